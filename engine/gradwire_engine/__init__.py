@@ -1,0 +1,1 @@
+"""Blocks of exact derivatives from serialized graphs: no gRPC, no Ray, no wire types."""

@@ -1,0 +1,43 @@
+"""What can be wrong with a request, as the engine sees it.
+
+Each class is one row of the error table; the service maps classes to gRPC statuses and knows
+nothing else about them. Messages name the node, op, input or limit and say what to do.
+"""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """Base of every refusal the engine makes on purpose."""
+
+
+class InvalidGraph(EngineError):
+    """The graph is not a model, fails the checker, or uses an op that is not known."""
+
+
+class InvalidInput(EngineError):
+    """A name, shape, dtype or option does not fit the function's signature.
+
+    ``field`` names the offending request field, for example ``inputs["x"]``.
+    """
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class NotDifferentiable(EngineError):
+    """The derivative asked for does not exist, or not in the mode asked for."""
+
+
+class LimitExceeded(EngineError):
+    """A limit was hit. ``limit`` names it, ``allowed`` and ``requested`` are in its unit."""
+
+    def __init__(self, message: str, limit: str, allowed: int, requested: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.allowed = allowed
+        self.requested = requested
+
+    def __reduce__(self) -> tuple[type[LimitExceeded], tuple[str, str, int, int]]:
+        return type(self), (str(self), self.limit, self.allowed, self.requested)

@@ -1,0 +1,22 @@
+"""Bounds on what one graph may ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds the engine enforces before it allocates or compiles anything.
+
+    Attributes:
+        graph_bytes: size of a serialized graph, bytes.
+        nodes: nodes of a graph, its subgraphs and expanded function bodies.
+        array_bytes: size of any single intermediate array, bytes.
+        loop_trips: trips of a loop whose count is known before it runs.
+    """
+
+    graph_bytes: int = 512 << 20
+    nodes: int = 200_000
+    array_bytes: int = 8 << 30
+    loop_trips: int = 10_000_000

@@ -1,0 +1,351 @@
+"""Evaluation of an ONNX model with the registered rules.
+
+Called under JAX tracing it stages the whole graph; values that depend on no input stay NumPy, so
+shape arithmetic folds away. Operators without a rule are interpreted from their function body:
+the model's own functions first, then the body that the operator's specification gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+import onnx
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, helper, numpy_helper
+
+from gradwire_engine.errors import EngineError, InvalidGraph, LimitExceeded
+from gradwire_engine.limits import Limits
+from gradwire_engine.lowering.registry import STATIC_ELEMENTS, Node, Value, find_rule, is_static
+
+
+@dataclass
+class Notes:
+    """What one evaluation learned about the graph besides its outputs.
+
+    Attributes:
+        warnings: messages for the client, in order, without repeats.
+        forward_only: nodes through which reverse mode cannot go, with the reason.
+        no_derivative: nodes that define no derivative at all, with the reason.
+    """
+
+    warnings: dict[str, None] = field(default_factory=dict)
+    forward_only: dict[str, str] = field(default_factory=dict)
+    no_derivative: dict[str, str] = field(default_factory=dict)
+
+
+class _Environment:
+    """Names to values, with the enclosing graph's names behind them."""
+
+    def __init__(self, outer: _Environment | None = None) -> None:
+        self.values: dict[str, Value] = {}
+        self.outer = outer
+
+    def find(self, name: str) -> Value:
+        environment: _Environment | None = self
+        while environment is not None:
+            if name in environment.values:
+                return environment.values[name]
+            environment = environment.outer
+        raise InvalidGraph(f"the value {name!r} is used before any node produces it")
+
+
+def decode_attribute(attribute: AttributeProto) -> Any:
+    """An attribute as Python numbers, strings, NumPy arrays, or a subgraph."""
+    kind = attribute.type
+    if kind == AttributeProto.TENSOR:
+        return numpy_helper.to_array(attribute.t)
+    if kind == AttributeProto.TENSORS:
+        return [numpy_helper.to_array(tensor) for tensor in attribute.tensors]
+    if kind == AttributeProto.STRING:
+        return attribute.s.decode()
+    if kind == AttributeProto.STRINGS:
+        return [item.decode() for item in attribute.strings]
+    if kind in (AttributeProto.INTS, AttributeProto.FLOATS):
+        return list(helper.get_attribute_value(attribute))
+    return helper.get_attribute_value(attribute)
+
+
+@lru_cache(maxsize=512)
+def _schema_body(domain: str, op: str, opset: int) -> FunctionProto | None:
+    """The context-free function body of a standard operator, None where it has none."""
+    if not onnx.defs.has(op, opset, domain):
+        return None
+    schema = onnx.defs.get_schema(op, opset, domain)
+    if not schema.has_function:
+        return None
+    versions = [version for version in schema.function_opset_versions if version <= opset]
+    if not versions:
+        return schema.function_body  # type: ignore[no-any-return]
+    body = FunctionProto()
+    body.ParseFromString(schema.get_function_with_opset_version(max(versions)))
+    return body
+
+
+def _type_of(value: Value) -> onnx.TypeProto:
+    if isinstance(value, list):
+        return helper.make_sequence_type_proto(_type_of(value[0])) if value else onnx.TypeProto()
+    if value is None:
+        return onnx.TypeProto()
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
+    return helper.make_tensor_type_proto(element, list(value.shape))
+
+
+class Scope:
+    """One graph or function body under evaluation: its opsets, its values, and its notes."""
+
+    def __init__(
+        self,
+        opsets: Mapping[str, int],
+        functions: Mapping[tuple[str, str, str], FunctionProto],
+        limits: Limits,
+        notes: Notes,
+        environment: _Environment,
+        attributes: Mapping[str, AttributeProto] | None = None,
+        prefix: str = "",
+    ) -> None:
+        self.opsets = opsets
+        self.functions = functions
+        self.limits = limits
+        self.notes = notes
+        self.environment = environment
+        self.attributes = attributes or {}
+        self.prefix = prefix
+
+    def warn(self, message: str) -> None:
+        self.notes.warnings.setdefault(message)
+
+    def run_subgraph(self, graph: GraphProto, inputs: Sequence[Value]) -> list[Value]:
+        inner = Scope(
+            self.opsets,
+            self.functions,
+            self.limits,
+            self.notes,
+            _Environment(self.environment),
+            self.attributes,
+            self.prefix,
+        )
+        return inner.run(graph, dict(zip((item.name for item in graph.input), inputs, strict=True)))
+
+    def run(self, graph: GraphProto, values: Mapping[str, Value]) -> list[Value]:
+        """Evaluate a graph's nodes; ``values`` gives its inputs and any initializer it should not decode."""
+        known = self.environment.values
+        known.update(values)
+        for tensor in graph.initializer:
+            if tensor.name not in known:
+                known[tensor.name] = numpy_helper.to_array(tensor)
+        for sparse in graph.sparse_initializer:
+            known[sparse.values.name] = _dense(sparse)
+        for index, node in enumerate(graph.node):
+            self.run_node(node, index)
+        return [self.environment.find(item.name) for item in graph.output]
+
+    def run_node(self, proto: NodeProto, index: int) -> None:
+        name = self.prefix + (proto.name or f"#{index}")
+        inputs = [self.environment.find(item) if item else None for item in proto.input]
+        attributes = self._attributes(proto)
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        opset = self.opsets.get(domain, 1)
+        # A function of the model's own shadows an operator of the same name.
+        local = self.functions.get((domain, proto.op_type, proto.overload))
+        rule = None if local is not None else find_rule(domain, proto.op_type, opset)
+        if rule is not None:
+            if rule.derivative == "none":
+                self.notes.no_derivative.setdefault(name, proto.op_type)
+            node = Node(
+                proto.op_type,
+                domain,
+                name,
+                opset,
+                {key: decode_attribute(item) for key, item in attributes.items()},
+                proto.input,
+                proto.output,
+                self,
+            )
+            outputs = self._apply(rule.function, node, inputs)
+        else:
+            outputs = self._expand(proto, name, domain, opset, inputs, attributes, local)
+        for output, value in zip(proto.output, outputs, strict=False):
+            if output:
+                self.environment.values[output] = value
+
+    def _attributes(self, proto: NodeProto) -> dict[str, AttributeProto]:
+        """The node's attributes, references to the enclosing function's resolved."""
+        attributes: dict[str, AttributeProto] = {}
+        for attribute in proto.attribute:
+            if attribute.ref_attr_name:
+                given = self.attributes.get(attribute.ref_attr_name)
+                if given is not None:
+                    attributes[attribute.name] = given
+            else:
+                attributes[attribute.name] = attribute
+        return attributes
+
+    def _apply(self, function: Any, node: Node, inputs: list[Value]) -> list[Value]:
+        try:
+            outputs = _as_list(function(node, *inputs))
+        except EngineError:
+            raise
+        except (TypeError, ValueError, IndexError, KeyError, OverflowError, ZeroDivisionError) as error:
+            shapes = ", ".join(_describe(value) for value in inputs)
+            raise node.fail(f"cannot be evaluated on ({shapes}): {error}") from error
+        for value in outputs:
+            self._budget(node, value)
+        has_subgraph = any(isinstance(item, GraphProto) for item in node.attributes.values())
+        if has_subgraph or not is_static(*inputs) or is_static(*outputs):
+            return outputs
+        # Known before evaluation but computed by JAX: compute it now if it is small, so that
+        # what follows can use its value.
+        arrays = [value for value in outputs if hasattr(value, "shape")]
+        if len(arrays) != len(outputs) or sum(array.size for array in arrays) > STATIC_ELEMENTS:
+            return outputs
+        with jax.ensure_compile_time_eval():
+            return [
+                value if value is None else np.asarray(value)
+                for value in _as_list(function(node, *inputs))
+            ]
+
+    def _budget(self, node: Node, value: Value) -> None:
+        if isinstance(value, list):
+            for item in value:
+                self._budget(node, item)
+        elif value is not None:
+            size = int(value.size) * np.dtype(value.dtype).itemsize
+            if size > self.limits.array_bytes:
+                raise LimitExceeded(
+                    f"node {node.name} ({node.op}) makes an array of shape {tuple(value.shape)}, "
+                    f"{size} bytes; the limit for one array is {self.limits.array_bytes} bytes",
+                    "array_bytes",
+                    self.limits.array_bytes,
+                    size,
+                )
+
+    def _expand(
+        self,
+        proto: NodeProto,
+        name: str,
+        domain: str,
+        opset: int,
+        inputs: list[Value],
+        attributes: dict[str, AttributeProto],
+        local: FunctionProto | None,
+    ) -> list[Value]:
+        """Interpret an operator from its function body."""
+        body = local if local is not None else _schema_body(domain, proto.op_type, opset)
+        if body is None:
+            body = _context_body(proto, domain, opset, inputs, attributes)
+        if body is None:
+            where = f"domain {domain!r}" if domain else "the ONNX operator set"
+            raise InvalidGraph(
+                f"node {name}: operator {proto.op_type} of {where} (opset {opset}) is not supported "
+                "and has no function body"
+            )
+        given = {item.name: item for item in body.attribute_proto}
+        if local is None:
+            schema = onnx.defs.get_schema(proto.op_type, opset, domain)
+            for key, attribute in schema.attributes.items():
+                if attribute.default_value.type != AttributeProto.UNDEFINED:
+                    given[key] = attribute.default_value
+        given.update(attributes)
+        opsets = {("" if item.domain == "ai.onnx" else item.domain): item.version for item in body.opset_import}
+        scope = Scope(
+            {**self.opsets, **opsets},
+            self.functions,
+            self.limits,
+            self.notes,
+            _Environment(),
+            given,
+            f"{name}/{proto.op_type}/",
+        )
+        known = scope.environment.values
+        known.update(dict.fromkeys(body.input))
+        known.update(zip(body.input, inputs, strict=False))
+        for index, node in enumerate(body.node):
+            scope.run_node(node, index)
+        return [scope.environment.find(output) for output in body.output[: len(proto.output)]]
+
+
+def _context_body(
+    proto: NodeProto,
+    domain: str,
+    opset: int,
+    inputs: list[Value],
+    attributes: dict[str, AttributeProto],
+) -> FunctionProto | None:
+    """The function body of an operator whose body depends on its inputs' types, or None."""
+    if not onnx.defs.has(proto.op_type, opset, domain):
+        return None
+    schema = onnx.defs.get_schema(proto.op_type, opset, domain)
+    if not schema.has_context_dependent_function:
+        return None
+    node = NodeProto()
+    node.CopyFrom(proto)
+    del node.attribute[:]
+    for key, attribute in attributes.items():
+        copy = node.attribute.add()
+        copy.CopyFrom(attribute)
+        copy.name = key
+    types = [_type_of(value).SerializeToString() for value in inputs]
+    versions = [item for item in schema.context_dependent_function_opset_versions if item <= opset]
+    text = (
+        schema.get_context_dependent_function_with_opset_version(
+            max(versions), node.SerializeToString(), types
+        )
+        if versions
+        else schema.get_context_dependent_function(node.SerializeToString(), types)
+    )
+    if not text:
+        return None
+    body = FunctionProto()
+    body.ParseFromString(text)
+    return body
+
+
+def _as_list(outputs: Any) -> list[Value]:
+    return list(outputs) if isinstance(outputs, tuple) else [outputs]
+
+
+def _describe(value: Value) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return f"sequence of {len(value)}"
+    return f"{value.dtype}{list(value.shape)}"
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> np.ndarray[Any, Any]:
+    values = numpy_helper.to_array(sparse.values)
+    indices = numpy_helper.to_array(sparse.indices)
+    dense = np.zeros(tuple(sparse.dims), values.dtype)
+    if indices.ndim == 1:
+        dense.reshape(-1)[indices] = values
+    else:
+        dense[tuple(indices.T)] = values
+    return dense
+
+
+def evaluate(
+    model: onnx.ModelProto,
+    inputs: Mapping[str, Value],
+    limits: Limits | None = None,
+    notes: Notes | None = None,
+) -> list[Value]:
+    """Evaluate a model's outputs, under JAX tracing or eagerly.
+
+    Args:
+        model: a checked model.
+        inputs: values by name; may also give initializers, which are then not decoded.
+        limits: bounds on intermediate arrays.
+        notes: collects warnings and differentiability facts.
+
+    Raises:
+        InvalidGraph: an operator is unknown, or cannot be evaluated on its inputs.
+        LimitExceeded: an intermediate array is over the limit.
+    """
+    opsets = {("" if item.domain == "ai.onnx" else item.domain): item.version for item in model.opset_import}
+    functions = {(item.domain, item.name, item.overload): item for item in model.functions}
+    scope = Scope(opsets, functions, limits or Limits(), notes or Notes(), _Environment())
+    return scope.run(model.graph, inputs)

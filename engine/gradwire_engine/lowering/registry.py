@@ -1,0 +1,213 @@
+"""The registry of lowering rules: one look-up from (domain, op, opset) to a function.
+
+A rule takes the node and its inputs and returns its output, or a tuple of outputs:
+
+    @rule("Gemm", since=7)
+    def gemm(node, a, b, c=None): ...
+
+Inputs are positional, as the operator's specification orders them; an omitted optional input is
+``None``. Arrays are NumPy while they depend on no input of the graph (shapes, axes, small
+constants), JAX tracers otherwise; a rule that needs a value, not just an array, asks
+:meth:`Node.static` for it and so names itself in the message when the value is not known.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwire_engine.errors import InvalidGraph
+
+if TYPE_CHECKING:
+    import onnx
+
+Value = Any
+"""A NumPy array, a JAX array or tracer, a list of those (a sequence), or None (an empty optional)."""
+
+RuleFunction = Callable[..., Any]
+
+SCI = "gradwire.sci"
+"""The domain of operators that science needs and ONNX lacks."""
+
+ML = "ai.onnx.ml"
+"""The domain of classical machine-learning operators."""
+
+TRAINING = "ai.onnx.preview.training"
+"""The domain of optimiser steps."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one operator is evaluated, from one opset on.
+
+    Attributes:
+        domain: operator domain, "" for ai.onnx.
+        op: operator name.
+        since: lowest opset version at which the rule's reading of the operator holds.
+        function: the rule itself.
+        derivative: "any" (forward and reverse), "forward" (forward mode only) or
+            "none" (no derivative is defined: asking for one is refused by name).
+    """
+
+    domain: str
+    op: str
+    since: int
+    function: RuleFunction
+    derivative: str = "any"
+
+
+class _Registry:
+    def __init__(self) -> None:
+        self._rules: dict[tuple[str, str], list[Rule]] = {}
+
+    def add(self, rule: Rule) -> None:
+        rules = self._rules.setdefault((rule.domain, rule.op), [])
+        if any(other.since == rule.since for other in rules):
+            raise ValueError(f"two rules for {rule.op} since opset {rule.since}")
+        rules.append(rule)
+        rules.sort(key=lambda other: other.since)
+
+    def find(self, domain: str, op: str, opset: int) -> Rule | None:
+        rules = self._rules.get((domain, op))
+        if not rules:
+            return None
+        index = bisect_right(rules, opset, key=lambda other: other.since)
+        return rules[index - 1] if index else None
+
+    def all(self) -> list[Rule]:
+        return [rule for rules in self._rules.values() for rule in rules]
+
+
+_registry = _Registry()
+
+
+def rule(
+    *ops: str, since: int = 1, domain: str = "", derivative: str = "any"
+) -> Callable[[RuleFunction], RuleFunction]:
+    """Register a function as the rule of one or more operators.
+
+    Args:
+        ops: operator names that share the rule (``node.op`` tells them apart).
+        since: lowest opset version at which the rule holds. Versions of an operator that read
+            their inputs differently get a rule each; the newest rule not above the model's
+            opset is used, and models below every rule are converted upwards first.
+        domain: operator domain.
+        derivative: "any", "forward" or "none".
+    """
+
+    def register(function: RuleFunction) -> RuleFunction:
+        for op in ops:
+            _registry.add(Rule(domain, op, since, function, derivative))
+        return function
+
+    return register
+
+
+def find_rule(domain: str, op: str, opset: int) -> Rule | None:
+    """The newest rule of an operator that holds at ``opset``, or None."""
+    return _registry.find(domain, op, opset)
+
+
+def all_rules() -> list[Rule]:
+    """Every registered rule, for the table of operators."""
+    return _registry.all()
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node, as its rule sees it.
+
+    Attributes:
+        op, domain, name: operator, its domain, and the node's name (or "#index" if unnamed).
+        opset: version of the node's domain that the model imports.
+        attributes: values as Python numbers, strings, NumPy arrays, lists of those, or
+            ``onnx.GraphProto`` for subgraphs; only those that the node sets.
+        inputs: names of inputs, "" where omitted.
+        outputs: names of outputs, "" where not wanted.
+        scope: the evaluation the node belongs to: runs subgraphs, collects warnings.
+    """
+
+    op: str
+    domain: str
+    name: str
+    opset: int
+    attributes: dict[str, Any]
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    scope: Any = field(repr=False)
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """An attribute's value, or ``default`` where the node does not set it."""
+        return self.attributes.get(name, default)
+
+    def wants(self, index: int) -> bool:
+        """Whether output ``index`` is connected to anything."""
+        return index < len(self.outputs) and bool(self.outputs[index])
+
+    def static(self, value: Value, what: str) -> np.ndarray[Any, Any]:
+        """The value of an input that must be known before evaluation, as a NumPy array.
+
+        Raises:
+            InvalidGraph: the value depends on an input of the graph.
+        """
+        if isinstance(value, np.ndarray | np.generic | int | float):
+            return np.asarray(value)
+        raise InvalidGraph(
+            f"node {self.name} ({self.op}): {what} depends on the value of a graph input; "
+            "it must be a constant, or follow from shapes alone"
+        )
+
+    def ints(self, value: Value, what: str) -> tuple[int, ...]:
+        """A static 1-D (or scalar) integer input as a tuple."""
+        return tuple(int(item) for item in np.ravel(self.static(value, what)))
+
+    def fail(self, message: str) -> InvalidGraph:
+        """An error that names this node; raise it."""
+        return InvalidGraph(f"node {self.name} ({self.op}): {message}")
+
+    def warn(self, message: str) -> None:
+        """A warning that reaches the client with the registered graph."""
+        self.scope.warn(f"node {self.name} ({self.op}): {message}")
+
+    def subgraph(self, name: str) -> onnx.GraphProto:
+        """A subgraph attribute; evaluate it with ``self.run``."""
+        graph = self.attributes.get(name)
+        if graph is None:
+            raise self.fail(f"attribute {name} (a graph) is missing")
+        return graph
+
+    def run(self, graph: onnx.GraphProto, *inputs: Value) -> list[Value]:
+        """Evaluate a subgraph; names it does not define are captured from around it."""
+        result: list[Value] = self.scope.run_subgraph(graph, inputs)
+        return result
+
+
+def is_static(*values: Value) -> bool:
+    """Whether every array is NumPy, that is, known before evaluation."""
+    return all(isinstance(value, np.ndarray | np.generic) or value is None for value in values)
+
+
+STATIC_ELEMENTS = 1 << 16
+"""Static arrays stay NumPy up to this many elements; past it they are staged like any other."""
+
+
+def namespace(*values: Value) -> Any:
+    """``numpy`` when every array is static and small, else ``jax.numpy``.
+
+    Rules of shape arithmetic use it so that what is known before evaluation is computed at once,
+    without dispatching to XLA.
+    """
+    import jax.numpy as jnp
+
+    size = 1
+    for value in values:
+        if not isinstance(value, np.ndarray | np.generic):
+            if value is None:
+                continue
+            return jnp
+        size *= max(1, value.size)
+    return np if size <= STATIC_ELEMENTS else jnp
