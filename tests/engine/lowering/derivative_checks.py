@@ -1,0 +1,211 @@
+"""Derivative checks for one operator: build a one-node model, then hold its derivatives to account.
+
+    model = one_node("Gemm", a, b, c, transB=1)
+    check_derivatives(model, a, b, c, order=2)
+
+What is checked, in float64, at the given point:
+
+- JVP against a Richardson-extrapolated central difference (relative 1e-6);
+- the adjoint identity <J v, w> = <v, J' w> (relative 1e-12);
+- the forward Jacobian against the reverse one, each under ``jit`` and ``vmap`` (relative 1e-12);
+- with ``order=2``, all of it again for the gradient of <w, f>, and the symmetry of its Jacobian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+from gradwire_engine.lowering import evaluate
+
+jax.config.update("jax_enable_x64", True)
+
+Array = Any
+FlatFunction = Callable[[Array], Array]
+
+OPSET = 24
+"""The opset of a model that does not ask for another."""
+
+
+def one_node(
+    op: str, *inputs: Array, outputs: int = 1, opset: int = OPSET, domain: str = "", **attributes: Any
+) -> onnx.ModelProto:
+    """A model of a single node whose inputs are x0, x1, ... (``None`` omits one) and outputs y0, y1, ..."""
+    names = ["" if value is None else f"x{index}" for index, value in enumerate(inputs)]
+    results = [f"y{index}" for index in range(outputs)]
+    node = onnx.helper.make_node(op, names, results, name=op, domain=domain, **attributes)
+    graph = onnx.helper.make_graph(
+        [node],
+        op,
+        [onnx.ValueInfoProto(name=name) for name in names if name],
+        [onnx.ValueInfoProto(name=name) for name in results],
+    )
+    opsets = [onnx.helper.make_opsetid("", opset)]
+    if domain:
+        opsets.append(onnx.helper.make_opsetid(domain, 1))
+    return onnx.helper.make_model(graph, opset_imports=opsets)
+
+
+def run(op: str, *inputs: Array, outputs: int = 1, **options: Any) -> Any:
+    """A one-node model's outputs as NumPy arrays (a single one unpacked), float inputs traced under jit."""
+    model = one_node(op, *inputs, outputs=outputs, **options)
+    results = [np.asarray(value) for value in function_of(model, inputs)(*_floats(inputs))]
+    return results[0] if outputs == 1 else results
+
+
+def is_float(value: Array) -> bool:
+    return value is not None and jnp.issubdtype(np.asarray(value).dtype, jnp.floating)
+
+
+def _floats(inputs: Sequence[Array]) -> list[Array]:
+    return [value for value in inputs if is_float(value)]
+
+
+def function_of(
+    model: onnx.ModelProto, inputs: Sequence[Array], wrt: Sequence[int] | None = None
+) -> Callable[..., tuple[Array, ...]]:
+    """The model as a jitted function of the inputs in ``wrt`` (all floating ones by default).
+
+    The other inputs are constants: static values, as initializers are.
+    """
+    chosen = [index for index, value in enumerate(inputs) if is_float(value)] if wrt is None else list(wrt)
+    constants = {
+        f"x{index}": np.asarray(value)
+        for index, value in enumerate(inputs)
+        if value is not None and index not in chosen
+    }
+    names = [f"x{index}" for index in chosen]
+
+    def function(*values: Array) -> tuple[Array, ...]:
+        return tuple(evaluate(model, {**constants, **dict(zip(names, values, strict=True))}))
+
+    return jax.jit(function)
+
+
+def flatten(
+    model: onnx.ModelProto, inputs: Sequence[Array], wrt: Sequence[int] | None = None
+) -> tuple[FlatFunction, np.ndarray[Any, Any]]:
+    """The model as a function from one vector to one vector, and the point as a vector.
+
+    The vector holds the inputs in ``wrt`` one after the other; the result, the floating outputs.
+    """
+    chosen = [index for index, value in enumerate(inputs) if is_float(value)] if wrt is None else list(wrt)
+    points = [np.asarray(inputs[index]) for index in chosen]
+    ends = np.cumsum([0] + [point.size for point in points])
+    inner = function_of(model, inputs, chosen)
+
+    def flat(vector: Array) -> Array:
+        parts = [
+            vector[ends[i] : ends[i + 1]].reshape(point.shape).astype(point.dtype)
+            for i, point in enumerate(points)
+        ]
+        outputs = [jnp.ravel(value) for value in inner(*parts) if jnp.issubdtype(value.dtype, jnp.floating)]
+        return jnp.concatenate(outputs)
+
+    return flat, np.concatenate([np.ravel(point) for point in points])
+
+
+def difference(flat: FlatFunction, x: Array, v: Array, step: float) -> np.ndarray[Any, Any]:
+    """The directional derivative by two Richardson extrapolations of the central difference: O(step^6)."""
+
+    def central(h: float) -> np.ndarray[Any, Any]:
+        return (np.asarray(flat(x + h * v)) - np.asarray(flat(x - h * v))) / (2 * h)
+
+    coarse, middle, fine = central(step), central(step / 2), central(step / 4)
+    first, second = (4 * middle - coarse) / 3, (4 * fine - middle) / 3
+    return (16 * second - first) / 15
+
+
+def _close(actual: Array, expected: Array, rtol: float, what: str) -> None:
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    scale = max(np.max(np.abs(expected), initial=0.0), np.max(np.abs(actual), initial=0.0))
+    np.testing.assert_allclose(
+        actual, expected, rtol=0, atol=rtol * scale + np.finfo(np.float64).tiny, err_msg=what
+    )
+
+
+def check_flat(
+    flat: FlatFunction,
+    x: np.ndarray[Any, Any],
+    *,
+    order: int = 1,
+    modes: Sequence[str] = ("forward", "reverse"),
+    step: float = 2e-3,
+    rtol: float = 1e-6,
+    identity_rtol: float = 1e-12,
+    seed: int = 0,
+) -> np.ndarray[Any, Any]:
+    """Check a vector function's derivatives at ``x``; the Jacobian comes back, (outputs, inputs).
+
+    Args:
+        order: 1, or 2 to check the gradient of a random combination of outputs in the same way.
+        modes: ("forward",) where reverse mode does not exist.
+        step: widest step of the difference; no kink may lie within it.
+        rtol: tolerance of the difference, relative to the largest derivative.
+        identity_rtol: tolerance of what holds exactly but for rounding.
+    """
+    rng = np.random.default_rng(seed)
+    v = rng.uniform(-1, 1, x.shape)
+    value, jv = jax.jit(lambda t: jax.jvp(flat, (jnp.asarray(x),), (t,)))(v)
+    assert np.all(np.isfinite(np.asarray(jv))), f"the JVP is not finite: {jv}"
+    _close(jv, difference(flat, x, v, step), rtol, "JVP against a finite difference")
+    forward = np.asarray(jax.jit(jax.jacfwd(flat))(x))
+    _close(forward @ v, jv, identity_rtol, "forward Jacobian (vmap) against a single JVP")
+    if "reverse" not in modes:
+        return forward
+    w = rng.uniform(-1, 1, value.shape)
+    (wj,) = jax.jit(lambda t: jax.vjp(flat, jnp.asarray(x))[1](t))(w)
+    left, right = float(np.dot(jv, w)), float(np.dot(v, wj))
+    size = float(np.dot(np.abs(jv), np.abs(w)) + np.dot(np.abs(v), np.abs(wj)))
+    assert abs(left - right) <= identity_rtol * size, f"adjoint identity: {left} and {right}"
+    _close(jax.jit(jax.jacrev(flat))(x), forward, identity_rtol, "reverse Jacobian against forward")
+    if order > 1:
+
+        def gradient(point: Array) -> Array:
+            return jax.vjp(flat, point)[1](jnp.asarray(w))[0]
+
+        hessian = check_flat(
+            gradient, x, step=step, rtol=rtol, identity_rtol=10 * identity_rtol, seed=seed + 1
+        )
+        _close(hessian, hessian.T, 10 * identity_rtol, "symmetry of the Hessian")
+    return forward
+
+
+def check_derivatives(
+    model: onnx.ModelProto, *inputs: Array, wrt: Sequence[int] | None = None, **options: Any
+) -> np.ndarray[Any, Any]:
+    """Check a one-node model's derivatives at the point ``inputs``; see :func:`check_flat` for options.
+
+    Args:
+        model: from :func:`one_node`.
+        inputs: the point; floating inputs in float64. ``None`` where the node omits an input.
+        wrt: indices of the inputs to differentiate (default: every floating one); the rest are static.
+
+    Returns:
+        The Jacobian, (outputs, inputs), both flattened and concatenated.
+    """
+    flat, x = flatten(model, inputs, wrt)
+    return check_flat(flat, x, **options)
+
+
+def check_op(
+    op: str,
+    *inputs: Array,
+    wrt: Sequence[int] | None = None,
+    check: dict[str, Any] | None = None,
+    **node: Any,
+) -> np.ndarray[Any, Any]:
+    """``check_derivatives(one_node(op, *inputs, **node), *inputs, wrt=wrt, **check)`` in one call."""
+    return check_derivatives(one_node(op, *inputs, **node), *inputs, wrt=wrt, **(check or {}))
+
+
+def gradient_of(
+    op: str, *inputs: Array, wrt: Sequence[int] | None = None, **node: Any
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The Jacobian by forward and by reverse mode with nothing checked: for conventions at kinks."""
+    flat, x = flatten(one_node(op, *inputs, **node), inputs, wrt)
+    return np.asarray(jax.jacfwd(flat)(x)), np.asarray(jax.jacrev(flat)(x))
