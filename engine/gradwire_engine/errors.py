@@ -15,6 +15,10 @@ class InvalidGraph(EngineError):
     """The graph is not a model, fails the checker, or uses an op that is not known."""
 
 
+class ValueNeeded(InvalidGraph):
+    """A node needs the value of an array before evaluation, and it depends on an input of the graph."""
+
+
 class InvalidInput(EngineError):
     """A name, shape, dtype or option does not fit the function's signature.
 

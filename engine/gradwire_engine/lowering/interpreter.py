@@ -58,6 +58,8 @@ def decode_attribute(attribute: AttributeProto) -> Any:
     kind = attribute.type
     if kind == AttributeProto.TENSOR:
         return numpy_helper.to_array(attribute.t)
+    if kind == AttributeProto.SPARSE_TENSOR:
+        return _dense(attribute.sparse_tensor)
     if kind == AttributeProto.TENSORS:
         return [numpy_helper.to_array(tensor) for tensor in attribute.tensors]
     if kind == AttributeProto.STRING:
@@ -118,7 +120,8 @@ class Scope:
     def warn(self, message: str) -> None:
         self.notes.warnings.setdefault(message)
 
-    def run_subgraph(self, graph: GraphProto, inputs: Sequence[Value]) -> list[Value]:
+    def run_subgraph(self, graph: GraphProto, inputs: Sequence[Value], name: str) -> list[Value]:
+        """Evaluate the body of node ``name``; names it does not define are looked up around it."""
         inner = Scope(
             self.opsets,
             self.functions,
@@ -126,7 +129,7 @@ class Scope:
             self.notes,
             _Environment(self.environment),
             self.attributes,
-            self.prefix,
+            f"{name}/",
         )
         return inner.run(graph, dict(zip((item.name for item in graph.input), inputs, strict=True)))
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwire_engine.errors import InvalidGraph
+from gradwire_engine.errors import InvalidGraph, ValueNeeded
 
 if TYPE_CHECKING:
     import onnx
@@ -152,11 +152,11 @@ class Node:
         """The value of an input that must be known before evaluation, as a NumPy array.
 
         Raises:
-            InvalidGraph: the value depends on an input of the graph.
+            ValueNeeded: the value depends on an input of the graph.
         """
         if isinstance(value, np.ndarray | np.generic | int | float):
             return np.asarray(value)
-        raise InvalidGraph(
+        raise ValueNeeded(
             f"node {self.name} ({self.op}): {what} depends on the value of a graph input; "
             "it must be a constant, or follow from shapes alone"
         )
@@ -182,7 +182,7 @@ class Node:
 
     def run(self, graph: onnx.GraphProto, *inputs: Value) -> list[Value]:
         """Evaluate a subgraph; names it does not define are captured from around it."""
-        result: list[Value] = self.scope.run_subgraph(graph, inputs)
+        result: list[Value] = self.scope.run_subgraph(graph, inputs, self.name)
         return result
 
 
