@@ -1,0 +1,263 @@
+"""Recurrent layers: RNN, GRU and LSTM as scans over time, so that every mode goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gradwire_engine.lowering.registry import Node, Value, rule
+
+Activation = Callable[[Value], Value]
+Step = Callable[[Any, Value], tuple[Any, Value]]
+
+_dot = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+
+
+def _elu(x: Value, alpha: float) -> Value:
+    return jnp.where(x > 0, x, alpha * jnp.expm1(jnp.where(x > 0, 0, x)))
+
+
+def _hard_sigmoid(x: Value, alpha: float, beta: float) -> Value:
+    line = alpha * x + beta
+    return jnp.where(line <= 0, 0, jnp.where(line >= 1, 1, line))
+
+
+_ACTIVATIONS: dict[str, tuple[Callable[..., Value], tuple[float, ...]]] = {
+    "affine": (lambda x, alpha, beta: alpha * x + beta, (1.0, 0.0)),
+    "elu": (_elu, (1.0,)),
+    "hardsigmoid": (_hard_sigmoid, (float(np.float32(0.2)), 0.5)),
+    "leakyrelu": (lambda x, alpha: jnp.where(x >= 0, x, alpha * x), (float(np.float32(0.01)),)),
+    "relu": (lambda x: jnp.where(x > 0, x, 0), ()),
+    "scaledtanh": (lambda x, alpha, beta: alpha * lax.tanh(beta * x), (1.0, 1.0)),
+    "sigmoid": (lax.logistic, ()),
+    "softplus": (lambda x: jnp.logaddexp(x, jnp.zeros((), x.dtype)), ()),
+    "softsign": (lambda x: x / (1 + jnp.abs(x)), ()),
+    "tanh": (lax.tanh, ()),
+    "thresholdedrelu": (lambda x, alpha: jnp.where(x > alpha, x, 0), (1.0,)),
+}
+"""Function and default alpha (and beta) of each activation, by lower-case name."""
+
+
+def _activations(node: Node, defaults: tuple[str, ...], directions: int) -> list[list[Activation]]:
+    """Activations per direction; each takes the next alpha and beta if it has such parameters."""
+    names = node.attr("activations") or defaults * directions
+    if len(names) != len(defaults) * directions:
+        raise node.fail(f"needs {len(defaults) * directions} activations, not {len(names)}")
+    alphas, betas = iter(node.attr("activation_alpha", ())), iter(node.attr("activation_beta", ()))
+    chosen: list[Activation] = []
+    for name in names:
+        if name.lower() not in _ACTIVATIONS:
+            raise node.fail(f"activation {name!r} is not one of {', '.join(sorted(_ACTIVATIONS))}")
+        function, parameters = _ACTIVATIONS[name.lower()]
+        given = [next(source, default) for source, default in zip((alphas, betas), parameters, strict=False)]
+        chosen.append(partial(_apply, function, tuple(float(item) for item in given)))
+    width = len(defaults)
+    return [chosen[start : start + width] for start in range(0, len(chosen), width)]
+
+
+def _apply(function: Callable[..., Value], parameters: tuple[float, ...], x: Value) -> Value:
+    return function(x, *parameters)
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """One direction of a layer: recurrent weights, bias parts, peepholes, activations."""
+
+    projected: Value  # inputs times their weights plus every bias that simply adds: (time, batch, gates)
+    recurrent: Value  # (hidden, gates)
+    recurrent_bias: Value  # (gates,); zeros where none
+    peepholes: Value | None
+    activations: list[Activation]
+
+
+class _Layer:
+    """The inputs of a recurrent node, sorted out: time first, a direction at a time."""
+
+    def __init__(
+        self,
+        node: Node,
+        defaults: tuple[str, ...],
+        x: Value,
+        w: Value,
+        r: Value,
+        bias: Value | None,
+        lengths: Value | None,
+        peepholes: Value | None = None,
+    ) -> None:
+        self.node = node
+        self.batch_first = bool(node.attr("layout", 0))
+        x = jnp.swapaxes(x, 0, 1) if self.batch_first else jnp.asarray(x)
+        direction = node.attr("direction", "forward")
+        if direction not in ("forward", "foward", "reverse", "bidirectional"):
+            raise node.fail(f"direction {direction!r} is not forward, reverse or bidirectional")
+        self.reversed = [direction == "reverse"] if direction != "bidirectional" else [False, True]
+        if w.shape[0] != len(self.reversed):
+            raise node.fail(f"direction {direction!r} needs weights for {len(self.reversed)}, not {w.shape[0]}")
+        self.hidden = r.shape[2]
+        self.time, self.batch = x.shape[0], x.shape[1]
+        self.dtype = x.dtype
+        clip = node.attr("clip")
+        self.clip: Activation = (lambda v: v) if clip is None else partial(_clipped, float(clip))
+        self.alive = None
+        if lengths is not None:
+            self.alive = np.arange(self.time)[:, None] < jnp.asarray(lengths)
+        self.directions = []
+        for index, functions in enumerate(_activations(node, defaults, len(self.reversed))):
+            gates = w.shape[1]
+            parts = jnp.zeros((2, gates), x.dtype) if bias is None else bias[index].reshape(2, gates)
+            self.directions.append(
+                _Direction(
+                    _dot(x, w[index].T) + parts[0],
+                    jnp.asarray(r[index]).T,
+                    parts[1],
+                    None if peepholes is None else peepholes[index].reshape(3, self.hidden),
+                    functions,
+                )
+            )
+
+    def initial(self, state: Value | None, index: int) -> Value:
+        if state is None:
+            return jnp.zeros((self.batch, self.hidden), self.dtype)
+        return jnp.asarray(state[:, index] if self.batch_first else state[index])
+
+    def run(self, make_step: Callable[[_Direction], Step], *states: Value | None) -> list[Value]:
+        """Scan every direction; the outputs over time, then each final state, laid out as asked."""
+        histories, finals = [], []
+        for index, direction in enumerate(self.directions):
+            start = tuple(self.initial(state, index) for state in states)
+            step = make_step(direction)
+            if self.alive is None:
+                end, history = lax.scan(step, start, direction.projected, reverse=self.reversed[index])
+            else:
+                end, history = lax.scan(
+                    partial(_held, step),
+                    start,
+                    (direction.projected, self.alive),
+                    reverse=self.reversed[index],
+                )
+            histories.append(history)
+            finals.append(end)
+        y = jnp.stack(histories, axis=2 if self.batch_first else 1)
+        if self.batch_first:
+            # (time, batch, directions, hidden) -> batch first.
+            y = jnp.swapaxes(y, 0, 1)
+        axis = 1 if self.batch_first else 0
+        return [y, *(jnp.stack(parts, axis=axis) for parts in zip(*finals, strict=True))]
+
+
+def _clipped(bound: float, x: Value) -> Value:
+    return jnp.where(x > bound, bound, jnp.where(x < -bound, -bound, x))
+
+
+def _held(step: Step, state: Any, inputs: tuple[Value, Value]) -> tuple[Any, Value]:
+    """A step in which finished sequences keep their state and put out zeros."""
+    projected, alive = inputs
+    new, output = step(state, projected)
+    alive = alive[:, None]
+    kept = tuple(jnp.where(alive, after, before) for after, before in zip(new, state, strict=True))
+    return kept, jnp.where(alive, output, 0)
+
+
+@rule("RNN")
+def rnn(
+    node: Node,
+    x: Value,
+    w: Value,
+    r: Value,
+    bias: Value | None = None,
+    lengths: Value | None = None,
+    initial_h: Value | None = None,
+) -> tuple[Value, ...]:
+    """h = f(x W' + h R' + b)."""
+    layer = _Layer(node, ("Tanh",), x, w, r, bias, lengths)
+
+    def make_step(part: _Direction) -> Step:
+        (f,) = part.activations
+
+        def step(state: Any, projected: Value) -> tuple[Any, Value]:
+            h = f(layer.clip(projected + _dot(state[0], part.recurrent) + part.recurrent_bias))
+            return (h,), h
+
+        return step
+
+    return tuple(layer.run(make_step, initial_h))
+
+
+@rule("GRU")
+def gru(
+    node: Node,
+    x: Value,
+    w: Value,
+    r: Value,
+    bias: Value | None = None,
+    lengths: Value | None = None,
+    initial_h: Value | None = None,
+) -> tuple[Value, ...]:
+    """Gated recurrent unit (Cho et al., 2014), reset before or after the recurrent product."""
+    layer = _Layer(node, ("Sigmoid", "Tanh"), x, w, r, bias, lengths)
+    reset_after = bool(node.attr("linear_before_reset", 0))
+    n = layer.hidden
+
+    def make_step(part: _Direction) -> Step:
+        f, g = part.activations
+        gate_weights, new_weights = part.recurrent[:, : 2 * n], part.recurrent[:, 2 * n :]
+        gate_bias, new_bias = part.recurrent_bias[: 2 * n], part.recurrent_bias[2 * n :]
+
+        def step(state: Any, projected: Value) -> tuple[Any, Value]:
+            (h,) = state
+            gates = f(layer.clip(projected[:, : 2 * n] + _dot(h, gate_weights) + gate_bias))
+            update, reset = gates[:, :n], gates[:, n:]
+            if reset_after:
+                past = reset * (_dot(h, new_weights) + new_bias)
+            else:
+                past = _dot(reset * h, new_weights) + new_bias
+            h = (1 - update) * g(layer.clip(projected[:, 2 * n :] + past)) + update * h
+            return (h,), h
+
+        return step
+
+    return tuple(layer.run(make_step, initial_h))
+
+
+@rule("LSTM")
+def lstm(
+    node: Node,
+    x: Value,
+    w: Value,
+    r: Value,
+    bias: Value | None = None,
+    lengths: Value | None = None,
+    initial_h: Value | None = None,
+    initial_c: Value | None = None,
+    peepholes: Value | None = None,
+) -> tuple[Value, ...]:
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997), with peepholes (Gers et al., 2002)."""
+    layer = _Layer(node, ("Sigmoid", "Tanh", "Tanh"), x, w, r, bias, lengths, peepholes)
+    coupled = bool(node.attr("input_forget", 0))
+
+    def make_step(part: _Direction) -> Step:
+        f, g, h_of = part.activations
+
+        def step(state: Any, projected: Value) -> tuple[Any, Value]:
+            h, c = state
+            gates = projected + _dot(h, part.recurrent) + part.recurrent_bias
+            i, o, forget, new = jnp.split(gates, 4, axis=1)
+            if part.peepholes is not None:
+                i, forget = i + part.peepholes[0] * c, forget + part.peepholes[2] * c
+            enter = f(layer.clip(i))
+            keep = 1 - enter if coupled else f(layer.clip(forget))
+            c = keep * c + enter * g(layer.clip(new))
+            if part.peepholes is not None:
+                o = o + part.peepholes[1] * c
+            h = f(layer.clip(o)) * h_of(c)
+            return (h, c), h
+
+        return step
+
+    return tuple(layer.run(make_step, initial_h, initial_c))
