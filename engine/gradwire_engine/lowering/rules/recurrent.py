@@ -98,7 +98,9 @@ class _Layer:
             raise node.fail(f"direction {direction!r} is not forward, reverse or bidirectional")
         self.reversed = [direction == "reverse"] if direction != "bidirectional" else [False, True]
         if w.shape[0] != len(self.reversed):
-            raise node.fail(f"direction {direction!r} needs weights for {len(self.reversed)}, not {w.shape[0]}")
+            raise node.fail(
+                f"direction {direction!r} needs weights for {len(self.reversed)}, not {w.shape[0]}"
+            )
         self.hidden = r.shape[2]
         self.time, self.batch = x.shape[0], x.shape[1]
         self.dtype = x.dtype
