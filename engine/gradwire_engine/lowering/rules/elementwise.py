@@ -1,10 +1,193 @@
-"""Elementwise operators."""
+"""Elementwise arithmetic: one and two operands, and any number of them.
+
+Where a function has a kink, its derivative there is:
+
+- ``Abs``, ``Sign``, ``Floor``, ``Ceil``, ``Round``: 0;
+- ``Max``, ``Min``: equal operands share the derivative, half each, pair by pair from the left;
+- ``Clip``: 1 at a bound (the interval is closed), 0 outside;
+- ``Mod``: that of the right-hand branch.
+"""
 
 from __future__ import annotations
 
-from gradwire_engine.lowering.registry import Node, Value, namespace, rule
+from functools import partial, reduce
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gradwire_engine.lowering.numeric import (
+    broadcast,
+    cast,
+    constant,
+    is_floating,
+    pointwise,
+    widened,
+)
+from gradwire_engine.lowering.registry import Node, Value, is_static, namespace, rule
+
+_UNARY: dict[str, tuple[int, Any, Any]] = {
+    "Abs": (6, np.abs, lax.abs),
+    "Acos": (7, np.arccos, lax.acos),
+    "Acosh": (9, np.arccosh, lax.acosh),
+    "Asin": (7, np.arcsin, lax.asin),
+    "Asinh": (9, np.arcsinh, lax.asinh),
+    "Atan": (7, np.arctan, lax.atan),
+    "Atanh": (9, np.arctanh, lax.atanh),
+    "Ceil": (6, np.ceil, lax.ceil),
+    "Cos": (7, np.cos, lax.cos),
+    "Cosh": (9, np.cosh, lax.cosh),
+    "Exp": (6, np.exp, lax.exp),
+    "Floor": (6, np.floor, lax.floor),
+    "IsNaN": (9, np.isnan, lambda x: lax.ne(x, x)),
+    "Log": (6, np.log, lax.log),
+    "Neg": (6, np.negative, lax.neg),
+    "Round": (11, np.rint, partial(lax.round, rounding_method=lax.RoundingMethod.TO_NEAREST_EVEN)),
+    "Sign": (9, np.sign, lax.sign),
+    "Sin": (7, np.sin, lax.sin),
+    "Sinh": (9, np.sinh, lax.sinh),
+    "Sqrt": (6, np.sqrt, lax.sqrt),
+    "Tan": (7, np.tan, lax.tan),
+    "Tanh": (6, np.tanh, lax.tanh),
+}
+
+_BINARY: dict[str, tuple[int, Any, Any]] = {
+    "Add": (7, np.add, lax.add),
+    "Sub": (7, np.subtract, lax.sub),
+    "Mul": (7, np.multiply, lax.mul),
+}
+
+for _op, (_since, _numpy, _lax) in {**_UNARY, **_BINARY}.items():
+    rule(_op, since=_since)(pointwise(_numpy, _lax))
 
 
-@rule("Add", since=7)
-def add(node: Node, a: Value, b: Value) -> Value:
-    return namespace(a, b).add(a, b)
+@rule("Erf", since=9)
+def erf(node: Node, x: Value) -> Value:
+    return lax.erf(jnp.asarray(x))
+
+
+@rule("Reciprocal", since=6)
+def reciprocal(node: Node, x: Value) -> Value:
+    return lax.integer_pow(x, -1)
+
+
+@rule("IsInf", since=10)
+def is_inf(node: Node, x: Value) -> Value:
+    positive, negative = node.attr("detect_positive", 1), node.attr("detect_negative", 1)
+    xp = namespace(x)
+    if positive and negative:
+        return xp.isinf(x)
+    if not (positive or negative):
+        return np.zeros(x.shape, np.bool_)
+    return xp.equal(x, constant(np.inf if positive else -np.inf, x))
+
+
+def _truncated_quotient(a: Value, b: Value) -> Value:
+    """Integer division toward zero in NumPy, whose own rounds down."""
+    quotient = np.floor_divide(a, b)
+    inexact = np.remainder(a, b) != 0
+    return quotient + (inexact & ((a < 0) != (b < 0))).astype(quotient.dtype)
+
+
+@rule("Div", since=7)
+def div(node: Node, a: Value, b: Value) -> Value:
+    """Quotient; that of integers is rounded toward zero."""
+    return pointwise(np.true_divide if is_floating(a) else _truncated_quotient, lax.div)(node, a, b)
+
+
+@rule("Mod", since=10)
+def mod(node: Node, a: Value, b: Value) -> Value:
+    """Remainder with the sign of ``b``, or of ``a`` with ``fmod``."""
+    if node.attr("fmod", 0):
+        return pointwise(np.fmod, lax.rem)(node, a, b)
+    return pointwise(np.mod, jnp.mod)(node, a, b)
+
+
+LARGEST_UNROLLED_POWER = 32
+"""Integer exponents known beforehand are multiplied out up to this size: exact, and smooth at zero."""
+
+
+def _uniform_integer(exponent: Value) -> int | None:
+    """The exponent where it is static, the same everywhere, and a small integer; else None."""
+    if not is_static(exponent) or exponent.size == 0:
+        return None
+    first = np.ravel(exponent)[0]
+    if not abs(first) <= LARGEST_UNROLLED_POWER or first != np.floor(first) or np.any(exponent != first):
+        return None
+    return int(first)
+
+
+@rule("Pow", since=7)
+def power(node: Node, x: Value, y: Value) -> Value:
+    """``x`` to the power ``y``, in the dtype of ``x``.
+
+    At ``x == 0`` the derivative with respect to ``x`` is that of the limit (0 for ``y`` above 1 and for
+    ``y == 0``), and with respect to ``y`` it is 0. For negative ``x`` the derivative with respect to
+    ``y`` is NaN, as the function is then defined at integers only.
+    """
+    shape = np.broadcast_shapes(x.shape, y.shape)
+    if is_floating(x):
+        exponent = _uniform_integer(y)
+        if exponent is not None and not is_static(x):
+            return jnp.broadcast_to(lax.integer_pow(x, exponent), shape)
+        working = jnp.promote_types(x.dtype, y.dtype) if is_floating(y) else x.dtype
+        x_, y_ = broadcast(cast(x, working), cast(y, working))
+        return cast(lax.pow(jnp.asarray(x_), jnp.asarray(y_)), x.dtype)
+    xp = namespace(x, y)
+    if is_floating(y):
+        return cast(xp.power(cast(x, np.float64), cast(y, np.float64)), x.dtype)
+    return cast(xp.power(x, y), x.dtype)
+
+
+def _clipped(x: Value, low: Value, high: Value) -> Value:
+    if is_static(x, low, high):
+        low = x if low is None else low
+        return np.minimum(np.maximum(x, low), x if high is None else high).astype(x.dtype)
+    if low is not None:
+        low = jnp.broadcast_to(low, x.shape)
+        x = lax.select(lax.lt(x, low), low, x)
+    if high is not None:
+        high = jnp.broadcast_to(high, x.shape)
+        x = lax.select(lax.gt(x, high), high, x)
+    return x
+
+
+@rule("Clip", since=6)
+def clip_by_attributes(node: Node, x: Value) -> Value:
+    low, high = node.attr("min"), node.attr("max")
+    return _clipped(x, None if low is None else constant(low, x), None if high is None else constant(high, x))
+
+
+@rule("Clip", since=11)
+def clip(node: Node, x: Value, low: Value = None, high: Value = None) -> Value:
+    """``x`` held in [low, high]; ``high`` wins where they cross."""
+    return _clipped(x, low, high)
+
+
+@rule("Where", since=9)
+def where(node: Node, condition: Value, x: Value, y: Value) -> Value:
+    if namespace(condition, x, y) is np:
+        return np.where(condition, x, y)
+    return lax.select(*broadcast(jnp.asarray(condition, bool), x, y))
+
+
+_VARIADIC: dict[str, tuple[Any, Any]] = {
+    "Max": (np.maximum, lax.max),
+    "Min": (np.minimum, lax.min),
+    "Sum": (np.add, lax.add),
+}
+
+
+@rule("Max", "Min", "Sum", since=8)
+def variadic(node: Node, *values: Value) -> Value:
+    numpy_function, lax_function = _VARIADIC[node.op]
+    if namespace(*values) is np:
+        return reduce(numpy_function, values)
+    return reduce(lambda a, b: lax_function(*broadcast(a, b)), values)
+
+
+@rule("Mean", since=8)
+def mean(node: Node, *values: Value) -> Value:
+    total = reduce(lambda a, b: lax.add(*broadcast(a, b)), map(widened, values))
+    return cast(lax.div(total, constant(len(values), total)), values[0].dtype)

@@ -1,0 +1,97 @@
+"""What the rules of numerical operators share: constants, broadcasting, safe selection, precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gradwire_engine.lowering.registry import Node, Value, namespace
+
+
+def is_floating(value: Value) -> bool:
+    """Whether an array's dtype is a floating one, bfloat16 and the float8 family included."""
+    return bool(jnp.issubdtype(value.dtype, jnp.floating))
+
+
+def float_attribute(node: Node, name: str, default: float) -> float:
+    """A FLOAT attribute. They are float32 for ever, so the default is rounded to float32 as well."""
+    return float(node.attr(name, float(np.float32(default))))
+
+
+def constant(value: Any, like: Value) -> np.ndarray[Any, Any]:
+    """A scalar of the dtype of ``like``."""
+    return np.asarray(value, like.dtype)
+
+
+def broadcast(*values: Value) -> list[Value]:
+    """The arrays, each of their common shape."""
+    shapes = {tuple(value.shape) for value in values}
+    if len(shapes) == 1:
+        return list(values)
+    shape = np.broadcast_shapes(*shapes)
+    return [value if value.shape == shape else jnp.broadcast_to(value, shape) for value in values]
+
+
+def select(condition: Value, x: Value, y: Value) -> Value:
+    """``x`` where the condition holds, else ``y``; scalars are spread over the condition's shape."""
+    shape = condition.shape
+    x, y = (value if value.shape == shape else jnp.broadcast_to(value, shape) for value in (x, y))
+    return lax.select(condition, x, y)
+
+
+def guarded(
+    condition: Value, function: Callable[[Value], Value], x: Value, safe: float, other: Value
+) -> Value:
+    """``function(x)`` where the condition holds, else ``other``, with no NaN in any derivative.
+
+    Outside the condition the function is evaluated at ``safe``, so that an infinite slope there is
+    never multiplied by the zero that selection sends back.
+    """
+    inner = select(condition, x, constant(safe, x))
+    return select(condition, function(inner), other)
+
+
+def widened(x: Value) -> Value:
+    """Half precision as float32, in which sums are accumulated; anything else unchanged."""
+    if is_floating(x) and np.dtype(x.dtype).itemsize < 4:
+        return lax.convert_element_type(x, np.float32)
+    return x
+
+
+def cast(x: Value, dtype: Any) -> Value:
+    """The array in another dtype; itself if it has it."""
+    if x.dtype == dtype:
+        return x
+    return x.astype(dtype) if isinstance(x, np.ndarray | np.generic) else lax.convert_element_type(x, dtype)
+
+
+def axis_of(node: Node, axis: int, rank: int) -> int:
+    """An axis counted from the front.
+
+    Raises:
+        InvalidGraph: it is outside [-rank, rank).
+    """
+    if not -rank <= axis < max(rank, 1):
+        raise node.fail(f"axis {axis} is out of range for an array of rank {rank}")
+    return axis % max(rank, 1)
+
+
+def axes_of(node: Node, axes: Sequence[int], rank: int) -> tuple[int, ...]:
+    """Axes counted from the front, sorted, without repeats."""
+    return tuple(sorted({axis_of(node, int(axis), rank) for axis in axes}))
+
+
+def pointwise(numpy_function: Callable[..., Any], lax_function: Callable[..., Any]) -> Callable[..., Value]:
+    """The rule of an operator that NumPy computes on static values and ``lax`` on any other."""
+
+    def apply(node: Node, *inputs: Value) -> Value:
+        if namespace(*inputs) is np:
+            with np.errstate(all="ignore"):
+                return numpy_function(*inputs)
+        return lax_function(*broadcast(*inputs))
+
+    return apply
