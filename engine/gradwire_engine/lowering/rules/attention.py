@@ -110,7 +110,7 @@ def attention(
     if (past_key is None) != (past_value is None):
         raise node.fail("past_key and past_value go together")
     past = 0
-    if past_key is not None:
+    if past_key is not None and past_value is not None:
         past = past_key.shape[2]
         k, v = jnp.concatenate([past_key, k], axis=2), jnp.concatenate([past_value, v], axis=2)
     root = math.sqrt(float(node.attr("scale", 1.0 / math.sqrt(q.shape[3]))))

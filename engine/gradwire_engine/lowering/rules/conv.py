@@ -130,7 +130,7 @@ def qlinear_conv(
     scale = jnp.asarray(x_scale) * jnp.asarray(w_scale) / jnp.asarray(y_scale)
     if scale.size > 1:
         scale = scale.reshape((1, -1) + (1,) * (total.ndim - 2))
-    limits = jnp.iinfo(y_zero.dtype)
+    limits = np.iinfo(y_zero.dtype)
     scaled = jnp.round(total.astype(scale.dtype) * scale) + jnp.asarray(y_zero).astype(scale.dtype)
     return jnp.clip(scaled, limits.min, limits.max).astype(y_zero.dtype)
 

@@ -13,13 +13,14 @@ from onnx import helper
 from gradwire_engine.lowering.registry import Node, Value, rule
 
 
-def _to_complex(node: Node, x: Value) -> Value:
+def _to_complex(node: Node, x: Value, dtype: Any = np.float64) -> Value:
     """The trailing axis of one (real) or two (real, imaginary) folded into the number.
 
-    In double whatever the input: single-precision transforms leave noise of the largest bin's
-    rounding in bins that are zero.
+    Forward transforms run in double whatever the input: in single precision, bins that are zero
+    fill with the rounding of the largest bin. Inverse transforms divide that by their length and
+    stay in single.
     """
-    wide = jnp.asarray(x, jnp.float64)
+    wide = jnp.asarray(x, jnp.promote_types(x.dtype, dtype))
     if x.shape[-1] == 1:
         return wide[..., 0]
     if x.shape[-1] == 2:
@@ -41,7 +42,7 @@ def _transform(node: Node, x: Value, length: Value | None, axis: int) -> Value:
         (size,) = node.ints(length, "dft_length")
     if size < 1:
         raise node.fail(f"dft_length must be positive, not {size}")
-    signal = _to_complex(node, x)
+    signal = _to_complex(node, x, np.float32 if inverse else np.float64)
     if inverse and onesided:
         return jnp.fft.irfft(signal, size, axis).astype(x.dtype)[..., None]
     if inverse:
