@@ -116,6 +116,8 @@ class Scope:
         self.environment = environment
         self.attributes = attributes or {}
         self.prefix = prefix
+        # The nodes under evaluation: the Gradient operator names a part of them.
+        self.nodes: Sequence[NodeProto] = ()
 
     def warn(self, message: str) -> None:
         self.notes.warnings.setdefault(message)
@@ -142,6 +144,7 @@ class Scope:
                 known[tensor.name] = numpy_helper.to_array(tensor)
         for sparse in graph.sparse_initializer:
             known[sparse.values.name] = _dense(sparse)
+        self.nodes = graph.node
         for index, node in enumerate(graph.node):
             self.run_node(node, index)
         return [self.environment.find(item.name) for item in graph.output]
@@ -207,8 +210,7 @@ class Scope:
             return outputs
         with jax.ensure_compile_time_eval():
             return [
-                value if value is None else np.asarray(value)
-                for value in _as_list(function(node, *inputs))
+                value if value is None else np.asarray(value) for value in _as_list(function(node, *inputs))
             ]
 
     def _budget(self, node: Node, value: Value) -> None:
@@ -253,7 +255,9 @@ class Scope:
                 if attribute.default_value.type != AttributeProto.UNDEFINED:
                     given[key] = attribute.default_value
         given.update(attributes)
-        opsets = {("" if item.domain == "ai.onnx" else item.domain): item.version for item in body.opset_import}
+        opsets = {
+            ("" if item.domain == "ai.onnx" else item.domain): item.version for item in body.opset_import
+        }
         scope = Scope(
             {**self.opsets, **opsets},
             self.functions,
@@ -266,6 +270,7 @@ class Scope:
         known = scope.environment.values
         known.update(dict.fromkeys(body.input))
         known.update(zip(body.input, inputs, strict=False))
+        scope.nodes = body.node
         for index, node in enumerate(body.node):
             scope.run_node(node, index)
         return [scope.environment.find(output) for output in body.output[: len(proto.output)]]
