@@ -43,12 +43,12 @@ def _window_index(windows: Windows, axis: int) -> tuple[np.ndarray[Any, Any], np
     A repeated element changes neither a maximum nor which element is first to reach it.
     """
     positions = windows.positions(axis)
-    inside = np.asarray((positions >= 0) & (positions < windows.sizes[axis]))
+    inside: Any = (positions >= 0) & (positions < windows.sizes[axis])
     first = np.argmax(inside, axis=1)
     last = inside.shape[1] - 1 - np.argmax(inside[:, ::-1], axis=1)
     taps = np.clip(np.arange(inside.shape[1]), first[:, None], last[:, None])
     index = np.take_along_axis(positions, np.where(inside.any(1)[:, None], taps, 0), axis=1)
-    return np.clip(index, 0, windows.sizes[axis] - 1), np.asarray(inside.any(1))
+    return np.clip(index, 0, windows.sizes[axis] - 1), inside.any(1)
 
 
 @rule("MaxPool")
