@@ -14,9 +14,11 @@ class Limits:
         nodes: nodes of a graph, its subgraphs and expanded function bodies.
         array_bytes: size of any single intermediate array, bytes.
         loop_trips: trips of a loop whose count is known before it runs.
+        evaluation_bytes: memory of one evaluation or block, its results included, bytes.
     """
 
     graph_bytes: int = 512 << 20
     nodes: int = 200_000
     array_bytes: int = 8 << 30
     loop_trips: int = 10_000_000
+    evaluation_bytes: int = 16 << 30

@@ -1,0 +1,93 @@
+"""What evaluating a jaxpr costs, estimated from shapes: operations and bytes alive at once.
+
+The estimate is a function of the jaxpr alone, so that everything derived from it (block widths) is the
+same on every machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from jax.extend import core as jex
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Floating-point operations, peak bytes, and whether a data-dependent loop leaves both open."""
+
+    flops: float
+    memory_bytes: int
+    bounded: bool
+
+
+def _bytes(variable: Any) -> int:
+    aval = variable.aval
+    return prod(aval.shape) * np.dtype(aval.dtype).itemsize if hasattr(aval, "shape") else 0
+
+
+def _inner(equation: Any) -> list[Any]:
+    """The jaxprs that an equation runs."""
+    found = []
+    for value in equation.params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, jex.ClosedJaxpr):
+                found.append(item.jaxpr)
+            elif isinstance(item, jex.Jaxpr):
+                found.append(item)
+    return found
+
+
+def _equation(equation: Any) -> Cost:
+    outputs = sum(
+        prod(variable.aval.shape) for variable in equation.outvars if hasattr(variable.aval, "shape")
+    )
+    name = equation.primitive.name
+    if name == "dot_general":
+        (axes, _), _ = equation.params["dimension_numbers"]
+        shape = equation.invars[0].aval.shape
+        return Cost(2.0 * outputs * prod(shape[axis] for axis in axes), 0, True)
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        channels = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+        return Cost(2.0 * outputs * prod(kernel) / max(1, channels), 0, True)
+    inner = [estimate(jaxpr) for jaxpr in _inner(equation)]
+    if not inner:
+        return Cost(float(outputs), 0, True)
+    trips = equation.params.get("length", 1) if name == "scan" else 1
+    if name == "cond":
+        flops = max(cost.flops for cost in inner)
+    else:
+        flops = trips * sum(cost.flops for cost in inner)
+    bounded = name != "while" and all(cost.bounded for cost in inner)
+    return Cost(flops, max(cost.memory_bytes for cost in inner), bounded)
+
+
+def estimate(jaxpr: Any) -> Cost:
+    """Estimate one evaluation of a jaxpr (open or closed)."""
+    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    last: dict[Any, int] = {}
+    for index, equation in enumerate(jaxpr.eqns):
+        for variable in equation.invars:
+            if not isinstance(variable, jex.Literal):
+                last[variable] = index
+    for variable in jaxpr.outvars:
+        if not isinstance(variable, jex.Literal):
+            last[variable] = len(jaxpr.eqns)
+    flops, bounded = 0.0, True
+    alive = peak = sum(_bytes(variable) for variable in (*jaxpr.invars, *jaxpr.constvars))
+    for index, equation in enumerate(jaxpr.eqns):
+        cost = _equation(equation)
+        flops += cost.flops
+        bounded = bounded and cost.bounded
+        alive += sum(_bytes(variable) for variable in equation.outvars)
+        peak = max(peak, alive + cost.memory_bytes)
+        gone = {
+            variable
+            for variable in (*equation.invars, *equation.outvars)
+            if not isinstance(variable, jex.Literal) and last.get(variable, index) == index
+        }
+        alive -= sum(_bytes(variable) for variable in gone)
+    return Cost(flops, peak, bounded)

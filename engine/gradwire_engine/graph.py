@@ -1,0 +1,334 @@
+"""Graphs: from untrusted bytes to a checked model, its weights and its signature.
+
+A graph is named by the SHA-256 of the bytes it was registered as. Large constants are taken out of
+the model and become arguments of everything compiled from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from gradwire_engine.errors import InvalidGraph, LimitExceeded
+from gradwire_engine.limits import Limits
+from gradwire_engine.lowering import find_rule
+from gradwire_engine.values import GraphInfo, Signature, TensorType
+
+PINNED_OPSET = 21
+"""Models too old for a rule are converted up to this opset; newer ones are read at their own."""
+
+INLINE_FLOATS = 64
+"""Floating constants of at most this many elements stay in the model, where XLA can fold them."""
+
+INLINE_INTEGERS = 1 << 14
+"""Integer constants of at most this many elements stay in the model: shapes, axes, small index tables."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A checked graph, ready to be lowered in any process.
+
+    Attributes:
+        info: identity, signature and warnings.
+        model: the serialized model without its weights, at an opset that the rules read.
+        weights: the large constants, by name.
+    """
+
+    info: GraphInfo
+    model: bytes
+    weights: dict[str, np.ndarray[Any, Any]]
+
+    def proto(self) -> ModelProto:
+        """The model as a message."""
+        model = ModelProto()
+        model.ParseFromString(self.model)
+        return model
+
+
+def fingerprint(data: bytes) -> str:
+    """The id of the graph registered as ``data``."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def parse(data: bytes, *, text: bool = False, limits: Limits | None = None) -> Graph:
+    """Read, check and normalise a graph.
+
+    Args:
+        data: a serialized ``ModelProto``, or UTF-8 text in ONNX's textual form if ``text``.
+        limits: bounds on its size.
+
+    Raises:
+        InvalidGraph: it is not a model, fails the checker's full check (types and shapes included),
+            keeps data outside of itself, or uses an operator that is not supported.
+        LimitExceeded: it is over a limit.
+    """
+    limits = limits or Limits()
+    if len(data) > limits.graph_bytes:
+        raise LimitExceeded(
+            f"the graph has {len(data)} bytes; the limit is {limits.graph_bytes}",
+            "graph_bytes",
+            limits.graph_bytes,
+            len(data),
+        )
+    model = _read_text(data) if text else _read_bytes(data)
+    _refuse_external_data(model)
+    nodes = sum(1 for _ in _nodes(model))
+    if nodes > limits.nodes:
+        raise LimitExceeded(
+            f"the graph has {nodes} nodes; the limit is {limits.nodes}", "nodes", limits.nodes, nodes
+        )
+    _check(model)
+    model = _with_rules(model)
+    signature = _signature(model)
+    warnings = tuple(_rounded_constants(model))
+    weights = _take_weights(model)
+    info = GraphInfo(
+        graph_id=fingerprint(data),
+        signature=signature,
+        forward_only=False,
+        forward_only_reason="",
+        warnings=warnings,
+        node_count=nodes,
+        weight_bytes=sum(array.nbytes for array in weights.values()),
+        opset=_opsets(model).get("", 0),
+    )
+    return Graph(info, model.SerializeToString(), weights)
+
+
+def _read_text(data: bytes) -> ModelProto:
+    try:
+        return onnx.parser.parse_model(data.decode())
+    except (onnx.parser.ParseError, UnicodeDecodeError) as error:
+        raise InvalidGraph(f"the text is not an ONNX model: {_first_line(error)}") from None
+
+
+def _read_bytes(data: bytes) -> ModelProto:
+    model = ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError:
+        raise InvalidGraph(
+            f"the {len(data)} bytes are not a serialized ONNX ModelProto (truncated, or not a model at all)"
+        ) from None
+    if not model.HasField("graph") or not model.opset_import:
+        raise InvalidGraph("the bytes hold no ONNX model: a ModelProto needs a graph and an opset_import")
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[:4])
+
+
+def _graphs(model: ModelProto) -> Iterator[GraphProto | onnx.FunctionProto]:
+    """The graph, the model's functions, and every subgraph within them."""
+    stack: list[GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
+    while stack:
+        graph = stack.pop()
+        yield graph
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    stack.append(attribute.g)
+                stack.extend(attribute.graphs)
+
+
+def _nodes(model: ModelProto) -> Iterator[NodeProto]:
+    for graph in _graphs(model):
+        yield from graph.node
+
+
+def _tensors(model: ModelProto) -> Iterator[TensorProto]:
+    for graph in _graphs(model):
+        if isinstance(graph, GraphProto):
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                if attribute.HasField("sparse_tensor"):
+                    yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+                yield from attribute.tensors
+                for sparse in attribute.sparse_tensors:
+                    yield from (sparse.values, sparse.indices)
+
+
+def _refuse_external_data(model: ModelProto) -> None:
+    for tensor in _tensors(model):
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+            raise InvalidGraph(
+                f"tensor {tensor.name!r} keeps its data in another file; "
+                "save the model with its data inside (onnx.save with save_as_external_data=False)"
+            )
+
+
+def _check(model: ModelProto) -> None:
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise InvalidGraph(f"the model fails ONNX's checker: {_first_line(error)}") from None
+    except (RuntimeError, ValueError, TypeError, IndexError, UnicodeDecodeError) as error:
+        # The checker reports some malformed models through C++ exceptions of other kinds.
+        raise InvalidGraph(f"the model cannot be checked: {_first_line(error)}") from None
+
+
+def _opsets(model: ModelProto) -> dict[str, int]:
+    return {("" if item.domain == "ai.onnx" else item.domain): item.version for item in model.opset_import}
+
+
+def _unsupported(model: ModelProto) -> tuple[NodeProto, int] | None:
+    """The first node that has neither a rule nor a function body at the model's opset."""
+    opsets = _opsets(model)
+    local = {(function.domain, function.name) for function in model.functions}
+    for node in _nodes(model):
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        opset = opsets.get(domain, 1)
+        if (node.domain, node.op_type) in local or find_rule(domain, node.op_type, opset):
+            continue
+        if onnx.defs.has(node.op_type, opset, domain):
+            schema = onnx.defs.get_schema(node.op_type, opset, domain)
+            if schema.has_function or schema.has_context_dependent_function:  # type: ignore[attr-defined]
+                continue
+        return node, opset
+    return None
+
+
+def _with_rules(model: ModelProto) -> ModelProto:
+    """The model at an opset where every operator can be evaluated."""
+    missing = _unsupported(model)
+    if missing is None:
+        return model
+    if _opsets(model).get("", PINNED_OPSET) < PINNED_OPSET:
+        try:
+            model = onnx.version_converter.convert_version(model, PINNED_OPSET)
+        except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
+            raise InvalidGraph(
+                f"the model is of opset {_opsets(model).get('')} and cannot be converted to {PINNED_OPSET}: "
+                f"{_first_line(error)}"
+            ) from None
+        missing = _unsupported(model)
+        if missing is None:
+            return model
+    node, opset = missing
+    where = f"domain {node.domain!r}" if node.domain else "ONNX"
+    raise InvalidGraph(
+        f"node {node.name or '(unnamed)'}: operator {node.op_type} of {where} (opset {opset}) "
+        "is not supported"
+    )
+
+
+def _tensor_type(info: onnx.ValueInfoProto) -> TensorType:
+    if not info.type.HasField("tensor_type"):
+        return TensorType("", None)
+    tensor = info.type.tensor_type
+    try:
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    except KeyError:
+        raise InvalidGraph(f"{info.name!r} has no element type") from None
+    if tensor.elem_type == TensorProto.STRING:
+        dtype = "string"
+    if not tensor.HasField("shape"):
+        return TensorType(dtype, None)
+    shape = tuple(
+        int(dim.dim_value) if dim.HasField("dim_value") else (dim.dim_param or None)
+        for dim in tensor.shape.dim
+    )
+    return TensorType(dtype, shape)
+
+
+def _signature(model: ModelProto) -> Signature:
+    graph = model.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    constants |= {sparse.values.name for sparse in graph.sparse_initializer}
+    inputs = tuple((item.name, _tensor_type(item)) for item in graph.input if item.name not in constants)
+    outputs = tuple((item.name, _output_type(item)) for item in graph.output)
+    if any(value.shape is None for _, value in outputs):
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.output
+        outputs = tuple((item.name, _output_type(item)) for item in inferred)
+    if len({name for name, _ in outputs}) != len(outputs):
+        raise InvalidGraph("an output is listed twice: " + ", ".join(name for name, _ in outputs))
+    return Signature(inputs, outputs)
+
+
+def _output_type(info: onnx.ValueInfoProto) -> TensorType:
+    if info.type.HasField("tensor_type") and not info.type.tensor_type.elem_type:
+        return TensorType("", None)
+    return _tensor_type(info)
+
+
+def _rounded_constants(model: ModelProto) -> Iterator[str]:
+    """Warnings for float64 constants that were plainly float32 before: 0.1 stored as 0.10000000149."""
+    for tensor in _tensors(model):
+        count = int(np.prod(tensor.dims)) if tensor.dims else 1
+        if tensor.data_type != TensorProto.DOUBLE or not 0 < count <= 16:
+            continue
+        for value in np.ravel(numpy_helper.to_array(tensor)):
+            with np.errstate(over="ignore"):
+                single = np.float32(value)
+            if np.isfinite(value) and float(single) == float(value):
+                short, long = str(single), repr(float(value))
+                if len(long) >= len(short) + 5:
+                    yield (
+                        f"constant {tensor.name or '(unnamed)'} is {long} in float64, which is {short} "
+                        "rounded to float32: the exporter lost digits; derivatives are off by about 1e-8"
+                    )
+                    break
+
+
+def _take_weights(model: ModelProto) -> dict[str, np.ndarray[Any, Any]]:
+    """Move large constants out of the model, in place.
+
+    Names are unique within a graph and what encloses it, so a constant of a subgraph is found in the
+    enclosing scope under its own name; where two branches share a name, theirs stay inside.
+    """
+    weights: dict[str, np.ndarray[Any, Any]] = {}
+    graphs = [graph for graph in _graphs(model) if isinstance(graph, GraphProto)]
+    names = Counter(tensor.name for graph in graphs for tensor in graph.initializer)
+    names.update(output for graph in graphs for node in graph.node for output in node.output)
+    shared = {name for name, count in names.items() if count > 1}
+    for graph in graphs:
+        kept = []
+        for tensor in graph.initializer:
+            if _is_large(tensor) and tensor.name not in shared:
+                weights[tensor.name] = numpy_helper.to_array(tensor)
+            else:
+                kept.append(tensor)
+        if len(kept) != len(graph.initializer):
+            copies = [TensorProto.FromString(tensor.SerializeToString()) for tensor in kept]
+            del graph.initializer[:]
+            graph.initializer.extend(copies)
+        large = [
+            index
+            for index, node in enumerate(graph.node)
+            if node.op_type == "Constant"
+            and len(node.attribute) == 1
+            and node.attribute[0].HasField("t")
+            and _is_large(node.attribute[0].t)
+            and node.output[0] not in shared
+        ]
+        for index in reversed(large):
+            node = graph.node[index]
+            weights[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+            del graph.node[index]
+    return weights
+
+
+def _is_large(tensor: TensorProto) -> bool:
+    size = int(np.prod(tensor.dims, dtype=np.int64)) if tensor.dims else 1
+    floating = tensor.data_type in (
+        TensorProto.FLOAT,
+        TensorProto.DOUBLE,
+        TensorProto.FLOAT16,
+        TensorProto.BFLOAT16,
+    )
+    return tensor.data_type != TensorProto.STRING and size > (INLINE_FLOATS if floating else INLINE_INTEGERS)

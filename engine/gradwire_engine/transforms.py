@@ -1,0 +1,301 @@
+"""Transforms: from a function to its gradient, pushforward, pullback or Hessian-vector product.
+
+Each takes a JAX function over named arrays to another one, so any sequence of them composes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from gradwire_engine.errors import InvalidInput, NotDifferentiable
+from gradwire_engine.values import Named, Signature, is_floating
+
+Arrays = Mapping[str, Any]
+Call = Callable[[Arrays], dict[str, Any]]
+"""From all inputs by name to all outputs by name."""
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Outputs ``x.gradient`` for each ``x`` in ``wrt`` (default: every floating input)."""
+
+    wrt: tuple[str, ...] = ()
+    of: str = ""
+    keep_values: bool = False
+
+
+@dataclass(frozen=True)
+class Jvp:
+    """Inputs gain ``x.tangent``; outputs ``y.tangent``, the Jacobian times the tangents."""
+
+    wrt: tuple[str, ...] = ()
+    of: tuple[str, ...] = ()
+    keep_values: bool = False
+
+
+@dataclass(frozen=True)
+class Vjp:
+    """Inputs gain ``y.cotangent``; outputs ``x.cotangent``, the cotangents times the Jacobian."""
+
+    wrt: tuple[str, ...] = ()
+    of: tuple[str, ...] = ()
+    keep_values: bool = False
+
+
+@dataclass(frozen=True)
+class Hvp:
+    """Inputs gain ``x.tangent``; outputs ``x.hvp``, the Hessian of ``of`` times the tangents."""
+
+    wrt: tuple[str, ...] = ()
+    of: str = ""
+    keep_values: bool = False
+
+
+Transform = Gradient | Jvp | Vjp | Hvp
+
+
+@dataclass(frozen=True)
+class FunctionSpec:
+    """A registered graph and the transforms applied to it, first to last."""
+
+    graph_id: str
+    transforms: tuple[Transform, ...] = ()
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function: its signature and how to call it under JAX.
+
+    ``forward_only`` gives the reason why reverse mode is not possible, "" where it is;
+    ``no_derivative`` why no derivative is, "" where there is one.
+    """
+
+    signature: Signature
+    call: Call
+    forward_only: str = ""
+    no_derivative: str = ""
+
+
+def choose_inputs(function: Function, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The inputs to differentiate with respect to: those named, or every floating one.
+
+    Raises:
+        InvalidInput: there is no such input, it is named twice, or it is not floating.
+        NotDifferentiable: no derivative of the function is defined.
+    """
+    return _choose(function, names, function.signature.inputs, "input", "wrt")
+
+
+def choose_outputs(function: Function, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The outputs to differentiate: those named, or every floating one (see choose_inputs)."""
+    return _choose(function, names, function.signature.outputs, "output", "of")
+
+
+def choose_scalar(function: Function, name: str) -> str:
+    """The output that a gradient or Hessian is of; its size is checked when shapes are known."""
+    chosen = choose_outputs(function, (name,) if name else ())
+    if len(chosen) != 1:
+        raise InvalidInput(
+            f"the function has {len(chosen)} floating-point outputs ({', '.join(chosen)}): "
+            "name the one in 'of'",
+            "of",
+        )
+    return chosen[0]
+
+
+def _choose(
+    function: Function, names: tuple[str, ...], values: tuple[Named, ...], kind: str, field: str
+) -> tuple[str, ...]:
+    if function.no_derivative:
+        raise NotDifferentiable(function.no_derivative)
+    types = dict(values)
+    chosen = names or tuple(name for name, value in values if is_floating(value.dtype))
+    if not chosen:
+        raise InvalidInput(f"the function has no floating-point {kind} to differentiate", field)
+    for name in chosen:
+        if name not in types:
+            raise InvalidInput(f"there is no {kind} {name!r}; there are: {', '.join(types)}", field)
+        if not is_floating(types[name].dtype):
+            raise InvalidInput(
+                f"{kind} {name!r} is {types[name].dtype or 'not a tensor'}: only floating-point {kind}s "
+                "have derivatives; leave it out of " + field,
+                field,
+            )
+    if len(set(chosen)) != len(chosen):
+        raise InvalidInput(f"{field} names an {kind} twice: {', '.join(chosen)}", field)
+    return chosen
+
+
+def require_reverse(function: Function) -> None:
+    """Refuse reverse mode where the function has none.
+
+    Raises:
+        NotDifferentiable: with the reason and what works instead.
+    """
+    if function.forward_only:
+        raise NotDifferentiable(
+            f"reverse mode is not possible: {function.forward_only}; "
+            "use forward mode (jvp, or a Jacobian in mode forward)"
+        )
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    candidate, count = name, 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}.{count}"
+    taken.add(candidate)
+    return candidate
+
+
+def _derived(
+    suffix: str, names: tuple[str, ...], values: tuple[Named, ...], taken: set[str]
+) -> tuple[Named, ...]:
+    types = dict(values)
+    return tuple((_fresh(f"{name}.{suffix}", taken), types[name]) for name in names)
+
+
+def _kept(function: Function, outputs: tuple[Named, ...], keep: bool) -> tuple[Named, ...]:
+    return outputs + function.signature.outputs if keep else outputs
+
+
+def check_scalar(name: str, shape: tuple[int, ...]) -> None:
+    """Refuse an output that has not exactly one element as the subject of a gradient."""
+    if any(extent != 1 for extent in shape):
+        raise InvalidInput(
+            f"output {name!r} has shape {list(shape)}: a gradient or Hessian is of an output with one "
+            "element; reduce it in the graph, or ask for a Jacobian or vjp",
+            "of",
+        )
+
+
+def _gradient_of(function: Function, wrt: tuple[str, ...], of: str, inputs: Arrays) -> Callable[..., Any]:
+    """The gradient in ``wrt`` at ``inputs``, and all outputs beside it."""
+
+    def scalar(point: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        outputs = function.call({**inputs, **point})
+        check_scalar(of, outputs[of].shape)
+        return outputs[of].reshape(()), outputs
+
+    if function.forward_only:
+        # Without reverse mode the gradient is the Jacobian's single row, by pushforwards.
+        def forward(point: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+            gradient, outputs = jax.jacfwd(scalar, has_aux=True)(point)
+            return gradient, outputs
+
+        return forward
+    return jax.grad(scalar, has_aux=True)
+
+
+def _apply_gradient(function: Function, transform: Gradient) -> Function:
+    wrt = choose_inputs(function, transform.wrt)
+    of = choose_scalar(function, transform.of)
+    taken = {name for name, _ in function.signature.outputs} if transform.keep_values else set[str]()
+    derived = _derived("gradient", wrt, function.signature.inputs, taken)
+    signature = Signature(function.signature.inputs, _kept(function, derived, transform.keep_values))
+
+    def call(inputs: Arrays) -> dict[str, Any]:
+        point = {name: inputs[name] for name in wrt}
+        gradient, outputs = _gradient_of(function, wrt, of, inputs)(point)
+        result = {name: gradient[x] for (name, _), x in zip(derived, wrt, strict=True)}
+        return {**result, **outputs} if transform.keep_values else result
+
+    return Function(signature, call, function.forward_only)
+
+
+def _apply_jvp(function: Function, transform: Jvp) -> Function:
+    wrt = choose_inputs(function, transform.wrt)
+    of = choose_outputs(function, transform.of)
+    tangents = _derived(
+        "tangent", wrt, function.signature.inputs, {name for name, _ in function.signature.inputs}
+    )
+    taken = {name for name, _ in function.signature.outputs} if transform.keep_values else set[str]()
+    derived = _derived("tangent", of, function.signature.outputs, taken)
+    signature = Signature(
+        function.signature.inputs + tangents, _kept(function, derived, transform.keep_values)
+    )
+
+    def call(inputs: Arrays) -> dict[str, Any]:
+        point = {name: inputs[name] for name in wrt}
+        directions = {x: inputs[name] for (name, _), x in zip(tangents, wrt, strict=True)}
+
+        def at(point: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+            outputs = function.call({**inputs, **point})
+            return {y: outputs[y] for y in of}, outputs
+
+        _, pushed, outputs = jax.jvp(at, (point,), (directions,), has_aux=True)
+        result = {name: pushed[y] for (name, _), y in zip(derived, of, strict=True)}
+        return {**result, **outputs} if transform.keep_values else result
+
+    return Function(signature, call, function.forward_only)
+
+
+def _apply_vjp(function: Function, transform: Vjp) -> Function:
+    require_reverse(function)
+    wrt = choose_inputs(function, transform.wrt)
+    of = choose_outputs(function, transform.of)
+    cotangents = _derived(
+        "cotangent", of, function.signature.outputs, {name for name, _ in function.signature.inputs}
+    )
+    taken = {name for name, _ in function.signature.outputs} if transform.keep_values else set[str]()
+    derived = _derived("cotangent", wrt, function.signature.inputs, taken)
+    signature = Signature(
+        function.signature.inputs + cotangents, _kept(function, derived, transform.keep_values)
+    )
+
+    def call(inputs: Arrays) -> dict[str, Any]:
+        point = {name: inputs[name] for name in wrt}
+
+        def at(point: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+            outputs = function.call({**inputs, **point})
+            return {y: outputs[y] for y in of}, outputs
+
+        _, pullback, outputs = jax.vjp(at, point, has_aux=True)
+        (pulled,) = pullback({y: inputs[name] for (name, _), y in zip(cotangents, of, strict=True)})
+        result = {name: pulled[x] for (name, _), x in zip(derived, wrt, strict=True)}
+        return {**result, **outputs} if transform.keep_values else result
+
+    return Function(signature, call)
+
+
+def _apply_hvp(function: Function, transform: Hvp) -> Function:
+    wrt = choose_inputs(function, transform.wrt)
+    of = choose_scalar(function, transform.of)
+    tangents = _derived(
+        "tangent", wrt, function.signature.inputs, {name for name, _ in function.signature.inputs}
+    )
+    taken = {name for name, _ in function.signature.outputs} if transform.keep_values else set[str]()
+    derived = _derived("hvp", wrt, function.signature.inputs, taken)
+    signature = Signature(
+        function.signature.inputs + tangents, _kept(function, derived, transform.keep_values)
+    )
+
+    def call(inputs: Arrays) -> dict[str, Any]:
+        point = {name: inputs[name] for name in wrt}
+        directions = {x: inputs[name] for (name, _), x in zip(tangents, wrt, strict=True)}
+        gradient = _gradient_of(function, wrt, of, inputs)
+        _, pushed, outputs = jax.jvp(gradient, (point,), (directions,), has_aux=True)
+        result = {name: pushed[x] for (name, _), x in zip(derived, wrt, strict=True)}
+        return {**result, **outputs} if transform.keep_values else result
+
+    return Function(signature, call, function.forward_only)
+
+
+def apply(function: Function, transform: Transform) -> Function:
+    """The function that a transform makes of another.
+
+    Raises:
+        InvalidInput: a name in the transform fits no floating input or output.
+        NotDifferentiable: the derivative does not exist.
+    """
+    if isinstance(transform, Gradient):
+        return _apply_gradient(function, transform)
+    if isinstance(transform, Jvp):
+        return _apply_jvp(function, transform)
+    if isinstance(transform, Vjp):
+        return _apply_vjp(function, transform)
+    return _apply_hvp(function, transform)

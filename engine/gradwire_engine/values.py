@@ -1,0 +1,107 @@
+"""Values that describe graphs, functions and arrays; frozen, so that they key caches and travel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import ml_dtypes
+import numpy as np
+
+
+def dtype_of(name: str) -> np.dtype[np.generic]:
+    """A dtype from its name, "bfloat16" and its like included."""
+    dtype: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, name, name))
+    return dtype
+
+
+def is_floating(dtype: str) -> bool:
+    """Whether arrays of this dtype have derivatives (complex ones do not here)."""
+    return dtype in ("float64", "float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class ArrayType:
+    """The dtype (by name) and shape of an array at hand."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return self.size * dtype_of(self.dtype).itemsize
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """The type of an input or output in a signature.
+
+    ``shape`` holds an int for a fixed extent, a name for a symbolic one and None for any extent;
+    a shape of None is an unknown rank. ``dtype`` is "" for a value that is not a tensor.
+    """
+
+    dtype: str
+    shape: tuple[int | str | None, ...] | None
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            return f"{self.dtype}[...]"
+        extents = ("?" if extent is None else str(extent) for extent in self.shape)
+        return f"{self.dtype}[{', '.join(extents)}]"
+
+
+Named = tuple[str, TensorType]
+Arguments = tuple[tuple[str, ArrayType], ...]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Names and types of a function's inputs and outputs, in order."""
+
+    inputs: tuple[Named, ...]
+    outputs: tuple[Named, ...]
+
+    def input_type(self, name: str) -> TensorType | None:
+        """The type of an input, or None where there is no such input."""
+        return dict(self.inputs).get(name)
+
+    def output_type(self, name: str) -> TensorType | None:
+        """The type of an output, or None where there is no such output."""
+        return dict(self.outputs).get(name)
+
+
+@dataclass(frozen=True)
+class GraphInfo:
+    """What a client learns about a graph it registers."""
+
+    graph_id: str
+    signature: Signature
+    forward_only: bool
+    forward_only_reason: str
+    warnings: tuple[str, ...]
+    node_count: int
+    weight_bytes: int
+    opset: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """The unit of work and of streaming: seeds [start, stop) of one array.
+
+    ``array`` indexes ``wrt`` in forward and Hessian modes, ``of`` in reverse mode; ``index`` numbers the
+    blocks of a plan from 0.
+    """
+
+    index: int
+    array: int
+    start: int
+    stop: int
