@@ -85,10 +85,20 @@ def axes_of(node: Node, axes: Sequence[int], rank: int) -> tuple[int, ...]:
     return tuple(sorted({axis_of(node, int(axis), rank) for axis in axes}))
 
 
+def aligned(node: Node, a: Value, b: Value) -> Value:
+    """``b`` as NumPy's broadcasting would want it: before opset 7 ``axis`` says where it starts in ``a``."""
+    axis = node.attr("axis")
+    if node.opset >= 7 or axis is None or not node.attr("broadcast", 0):
+        return b
+    return b.reshape((*b.shape, *(1 for _ in range(a.ndim - axis_of(node, axis, a.ndim) - b.ndim))))
+
+
 def pointwise(numpy_function: Callable[..., Any], lax_function: Callable[..., Any]) -> Callable[..., Value]:
     """The rule of an operator that NumPy computes on static values and ``lax`` on any other."""
 
     def apply(node: Node, *inputs: Value) -> Value:
+        if len(inputs) == 2 and node.opset < 7:
+            inputs = (inputs[0], aligned(node, *inputs))
         if namespace(*inputs) is np:
             with np.errstate(all="ignore"):
                 return numpy_function(*inputs)

@@ -24,13 +24,15 @@ _FLOAT8_WITHOUT_SATURATION_BY_CAST = (
 _SCALE = np.dtype(ml_dtypes.float8_e8m0fnu)
 
 
-def element_type(node: Node, code: int | None) -> np.dtype[Any]:
-    """The NumPy dtype of an ONNX element type."""
+def element_type(node: Node, code: int | str | None) -> np.dtype[Any]:
+    """The NumPy dtype of an ONNX element type, given by number or (before opset 6) by name."""
     if code is None:
         raise node.fail("attribute to is missing")
     try:
+        if isinstance(code, str):
+            code = onnx.TensorProto.DataType.Value(code)
         return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(code))
-    except KeyError:
+    except (KeyError, ValueError):
         raise node.fail(f"{code} is not an ONNX element type") from None
 
 
@@ -95,7 +97,7 @@ def _cast_text(node: Node, x: Value, target: np.dtype[Any]) -> Value:
     return np.array([float(word) for word in words]).astype(target).reshape(text.shape)
 
 
-@rule("Cast", since=6)
+@rule("Cast", since=1)
 def cast(node: Node, x: Value) -> Value:
     """Another dtype; the derivative passes between floating dtypes and is zero through any other."""
     return cast_to(node, x, element_type(node, node.attr("to")))

@@ -12,14 +12,14 @@ from gradwire_engine.lowering.numeric import cast, constant, pointwise
 from gradwire_engine.lowering.registry import Node, Value, namespace, rule
 
 _PAIRWISE: dict[str, tuple[int, Any, Any]] = {
-    "Equal": (7, np.equal, lax.eq),
-    "Greater": (7, np.greater, lax.gt),
+    "Equal": (1, np.equal, lax.eq),
+    "Greater": (1, np.greater, lax.gt),
     "GreaterOrEqual": (12, np.greater_equal, lax.ge),
-    "Less": (7, np.less, lax.lt),
+    "Less": (1, np.less, lax.lt),
     "LessOrEqual": (12, np.less_equal, lax.le),
-    "And": (7, np.logical_and, lax.bitwise_and),
-    "Or": (7, np.logical_or, lax.bitwise_or),
-    "Xor": (7, np.logical_xor, lax.bitwise_xor),
+    "And": (1, np.logical_and, lax.bitwise_and),
+    "Or": (1, np.logical_or, lax.bitwise_or),
+    "Xor": (1, np.logical_xor, lax.bitwise_xor),
     "Not": (1, np.logical_not, lax.bitwise_not),
     "BitwiseAnd": (18, np.bitwise_and, lax.bitwise_and),
     "BitwiseOr": (18, np.bitwise_or, lax.bitwise_or),

@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from gradwire_engine.lowering.numeric import (
+    aligned,
     broadcast,
     cast,
     constant,
@@ -28,34 +29,34 @@ from gradwire_engine.lowering.numeric import (
 from gradwire_engine.lowering.registry import Node, Value, is_static, namespace, rule
 
 _UNARY: dict[str, tuple[int, Any, Any]] = {
-    "Abs": (6, np.abs, lax.abs),
+    "Abs": (1, np.abs, lax.abs),
     "Acos": (7, np.arccos, lax.acos),
     "Acosh": (9, np.arccosh, lax.acosh),
     "Asin": (7, np.arcsin, lax.asin),
     "Asinh": (9, np.arcsinh, lax.asinh),
     "Atan": (7, np.arctan, lax.atan),
     "Atanh": (9, np.arctanh, lax.atanh),
-    "Ceil": (6, np.ceil, lax.ceil),
-    "Cos": (7, np.cos, lax.cos),
+    "Ceil": (1, np.ceil, lax.ceil),
+    "Cos": (1, np.cos, lax.cos),
     "Cosh": (9, np.cosh, lax.cosh),
-    "Exp": (6, np.exp, lax.exp),
-    "Floor": (6, np.floor, lax.floor),
+    "Exp": (1, np.exp, lax.exp),
+    "Floor": (1, np.floor, lax.floor),
     "IsNaN": (9, np.isnan, lambda x: lax.ne(x, x)),
-    "Log": (6, np.log, lax.log),
-    "Neg": (6, np.negative, lax.neg),
+    "Log": (1, np.log, lax.log),
+    "Neg": (1, np.negative, lax.neg),
     "Round": (11, np.rint, partial(lax.round, rounding_method=lax.RoundingMethod.TO_NEAREST_EVEN)),
     "Sign": (9, np.sign, lax.sign),
-    "Sin": (7, np.sin, lax.sin),
+    "Sin": (1, np.sin, lax.sin),
     "Sinh": (9, np.sinh, lax.sinh),
-    "Sqrt": (6, np.sqrt, lax.sqrt),
-    "Tan": (7, np.tan, lax.tan),
-    "Tanh": (6, np.tanh, lax.tanh),
+    "Sqrt": (1, np.sqrt, lax.sqrt),
+    "Tan": (1, np.tan, lax.tan),
+    "Tanh": (1, np.tanh, lax.tanh),
 }
 
 _BINARY: dict[str, tuple[int, Any, Any]] = {
-    "Add": (7, np.add, lax.add),
-    "Sub": (7, np.subtract, lax.sub),
-    "Mul": (7, np.multiply, lax.mul),
+    "Add": (1, np.add, lax.add),
+    "Sub": (1, np.subtract, lax.sub),
+    "Mul": (1, np.multiply, lax.mul),
 }
 
 for _op, (_since, _numpy, _lax) in {**_UNARY, **_BINARY}.items():
@@ -67,7 +68,7 @@ def erf(node: Node, x: Value) -> Value:
     return lax.erf(jnp.asarray(x))
 
 
-@rule("Reciprocal", since=6)
+@rule("Reciprocal", since=1)
 def reciprocal(node: Node, x: Value) -> Value:
     return lax.integer_pow(x, -1)
 
@@ -90,7 +91,7 @@ def _truncated_quotient(a: Value, b: Value) -> Value:
     return quotient + (inexact & ((a < 0) != (b < 0))).astype(quotient.dtype)
 
 
-@rule("Div", since=7)
+@rule("Div", since=1)
 def div(node: Node, a: Value, b: Value) -> Value:
     """Quotient; that of integers is rounded toward zero."""
     return pointwise(np.true_divide if is_floating(a) else _truncated_quotient, lax.div)(node, a, b)
@@ -118,7 +119,7 @@ def _uniform_integer(exponent: Value) -> int | None:
     return int(first)
 
 
-@rule("Pow", since=7)
+@rule("Pow", since=1)
 def power(node: Node, x: Value, y: Value) -> Value:
     """``x`` to the power ``y``, in the dtype of ``x``.
 
@@ -126,6 +127,7 @@ def power(node: Node, x: Value, y: Value) -> Value:
     ``y == 0``), and with respect to ``y`` it is 0. For negative ``x`` the derivative with respect to
     ``y`` is NaN, as the function is then defined at integers only.
     """
+    y = aligned(node, x, y)
     shape = np.broadcast_shapes(x.shape, y.shape)
     if is_floating(x):
         exponent = _uniform_integer(y)
@@ -142,8 +144,8 @@ def power(node: Node, x: Value, y: Value) -> Value:
 
 def _clipped(x: Value, low: Value, high: Value) -> Value:
     if is_static(x, low, high):
-        low = x if low is None else low
-        return np.minimum(np.maximum(x, low), x if high is None else high).astype(x.dtype)
+        raised = x if low is None else np.maximum(x, low)
+        return raised if high is None else np.minimum(raised, high)
     if low is not None:
         low = jnp.broadcast_to(low, x.shape)
         x = lax.select(lax.lt(x, low), low, x)
@@ -153,7 +155,7 @@ def _clipped(x: Value, low: Value, high: Value) -> Value:
     return x
 
 
-@rule("Clip", since=6)
+@rule("Clip", since=1)
 def clip_by_attributes(node: Node, x: Value) -> Value:
     low, high = node.attr("min"), node.attr("max")
     return _clipped(x, None if low is None else constant(low, x), None if high is None else constant(high, x))
@@ -179,7 +181,7 @@ _VARIADIC: dict[str, tuple[Any, Any]] = {
 }
 
 
-@rule("Max", "Min", "Sum", since=8)
+@rule("Max", "Min", "Sum", since=1)
 def variadic(node: Node, *values: Value) -> Value:
     numpy_function, lax_function = _VARIADIC[node.op]
     if namespace(*values) is np:
@@ -187,7 +189,7 @@ def variadic(node: Node, *values: Value) -> Value:
     return reduce(lambda a, b: lax_function(*broadcast(a, b)), values)
 
 
-@rule("Mean", since=8)
+@rule("Mean", since=1)
 def mean(node: Node, *values: Value) -> Value:
     total = reduce(lambda a, b: lax.add(*broadcast(a, b)), map(widened, values))
     return cast(lax.div(total, constant(len(values), total)), values[0].dtype)

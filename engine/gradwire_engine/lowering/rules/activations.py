@@ -1,0 +1,275 @@
+"""Activations, softmaxes and dropout.
+
+An activation with a corner has there the derivative of its left-hand branch: 0 for ``Relu`` and
+``ThresholdedRelu``, the slope of the negative side for ``LeakyRelu``, ``PRelu``, ``Elu``, ``Selu``.
+"""
+
+from __future__ import annotations
+
+from math import pi, prod, sqrt
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gradwire_engine.lowering.numeric import (
+    axis_of,
+    cast,
+    constant,
+    float_attribute,
+    select,
+    widened,
+)
+from gradwire_engine.lowering.registry import Node, Value, is_static, namespace, rule
+
+
+def _nonpositive(x: Value) -> Value:
+    """Where ``x <= 0``. NaN is not, and so goes through unchanged."""
+    return lax.le(x, constant(0, x))
+
+
+@rule("Relu", since=1)
+def relu(node: Node, x: Value) -> Value:
+    if namespace(x) is np:
+        return np.maximum(x, constant(0, x))
+    return select(_nonpositive(x), constant(0, x), x)
+
+
+@rule("LeakyRelu", since=1)
+def leaky_relu(node: Node, x: Value) -> Value:
+    alpha = constant(float_attribute(node, "alpha", 0.01), x)
+    return select(_nonpositive(x), lax.mul(x, alpha), x)
+
+
+@rule("PRelu", since=1)
+def prelu_by_channel(node: Node, x: Value, slope: Value) -> Value:
+    """Before opset 7 a vector of slopes belongs to axis 1."""
+    return prelu(node, x, slope.reshape((-1,) + (1,) * max(0, x.ndim - 2)))
+
+
+@rule("PRelu", since=7)
+def prelu(node: Node, x: Value, slope: Value) -> Value:
+    return select(_nonpositive(x), lax.mul(x, jnp.broadcast_to(slope, x.shape)), x)
+
+
+@rule("ThresholdedRelu", since=10)
+def thresholded_relu(node: Node, x: Value) -> Value:
+    alpha = constant(float_attribute(node, "alpha", 1.0), x)
+    return select(lax.le(x, alpha), constant(0, x), x)
+
+
+def _exponential_unit(x: Value, alpha: float, gamma: float = 1.0, width: float = 1.0) -> Value:
+    """``gamma * x`` above 0, ``gamma * alpha * (exp(x / width) - 1)`` below."""
+    left = _nonpositive(x)
+    inner = select(left, x, constant(0, x))
+    if width != 1.0:
+        inner = lax.div(inner, constant(width, x))
+    curved = lax.mul(lax.expm1(inner), constant(gamma * alpha, x))
+    return select(left, curved, x if gamma == 1.0 else lax.mul(x, constant(gamma, x)))
+
+
+@rule("Elu", since=1)
+def elu(node: Node, x: Value) -> Value:
+    return _exponential_unit(x, float_attribute(node, "alpha", 1.0))
+
+
+@rule("Selu", since=1)
+def selu(node: Node, x: Value) -> Value:
+    alpha = float_attribute(node, "alpha", 1.67326319217681884765625)
+    return _exponential_unit(x, alpha, float_attribute(node, "gamma", 1.05070102214813232421875))
+
+
+@rule("Celu", since=12)
+def celu(node: Node, x: Value) -> Value:
+    alpha = float_attribute(node, "alpha", 1.0)
+    return _exponential_unit(x, alpha, width=alpha)
+
+
+@rule("Gelu", since=20)
+def gelu(node: Node, x: Value) -> Value:
+    half = lax.mul(x, constant(0.5, x))
+    if node.attr("approximate", "none") == "tanh":
+        cubic = lax.mul(lax.integer_pow(x, 3), constant(0.044715, x))
+        inner = lax.mul(lax.add(x, cubic), constant(sqrt(2 / pi), x))
+        return lax.mul(half, lax.add(lax.tanh(inner), constant(1, x)))
+    # 1 + erf(z) cancels for negative z; erfc(-z) is the same number without it.
+    return lax.mul(half, lax.erfc(lax.mul(x, constant(-sqrt(0.5), x))))
+
+
+def softplus_of(x: Value) -> Value:
+    """``log(1 + exp(x))`` that neither overflows nor loses small values.
+
+    Each branch is the whole function in another form, so that derivatives of any order are right
+    where the branches meet.
+    """
+    positive = lax.gt(x, constant(0, x))
+    folded = select(positive, lax.neg(x), x)
+    return lax.add(lax.log1p(lax.exp(folded)), select(positive, x, constant(0, x)))
+
+
+@rule("Softplus", since=1)
+def softplus(node: Node, x: Value) -> Value:
+    return softplus_of(x)
+
+
+@rule("Mish", since=18)
+def mish(node: Node, x: Value) -> Value:
+    return lax.mul(x, lax.tanh(softplus_of(x)))
+
+
+@rule("Softsign", since=1)
+def softsign(node: Node, x: Value) -> Value:
+    return lax.div(x, lax.add(lax.abs(x), constant(1, x)))
+
+
+@rule("Sigmoid", since=1)
+def sigmoid(node: Node, x: Value) -> Value:
+    return lax.logistic(x)
+
+
+def _hard_sigmoid(x: Value, alpha: float, beta: float) -> Value:
+    line = lax.add(lax.mul(x, constant(alpha, x)), constant(beta, x))
+    return lax.clamp(constant(0, x), line, constant(1, x))
+
+
+@rule("HardSigmoid", since=1)
+def hard_sigmoid(node: Node, x: Value) -> Value:
+    """A line held in [0, 1]; its derivative at either end is 0."""
+    return _hard_sigmoid(x, float_attribute(node, "alpha", 0.2), float_attribute(node, "beta", 0.5))
+
+
+@rule("HardSwish", since=14)
+def hard_swish(node: Node, x: Value) -> Value:
+    return lax.mul(x, _hard_sigmoid(x, 1 / 6, 0.5))
+
+
+def _swish(node: Node, x: Value) -> Value:
+    alpha = float_attribute(node, "alpha", 1.0)
+    return lax.mul(x, lax.logistic(x if alpha == 1.0 else lax.mul(x, constant(alpha, x))))
+
+
+@rule("Swish", since=24)
+def swish(node: Node, x: Value) -> Value:
+    return _swish(node, x)
+
+
+@rule("SwiGLU", since=28)
+def swiglu(node: Node, gate: Value, value: Value) -> Value:
+    return lax.mul(_swish(node, gate), value)
+
+
+@rule("Shrink", since=9)
+def shrink(node: Node, x: Value) -> Value:
+    """``x`` moved toward 0 by ``bias`` outside [-lambd, lambd], and 0 within."""
+    lambd, bias = float_attribute(node, "lambd", 0.5), float_attribute(node, "bias", 0.0)
+    # Compared in floating point: the threshold of an integer array may be a fraction.
+    wide = x if jnp.issubdtype(x.dtype, jnp.floating) else cast(x, np.float64)
+    lowered = cast(wide - constant(bias, wide), x.dtype)
+    raised = cast(wide + constant(bias, wide), x.dtype)
+    inner = select(wide < constant(-lambd, wide), raised, constant(0, x))
+    return select(wide > constant(lambd, wide), lowered, inner)
+
+
+def _shifted(x: Value, axes: tuple[int, ...]) -> Value:
+    """``x`` less its largest element: softmax does not notice, and nothing overflows."""
+    return lax.sub(x, lax.stop_gradient(jnp.broadcast_to(_kept(lax.reduce_max(x, axes), axes), x.shape)))
+
+
+def _kept(x: Value, axes: tuple[int, ...]) -> Value:
+    return lax.expand_dims(x, axes)
+
+
+def softmax_over(x: Value, axes: tuple[int, ...]) -> Value:
+    """Softmax over some axes, sums in float32 at least."""
+    exponentials = lax.exp(_shifted(widened(x), axes))
+    total = _kept(lax.reduce_sum(exponentials, axes), axes)
+    return cast(lax.div(exponentials, jnp.broadcast_to(total, x.shape)), x.dtype)
+
+
+def log_softmax_over(x: Value, axes: tuple[int, ...]) -> Value:
+    """Logarithm of the softmax over some axes, without forming the softmax."""
+    shifted = _shifted(widened(x), axes)
+    total = _kept(lax.log(lax.reduce_sum(lax.exp(shifted), axes)), axes)
+    return cast(lax.sub(shifted, jnp.broadcast_to(total, x.shape)), x.dtype)
+
+
+_SOFTMAXES = {"Softmax": softmax_over, "LogSoftmax": log_softmax_over}
+
+
+@rule("Softmax", "LogSoftmax", since=1)
+def softmax_of_the_flattened(node: Node, x: Value) -> Value:
+    """Before opset 13 all axes from ``axis`` on are one."""
+    axis = node.attr("axis", 1)
+    first = x.ndim if axis == x.ndim else axis_of(node, axis, x.ndim)
+    return _SOFTMAXES[node.op](jnp.asarray(x), tuple(range(first, x.ndim)))
+
+
+@rule("Softmax", "LogSoftmax", since=13)
+def softmax(node: Node, x: Value) -> Value:
+    return _SOFTMAXES[node.op](jnp.asarray(x), (axis_of(node, node.attr("axis", -1), x.ndim),))
+
+
+def _one_at_largest(x: Value, axis: int) -> Value:
+    first = lax.argmax(x, axis, np.int64)
+    positions = lax.broadcasted_iota(np.int64, x.shape, axis)
+    return cast(lax.eq(positions, jnp.broadcast_to(_kept(first, (axis,)), x.shape)), x.dtype)
+
+
+@rule("Hardmax", since=1)
+def hardmax_of_the_flattened(node: Node, x: Value) -> Value:
+    axis = node.attr("axis", 1)
+    first = x.ndim if axis == x.ndim else axis_of(node, axis, x.ndim)
+    rows = lax.reshape(x, (prod(x.shape[:first]), prod(x.shape[first:])))
+    return lax.reshape(_one_at_largest(rows, 1), x.shape)
+
+
+@rule("Hardmax", since=13)
+def hardmax(node: Node, x: Value) -> Value:
+    """1 at the first largest element along the axis, 0 elsewhere; its derivative is 0."""
+    return _one_at_largest(jnp.asarray(x), axis_of(node, node.attr("axis", -1), x.ndim))
+
+
+@rule("Dropout", since=1)
+def dropout_with_flag(node: Node, x: Value) -> tuple[Value, ...]:
+    """Before opset 7 the attribute ``is_test`` says that nothing is dropped."""
+    if not node.attr("is_test", 0) and node.attr("ratio", 0.5):
+        raise node.fail(
+            "dropout in training mode draws at random, and a derivative needs a function: set is_test"
+        )
+    outputs: tuple[Value, ...] = dropout_at_inference(node, x)
+    return outputs
+
+
+@rule("Dropout", since=7)
+def dropout_at_inference(node: Node, x: Value) -> tuple[Value, ...]:
+    """Nothing is dropped. The mask has the dtype of ``x`` at first, bool from opset 10 on."""
+    mask = jnp.ones(x.shape, x.dtype if node.opset < 10 else np.bool_) if node.wants(1) else None
+    return x, mask
+
+
+@rule("Dropout", since=12)
+def dropout(node: Node, x: Value, ratio: Value = None, training: Value = None) -> tuple[Value, ...]:
+    """Elements dropped at random in training mode, which needs a ``seed``; everything kept otherwise.
+
+    The draws are NumPy's (MT19937, ``RandomState(seed).uniform``), those of ONNX's reference, so
+    that a graph means the same function at every evaluation.
+    """
+    kept = jnp.ones(x.shape, np.bool_) if node.wants(1) else None
+    ratio = np.asarray(0.5, x.dtype) if ratio is None else ratio
+    if training is None or (is_static(training) and not np.any(training)):
+        return x, kept
+    if is_static(ratio) and not np.any(ratio):
+        return x, kept
+    if node.attr("seed") is None:
+        raise node.fail(
+            "dropout in training mode draws at random, and a derivative needs a function: set the "
+            "attribute seed, or training_mode to false"
+        )
+    draws = np.random.RandomState(int(node.attr("seed")) % 2**32).uniform(0, 1, x.shape)
+    mask = lax.ge(draws, jnp.broadcast_to(cast(ratio, np.float64), x.shape))
+    scale = lax.div(constant(1, x), lax.sub(constant(1, x), jnp.asarray(cast(ratio, x.dtype))))
+    dropped = select(mask, lax.mul(x, jnp.broadcast_to(scale, x.shape)), constant(0, x))
+    if is_static(training):
+        return dropped, mask
+    on = jnp.broadcast_to(training, x.shape)
+    return lax.select(on, dropped, x), lax.bitwise_or(mask, lax.bitwise_not(on))

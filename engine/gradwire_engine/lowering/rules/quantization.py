@@ -1,0 +1,99 @@
+"""Linear quantisation: to small integers and float8, and back.
+
+Rounding makes the quantised value piecewise constant: its derivative is zero. Dequantisation is
+differentiable in its scale.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gradwire_engine.lowering.numeric import axis_of, broadcast, cast, constant
+from gradwire_engine.lowering.registry import Node, Value, rule
+from gradwire_engine.lowering.rules.casting import cast_to, element_type, is_small
+from gradwire_engine.lowering.rules.linalg import centred, matmul_of
+
+
+def _spread(node: Node, parameter: Value, x: Value) -> Value:
+    """A scale or zero point in the shape of ``x``: one for all, one for each along ``axis``, or per block."""
+    if parameter.size == 1:
+        return jnp.broadcast_to(parameter.reshape(()), x.shape)
+    axis = axis_of(node, node.attr("axis", 1), x.ndim)
+    if (parameter.ndim == 1 and x.ndim > 1) or not node.attr("block_size", 0):
+        shape = [1] * x.ndim
+        shape[axis] = -1
+        return jnp.broadcast_to(parameter.reshape(shape), x.shape)
+    repeated = jnp.repeat(jnp.asarray(parameter), node.attr("block_size"), axis)
+    return lax.slice_in_dim(repeated, 0, x.shape[axis], axis=axis)
+
+
+def _saturated(node: Node, x: Value, target: np.dtype[Any]) -> Value:
+    """A floating ``x`` held in the target's range, then converted."""
+    if not jnp.issubdtype(target, jnp.integer):
+        return cast_to(node, x, target)
+    limits = jnp.iinfo(target)  # type: ignore[no-untyped-call]
+    held = lax.clamp(constant(int(limits.min), x), x, constant(int(limits.max), x))
+    return lax.convert_element_type(cast(held, np.int32) if is_small(target) else held, target)
+
+
+@rule("QuantizeLinear", since=10)
+def quantize(node: Node, x: Value, scale: Value, zero_point: Value = None) -> Value:
+    """``saturate(round(x / scale) + zero_point)``, halves to even; the quotient in ``precision``."""
+    if zero_point is not None:
+        target = np.dtype(zero_point.dtype)
+    else:
+        target = element_type(node, node.attr("output_dtype", 0) or 2)
+    precision = element_type(node, node.attr("precision")) if node.attr("precision", 0) else scale.dtype
+    quotient = lax.div(cast(jnp.asarray(x), precision), _spread(node, cast(scale, precision), x))
+    if jnp.issubdtype(target, jnp.integer):
+        # The zero point is added in float32 at least: a half cannot hold every integer of 16 bits.
+        quotient = lax.round(quotient, lax.RoundingMethod.TO_NEAREST_EVEN)
+        quotient = cast(quotient, jnp.promote_types(quotient.dtype, np.float32))
+    if zero_point is not None:
+        quotient = lax.add(quotient, _spread(node, cast(zero_point, quotient.dtype), x))
+    return _saturated(node, quotient, target)
+
+
+@rule("DequantizeLinear", since=10)
+def dequantize(node: Node, x: Value, scale: Value, zero_point: Value = None) -> Value:
+    """``(x - zero_point) * scale`` in ``output_dtype``, by default the dtype of the scale."""
+    target = element_type(node, node.attr("output_dtype")) if node.attr("output_dtype", 0) else scale.dtype
+    working = np.int32 if jnp.issubdtype(x.dtype, jnp.integer) else target
+    wide = cast(jnp.asarray(cast(x, working)), working)
+    if zero_point is not None:
+        wide = lax.sub(wide, _spread(node, cast(zero_point, working), x))
+    return lax.mul(cast(wide, target), _spread(node, cast(scale, target), x))
+
+
+@rule("QLinearMatMul", since=10)
+def quantized_matmul(
+    node: Node,
+    a: Value,
+    a_scale: Value,
+    a_zero: Value,
+    b: Value,
+    b_scale: Value,
+    b_zero: Value,
+    y_scale: Value,
+    y_zero: Value,
+) -> Value:
+    """Quantised product of quantised matrices, accumulated in int32.
+
+    Scales and zero points are one for all, per row of ``a`` and of the result, or per column of ``b``.
+    """
+    product = matmul_of(centred(a, a_zero, -2), centred(b, b_zero, -1))
+    working = jnp.promote_types(a_scale.dtype, np.float32)
+
+    def by_row(parameter: Value) -> Value:
+        wide = jnp.asarray(cast(parameter, working))
+        return wide.reshape((-1, 1)) if wide.ndim == 1 and wide.size > 1 else wide
+
+    scale = by_row(a_scale) * jnp.asarray(cast(b_scale, working)) / by_row(y_scale)
+    scaled = lax.mul(*broadcast(cast(product, working), jnp.broadcast_to(scale, product.shape)))
+    rounded = lax.round(scaled, lax.RoundingMethod.TO_NEAREST_EVEN)
+    shifted = lax.add(rounded, jnp.broadcast_to(by_row(y_zero), rounded.shape))
+    return _saturated(node, shifted, np.dtype(y_zero.dtype))
