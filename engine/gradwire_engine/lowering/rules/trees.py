@@ -5,7 +5,7 @@ Predictions are piecewise constant, so their derivative is 0 wherever it exists.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,7 @@ class Forest:
         return lax.fori_loop(0, self.depth(), step, start)
 
     def _holds(self, place: Value, value: Value, split: Value) -> Value:
-        tests = {
+        tests: dict[int, Callable[[], Value]] = {
             0: lambda: value <= split,
             1: lambda: value < split,
             2: lambda: value >= split,
