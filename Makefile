@@ -1,0 +1,50 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: help run test lint stubs conformance bench docs clean
+
+help:
+	@echo "make run          install, start a local server with 2 workers, show the main job"
+	@echo "make test         install what tests need and run them all"
+	@echo "make lint         ruff, mypy, buf lint, import contracts"
+	@echo "make stubs        generate the wire's stubs again, after a change under proto/"
+	@echo "make conformance  onnx's backend suite, with the table of marks"
+	@echo "make bench        the benchmarks, as ratios from one run"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.server: $(BIN)/python pyproject.toml hatch_build.py $(wildcard proto/gradwire/v1/*.proto)
+	$(BIN)/python -m pip install --quiet --editable '.[server]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml hatch_build.py $(wildcard proto/gradwire/v1/*.proto)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.server
+
+run: $(VENV)/.server
+	$(BIN)/gradwire demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/buf lint
+	$(BIN)/lint-imports
+
+stubs: $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+
+conformance: $(VENV)/.dev
+	$(BIN)/python -m conformance.marks
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf build dist client/gradwire/v1 .pytest_cache .mypy_cache .ruff_cache .hypothesis
