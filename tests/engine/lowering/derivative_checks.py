@@ -110,12 +110,15 @@ def flatten(
 
 
 def difference(flat: FlatFunction, x: Array, v: Array, step: float) -> np.ndarray[Any, Any]:
-    """The directional derivative by two Richardson extrapolations of the central difference: O(step^6)."""
+    """The directional derivative by two Richardson extrapolations of the central difference: O(step^6).
 
-    def central(h: float) -> np.ndarray[Any, Any]:
-        return (np.asarray(flat(x + h * v)) - np.asarray(flat(x - h * v))) / (2 * h)
+    The points are evaluated together, under ``vmap``.
+    """
 
-    coarse, middle, fine = central(step), central(step / 2), central(step / 4)
+    widths = np.array([step, step / 2, step / 4])
+    points = np.asarray(x) + np.concatenate([widths, -widths])[:, None] * np.asarray(v)
+    above, below = np.split(np.asarray(jax.jit(jax.vmap(flat))(points)), 2)
+    coarse, middle, fine = (above - below) / (2 * widths[:, None])
     first, second = (4 * middle - coarse) / 3, (4 * fine - middle) / 3
     return (16 * second - first) / 15
 
@@ -150,19 +153,26 @@ def check_flat(
     """
     rng = np.random.default_rng(seed)
     v = rng.uniform(-1, 1, x.shape)
-    value, jv = jax.jit(lambda t: jax.jvp(flat, (jnp.asarray(x),), (t,)))(v)
-    assert np.all(np.isfinite(np.asarray(jv))), f"the JVP is not finite: {jv}"
+    w = rng.uniform(-1, 1, jax.eval_shape(flat, x).shape)
+    reverse_too = "reverse" in modes
+
+    # One compilation for all of it: most of the time of a check is XLA's.
+    @jax.jit
+    def derivatives(x: Array, v: Array, w: Array) -> tuple[Array, ...]:
+        forward = jax.jvp(flat, (x,), (v,))[1], jax.jacfwd(flat)(x)
+        return (*forward, jax.vjp(flat, x)[1](w)[0], jax.jacrev(flat)(x)) if reverse_too else forward
+
+    jv, forward, *pulled = (np.asarray(item) for item in derivatives(x, v, w))
+    assert np.all(np.isfinite(jv)), f"the JVP is not finite: {jv}"
     _close(jv, difference(flat, x, v, step), rtol, "JVP against a finite difference")
-    forward = np.asarray(jax.jit(jax.jacfwd(flat))(x))
     _close(forward @ v, jv, identity_rtol, "forward Jacobian (vmap) against a single JVP")
-    if "reverse" not in modes:
+    if not reverse_too:
         return forward
-    w = rng.uniform(-1, 1, value.shape)
-    (wj,) = jax.jit(lambda t: jax.vjp(flat, jnp.asarray(x))[1](t))(w)
+    wj, reverse = pulled
     left, right = float(np.dot(jv, w)), float(np.dot(v, wj))
     size = float(np.dot(np.abs(jv), np.abs(w)) + np.dot(np.abs(v), np.abs(wj)))
     assert abs(left - right) <= identity_rtol * size, f"adjoint identity: {left} and {right}"
-    _close(jax.jit(jax.jacrev(flat))(x), forward, identity_rtol, "reverse Jacobian against forward")
+    _close(reverse, forward, identity_rtol, "reverse Jacobian against forward")
     if order > 1:
 
         def gradient(point: Array) -> Array:
