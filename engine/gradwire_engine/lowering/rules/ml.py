@@ -74,7 +74,7 @@ def normalizer(node: Node, x: Value) -> Value:
         case "MAX":
             total = jnp.max(values, axis=-1, keepdims=True)
         case "L1":
-            total = jnp.sum(jnp.abs(values), axis=-1, keepdims=True)
+            total = jnp.sum(values * lax.sign(values), axis=-1, keepdims=True)
         case "L2":
             total = jnp.sum(values * values, axis=-1, keepdims=True)
         case other:

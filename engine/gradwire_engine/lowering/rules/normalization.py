@@ -162,7 +162,7 @@ def lp_normalization(node: Node, x: Value) -> Value:
     axis, p = int(node.attr("axis", -1)), int(node.attr("p", 2))
     if p not in (1, 2):
         raise node.fail(f"p is {p}; the operator defines 1 and 2")
-    total = jnp.sum(jnp.abs(x) if p == 1 else x * x, axis=axis, keepdims=True)
+    total = jnp.sum(x * (lax.sign(x) if p == 1 else x), axis=axis, keepdims=True)
     nonzero = total > 0
     safe = jnp.where(nonzero, total, 1)
     return jnp.where(nonzero, x / (safe if p == 1 else lax.sqrt(safe)), 0)

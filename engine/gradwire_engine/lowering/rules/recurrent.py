@@ -37,7 +37,7 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., Value], tuple[float, ...]]] = {
     "scaledtanh": (lambda x, alpha, beta: alpha * lax.tanh(beta * x), (1.0, 1.0)),
     "sigmoid": (lax.logistic, ()),
     "softplus": (lambda x: jnp.logaddexp(x, jnp.zeros((), x.dtype)), ()),
-    "softsign": (lambda x: x / (1 + jnp.abs(x)), ()),
+    "softsign": (lambda x: x / (1 + x * lax.sign(x)), ()),
     "tanh": (lax.tanh, ()),
     "thresholdedrelu": (lambda x, alpha: jnp.where(x > alpha, x, 0), (1.0,)),
 }
