@@ -43,6 +43,11 @@ def select(condition: Value, x: Value, y: Value) -> Value:
     return lax.select(condition, x, y)
 
 
+def magnitude(x: Value) -> Value:
+    """Absolute value, with derivative 0 at 0 (that of ``lax.abs`` is 1)."""
+    return lax.mul(x, lax.sign(x)) if is_floating(x) else lax.abs(x)
+
+
 def guarded(
     condition: Value, function: Callable[[Value], Value], x: Value, safe: float, other: Value
 ) -> Value:

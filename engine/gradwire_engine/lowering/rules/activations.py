@@ -17,6 +17,7 @@ from gradwire_engine.lowering.numeric import (
     cast,
     constant,
     float_attribute,
+    magnitude,
     select,
     widened,
 )
@@ -119,7 +120,7 @@ def mish(node: Node, x: Value) -> Value:
 
 @rule("Softsign", since=1)
 def softsign(node: Node, x: Value) -> Value:
-    return lax.div(x, lax.add(lax.abs(x), constant(1, x)))
+    return lax.div(x, lax.add(magnitude(x), constant(1, x)))
 
 
 @rule("Sigmoid", since=1)

@@ -13,9 +13,11 @@ from __future__ import annotations
 from functools import partial, reduce
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 from gradwire_engine.lowering.numeric import (
     aligned,
@@ -23,13 +25,15 @@ from gradwire_engine.lowering.numeric import (
     cast,
     constant,
     is_floating,
+    magnitude,
     pointwise,
+    select,
     widened,
 )
 from gradwire_engine.lowering.registry import Node, Value, is_static, namespace, rule
 
 _UNARY: dict[str, tuple[int, Any, Any]] = {
-    "Abs": (1, np.abs, lax.abs),
+    "Abs": (1, np.abs, magnitude),
     "Acos": (7, np.arccos, lax.acos),
     "Acosh": (9, np.arccosh, lax.acosh),
     "Asin": (7, np.arcsin, lax.asin),
@@ -106,17 +110,40 @@ def mod(node: Node, a: Value, b: Value) -> Value:
 
 
 LARGEST_UNROLLED_POWER = 32
-"""Integer exponents known beforehand are multiplied out up to this size: exact, and smooth at zero."""
+"""An integer exponent that is known and the same everywhere is multiplied out up to this size."""
 
 
-def _uniform_integer(exponent: Value) -> int | None:
-    """The exponent where it is static, the same everywhere, and a small integer; else None."""
-    if not is_static(exponent) or exponent.size == 0:
+@jax.custom_jvp
+def _real_power(x: Value, y: Value) -> Value:
+    """``x ** y`` for floating ``y``; at ``x == 0`` it has derivatives of every order that exist."""
+    return lax.pow(x, y)
+
+
+@partial(_real_power.defjvp, symbolic_zeros=True)
+def _real_power_jvp(primals: Any, tangents: Any) -> tuple[Value, Value]:
+    (x, y), (dx, dy) = primals, tangents
+    result = _real_power(x, y)
+    tangent = lax.full_like(result, 0)
+    zero = constant(0, x)
+    if not isinstance(dx, SymbolicZero):
+        # 0 * x^-1 at x == 0 is 0 * inf; x^0 is flat there.
+        flat = lax.bitwise_and(lax.eq(x, zero), lax.eq(y, zero))
+        factor = select(flat, zero, y)
+        exponent = select(flat, constant(1, y), lax.sub(y, constant(1, y)))
+        tangent = lax.mul(dx, lax.mul(factor, _real_power(x, exponent)))
+    if not isinstance(dy, SymbolicZero):
+        logarithm = lax.log(select(lax.eq(x, zero), constant(1, x), x))
+        tangent = lax.add(tangent, lax.mul(dy, lax.mul(logarithm, result)))
+    return result, tangent
+
+
+def _integer_exponent(y: Value) -> Value | None:
+    """The exponent as integers where it is integral by dtype or by value, else None."""
+    if not is_floating(y):
+        return y
+    if not is_static(y) or not np.all(np.abs(y) < 2**31) or np.any(y != np.rint(y)):
         return None
-    first = np.ravel(exponent)[0]
-    if not abs(first) <= LARGEST_UNROLLED_POWER or first != np.floor(first) or np.any(exponent != first):
-        return None
-    return int(first)
+    return np.asarray(y).astype(np.int32)
 
 
 @rule("Pow", since=1)
@@ -128,18 +155,22 @@ def power(node: Node, x: Value, y: Value) -> Value:
     ``y`` is NaN, as the function is then defined at integers only.
     """
     y = aligned(node, x, y)
-    shape = np.broadcast_shapes(x.shape, y.shape)
-    if is_floating(x):
-        exponent = _uniform_integer(y)
-        if exponent is not None and not is_static(x):
-            return jnp.broadcast_to(lax.integer_pow(x, exponent), shape)
-        working = jnp.promote_types(x.dtype, y.dtype) if is_floating(y) else x.dtype
-        x_, y_ = broadcast(cast(x, working), cast(y, working))
-        return cast(lax.pow(jnp.asarray(x_), jnp.asarray(y_)), x.dtype)
-    xp = namespace(x, y)
-    if is_floating(y):
-        return cast(xp.power(cast(x, np.float64), cast(y, np.float64)), x.dtype)
-    return cast(xp.power(x, y), x.dtype)
+    if not is_floating(x):
+        xp = namespace(x, y)
+        if is_floating(y):
+            return cast(xp.power(cast(x, np.float64), cast(y, np.float64)), x.dtype)
+        return cast(xp.power(x, y), x.dtype)
+    integral = _integer_exponent(y)
+    if integral is None:
+        working = jnp.promote_types(x.dtype, y.dtype)
+        bases, exponents = broadcast(jnp.asarray(x, working), jnp.asarray(y, working))
+        return cast(_real_power(bases, exponents), x.dtype)
+    if is_static(integral) and integral.size and not is_static(x):
+        first = int(np.ravel(integral)[0])
+        if abs(first) <= LARGEST_UNROLLED_POWER and np.all(integral == first):
+            shape = np.broadcast_shapes(x.shape, y.shape)
+            return jnp.broadcast_to(lax.integer_pow(x, first), shape)
+    return lax.pow(*broadcast(jnp.asarray(x), jnp.asarray(integral)))
 
 
 def _clipped(x: Value, low: Value, high: Value) -> Value:

@@ -25,6 +25,7 @@ from gradwire_engine.lowering.numeric import (
     constant,
     guarded,
     is_floating,
+    magnitude,
     select,
     widened,
 )
@@ -44,7 +45,7 @@ def _mean(x: Value, axes: Axes) -> Value:
 
 
 def _l1(x: Value, axes: Axes) -> Value:
-    return lax.reduce_sum(lax.abs(x), axes)
+    return lax.reduce_sum(magnitude(x), axes)
 
 
 def _sum_square(x: Value, axes: Axes) -> Value:
