@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwire_engine.lowering.registry import Node, Value, is_static, rule
+from gradwire_engine.lowering.registry import Node, Value, rule
 
 Boxes = np.ndarray[Any, Any]
 
@@ -46,11 +46,8 @@ def non_max_suppression(
 
     How many there are follows from the values, so boxes and scores must be constants.
     """
-    if not is_static(boxes, scores):
-        raise node.fail(
-            "the number of boxes kept depends on the values of a graph input; end the graph before it, "
-            "or give boxes and scores as constants"
-        )
+    boxes = node.static(boxes, "how many boxes are kept")
+    scores = node.static(scores, "how many boxes are kept")
     kept: list[tuple[int, int, int]] = []
     most = int(_scalar(node, limit, "max_output_boxes_per_class", 0))
     threshold = _scalar(node, iou_threshold, "iou_threshold", 0.0)
