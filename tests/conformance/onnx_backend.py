@@ -9,10 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 import onnx
-from onnx.backend.base import Backend, BackendRep
-
 from gradwire_engine.errors import ValueNeeded
 from gradwire_engine.lowering import evaluate
+from onnx.backend.base import Backend, BackendRep
 
 jax.config.update("jax_enable_x64", True)
 

@@ -78,8 +78,8 @@ def row_numbers(node: Node, components: Sequence[Value], sizes: Sequence[int]) -
     return jnp.where(inside, rows, prod(sizes))
 
 
-def take(array: Value, index: Value, axis: int) -> Value:
-    """``array`` at non-negative ``index`` (any shape) along ``axis``."""
+def take(array: Value, index: Value, axis: int, trusted: bool = False) -> Value:
+    """``array`` at non-negative ``index`` (any shape) along ``axis``; ``trusted`` if surely inside."""
     xp = namespace(array, index)
     if (
         xp is np
@@ -87,7 +87,7 @@ def take(array: Value, index: Value, axis: int) -> Value:
         and prod(array.shape[:axis] + array.shape[axis + 1 :]) * index.size <= STATIC_ELEMENTS
     ):
         return np.take(array, index, axis)
-    static = is_static(index)
+    trusted = trusted or is_static(index)
     rank = array.ndim + index.ndim - 1
     dimensions = lax.GatherDimensionNumbers(
         offset_dims=(*range(axis), *range(axis + index.ndim, rank)),
@@ -100,7 +100,7 @@ def take(array: Value, index: Value, axis: int) -> Value:
             raise IndexError("cannot read from an empty axis")
         shape = (*array.shape[:axis], *index.shape, *array.shape[axis + 1 :])
         return np.zeros(shape, array.dtype)
-    return lax.gather(array, index[..., None], dimensions, sizes, mode=_TRUSTED if static else _FILL)
+    return lax.gather(array, index[..., None], dimensions, sizes, mode=_TRUSTED if trusted else _FILL)
 
 
 def take_rows(rows: Value, index: Value) -> Value:

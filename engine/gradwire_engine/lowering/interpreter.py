@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, helper, numpy_helper
 
-from gradwire_engine.errors import EngineError, InvalidGraph, LimitExceeded
+from gradwire_engine.errors import EngineError, InvalidGraph, LimitExceeded, ValueNeeded
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering.registry import STATIC_ELEMENTS, Node, Value, find_rule, is_static
 
@@ -76,7 +76,7 @@ def _schema_body(domain: str, op: str, opset: int) -> FunctionProto | None:
     """The context-free function body of a standard operator, None where it has none."""
     if not onnx.defs.has(op, opset, domain):
         return None
-    schema = onnx.defs.get_schema(op, opset, domain)
+    schema: Any = onnx.defs.get_schema(op, opset, domain)
     if not schema.has_function:
         return None
     versions = [version for version in schema.function_opset_versions if version <= opset]
@@ -195,6 +195,15 @@ class Scope:
             outputs = _as_list(function(node, *inputs))
         except EngineError:
             raise
+        except (
+            jax.errors.ConcretizationTypeError,
+            jax.errors.TracerArrayConversionError,
+            jax.errors.TracerIntegerConversionError,
+        ) as error:
+            raise ValueNeeded(
+                f"node {node.name} ({node.op}) needs the value of an array that depends on a graph input; "
+                "it must be a constant, or follow from shapes alone"
+            ) from error
         except (TypeError, ValueError, IndexError, KeyError, OverflowError, ZeroDivisionError) as error:
             shapes = ", ".join(_describe(value) for value in inputs)
             raise node.fail(f"cannot be evaluated on ({shapes}): {error}") from error
@@ -286,7 +295,7 @@ def _context_body(
     """The function body of an operator whose body depends on its inputs' types, or None."""
     if not onnx.defs.has(proto.op_type, opset, domain):
         return None
-    schema = onnx.defs.get_schema(proto.op_type, opset, domain)
+    schema: Any = onnx.defs.get_schema(proto.op_type, opset, domain)
     if not schema.has_context_dependent_function:
         return None
     node = NodeProto()

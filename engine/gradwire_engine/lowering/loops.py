@@ -1,0 +1,261 @@
+"""Repetition: how often a loop runs, and the JAX form that its derivatives allow.
+
+A loop whose number of trips is known becomes one ``lax.scan``, or is unrolled where its state
+changes shape or its body needs the trip's number as a value; both have every derivative. A loop
+that stops on a value of the data runs under a mask when its bound is small (every derivative
+again), else as ``lax.while_loop``, which has forward mode only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+from jax import lax
+from onnx import GraphProto
+
+from gradwire_engine.errors import InvalidGraph, LimitExceeded, ValueNeeded
+from gradwire_engine.lowering.arrays import namespace_for
+from gradwire_engine.lowering.registry import Node, Value, is_static
+from gradwire_engine.lowering.subgraphs import captures, needed_for
+
+Step = Callable[[Value, list[Value], list[Value]], tuple[list[Value], list[Value]]]
+"""(number of the trip, states, slices of the scanned arrays) -> (states, outputs to stack)."""
+
+WhileStep = Callable[[Value, list[Value]], tuple[Value, list[Value]]]
+"""(number of the trip, states) -> (whether to go on, states)."""
+
+UNROLL_NODES = 10_000
+"""Nodes that an unrolled loop may come to; compilers take more than linear time over them."""
+
+FORESIGHT_NODES = 20_000
+"""Nodes evaluated at most to find out how often a loop with a static condition runs."""
+
+MASKED_TRIPS = 1024
+"""Largest bound up to which a loop with a data-dependent end runs all its trips under a mask."""
+
+
+class _Varying(Exception):
+    """The state of a loop does not keep its shapes and dtypes."""
+
+
+def _signature(value: Value) -> str:
+    return f"{value.dtype}{list(value.shape)}"
+
+
+def _matched(before: list[Value], after: list[Value]) -> list[Value]:
+    """``after``, once its shapes and dtypes are seen to be those of ``before``."""
+    old, new = jax.tree.leaves(before), jax.tree.leaves(after)
+    structures: list[Any] = [jax.tree.structure(before), jax.tree.structure(after)]
+    if structures[0] != structures[1]:
+        raise _Varying("a sequence or an optional in its state changes length")
+    for left, right in zip(old, new, strict=True):
+        if left.shape != right.shape or left.dtype != right.dtype:
+            raise _Varying(f"its state changes from {_signature(left)} to {_signature(right)}")
+    return after
+
+
+def reads_only_static(node: Node, body: GraphProto, values: Sequence[Value]) -> bool:
+    """Whether a body that is given ``values`` depends on nothing that is traced."""
+    leaves = jax.tree.leaves([*values, *(node.scope.environment.find(name) for name in captures(body))])
+    return is_static(*leaves)
+
+
+def repeat(
+    node: Node,
+    body: GraphProto,
+    step: Step,
+    states: list[Value],
+    scanned: list[Value],
+    trips: int,
+) -> tuple[list[Value], list[Value]]:
+    """Run ``step`` a known number of times; final states, and outputs stacked on a new first axis.
+
+    Raises:
+        LimitExceeded: there are more trips than ``limits.loop_trips``.
+        InvalidGraph: the loop can neither be scanned nor, for its length, unrolled.
+    """
+    allowed = node.scope.limits.loop_trips
+    if trips > allowed:
+        raise LimitExceeded(
+            f"node {node.name} ({node.op}) runs {trips} times; the limit is {allowed} trips",
+            "loop_trips",
+            allowed,
+            trips,
+        )
+    if trips == 0:
+        items: list[Any] = [jax.ShapeDtypeStruct(item.shape[1:], item.dtype) for item in scanned]  # type: ignore[no-untyped-call]
+        shapes = jax.eval_shape(lambda given: step(np.int64(0), states, given)[1], items)
+        return states, [np.zeros((0, *item.shape), item.dtype) for item in shapes]
+    can_unroll = trips * max(1, len(body.node)) <= UNROLL_NODES
+    if can_unroll and reads_only_static(node, body, [*states, *scanned]):
+        return _unrolled(step, states, scanned, trips)
+    try:
+        return _scanned(step, states, scanned, trips)
+    except (ValueNeeded, _Varying) as reason:
+        if not can_unroll:
+            raise node.fail(
+                f"its {trips} trips of {len(body.node)} nodes are too many to unroll, and it cannot "
+                f"be kept a loop: {reason}"
+            ) from reason
+        return _unrolled(step, states, scanned, trips)
+
+
+def _scanned(
+    step: Step, states: list[Value], scanned: list[Value], trips: int
+) -> tuple[list[Value], list[Value]]:
+    def once(carry: Any, items: list[Value]) -> tuple[Any, list[Value]]:
+        trip, before = carry
+        after, outputs = step(trip, before, items)
+        return (trip + 1, _matched(before, after)), outputs
+
+    (_, final), stacked = lax.scan(once, (jnp.int64(0), states), scanned, length=trips)
+    return final, stacked
+
+
+def _unrolled(
+    step: Step, states: list[Value], scanned: list[Value], trips: int
+) -> tuple[list[Value], list[Value]]:
+    collected: list[list[Value]] = []
+    for trip in range(trips):
+        items = [
+            item[trip] if is_static(item) else lax.index_in_dim(item, trip, 0, keepdims=False)
+            for item in scanned
+        ]
+        states, outputs = step(np.int64(trip), states, items)
+        collected.append(outputs)
+    stacked = []
+    for values in zip(*collected, strict=True):
+        size = sum(value.size for value in values)
+        stacked.append(namespace_for((size,), *values).stack(values))
+    return states, stacked
+
+
+def known_trips(
+    node: Node, body: GraphProto, keep: Value, maximum: float, states: Sequence[Value]
+) -> float | None:
+    """How often a Loop runs (infinity: for ever), or None where that depends on the data.
+
+    Only the nodes that the condition needs are evaluated, with NumPy, trip by trip.
+    """
+    if not is_static(keep):
+        return None
+    if not np.all(keep):
+        return 0
+    wanted = {body.output[0].name}
+    while True:
+        part, names = needed_for(body, wanted)
+        carried = [index for index, item in enumerate(body.input[2:]) if item.name in names]
+        more = {body.output[1 + index].name for index in carried} - wanted
+        if not more:
+            break
+        wanted |= more
+    inside = {item.name for item in part.input} | {item.name for item in part.initializer}
+    inside |= {item.values.name for item in part.sparse_initializer}
+    inside |= {name for item in part.node for name in item.output}
+    outside = [node.scope.environment.find(name) for name in names - inside]
+    if not is_static(*jax.tree.leaves([outside, [states[index] for index in carried]])):
+        return None
+    outputs = [body.output[0].name, *(body.output[1 + index].name for index in carried)]
+    part.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    values: list[Value] = [None] * len(states)
+    for index in carried:
+        values[index] = states[index]
+    changes = bool(carried) or body.input[0].name in names
+    trips = 0
+    while trips < maximum:
+        if trips * len(part.node) > FORESIGHT_NODES:
+            return None
+        try:
+            go_on, *after = node.run(part, *loop_inputs(body, np.int64(trips), np.True_), *values)
+        except InvalidGraph:
+            return None
+        if not is_static(go_on):
+            return None
+        trips += 1
+        if not np.all(go_on):
+            return trips
+        if not changes:
+            return maximum
+        for index, value in zip(carried, after, strict=True):
+            values[index] = value
+    return maximum
+
+
+def loop_inputs(body: GraphProto, trip: Value, keep: Value) -> tuple[Value, Value]:
+    """The trip's number and the condition as the body declares them: scalars, or arrays of one."""
+    return _as_declared(body.input[0], trip), _as_declared(body.input[1], keep)
+
+
+def _as_declared(info: onnx.ValueInfoProto, value: Value) -> Value:
+    kind = info.type.tensor_type
+    if kind.HasField("shape") and len(kind.shape.dim) == 1:
+        return value.reshape(1)
+    return np.asarray(value) if is_static(value) else value
+
+
+def repeat_while(
+    node: Node, step: WhileStep, keep: Value, states: list[Value], maximum: Value
+) -> list[Value]:
+    """Run ``step`` while it says so and at most ``maximum`` times (static, infinite or traced).
+
+    Raises:
+        InvalidGraph: a state changes its shape or dtype.
+    """
+    states = jax.tree.map(jnp.asarray, states)
+    start = (jnp.int64(0), _scalar_bool(keep), states)
+    try:
+        if isinstance(maximum, int) and maximum <= MASKED_TRIPS:
+            return _masked(step, start, maximum)
+        node.scope.notes.forward_only.setdefault(
+            node.name,
+            f"its number of trips depends on the data; give it a trip count of at most {MASKED_TRIPS}, "
+            "or a condition that does not depend on inputs, for reverse mode",
+        )
+        return _while(step, start, maximum)
+    except _Varying as reason:
+        raise node.fail(f"{reason}, which a loop with a data-dependent number of trips cannot do") from reason
+
+
+def _scalar_bool(value: Value) -> Value:
+    return jnp.asarray(value).reshape(()).astype(bool)
+
+
+def _while(step: WhileStep, start: Any, maximum: Value) -> list[Value]:
+    def go_on(carry: Any) -> Value:
+        trip, keep, _ = carry
+        bounded = not (isinstance(maximum, float) and math.isinf(maximum))
+        return keep & (trip < maximum) if bounded else keep
+
+    def once(carry: Any) -> Any:
+        trip, _, before = carry
+        keep, after = step(trip, before)
+        return trip + 1, _scalar_bool(keep), _matched(before, after)
+
+    final: list[Value] = lax.while_loop(go_on, once, start)[2]
+    return final
+
+
+def _masked(step: WhileStep, start: Any, maximum: int) -> list[Value]:
+    first = start[2]
+
+    def once(carry: Any, _: None) -> tuple[Any, None]:
+        trip, keep, before = carry
+        # Once the loop has ended its body sees the first state again: under vmap both branches
+        # run, and a body that fails on the last state would turn the derivative into NaN.
+        safe = jax.tree.map(lambda value, initial: jnp.where(keep, value, initial), before, first)
+
+        def active(given: list[Value]) -> tuple[Value, list[Value]]:
+            go_on, after = step(trip, given)
+            return _scalar_bool(go_on), _matched(given, after)
+
+        keep, after = lax.cond(keep, active, lambda _: (jnp.array(False), before), safe)
+        return (trip + 1, keep, after), None
+
+    final: list[Value] = lax.scan(once, start, None, length=maximum)[0][2]
+    return final
