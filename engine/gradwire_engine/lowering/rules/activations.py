@@ -88,13 +88,13 @@ def celu(node: Node, x: Value) -> Value:
 
 @rule("Gelu", since=20)
 def gelu(node: Node, x: Value) -> Value:
-    half = lax.mul(x, constant(0.5, x))
     if node.attr("approximate", "none") == "tanh":
         cubic = lax.mul(lax.integer_pow(x, 3), constant(0.044715, x))
-        inner = lax.mul(lax.add(x, cubic), constant(sqrt(2 / pi), x))
-        return lax.mul(half, lax.add(lax.tanh(inner), constant(1, x)))
+        inner = lax.mul(lax.add(x, cubic), constant(2 * sqrt(2 / pi), x))
+        # (1 + tanh(u)) / 2 is the logistic function of 2 u, which does not cancel for negative u.
+        return lax.mul(x, lax.logistic(inner))
     # 1 + erf(z) cancels for negative z; erfc(-z) is the same number without it.
-    return lax.mul(half, lax.erfc(lax.mul(x, constant(-sqrt(0.5), x))))
+    return lax.mul(lax.mul(x, constant(0.5, x)), lax.erfc(lax.mul(x, constant(-sqrt(0.5), x))))
 
 
 def softplus_of(x: Value) -> Value:
