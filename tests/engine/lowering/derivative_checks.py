@@ -32,7 +32,13 @@ OPSET = 24
 
 
 def one_node(
-    op: str, *inputs: Array, outputs: int = 1, opset: int = OPSET, domain: str = "", **attributes: Any
+    op: str,
+    *inputs: Array,
+    outputs: int = 1,
+    opset: int = OPSET,
+    domain: str = "",
+    domain_opset: int = 1,
+    **attributes: Any,
 ) -> onnx.ModelProto:
     """A model of a single node whose inputs are x0, x1, ... (``None`` omits one) and outputs y0, y1, ..."""
     names = ["" if value is None else f"x{index}" for index, value in enumerate(inputs)]
@@ -46,7 +52,7 @@ def one_node(
     )
     opsets = [onnx.helper.make_opsetid("", opset)]
     if domain:
-        opsets.append(onnx.helper.make_opsetid(domain, 1))
+        opsets.append(onnx.helper.make_opsetid(domain, domain_opset))
     return onnx.helper.make_model(graph, opset_imports=opsets)
 
 
