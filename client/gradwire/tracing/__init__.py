@@ -1,0 +1,12 @@
+"""From a NumPy function to an ONNX graph, without JAX and without running the function on numbers.
+
+:func:`trace` calls the function with :class:`TracedArray` objects, which take part in NumPy's own
+protocols (``__array_ufunc__``, ``__array_function__``, the Array API namespace) and record what
+happens to them.
+"""
+
+from gradwire.tracing.array import TracedArray
+from gradwire.tracing.functions.creation import full, ones, zeros
+from gradwire.tracing.tracer import Traced, input_names, trace, trace_function
+
+__all__ = ["Traced", "TracedArray", "full", "input_names", "ones", "trace", "trace_function", "zeros"]

@@ -1,0 +1,34 @@
+"""NumPy's array functions for traced arrays, one module for each family.
+
+Importing the package fills the table of :mod:`gradwire.tracing.dispatch`.
+"""
+
+from gradwire.tracing.functions import (
+    creation,
+    joining,
+    linalg,
+    norms,
+    products,
+    reductions,
+    refused,
+    scans,
+    selection,
+    shaping,
+    sorting,
+    statistics,
+)
+
+__all__ = [
+    "creation",
+    "joining",
+    "linalg",
+    "norms",
+    "products",
+    "reductions",
+    "refused",
+    "scans",
+    "selection",
+    "shaping",
+    "sorting",
+    "statistics",
+]
