@@ -165,13 +165,13 @@ def check_flat(
     # One compilation for all of it: most of the time of a check is XLA's.
     @jax.jit
     def derivatives(x: Array, v: Array, w: Array) -> tuple[Array, ...]:
-        forward = jax.jvp(flat, (x,), (v,))[1], jax.jacfwd(flat)(x)
+        forward = (*jax.jvp(flat, (x,), (v,)), jax.jacfwd(flat)(x))
         return (*forward, jax.vjp(flat, x)[1](w)[0], jax.jacrev(flat)(x)) if reverse_too else forward
 
-    jv, forward, *pulled = (np.asarray(item) for item in derivatives(x, v, w))
+    value, jv, forward, *pulled = (np.asarray(item) for item in derivatives(x, v, w))
     assert np.all(np.isfinite(jv)), f"the JVP is not finite: {jv}"
     # What a difference of equal numbers leaves: their rounding, over the narrowest step.
-    noise = 1e-18 + 4 * np.finfo(np.float64).eps * np.max(np.abs(flat(x)), initial=0.0) / step
+    noise = 1e-18 + 4 * np.finfo(np.float64).eps * np.max(np.abs(value), initial=0.0) / step
     _close(jv, difference(flat, x, v, step), rtol, "JVP against a finite difference", float(noise))
     _close(forward @ v, jv, identity_rtol, "forward Jacobian (vmap) against a single JVP")
     if not reverse_too:
