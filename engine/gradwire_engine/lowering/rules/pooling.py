@@ -37,40 +37,48 @@ def _pick(values: Sequence[Value], axis: int) -> list[Value]:
     ]
 
 
-def _window_index(windows: Windows, axis: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Positions with the padding replaced by the window's nearest element inside, and which are inside.
+def _largest_in_windows(
+    values: Sequence[Value], fills: Sequence[Any], windows: Windows, axis: int
+) -> list[Value]:
+    """The first array's largest element of each window along one axis, and its companions.
 
-    A repeated element changes neither a maximum nor which element is first to reach it.
+    A chain of selections over strided slices: XLA fuses it, and it is linear in what is selected.
+    The second array, if any, holds positions, -1 in the padding: no position is worse than any.
     """
-    positions = windows.positions(axis)
-    inside: Any = (positions >= 0) & (positions < windows.sizes[axis])
-    first = np.argmax(inside, axis=1)
-    last = inside.shape[1] - 1 - np.argmax(inside[:, ::-1], axis=1)
-    taps = np.clip(np.arange(inside.shape[1]), first[:, None], last[:, None])
-    index = np.take_along_axis(positions, np.where(inside.any(1)[:, None], taps, 0), axis=1)
-    return np.clip(index, 0, windows.sizes[axis] - 1), inside.any(1)
+    place = 2 + axis
+    padding = [(0, 0, 0)] * values[0].ndim
+    padding[place] = (*windows.padding[axis], 0)
+    padded = [
+        lax.pad(value, np.asarray(fill, value.dtype), padding)
+        for value, fill in zip(values, fills, strict=True)
+    ]
+    stride, reach = windows.strides[axis], (windows.outputs[axis] - 1) * windows.strides[axis] + 1
+    best: list[Value] = []
+    for tap in range(windows.kernel[axis]):
+        start = tap * windows.dilations[axis]
+        here = [lax.slice_in_dim(item, start, start + reach, stride, place) for item in padded]
+        if not best:
+            best = here
+            continue
+        # Strictly larger, so that the first of equals stays; NaN beats everything and stays.
+        better = (here[0] > best[0]) | (here[0] != here[0])
+        if len(best) > 1:
+            better = (better & (here[1] >= 0)) | ((best[1] < 0) & (here[1] >= 0))
+        best = [lax.select(better, new, old) for new, old in zip(here, best, strict=True)]
+    return best
 
 
 @rule("MaxPool")
 def max_pool(node: Node, x: Value) -> Value | tuple[Value, Value]:
     """The largest element of each window, one axis after the other, and its flat index if wanted."""
     windows = windows_of(node, x.shape[2:])
-    values = [jnp.asarray(x)]
+    values, fills = [jnp.asarray(x)], [_lowest(x.dtype)]
     if node.wants(1):
         values.append(jnp.broadcast_to(_flat_positions(node, x.shape), x.shape))
-    occupied: Any = np.True_
+        fills.append(-1)
     # Last axis first: ties then fall to the earliest element in row-major order.
     for axis in reversed(range(windows.rank)):
-        index, occupied_here = _window_index(windows, axis)
-        place = 2 + axis
-        values = [jnp.take(value, index, axis=place) for value in values]
-        if windows.kernel[axis] > 1:
-            values = _pick(values, place + 1)
-        else:
-            values = [lax.squeeze(value, (place + 1,)) for value in values]
-        occupied = occupied & occupied_here.reshape((-1,) + (1,) * (windows.rank - 1 - axis))
-    if not np.all(occupied):
-        values[0] = jnp.where(occupied, values[0], jnp.asarray(_lowest(x.dtype), x.dtype))
+        values = _largest_in_windows(values, fills, windows, axis)
     return tuple(values) if node.wants(1) else values[0]
 
 
