@@ -186,3 +186,8 @@ def test_linear_attention_is_its_recurrence(rule: str) -> None:
 def test_linear_attention_differentiates(rule: str) -> None:
     options = {"update_rule": rule, "q_num_heads": 4, "kv_num_heads": 2, "opset": 27, "outputs": 2}
     check_op("LinearAttention", *_linear_inputs(rule, 2), **options)
+
+
+def test_attention_over_no_keys_at_all_is_zero() -> None:
+    y = run("Attention", _normal(1, 1, 2, 2), np.zeros((1, 1, 0, 2)), np.zeros((1, 1, 0, 3)))
+    np.testing.assert_array_equal(y, np.zeros((1, 1, 2, 3)))

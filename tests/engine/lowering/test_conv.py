@@ -157,3 +157,9 @@ def test_models_of_opset_1_run_without_conversion() -> None:
     x, w = _normal(1, 1, 4), _normal(1, 1, 2)
     assert onnx.defs.has("Conv", 1)
     np.testing.assert_array_equal(run("Conv", x, w, opset=1), run("Conv", x, w))
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose", "DeformConv"])
+def test_an_empty_batch_gives_an_empty_result(op: str) -> None:
+    offsets = [np.zeros((0, 2, 4))] if op == "DeformConv" else []
+    assert run(op, np.zeros((0, 1, 5)), np.ones((1, 1, 2)), *offsets).shape[0] == 0

@@ -127,3 +127,8 @@ def test_max_roi_pool_matches_a_loop_over_cells() -> None:
 def test_a_window_larger_than_the_padded_input_is_refused() -> None:
     with pytest.raises(InvalidGraph, match="more than the 3"):
         run("MaxPool", np.zeros((1, 1, 3)), kernel_shape=[4])
+
+
+@pytest.mark.parametrize("op", ["GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool"])
+def test_an_empty_batch_gives_an_empty_result(op: str) -> None:
+    assert run(op, np.zeros((0, 2, 5))).shape == (0, 2, 1)

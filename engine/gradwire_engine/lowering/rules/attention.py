@@ -44,7 +44,7 @@ def _softmax(scores: Value, allowed: Value | None = None) -> Value:
     """Softmax over keys. Disallowed keys get 0 whatever their score; a row without keys is all zeros."""
     if allowed is not None:
         scores = jnp.where(allowed, scores, -jnp.inf)
-    top = lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+    top = lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True, initial=-jnp.inf))
     weights = jnp.exp(scores - jnp.where(jnp.isneginf(top), 0, top))
     if allowed is not None:
         weights = jnp.where(allowed, weights, 0)
@@ -132,7 +132,7 @@ def attention(
     stages.append(probabilities)
     y = _mix(probabilities, v)
     if flat:
-        y = y.swapaxes(1, 2).reshape(y.shape[0], y.shape[2], -1)
+        y = y.swapaxes(1, 2).reshape(y.shape[0], y.shape[2], y.shape[1] * y.shape[3])
     return y, k, v, stages[int(node.attr("qk_matmul_output_mode", 0))].astype(q.dtype)
 
 
@@ -162,7 +162,9 @@ def rotary_embedding(node: Node, x: Value, cos: Value, sin: Value, positions: Va
     heads = x.shape[1] if heads_first else int(node.attr("num_heads", 0))
     if heads < 1:
         raise node.fail("a 3-D input needs the attribute num_heads")
-    split = jnp.swapaxes(x, 1, 2) if heads_first else jnp.reshape(x, (*x.shape[:2], heads, -1))
+    split = (
+        jnp.swapaxes(x, 1, 2) if heads_first else jnp.reshape(x, (*x.shape[:2], heads, x.shape[2] // heads))
+    )
     size = int(node.attr("rotary_embedding_dim", 0)) or split.shape[3]
     if positions is not None:
         cos, sin = jnp.take(cos, positions, axis=0), jnp.take(sin, positions, axis=0)
@@ -216,7 +218,7 @@ def linear_attention(
         raise node.fail(f"{heads} query heads cannot share {shared} key heads")
     steps[0] = steps[0].reshape(time, batch, shared, heads // shared, size)
     if gated:
-        gate = jnp.exp(jnp.asarray(decay, wide)).reshape(batch, time, shared, -1)
+        gate = jnp.exp(jnp.asarray(decay, wide)).reshape(batch, time, shared, decay.shape[2] // shared)
         steps.append(jnp.moveaxis(gate, 1, 0))
     if delta:
         rate = jnp.asarray(beta, wide)
@@ -234,5 +236,5 @@ def linear_attention(
         return state, scale * _einsum("bhgk,bhkv->bhgv", q_t, state)
 
     end, outputs = lax.scan(step, start, steps)
-    y = jnp.moveaxis(outputs, 0, 1).reshape(batch, time, -1)
+    y = jnp.moveaxis(outputs, 0, 1).reshape(batch, time, heads * steps[2].shape[3])
     return y.astype(q.dtype), end.astype(state_dtype)

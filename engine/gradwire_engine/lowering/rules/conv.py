@@ -157,7 +157,7 @@ def deform_conv(
     points = [shifts[:, :, :, axis] + _grid(windows, axis).astype(x.dtype) for axis in range(rank)]
     floors = [lax.floor(point) for point in points]
     fractions = [point - floor for point, floor in zip(points, floors, strict=True)]
-    source = x.reshape(batch, parts, channels // parts, -1)
+    source = x.reshape(batch, parts, channels // parts, math.prod(sizes))
     sampled: Any = 0
     for corner in product((0, 1), repeat=rank):
         weight: Any = 1
@@ -168,12 +168,12 @@ def deform_conv(
             weight = weight * (fractions[axis] if upper else 1 - fractions[axis])
             inside = inside & (index >= 0) & (index < sizes[axis])
             flat = flat * sizes[axis] + jnp.clip(index, 0, sizes[axis] - 1)
-        picked = jnp.take_along_axis(source, flat.reshape(batch, parts, 1, -1), -1)
-        sampled = sampled + picked * jnp.where(inside, weight, 0).reshape(batch, parts, 1, -1)
+        picked = jnp.take_along_axis(source, flat.reshape(batch, parts, 1, taps * sites), -1)
+        sampled = sampled + picked * jnp.where(inside, weight, 0).reshape(batch, parts, 1, taps * sites)
     if mask is not None:
         sampled = sampled * mask.reshape(batch, parts, 1, taps * sites)
     sampled = sampled.reshape(batch, group, channels // group * taps, sites)
-    weights = w.reshape(group, w.shape[0] // group, -1)
+    weights = w.reshape(group, w.shape[0] // group, channels // group * taps)
     y = jnp.einsum("ngks,gmk->ngms", sampled, weights, precision=_EXACT)
     return _add_bias(y.reshape(batch, w.shape[0], *outputs), bias)
 

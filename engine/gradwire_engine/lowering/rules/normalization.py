@@ -6,6 +6,7 @@ float32, lifts half precision and must not degrade double.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -136,7 +137,8 @@ def _normalize_groups(node: Node, x: Value, dtype: Any) -> Value:
     groups = int(node.attr("num_groups", 0))
     if groups < 1 or x.shape[1] % groups:
         raise node.fail(f"num_groups {groups} does not divide {x.shape[1]} channels")
-    folded = jnp.asarray(x, dtype).reshape(x.shape[0], groups, -1)
+    members = math.prod(x.shape[1:]) // groups
+    folded = jnp.asarray(x, dtype).reshape(x.shape[0], groups, members)
     return _standardize(folded, (2,), _epsilon(node))[0]
 
 

@@ -167,7 +167,7 @@ def global_lp_pool(node: Node, x: Value) -> Value:
 
 @rule("GlobalMaxPool")
 def global_max_pool(node: Node, x: Value) -> Value:
-    flat = jnp.reshape(x, (*x.shape[:2], -1))
+    flat = jnp.reshape(x, (*x.shape[:2], math.prod(x.shape[2:])))
     return _pick([flat], 2)[0].reshape(*x.shape[:2], *(1,) * (x.ndim - 2))
 
 
