@@ -1,0 +1,1 @@
+"""The gradwire service: gRPC on one side, Ray on the other."""

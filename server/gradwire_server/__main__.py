@@ -1,0 +1,50 @@
+"""``python -m gradwire_server``: a server, its settings given as flags."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+PARENT = "GRADWIRE_PARENT_FD"
+"""A socket to the process that embeds the server: it learns the port there, and its end ends the server."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a server until it is told to stop; returns the exit code."""
+    from pydantic import ValidationError
+
+    from gradwire_server import logs, process
+    from gradwire_server.settings import Settings
+
+    try:
+        settings = Settings.from_flags(sys.argv[1:] if arguments is None else arguments)
+    except (ValidationError, OSError, ValueError) as error:
+        print(f"the settings are not valid: {error}", file=sys.stderr)
+        return 2
+    logs.configure(settings.log_format, settings.log_level)
+    process.prepare_server(settings.threads_per_worker, not settings.ray_address)
+    # Only now: importing it imports JAX and Ray, which read what was just set.
+    from gradwire_server.app import serve
+
+    descriptor = os.environ.pop(PARENT, "")
+    if not descriptor:
+        return serve(settings)
+    parent = int(descriptor)
+    os.set_inheritable(parent, False)
+
+    def started(port: int, stop: asyncio.Event) -> None:
+        os.write(parent, f"{port}\n".encode())
+        asyncio.get_running_loop().add_reader(parent, _parent_gone, parent, stop)
+
+    return serve(settings, started)
+
+
+def _parent_gone(parent: int, stop: asyncio.Event) -> None:
+    asyncio.get_running_loop().remove_reader(parent)
+    stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Evaluations: in the short lane where they are small, on a worker otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gradwire import wire
+from gradwire.v1 import function_pb2
+from gradwire_engine.kernels import EvaluateSpec, Spec
+from gradwire_engine.plan import Plan, Problem
+
+from gradwire_server import translate
+from gradwire_server.kernel_cache import Executable, KernelCache
+from gradwire_server.lane import Lane, LaneKernel
+from gradwire_server.lru import Lru
+from gradwire_server.scheduler import Scheduler
+from gradwire_server.settings import Settings
+from gradwire_server.shared import Box, Registered
+from gradwire_server.store import Store
+from gradwire_server.workbench import Computed
+
+Array = np.ndarray[Any, Any]
+SERVER = "server"
+"""What results call the serving process."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A function's outputs."""
+
+    names: tuple[str, ...]
+    arrays: tuple[Array, ...]
+    worker: str
+    seconds: float
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all outputs."""
+        return sum(array.nbytes for array in self.arrays)
+
+    def message(self, inline_bytes: int | None = None) -> function_pb2.EvaluateResponse:
+        """The response; tensors over ``inline_bytes`` have a type and no content."""
+        response = function_pb2.EvaluateResponse()
+        for name, array in zip(self.names, self.arrays, strict=True):
+            item = response.outputs.add()
+            item.name = name
+            item.tensor.dtype = wire.data_type(array.dtype)
+            item.tensor.shape.extend(array.shape)
+            if inline_bytes is None or array.nbytes <= inline_bytes:
+                item.tensor.data = wire.wire_array(array).tobytes()
+        response.statistics.worker = self.worker
+        response.statistics.compute.nanos = int(self.seconds % 1 * 1e9)
+        response.statistics.compute.seconds = int(self.seconds)
+        return response
+
+
+class Evaluator:
+    """Evaluates functions, and gets the kernels and plans that evaluating takes."""
+
+    def __init__(
+        self, settings: Settings, store: Store, cache: KernelCache, lane: Lane, scheduler: Scheduler
+    ) -> None:
+        """Over the server's store, kernels, lane and workers."""
+        self._settings = settings
+        self._store = store
+        self._cache = cache
+        self._lane = lane
+        self._scheduler = scheduler
+        self._ready: Lru[object, LaneKernel] = Lru(1024)
+
+    def immediate(self, request: function_pb2.EvaluateRequest) -> Answer | None:
+        """The answer, if a tiny kernel for just this is loaded here; None if it takes longer."""
+        kernel = self._ready.get(_shape_of(request))
+        if kernel is None:
+            return None
+        inputs = {}
+        for name, tensor in request.inputs.items():
+            if not tensor.HasField("data"):
+                return None
+            inputs[name] = wire.from_tensor(tensor)
+        arrays, seconds = kernel.run(inputs)
+        return Answer(kernel.output_names, arrays, SERVER, seconds)
+
+    async def evaluate(self, request: function_pb2.EvaluateRequest) -> Answer:
+        """Evaluate a function at a point.
+
+        Raises:
+            EngineError, ServiceError: rows of the error table.
+        """
+        inputs = translate.inputs_from(request.inputs, self._store)
+        graph = self._store.graph(request.function.graph_id)
+        spec = translate.evaluation_from(request, inputs.arguments)
+        executable = await self.kernel(graph, spec)
+        if self._lane.fits(executable, graph.info) and inputs.nbytes <= self._settings.lane_memory_bytes:
+            kernel = await self._lane.load(graph, spec, executable)
+            if kernel.inline and inputs.inline:
+                self._ready.put(_shape_of(request), kernel)
+            values = {
+                name: await value.value() if isinstance(value, Box) else value
+                for name, value in inputs.values.items()
+            }
+            arrays, seconds = await self._lane.run(kernel, values)
+            return Answer(kernel.output_names, arrays, SERVER, seconds)
+        return await self._on_worker(graph, spec, executable, inputs)
+
+    async def _on_worker(
+        self, graph: Registered, spec: EvaluateSpec, executable: Executable, inputs: translate.Inputs
+    ) -> Answer:
+        computed: Computed
+        computed, worker = await self._scheduler.call(
+            "evaluate",
+            graph,
+            spec,
+            executable.facts,
+            executable.box,
+            inputs.values,
+            seconds=self._settings.evaluate_seconds,
+        )
+        return Answer(executable.facts.output_names, computed.arrays, worker, computed.seconds)
+
+    async def kernel(self, graph: Registered, spec: Spec) -> Executable:
+        """A spec's kernel, compiled by a worker unless it is held."""
+        return await self._cache.kernel(graph, spec, self._make)
+
+    async def plan(self, graph: Registered, problem: Problem) -> Plan:
+        """A problem's plan, made by a worker unless it is held."""
+        return await self._cache.plan(graph, problem, self._make)
+
+    async def _make(self, method: str, *arguments: Any) -> Any:
+        made, _ = await self._scheduler.call(method, *arguments, seconds=self._settings.compile_seconds)
+        return made
+
+
+def _shape_of(request: function_pb2.EvaluateRequest) -> object:
+    """All of a request but the elements of its inputs; equal ones have the same kernel."""
+    types = [(name, tensor.dtype, *tensor.shape) for name, tensor in request.inputs.items()]
+    types.sort()
+    function = request.function.SerializeToString()
+    return function, tuple(request.outputs), tuple(request.batched), tuple(types)

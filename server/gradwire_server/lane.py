@@ -1,0 +1,87 @@
+"""The short lane: small kernels run in the serving process, as executables that a worker compiled.
+
+Loading and running leave the event loop, but for kernels so small that changing threads costs more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from gradwire_engine.kernels import EvaluateSpec, Kernel, device_fingerprint, load_kernel, place
+from gradwire_engine.values import GraphInfo
+
+from gradwire_server.kernel_cache import Executable
+from gradwire_server.lru import Lru
+from gradwire_server.settings import Settings
+from gradwire_server.shared import Registered
+
+Array = np.ndarray[Any, Any]
+
+
+class LaneKernel:
+    """A kernel loaded in this process, its weights placed."""
+
+    def __init__(self, kernel: Kernel, weights: Mapping[str, Any], inline: bool) -> None:
+        """``inline``: small enough to run on the event loop."""
+        self._kernel = kernel
+        self._weights = weights
+        self.inline = inline
+        self.output_names = kernel.output_names
+
+    def run(self, inputs: Mapping[str, Array]) -> tuple[tuple[Array, ...], float]:
+        """The outputs, and the seconds they took."""
+        start = time.perf_counter()
+        outputs = self._kernel.run(self._weights, inputs)
+        return outputs, time.perf_counter() - start
+
+
+class Lane:
+    """Kernels that run here."""
+
+    def __init__(self, settings: Settings, capacity: int = 256) -> None:
+        """Keep up to ``capacity`` kernels loaded."""
+        self._settings = settings
+        self._kernels: Lru[EvaluateSpec, LaneKernel] = Lru(capacity)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lane")
+
+    def fits(self, executable: Executable, info: GraphInfo) -> bool:
+        """Whether a kernel is small and certain to end, and made for this machine."""
+        settings, cost = self._settings, executable.facts.cost
+        return (
+            settings.device == "cpu"
+            and cost.bounded
+            and cost.flops <= settings.lane_flops
+            and cost.memory_bytes <= settings.lane_memory_bytes
+            and info.weight_bytes <= settings.lane_weight_bytes
+            and executable.box.nbytes <= settings.lane_executable_bytes
+            and executable.facts.device == device_fingerprint()
+        )
+
+    async def load(self, graph: Registered, spec: EvaluateSpec, executable: Executable) -> LaneKernel:
+        """A kernel that fits, ready to run."""
+        found = self._kernels.get(spec)
+        if found is not None:
+            return found
+        data, weights = await executable.box.value(), await graph.weights.value()
+        inline = executable.facts.cost.flops <= self._settings.inline_flops
+
+        def make() -> LaneKernel:
+            return LaneKernel(load_kernel(data), place(weights), inline)
+
+        loaded = await asyncio.get_running_loop().run_in_executor(self._thread, make)
+        return self._kernels.put(spec, loaded)
+
+    async def run(self, kernel: LaneKernel, inputs: Mapping[str, Array]) -> tuple[tuple[Array, ...], float]:
+        """Run a kernel, off the event loop unless it is tiny."""
+        if kernel.inline:
+            return kernel.run(inputs)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, kernel.run, inputs)
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._thread.shutdown(wait=False, cancel_futures=True)

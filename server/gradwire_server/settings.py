@@ -1,0 +1,161 @@
+"""Configuration: one typed model for the file, the environment and the flags.
+
+Flags win over ``GRADWIRE_*`` variables, those over the TOML file that ``GRADWIRE_CONFIG`` names, that
+over the defaults. Every limit of the service is here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from gradwire_engine.limits import Limits
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+def _default_cache_dir() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "gradwire"
+
+
+def _default_object_store() -> int:
+    return int(min(2 * GIB, max(256 * MIB, 0.25 * psutil.virtual_memory().total)))
+
+
+class Settings(BaseSettings):
+    """Everything that can be set about a server."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GRADWIRE_",
+        frozen=True,
+        extra="forbid",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_prog_name="gradwire-server",
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(50051, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+
+    workers: PositiveInt | Literal["auto"] = Field(
+        "auto", description="worker processes; auto: one per CPU core, or per GPU"
+    )
+    device: Literal["cpu", "gpu"] = Field("cpu", description="what workers compute on")
+    threads_per_worker: PositiveInt = Field(
+        1, description="threads of one CPU worker; part of what makes results the same bit by bit"
+    )
+    ray_address: str = Field("", description="a Ray cluster to join (host:port or auto); empty: a local Ray")
+    object_store_bytes: PositiveInt = Field(
+        default_factory=_default_object_store, description="shared memory of a local Ray"
+    )
+    worker_niceness: int = Field(5, ge=0, le=19, description="how far workers rank behind the server process")
+    cache_dir: Path | None = Field(
+        default_factory=_default_cache_dir, description="compiled kernels are kept here for the next start"
+    )
+
+    graph_bytes: PositiveInt = Field(512 * MIB, description="limit: a serialized graph")
+    graph_nodes: PositiveInt = Field(200_000, description="limit: nodes of a graph")
+    array_bytes: PositiveInt = Field(8 * GIB, description="limit: any one array while evaluating")
+    evaluation_bytes: PositiveInt = Field(8 * GIB, description="limit: all arrays of one evaluation")
+    loop_trips: PositiveInt = Field(10_000_000, description="limit: trips of a loop of known length")
+    tensor_bytes: PositiveInt = Field(2 * GIB, description="limit: an uploaded array")
+    upload_bytes: PositiveInt = Field(4 * GIB, description="limit: uploads under way, all together")
+    request_bytes: PositiveInt = Field(4 * MIB, description="limit: a received message")
+    message_bytes: PositiveInt = Field(3584 * 1024, description="limit: the result of a unary Evaluate")
+    result_bytes: PositiveInt = Field(1 << 44, description="limit: all blocks of one derivative")
+    plan_blocks: PositiveInt = Field(1 << 20, description="limit: blocks of one derivative")
+    queue_length: PositiveInt = Field(1024, description="limit: requests that wait for workers")
+    concurrent_rpcs: PositiveInt = Field(1024, description="limit: calls and streams open at once")
+    calls_per_stream: PositiveInt = Field(256, description="calls in flight on one EvaluateStream")
+
+    block_memory_bytes: PositiveInt = Field(
+        256 * MIB, description="memory of one block, unless asked otherwise"
+    )
+    blocks_in_flight: NonNegativeInt = Field(0, description="blocks of one request; 0: twice the workers")
+    inflight_bytes: PositiveInt = Field(512 * MIB, description="finished but unread blocks of one request")
+    evaluate_seconds: PositiveFloat = Field(300.0, description="limit: one evaluation or block")
+    compile_seconds: PositiveFloat = Field(600.0, description="limit: parsing, planning or compiling once")
+    cancel_grace_seconds: NonNegativeFloat = Field(
+        0.5, description="an abandoned computation may take this much longer before its worker is replaced"
+    )
+    attempts: PositiveInt = Field(3, description="workers that one piece of work may lose before it fails")
+
+    graph_cache_bytes: PositiveInt = Field(4 * GIB, description="registered graphs kept")
+    tensor_cache_bytes: PositiveInt = Field(4 * GIB, description="uploaded arrays kept")
+    kernel_cache_bytes: PositiveInt = Field(512 * MIB, description="compiled kernels kept in memory")
+    kernel_disk_bytes: PositiveInt = Field(4 * GIB, description="compiled kernels kept on disk")
+    plan_cache_entries: PositiveInt = Field(256, description="plans kept")
+
+    lane_flops: NonNegativeFloat = Field(
+        5e7, description="the server's process itself evaluates up to this many operations; 0: none"
+    )
+    lane_memory_bytes: NonNegativeInt = Field(32 * MIB, description="... and this much memory")
+    lane_weight_bytes: NonNegativeInt = Field(16 * MIB, description="... and graphs with weights up to this")
+    lane_executable_bytes: NonNegativeInt = Field(8 * MIB, description="... and kernels up to this")
+    inline_flops: NonNegativeFloat = Field(
+        2e5, description="up to this many operations it does not even change threads"
+    )
+
+    drain_seconds: NonNegativeFloat = Field(30.0, description="streams may finish this long after SIGTERM")
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags and arguments first, then the environment, then the file."""
+        path = os.environ.get("GRADWIRE_CONFIG")
+        if path and not Path(path).is_file():
+            raise FileNotFoundError(f"GRADWIRE_CONFIG names {path}, which is not a file")
+        file = TomlConfigSettingsSource(settings_cls, Path(path) if path else None)
+        return init_settings, env_settings, file
+
+    @classmethod
+    def from_flags(cls, arguments: Sequence[str]) -> Settings:
+        """The settings that command-line flags (``--port 0 --workers 2``) give."""
+        return cls(_cli_parse_args=list(arguments))  # type: ignore[call-arg]
+
+    @property
+    def limits(self) -> Limits:
+        """The engine's share of the limits."""
+        return Limits(
+            graph_bytes=self.graph_bytes,
+            nodes=self.graph_nodes,
+            array_bytes=self.array_bytes,
+            evaluation_bytes=self.evaluation_bytes,
+            loop_trips=self.loop_trips,
+        )
+
+    @property
+    def worker_count(self) -> int:
+        """Workers to start on a local Ray."""
+        if self.workers == "auto":
+            return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.workers
+
+    def flags(self) -> list[str]:
+        """The flags that give these settings in another process, as far as they were set explicitly."""
+        values: dict[str, Any] = self.model_dump(mode="json", include=self.model_fields_set)
+        return [f"--{name.replace('_', '-')}={_flag(value)}" for name, value in values.items()]
+
+
+def _flag(value: Any) -> str:
+    return "null" if value is None else str(value)

@@ -1,0 +1,193 @@
+"""What a worker can do: parse, plan, compile, evaluate and compute blocks, with all it needs kept at hand.
+
+The same in a Ray actor and in the helper process; nothing here knows which.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gradwire_engine.cost import Cost
+from gradwire_engine.graph import Graph
+from gradwire_engine.kernels import (
+    BlockSpec,
+    EvaluateSpec,
+    Kernel,
+    Spec,
+    compile_kernel,
+    device_fingerprint,
+    load_kernel,
+    place,
+)
+from gradwire_engine.limits import Limits
+from gradwire_engine.plan import Plan, Problem, make_plan
+from gradwire_engine.registration import register
+from gradwire_engine.values import Block, GraphInfo
+
+from gradwire_server.lru import Lru
+from gradwire_server.shared import GraphSource, Source
+
+Array = np.ndarray[Any, Any]
+Inputs = Mapping[str, "Array | Source"]
+
+
+@dataclass(frozen=True)
+class KernelFacts:
+    """What the service needs to know of a kernel to decide where it runs.
+
+    Attributes:
+        device: fingerprint of the device kind that can load it.
+        cost: of one run.
+        output_names: of an evaluation.
+        seconds: what tracing and compiling it took.
+    """
+
+    device: str
+    cost: Cost
+    output_names: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A kernel in transit."""
+
+    spec: Spec
+    facts: KernelFacts
+    executable: bytes
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and the kernels that making it compiled."""
+
+    plan: Plan
+    kernels: tuple[Compiled, ...]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Arrays, and the time it took to compute them."""
+
+    arrays: tuple[Array, ...]
+    seconds: float
+
+
+class Workbench:
+    """Graphs, kernels and inputs of this process, and the calls on them."""
+
+    def __init__(self, limits: Limits, *, graphs: int = 32, kernels: int = 128, inputs: int = 4) -> None:
+        """Start empty; the numbers bound what is kept."""
+        self._limits = limits
+        self._graphs: Lru[str, Graph] = Lru(graphs)
+        self._weights: Lru[str, dict[str, Any]] = Lru(graphs)
+        self._kernels: Lru[Spec, tuple[Kernel, float]] = Lru(kernels)
+        self._inputs: Lru[str, dict[str, Any]] = Lru(inputs)
+
+    def hello(self) -> tuple[str, int]:
+        """The device fingerprint and the process id, once the process is ready to work."""
+        return device_fingerprint(), os.getpid()
+
+    def register(self, data: Source, text: bool) -> tuple[GraphInfo, bytes, dict[str, Array]]:
+        """Parse and check a graph: its signature, its model and its weights."""
+        graph = register(data.get(), text=text, limits=self._limits)
+        self._graphs.put(graph.info.graph_id, graph)
+        return graph.info, graph.model, graph.weights
+
+    def plan(self, graph: GraphSource, problem: Problem) -> Planned:
+        """Plan a derivative; its kernels are compiled in passing."""
+        source = self._graph(graph)
+
+        def build(spec: BlockSpec) -> Kernel:
+            return self._compiled(source, spec)[0]
+
+        plan = make_plan(source, problem, self._limits, build)
+        made = tuple(self._transit(spec) for spec in dict.fromkeys(plan.kernels) if spec in self._kernels)
+        return Planned(plan, made)
+
+    def compile(self, graph: GraphSource, spec: Spec) -> Compiled:
+        """Trace and compile a kernel, for all workers of this device kind."""
+        self._compiled(self._graph(graph), spec)
+        return self._transit(spec)
+
+    def evaluate(
+        self, graph: GraphSource, spec: EvaluateSpec, facts: KernelFacts, executable: Source, inputs: Inputs
+    ) -> Computed:
+        """Run an evaluation."""
+        return self._run(graph, spec, facts, executable, _resolved(inputs), None)
+
+    def block(
+        self,
+        graph: GraphSource,
+        spec: BlockSpec,
+        facts: KernelFacts,
+        executable: Source,
+        point: str,
+        inputs: Inputs,
+        block: Block,
+    ) -> Computed:
+        """Compute a block at a point, which is kept for the next: one row-major array for each piece."""
+        placed = self._inputs.get(point)
+        if placed is None:
+            placed = self._inputs.put(point, place(_resolved(inputs)))
+        return self._run(graph, spec, facts, executable, placed, block)
+
+    def _run(
+        self,
+        graph: GraphSource,
+        spec: Spec,
+        facts: KernelFacts,
+        executable: Source,
+        inputs: Mapping[str, Any],
+        block: Block | None,
+    ) -> Computed:
+        kernel = self._loaded(graph, spec, facts, executable)
+        weights = self._placed_weights(graph)
+        start = time.perf_counter()
+        arrays = kernel.run(weights, inputs, block)
+        return Computed(arrays, time.perf_counter() - start)
+
+    def _graph(self, source: GraphSource) -> Graph:
+        graph = self._graphs.get(source.info.graph_id)
+        if graph is None:
+            graph = Graph(source.info, source.model.get(), source.weights.get())
+            self._graphs.put(source.info.graph_id, graph)
+        return graph
+
+    def _placed_weights(self, source: GraphSource) -> dict[str, Any]:
+        placed = self._weights.get(source.info.graph_id)
+        if placed is None:
+            placed = self._weights.put(source.info.graph_id, place(source.weights.get()))
+        return placed
+
+    def _compiled(self, graph: Graph, spec: Spec) -> tuple[Kernel, float]:
+        found = self._kernels.get(spec)
+        if found is None:
+            start = time.perf_counter()
+            kernel = compile_kernel(graph, spec, self._limits)
+            found = self._kernels.put(spec, (kernel, time.perf_counter() - start))
+        return found
+
+    def _transit(self, spec: Spec) -> Compiled:
+        found = self._kernels.get(spec)
+        assert found is not None
+        kernel, seconds = found
+        facts = KernelFacts(device_fingerprint(), kernel.cost, kernel.output_names, seconds)
+        return Compiled(spec, facts, kernel.serialize())
+
+    def _loaded(self, graph: GraphSource, spec: Spec, facts: KernelFacts, executable: Source) -> Kernel:
+        found = self._kernels.get(spec)
+        if found is None:
+            if facts.device != device_fingerprint():
+                return self._compiled(self._graph(graph), spec)[0]
+            found = self._kernels.put(spec, (load_kernel(executable.get()), 0.0))
+        return found[0]
+
+
+def _resolved(inputs: Inputs) -> dict[str, Array]:
+    return {name: value if isinstance(value, np.ndarray) else value.get() for name, value in inputs.items()}
