@@ -217,7 +217,7 @@ def linear_attention(
     if heads % shared:
         raise node.fail(f"{heads} query heads cannot share {shared} key heads")
     steps[0] = steps[0].reshape(time, batch, shared, heads // shared, size)
-    if gated:
+    if gated and decay is not None:
         gate = jnp.exp(jnp.asarray(decay, wide)).reshape(batch, time, shared, decay.shape[2] // shared)
         steps.append(jnp.moveaxis(gate, 1, 0))
     if delta:
