@@ -9,6 +9,8 @@ import jax
 from gradwire_engine.values import ArrayType, dtype_of
 
 jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+# On GPUs the default would round float32 products to TF32, ten bits.
+jax.config.update("jax_default_matmul_precision", "highest")  # type: ignore[no-untyped-call]
 
 
 def abstract(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
