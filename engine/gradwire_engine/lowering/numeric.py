@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradwire_engine.lowering.arrays import axis_of
 from gradwire_engine.lowering.registry import Node, Value, namespace
 
 
@@ -45,7 +46,7 @@ def select(condition: Value, x: Value, y: Value) -> Value:
 
 def magnitude(x: Value) -> Value:
     """Absolute value, with derivative 0 at 0 (that of ``lax.abs`` is 1)."""
-    return lax.mul(x, lax.sign(x)) if is_floating(x) else lax.abs(x)
+    return lax.mul(x, lax.sign(x)) if is_floating(x) else jnp.abs(x)
 
 
 def guarded(
@@ -72,17 +73,6 @@ def cast(x: Value, dtype: Any) -> Value:
     if x.dtype == dtype:
         return x
     return x.astype(dtype) if isinstance(x, np.ndarray | np.generic) else lax.convert_element_type(x, dtype)
-
-
-def axis_of(node: Node, axis: int, rank: int) -> int:
-    """An axis counted from the front.
-
-    Raises:
-        InvalidGraph: it is outside [-rank, rank).
-    """
-    if not -rank <= axis < max(rank, 1):
-        raise node.fail(f"axis {axis} is out of range for an array of rank {rank}")
-    return axis % max(rank, 1)
 
 
 def axes_of(node: Node, axes: Sequence[int], rank: int) -> tuple[int, ...]:

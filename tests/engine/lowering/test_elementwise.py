@@ -277,3 +277,16 @@ def test_the_bits_of_a_traced_float_are_recorded_as_having_no_derivative() -> No
     (bits,) = evaluate(model, {"x0": jnp.ones(2)}, notes=notes)
     np.testing.assert_array_equal(bits, np.ones(2).view(np.int64))
     assert notes.no_derivative == {"BitCast": "BitCast"}
+
+
+@pytest.mark.parametrize("op", ["Abs", "Sign", "Relu", "Max", "Min", "Add", "Mul", "Div", "Mod", "Clip"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint64])
+def test_integers_of_any_kind_are_computed_alike_static_and_traced(op: str, dtype: type) -> None:
+    x, y = np.array([0, 3, 9], dtype), np.array([2, 2, 4], dtype)
+    inputs = {"Abs": [x], "Sign": [x], "Relu": [x], "Clip": [x, y[0]]}.get(op, [x, y])
+    model = one_node(op, *inputs)
+    named = {f"x{index}": np.asarray(value) for index, value in enumerate(inputs)}
+    (static,) = evaluate(model, named)
+    (traced,) = jax.jit(lambda values: evaluate(model, values))(named)
+    np.testing.assert_array_equal(static, traced)
+    assert static.dtype == traced.dtype == dtype

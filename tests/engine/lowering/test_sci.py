@@ -221,3 +221,8 @@ def test_sort_of_integers_goes_down_without_overflow() -> None:
     x = np.array([0, np.iinfo(np.int64).min, 5, np.iinfo(np.int64).max])
     values, _ = evaluate("Sort", x, outputs=2, descending=1)
     np.testing.assert_array_equal(values, np.sort(x)[::-1])
+
+
+def test_a_half_precision_matrix_is_refused_by_name() -> None:
+    with pytest.raises(InvalidGraph, match=r"Cholesky.*float16.*cast"):
+        evaluate("Cholesky", np.eye(2, dtype=np.float16))

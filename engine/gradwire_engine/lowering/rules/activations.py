@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradwire_engine.lowering.arrays import axis_of
 from gradwire_engine.lowering.numeric import (
-    axis_of,
     cast,
     constant,
     float_attribute,

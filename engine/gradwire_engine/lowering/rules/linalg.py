@@ -86,7 +86,7 @@ def triangle(node: Node, x: Value, k: Value = None) -> Value:
     if x.ndim < 2:
         raise node.fail(f"a triangle needs a matrix; the input has shape {tuple(x.shape)}")
     rows, columns = x.shape[-2:]
-    offset: Any = 0 if k is None else k.reshape(()) if hasattr(k, "reshape") else k
+    offset = 0 if k is None else k.reshape(())
     below = (
         np.arange(columns)[None, :] - np.arange(rows)[:, None]
         if rows * columns <= STATIC_ELEMENTS

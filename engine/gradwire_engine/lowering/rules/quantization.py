@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gradwire_engine.lowering.numeric import axis_of, broadcast, cast, constant
+from gradwire_engine.lowering.arrays import axis_of
+from gradwire_engine.lowering.numeric import broadcast, cast, constant
 from gradwire_engine.lowering.registry import Node, Value, rule
 from gradwire_engine.lowering.rules.casting import cast_to, element_type, is_small
 from gradwire_engine.lowering.rules.linalg import centred, matmul_of

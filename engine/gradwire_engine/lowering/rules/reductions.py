@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradwire_engine.lowering.arrays import axis_of
 from gradwire_engine.lowering.numeric import (
     axes_of,
-    axis_of,
     cast,
     constant,
     guarded,

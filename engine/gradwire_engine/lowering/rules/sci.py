@@ -46,7 +46,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gradwire_engine.lowering.numeric import axis_of, broadcast, cast, constant, guarded, is_floating, select
+from gradwire_engine.lowering.arrays import axis_of
+from gradwire_engine.lowering.numeric import broadcast, cast, constant, guarded, is_floating, select
 from gradwire_engine.lowering.registry import SCI, Node, Value, rule
 
 sci = partial(rule, since=1, domain=SCI)
@@ -120,6 +121,8 @@ def _matrix(node: Node, a: Value, square: bool = True) -> Value:
     if a.ndim < 2 or (square and a.shape[-1] != a.shape[-2]):
         wanted = "square matrices" if square else "matrices"
         raise node.fail(f"input A has shape {tuple(a.shape)}; it must be {wanted}, stacked or not")
+    if a.dtype not in (np.float64, np.float32):
+        raise node.fail(f"input A is {a.dtype}; matrices are factored in float64 or float32, so cast it")
     return jnp.asarray(a)
 
 
