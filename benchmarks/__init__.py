@@ -1,0 +1,1 @@
+"""Side by side with peers, every figure a ratio from one run."""

@@ -1,0 +1,165 @@
+"""Commands and their options; what they do is in the modules beside this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradwire_server.cli import session
+from gradwire_server.cli.session import Request
+
+app = typer.Typer(
+    name="gradwire",
+    help="Gradients over the wire: Jacobians and Hessians of any ONNX graph.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[
+    Path, typer.Argument(help="an ONNX model: .onnx, or its text form", exists=True, dir_okay=False)
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", "-i", metavar="NAME=VALUE", help="x=x.npy, x=data.npz:key, or x=1.5 or x=[1,2,3]"
+    ),
+]
+Address = Annotated[
+    str | None, typer.Option("--address", "-a", help="a running server, host:port; default: a local one")
+]
+Workers = Annotated[int | None, typer.Option(help="workers of the local server; default: one per core")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="write arrays here: .npz, or .npy for a single one")
+]
+Wrt = Annotated[
+    list[str] | None, typer.Option("--wrt", help="input to differentiate with respect to; may repeat")
+]
+Of = Annotated[list[str] | None, typer.Option("--of", help="output to differentiate; may repeat")]
+Mode = Annotated[str | None, typer.Option(help="forward or reverse; for a Hessian forward_over_reverse, ...")]
+Timeout = Annotated[float | None, typer.Option(help="give up after this many seconds")]
+Vectors = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vector", "-v", metavar="NAME=VALUE", help="tangent of an input, or cotangent of an output"
+    ),
+]
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)
+def serve(context: typer.Context) -> None:
+    """Run a server. `gradwire serve --help` lists every setting."""
+    from gradwire_server.__main__ import main
+
+    raise typer.Exit(main(context.args))
+
+
+@app.command()
+def demo(workers: Annotated[int, typer.Option(help="workers of the local server")] = 2) -> None:
+    """Show the main job: Jacobians and Hessians from a local server, checked before your eyes."""
+    from gradwire_server.cli.demo import run
+
+    raise typer.Exit(run(workers))
+
+
+@app.command()
+def inspect(model: Model, address: Address = None) -> None:
+    """Show a model's inputs, outputs, operators and warnings, and whether all of it can be differentiated."""
+    session.inspect(model, address)
+
+
+@app.command()
+def plan(
+    model: Model,
+    input: Inputs = None,
+    kind: Annotated[str, typer.Option(help="jacobian or hessian")] = "jacobian",
+    wrt: Wrt = None,
+    of: Of = None,
+    mode: Mode = None,
+    address: Address = None,
+    workers: Workers = None,
+    timeout: Timeout = None,
+) -> None:
+    """Show how a derivative would be computed: mode, blocks, bytes and memory. Nothing is evaluated."""
+    session.show_plan(Request(model, input, wrt, of, None, address, workers, timeout), kind, mode)
+
+
+@app.command()
+def value(
+    model: Model,
+    input: Inputs = None,
+    output: Output = None,
+    address: Address = None,
+    workers: Workers = None,
+    timeout: Timeout = None,
+) -> None:
+    """Evaluate a model."""
+    session.value(Request(model, input, None, None, output, address, workers, timeout))
+
+
+@app.command()
+def jacobian(
+    model: Model,
+    input: Inputs = None,
+    wrt: Wrt = None,
+    of: Of = None,
+    output: Output = None,
+    mode: Mode = None,
+    address: Address = None,
+    workers: Workers = None,
+    timeout: Timeout = None,
+) -> None:
+    """The Jacobian: shape output.shape + input.shape."""
+    session.derivative(Request(model, input, wrt, of, output, address, workers, timeout), "jacobian", mode)
+
+
+@app.command()
+def hessian(
+    model: Model,
+    input: Inputs = None,
+    wrt: Wrt = None,
+    of: Of = None,
+    output: Output = None,
+    mode: Mode = None,
+    address: Address = None,
+    workers: Workers = None,
+    timeout: Timeout = None,
+) -> None:
+    """The Hessian of an output of one element: shape input.shape + input.shape."""
+    session.derivative(Request(model, input, wrt, of, output, address, workers, timeout), "hessian", mode)
+
+
+@app.command()
+def jvp(
+    model: Model,
+    input: Inputs = None,
+    vector: Vectors = None,
+    wrt: Wrt = None,
+    of: Of = None,
+    output: Output = None,
+    address: Address = None,
+    workers: Workers = None,
+    timeout: Timeout = None,
+) -> None:
+    """The Jacobian times tangents of the inputs."""
+    session.product(Request(model, input, wrt, of, output, address, workers, timeout), "jvp", vector)
+
+
+@app.command()
+def vjp(
+    model: Model,
+    input: Inputs = None,
+    vector: Vectors = None,
+    wrt: Wrt = None,
+    of: Of = None,
+    output: Output = None,
+    address: Address = None,
+    workers: Workers = None,
+    timeout: Timeout = None,
+) -> None:
+    """Cotangents of the outputs times the Jacobian."""
+    session.product(Request(model, input, wrt, of, output, address, workers, timeout), "vjp", vector)

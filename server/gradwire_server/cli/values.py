@@ -1,0 +1,88 @@
+"""Arrays on the command line: where they come from and where they go."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+
+Array = np.ndarray[Any, Any]
+
+
+def read_assignments(items: list[str] | None, option: str) -> dict[str, Array]:
+    """Arrays by name from ``NAME=VALUE`` items.
+
+    VALUE is a .npy file, one array of a .npz file (``file.npz:key``, or its only one), or a literal:
+    a number or a nested list of numbers.
+
+    Raises:
+        typer.BadParameter: an item is malformed, or names a file or array that is not there.
+    """
+    arrays: dict[str, Array] = {}
+    for item in items or []:
+        name, separator, text = item.partition("=")
+        if not separator or not name:
+            raise typer.BadParameter(f"{item!r}: write NAME=VALUE, for example x=x.npy", param_hint=option)
+        arrays[name] = _read(text, item, option)
+    return arrays
+
+
+def _read(text: str, item: str, option: str) -> Array:
+    path, _, key = text.partition(".npz:")
+    if text.endswith(".npy"):
+        return _load(Path(text), item, option)
+    if key or text.endswith(".npz"):
+        archive = _load(Path(f"{path}.npz" if key else text), item, option)
+        chosen = key or (archive.files[0] if len(archive.files) == 1 else "")
+        if chosen not in archive.files:
+            raise typer.BadParameter(
+                f"{item!r}: name one of its arrays, as in file.npz:{archive.files[0]}", param_hint=option
+            )
+        return archive[chosen]  # type: ignore[no-any-return]
+    try:
+        value = np.asarray(ast.literal_eval(text))
+    except (ValueError, SyntaxError):
+        raise typer.BadParameter(
+            f"{item!r}: {text!r} is neither a .npy or .npz file nor numbers", param_hint=option
+        ) from None
+    if value.dtype.kind not in "bifc":
+        raise typer.BadParameter(f"{item!r}: {text!r} is not numeric", param_hint=option)
+    return value
+
+
+def _load(path: Path, item: str, option: str) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{item!r}: {error}", param_hint=option) from None
+
+
+def write(arrays: Mapping[str, Array], output: Path | None) -> None:
+    """Write arrays to a file, or print them when there is none.
+
+    Raises:
+        typer.BadParameter: a .npy file is asked for more than one array, or the suffix is neither.
+    """
+    if output is None:
+        for name, array in arrays.items():
+            print(f"{name} {array.dtype}{list(array.shape)}")
+            print(np.array2string(array, threshold=200, precision=8))
+        return
+    if output.suffix == ".npz":
+        np.savez(output, **dict(arrays))
+    elif output.suffix == ".npy" and len(arrays) == 1:
+        np.save(output, next(iter(arrays.values())))
+    else:
+        raise typer.BadParameter(
+            f"{output}: write .npz" + (", or .npy for a single array" if len(arrays) == 1 else ""),
+            param_hint="--output",
+        )
+    print(
+        f"{output}: {', '.join(f'{name}{list(array.shape)}' for name, array in arrays.items())}",
+        file=sys.stderr,
+    )
