@@ -73,7 +73,7 @@ class Server:
 
     async def run(self, stop: asyncio.Event) -> int:
         """Start Ray, serve until ``stop``, then drain; returns the process's exit code."""
-        ray = asyncio.ensure_future(self._pool.start_ray())
+        ray = asyncio.ensure_future(self._start_workers(stop))
         stopping = asyncio.ensure_future(stop.wait())
         try:
             await asyncio.wait((ray, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -86,6 +86,12 @@ class Server:
             stopping.cancel()
             ray.cancel()
             await self.close()
+
+    async def _start_workers(self, stop: asyncio.Event) -> None:
+        await self._pool.connect()
+        # Connecting put Ray's handlers in their place.
+        _stop_on_signals(stop)
+        await self._pool.start_workers()
 
     async def close(self) -> None:
         """Take no more calls, let those under way finish for a while, end every process."""
@@ -146,9 +152,7 @@ def serve(settings: Settings, started: Callable[[int, asyncio.Event], None] | No
 
 async def _serve(settings: Settings, started: Callable[[int, asyncio.Event], None] | None) -> int:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _stop_on_signals(stop)
     server = Server(settings)
     try:
         port = await server.start()
@@ -159,3 +163,9 @@ async def _serve(settings: Settings, started: Callable[[int, asyncio.Event], Non
     if started is not None:
         started(port, stop)
     return await server.run(stop)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)

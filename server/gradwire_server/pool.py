@@ -55,14 +55,17 @@ class Pool:
         self._helper = Helper(self._settings)
         self._scheduler.add(self._helper)
 
-    async def start_ray(self) -> None:
-        """Start or join Ray, then the workers; returns when the first takes work.
+    async def connect(self) -> None:
+        """Start a local Ray, or join a cluster.
 
         Raises:
             Exception: Ray did not start.
         """
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._ray_thread, _connect, await self._ray_address())
+
+    async def start_workers(self) -> None:
+        """Start the workers; returns when the first takes work."""
         for _ in range(self._worker_count()):
             self._spawn(self._supply())
         await self.started.wait()

@@ -47,7 +47,7 @@ def _answering(method: Method) -> Method:
             raise
         except Exception as error:
             problem = error
-        await abort(context, problem)
+        return await abort(context, problem)
 
     return answer
 

@@ -1,0 +1,48 @@
+"""Shared by all tests: one embedded server with two workers for the whole run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+if TYPE_CHECKING:
+    from gradwire_server.embedded import Handle
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
+    """A server whose Ray and both workers are up; its kernels are cached for this run alone."""
+    from gradwire_server import embedded
+
+    handle = embedded.start(workers=2, cache_dir=tmp_path_factory.mktemp("kernels"), log_level="error")
+    try:
+        wait_until_serving(handle.address)
+        yield handle
+    finally:
+        handle.stop()
+
+
+@pytest.fixture(scope="session")
+def channel(server: Handle) -> Iterator[grpc.Channel]:
+    """A plain channel to the shared server."""
+    with grpc.insecure_channel(server.address) as channel:
+        yield channel
+
+
+def wait_until_serving(address: str, seconds: float = 90) -> float:
+    """Wait for health SERVING; how long it took."""
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    started = time.monotonic()
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        while time.monotonic() < started + seconds:
+            status = stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=seconds).status
+            if status == health_pb2.HealthCheckResponse.SERVING:
+                return time.monotonic() - started
+            time.sleep(0.1)
+    raise TimeoutError(f"the server at {address} is not serving after {seconds} s")
