@@ -205,7 +205,7 @@ def repeat_while(
     """Run ``step`` while it says so and at most ``maximum`` times (static, infinite or traced).
 
     Raises:
-        InvalidGraph: a state changes its shape or dtype.
+        ValueNeeded: a state changes its shape or dtype.
     """
     states = jax.tree.map(jnp.asarray, states)
     start = (jnp.int64(0), _scalar_bool(keep), states)
@@ -219,7 +219,10 @@ def repeat_while(
         )
         return _while(step, start, maximum)
     except _Varying as reason:
-        raise node.fail(f"{reason}, which a loop with a data-dependent number of trips cannot do") from reason
+        raise ValueNeeded(
+            f"node {node.name} ({node.op}): {reason}, which it cannot while its number of trips depends on "
+            "the data; make the trip count and the condition constants"
+        ) from reason
 
 
 def _scalar_bool(value: Value) -> Value:

@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from onnx import GraphProto
 
+from gradwire_engine.errors import ValueNeeded
 from gradwire_engine.lowering.arrays import axis_of
 from gradwire_engine.lowering.loops import known_trips, loop_inputs, repeat, repeat_while
 from gradwire_engine.lowering.registry import Node, Value, is_static, rule
@@ -42,9 +43,9 @@ def if_(node: Node, condition: Value) -> tuple[Value, ...]:
         return tuple(lax.cond(condition.reshape(()), branch("then", then), branch("else", otherwise)))
     except TypeError as error:
         if len(seen) == 2 and seen["then"] != seen["else"]:
-            raise node.fail(
-                f"the condition depends on the value of a graph input, so both branches must give the "
-                f"same shapes and dtypes; then: {seen['then']}, else: {seen['else']}"
+            raise ValueNeeded(
+                f"node {node.name} (If): the condition depends on the value of a graph input, so both "
+                f"branches must give the same shapes and dtypes; then: {seen['then']}, else: {seen['else']}"
             ) from error
         raise
 
@@ -90,10 +91,14 @@ def loop(node: Node, trips: Value = None, keep: Value = None, *states: Value) ->
         return (*final, *stacked)
     scans = len(body.output) - 1 - carried
     if any(node.wants(carried + index) for index in range(scans)):
-        why = "has no end" if count == math.inf and bound is maximum else "depends on the data"
-        raise node.fail(
-            f"its number of trips {why}, and so would the shape of its stacked outputs; make the trip "
-            "count and the condition independent of inputs, or keep the values in a state of fixed shape"
+        if count == math.inf and bound is maximum:
+            raise node.fail(
+                "it never ends, and its stacked outputs would have no shape; give it a trip count"
+            )
+        raise ValueNeeded(
+            f"node {node.name} (Loop): its number of trips depends on the data, and so would the shape of "
+            "its stacked outputs; make the trip count and the condition independent of inputs, or keep the "
+            "values in a state of fixed shape"
         )
     return (*repeat_while(node, while_step, keep, list(states), maximum), *[None] * scans)
 
