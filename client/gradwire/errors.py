@@ -86,10 +86,14 @@ class NotFoundError(ServerError, LookupError):
     code = "NOT_FOUND"
 
 
-class NotDifferentiableError(ServerError):
-    """The derivative does not exist in the mode asked for; the message says what would work."""
+class PreconditionError(ServerError):
+    """What was asked for does not go with the state of things, such as a plan that has changed."""
 
     code = "FAILED_PRECONDITION"
+
+
+class NotDifferentiableError(PreconditionError):
+    """The derivative does not exist in the mode asked for; the message says what would work."""
 
 
 class LimitError(ServerError):

@@ -1,0 +1,91 @@
+"""Gradients over the wire: Jacobians, Hessians and products of them, computed by a server's workers.
+
+    import numpy as np
+    import gradwire as gw
+
+    with gw.local(workers=2) as client:  # or gw.connect("host:50051")
+        f = client.function(lambda x: np.log(x), gw.spec((2, 2)))
+        J = f.jacobian(np.ones((2, 2)))  # 2 x 2 x 2 x 2
+        H = client.hessian(lambda x: np.sum(np.sqrt(x)), np.ones((2, 2)))
+
+`gradwire.aio` has the same as coroutines.
+"""
+
+from importlib.metadata import version as _version
+
+from gradwire import aio
+from gradwire.aio import GraphInfo, Retry
+from gradwire.client import Client, Stream, connect
+from gradwire.errors import (
+    CancelledError,
+    DeadlineError,
+    GradwireError,
+    GraphWarning,
+    InternalError,
+    InvalidArgumentError,
+    LimitError,
+    NotDifferentiableError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionError,
+    ServerError,
+    TraceError,
+    UnauthenticatedError,
+    UnavailableError,
+    Violation,
+)
+from gradwire.function import Function
+from gradwire.local import LocalClient, local
+from gradwire.pipeline import Pipeline
+from gradwire.results import Block, Entry, Info, Piece, Plan, Progress, Summary
+from gradwire.signature import Signature, Value
+from gradwire.spec import ArraySpec, spec, spec_of
+from gradwire.tracing import asarray, full, ones, zeros
+
+__version__ = _version("gradwire")
+
+__all__ = [
+    "ArraySpec",
+    "Block",
+    "CancelledError",
+    "Client",
+    "DeadlineError",
+    "Entry",
+    "Function",
+    "GradwireError",
+    "GraphInfo",
+    "GraphWarning",
+    "Info",
+    "InternalError",
+    "InvalidArgumentError",
+    "LimitError",
+    "LocalClient",
+    "NotDifferentiableError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "Piece",
+    "Pipeline",
+    "Plan",
+    "PreconditionError",
+    "Progress",
+    "Retry",
+    "ServerError",
+    "Signature",
+    "Stream",
+    "Summary",
+    "TraceError",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "Value",
+    "Violation",
+    "__version__",
+    "aio",
+    "asarray",
+    "connect",
+    "full",
+    "local",
+    "ones",
+    "spec",
+    "spec_of",
+    "zeros",
+]

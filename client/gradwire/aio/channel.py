@@ -1,0 +1,92 @@
+"""The channel to a server and the calls on it, as raw bytes.
+
+Everything that decides how a connection is made (options, and in time transport security and tokens) is
+decided in `open_channel`.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+
+SERVICE = "gradwire.v1.GradientService"
+
+_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.max_receive_message_length", 4 << 20),
+    # Two clients in one process each get a connection of their own, and with it a window of their own.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+]
+
+
+def open_channel(address: str) -> grpc.aio.Channel:
+    """A channel to "host:port". It connects with the first call."""
+    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+
+
+class StreamCall(Protocol):
+    """A call whose answers are a stream of messages, as serialized bytes."""
+
+    async def read(self) -> Any: ...
+    def cancel(self) -> bool: ...
+
+
+class DuplexCall(StreamCall, Protocol):
+    """A call with streams both ways."""
+
+    async def write(self, request: bytes) -> None: ...
+    async def done_writing(self) -> None: ...
+
+
+class Stub:
+    """The service's calls. Requests and answers are serialized messages: what they mean is for the callers,
+    who can then read the large ones without copying them."""
+
+    def __init__(self, channel: Any) -> None:  # a grpc.aio.Channel, whose type stubs want (de)serializers
+        path = f"/{SERVICE}/"
+        self._evaluate = channel.unary_unary(path + "Evaluate")
+        self._plan = channel.unary_unary(path + "Plan")
+        self._get_graph = channel.unary_unary(path + "GetGraph")
+        self._register_graph = channel.stream_unary(path + "RegisterGraph")
+        self._put_tensor = channel.stream_unary(path + "PutTensor")
+        self._differentiate = channel.unary_stream(path + "Differentiate")
+        self._evaluate_stream = channel.stream_stream(path + "EvaluateStream")
+
+    async def evaluate(self, request: bytes, timeout: float | None) -> bytes:
+        """Evaluate: an `EvaluateRequest` to an `EvaluateResponse`."""
+        answer: bytes = await self._evaluate(request, timeout=timeout)
+        return answer
+
+    async def plan(self, request: bytes, timeout: float | None) -> bytes:
+        """Plan: a `PlanRequest` to a `PlanResponse`."""
+        answer: bytes = await self._plan(request, timeout=timeout)
+        return answer
+
+    async def get_graph(self, request: bytes, timeout: float | None) -> bytes:
+        """GetGraph: a `GetGraphRequest` to a `GetGraphResponse`."""
+        answer: bytes = await self._get_graph(request, timeout=timeout)
+        return answer
+
+    async def register_graph(self, requests: AsyncIterator[bytes], timeout: float | None) -> bytes:
+        """RegisterGraph: `RegisterGraphRequest`s to a `RegisterGraphResponse`."""
+        answer: bytes = await self._register_graph(requests, timeout=timeout)
+        return answer
+
+    async def put_tensor(self, requests: AsyncIterator[bytes], timeout: float | None) -> bytes:
+        """PutTensor: `PutTensorRequest`s to a `PutTensorResponse`."""
+        answer: bytes = await self._put_tensor(requests, timeout=timeout)
+        return answer
+
+    def differentiate(self, request: bytes, timeout: float | None) -> StreamCall:
+        """Differentiate: a `DifferentiateRequest` to a stream of `DifferentiateResponse`s."""
+        call: StreamCall = self._differentiate(request, timeout=timeout)
+        return call
+
+    def evaluate_stream(self) -> DuplexCall:
+        """EvaluateStream: `EvaluateStreamRequest`s one way, `EvaluateStreamResponse`s the other."""
+        call: DuplexCall = self._evaluate_stream()
+        return call

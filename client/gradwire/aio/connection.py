@@ -1,0 +1,182 @@
+"""A connection: calls that register what the server lacks and try again when it cannot be reached."""
+
+import asyncio
+import warnings
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gradwire import wire
+from gradwire.aio.channel import Stub, open_channel
+from gradwire.aio.retry import Backoff, Deadline, Retry
+from gradwire.aio.status import translated
+from gradwire.errors import GraphWarning, NotFoundError, ServerError, UnavailableError
+from gradwire.sources import Model
+from gradwire.v1 import graph_pb2, tensor_pb2
+
+T = TypeVar("T")
+
+#: Arrays over this many bytes are referred to by id and uploaded when the server lacks them; models of this
+#: size are looked up before they are sent.
+LARGE_BYTES = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInfo:
+    """What the server says about a registered graph."""
+
+    graph_id: str
+    forward_only: bool
+    forward_only_reason: str
+    warnings: tuple[str, ...]
+    node_count: int
+    weight_bytes: int
+    opset: int
+
+
+class Connection:
+    """The calls of one client over one channel. All methods run on the event loop that made it."""
+
+    def __init__(self, address: str, retry: Retry) -> None:
+        self.address = address
+        self.retry = retry
+        self._channel = open_channel(address)
+        self.stub = Stub(self._channel)
+        self._graphs: dict[str, GraphInfo] = {}
+        self._registering: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def close(self) -> None:
+        """Cancel what is running and give the connection up."""
+        await self._channel.close()
+
+    async def call(
+        self,
+        model: Model,
+        uploads: Mapping[str, wire.Array],
+        deadline: Deadline,
+        send: Callable[[float | None], Awaitable[T]],
+    ) -> T:
+        """The answer of `send(seconds left)`, which needs a graph and some uploaded arrays (by id)."""
+        if model.graph_id not in self._graphs:
+            await self.register(model, deadline)
+        try:
+            return await self._send(send, deadline)
+        except (NotFoundError, UnavailableError) as error:
+            recovery = Recovery(self, model, uploads, deadline)
+            await recovery.after(error)
+        while True:
+            try:
+                return await self._send(send, deadline)
+            except (NotFoundError, UnavailableError) as error:
+                await recovery.after(error)
+
+    async def _send(self, send: Callable[[float | None], Awaitable[T]], deadline: Deadline) -> T:
+        with translated(self.address, deadline.timeout):
+            return await send(deadline.remaining())
+
+    async def register(self, model: Model, deadline: Deadline, again: bool = False) -> GraphInfo:
+        """Make sure that the server has a graph: once for each connection, or `again`."""
+        if not again and model.graph_id in self._graphs:
+            return self._graphs[model.graph_id]
+        async with self._registering[model.graph_id]:
+            if not again and model.graph_id in self._graphs:  # by another call, meanwhile
+                return self._graphs[model.graph_id]
+            graph = await self._retried(lambda: self._find_or_send(model, deadline), deadline)
+        if graph.graph_id != model.graph_id:
+            raise ServerError(
+                f"the server calls the graph {graph.graph_id}, not {model.graph_id}; "
+                "its version may not fit this client"
+            )
+        info = GraphInfo(
+            graph.graph_id,
+            graph.forward_only,
+            graph.forward_only_reason,
+            tuple(graph.warnings),
+            graph.node_count,
+            graph.weight_bytes,
+            graph.opset,
+        )
+        if model.graph_id not in self._graphs:
+            for text in info.warnings:
+                warnings.warn(text, GraphWarning, stacklevel=2)
+        self._graphs[model.graph_id] = info
+        return info
+
+    async def _retried(self, send: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
+        backoff = Backoff(self.retry, deadline)
+        while True:
+            try:
+                with translated(self.address, deadline.timeout):
+                    return await send()
+            except UnavailableError as error:
+                await backoff.pause(error)
+
+    async def _find_or_send(self, model: Model, deadline: Deadline) -> graph_pb2.Graph:
+        if len(model.data) > LARGE_BYTES:
+            request = graph_pb2.GetGraphRequest(graph_id=model.graph_id).SerializeToString()
+            try:
+                with translated(self.address, deadline.timeout):
+                    found = await self.stub.get_graph(request, deadline.remaining())
+                return graph_pb2.GetGraphResponse.FromString(found).graph
+            except NotFoundError:
+                pass  # the first to bring it
+        answer = await self.stub.register_graph(_model_parts(model.data), deadline.remaining())
+        return graph_pb2.RegisterGraphResponse.FromString(answer).graph
+
+    async def upload(self, tensor_id: str, array: wire.Array, deadline: Deadline) -> None:
+        """Send an array that the server lacks."""
+        answer = await self._retried(
+            lambda: self.stub.put_tensor(_tensor_parts(array), deadline.remaining()), deadline
+        )
+        received = tensor_pb2.PutTensorResponse.FromString(answer).tensor.tensor_id
+        if received != tensor_id:
+            raise ServerError(
+                "an input array changed while it was sent; do not write to it before the call is over",
+                code="DATA_LOSS",
+            )
+
+
+class Recovery:
+    """What a call does about an error before it tries again; raises the error when nothing helps."""
+
+    def __init__(
+        self, connection: Connection, model: Model, uploads: Mapping[str, wire.Array], deadline: Deadline
+    ) -> None:
+        self._connection, self._model, self._uploads = connection, model, uploads
+        self._deadline = deadline
+        self._backoff = Backoff(connection.retry, deadline)
+        self._sent: set[str] = set()
+
+    async def after(self, error: NotFoundError | UnavailableError, done: int = 0) -> None:
+        """Send what the server lacks, or wait until it may be back."""
+        if isinstance(error, UnavailableError):
+            self._sent.clear()  # whoever answers next may have lost everything
+            await self._backoff.pause(error, done)
+            return
+        missing = self._missing(error) - self._sent
+        if not missing:
+            raise error
+        self._sent |= missing
+        if self._model.graph_id in missing:
+            await self._connection.register(self._model, self._deadline, again=True)
+        for tensor_id in missing & self._uploads.keys():
+            await self._connection.upload(tensor_id, self._uploads[tensor_id], self._deadline)
+
+    def _missing(self, error: NotFoundError) -> set[str]:
+        mine = {self._model.graph_id, *self._uploads}
+        named = {one for one in mine if one == error.metadata.get("resource_name") or one in error.message}
+        return named or mine
+
+
+async def _model_parts(data: bytes) -> AsyncIterator[bytes]:
+    for chunk in wire.chunks(memoryview(data)):
+        yield wire.bytes_field(1, chunk)
+
+
+async def _tensor_parts(array: wire.Array) -> AsyncIterator[bytes]:
+    yield tensor_pb2.PutTensorRequest(
+        dtype=wire.data_type(array.dtype), shape=array.shape
+    ).SerializeToString()
+    for chunk in wire.chunks(wire.byte_view(array)):
+        yield wire.bytes_field(3, chunk)

@@ -1,0 +1,70 @@
+"""Trying again when the server cannot be reached: exponential backoff with jitter, bounded."""
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+
+from gradwire.errors import UnavailableError
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How calls are tried again after UNAVAILABLE.
+
+    Attributes:
+        attempts: tries in all; 1 never tries again. For a streamed derivative they are counted anew whenever
+            another block has arrived.
+        first_wait: the upper bound of the first wait, seconds; each later one doubles. Waits are random
+            between zero and the bound, so that many clients do not come back at once.
+        longest_wait: where the doubling ends, seconds.
+    """
+
+    attempts: int = 6
+    first_wait: float = 0.1
+    longest_wait: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.first_wait < 0 or self.longest_wait < 0:
+            raise ValueError(f"a Retry has at least one attempt and no negative wait, unlike {self}")
+
+
+class Deadline:
+    """When a call must be over, whatever number of attempts it takes."""
+
+    __slots__ = ("_at", "timeout")
+
+    def __init__(self, timeout: float | None) -> None:
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"a timeout is a positive number of seconds, not {timeout}")
+        self.timeout = timeout
+        self._at = None if timeout is None else time.monotonic() + timeout
+
+    def remaining(self) -> float | None:
+        """Seconds left, never negative; None when there is no deadline."""
+        return None if self._at is None else max(0.0, self._at - time.monotonic())
+
+
+class Backoff:
+    """The waits between the attempts of one call."""
+
+    def __init__(self, retry: Retry, deadline: Deadline) -> None:
+        self._retry, self._deadline = retry, deadline
+        self._failures = self._done = 0
+
+    async def pause(self, error: UnavailableError, done: int = 0) -> None:
+        """Wait before the next attempt, or raise `error` when there is none.
+
+        `done` counts what has arrived of the answer; attempts start anew when it has grown.
+        """
+        if done > self._done:
+            self._failures, self._done = 0, done
+        self._failures += 1
+        if self._failures >= self._retry.attempts:
+            raise error
+        bound = min(self._retry.longest_wait, self._retry.first_wait * 2 ** (self._failures - 1))
+        wait = random.uniform(0.0, bound)
+        remaining = self._deadline.remaining()
+        if remaining is not None and remaining <= wait:
+            raise error
+        await asyncio.sleep(wait)

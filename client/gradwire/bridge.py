@@ -1,0 +1,115 @@
+"""From plain calls to coroutines: one event loop in a thread of its own.
+
+The synchronous SDK is a face over the asynchronous one, because gRPC's asynchronous streams are faster in
+Python than its threaded ones, and so that there is one implementation. All clients of a process share the
+loop: gRPC serves several loops in one process badly.
+"""
+
+import asyncio
+import atexit
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_STOP_SECONDS = 2.0
+
+
+class Bridge:
+    """An event loop in a daemon thread, and ways to run coroutines on it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_report)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="gradwire", daemon=True)
+        self._thread.start()
+        atexit.register(self._stop)
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start a coroutine; cancelling the future cancels it."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine. Ctrl-C (any exception here, in fact) cancels it first."""
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError(
+                "a progress callback cannot call the client it is called by: it would wait for itself; "
+                "use gw.aio, or do it after the call"
+            )
+        future = self.submit(work)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def call(self, make: Callable[[], T]) -> T:
+        """The result of a plain function that must run where the loop is."""
+
+        async def work() -> T:
+            return make()
+
+        return self.run(work())
+
+    def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
+        """The items of an asynchronous iterator, which is closed on every way out."""
+        try:
+            while True:
+                item = self.run(_next(items))
+                if isinstance(item, _End):
+                    return
+                yield item
+        finally:
+            if not self._loop.is_closed():
+                self.run(_close(items))
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_STOP_SECONDS)
+
+
+def in_thread(function: Callable[[T], Any] | None) -> Callable[[T], Coroutine[Any, Any, Any]] | None:
+    """A coroutine function that runs a plain one in a thread, where it may block and use the client."""
+    if function is None:
+        return None
+
+    async def run(value: T) -> Any:
+        return await asyncio.to_thread(function, value)
+
+    return run
+
+
+class _End:
+    """What comes after the last item."""
+
+
+async def _next(items: AsyncIterator[T]) -> T | _End:
+    return await anext(items, _End())
+
+
+async def _close(items: AsyncIterator[Any]) -> None:
+    close = getattr(items, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # gRPC wakes every loop of the process for each event; those that find nothing to do get this error.
+    if not isinstance(context.get("exception"), BlockingIOError):
+        loop.default_exception_handler(context)
+
+
+_lock = threading.Lock()
+_shared: Bridge | None = None
+
+
+def shared_bridge() -> Bridge:
+    """The process's bridge, started with the first use."""
+    global _shared
+    with _lock:
+        if _shared is None or not _shared._thread.is_alive():  # never started, or lost in a fork
+            _shared = Bridge()
+        return _shared

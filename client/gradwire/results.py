@@ -1,0 +1,217 @@
+"""What comes back beside the numbers: plans, blocks, progress and summaries."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from gradwire import wire
+from gradwire.v1 import derivative_pb2
+
+_MODES = {
+    derivative_pb2.MODE_UNSPECIFIED: "",
+    derivative_pb2.MODE_FORWARD: "forward",
+    derivative_pb2.MODE_REVERSE: "reverse",
+    derivative_pb2.MODE_FORWARD_OVER_REVERSE: "forward_over_reverse",
+    derivative_pb2.MODE_FORWARD_OVER_FORWARD: "forward_over_forward",
+}
+_KINDS = {
+    derivative_pb2.DERIVATIVE_KIND_JACOBIAN: "jacobian",
+    derivative_pb2.DERIVATIVE_KIND_HESSIAN: "hessian",
+}
+#: Modes and kinds by the names that users write.
+MODES: Mapping[str, derivative_pb2.Mode] = {name: number for number, name in _MODES.items()}
+KINDS: Mapping[str, derivative_pb2.DerivativeKind] = {name: number for number, name in _KINDS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One matrix of a result, d row / d column; as an array it has shape row_shape + column_shape."""
+
+    row: str
+    row_shape: tuple[int, ...]
+    column: str
+    column_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape as an array."""
+        return self.row_shape + self.column_shape
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """The shape as a matrix, rows and columns flattened."""
+        return int(np.prod(self.row_shape, dtype=np.int64)), int(np.prod(self.column_shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a derivative is cut into work. Estimates are for one block."""
+
+    kind: str
+    mode: str
+    entries: tuple[Entry, ...]
+    blocks: int
+    block_width: int
+    seeds: int
+    result_bytes: int
+    block_memory_bytes: int
+    block_flops: int
+    plan_id: str
+
+    @classmethod
+    def from_proto(cls, plan: derivative_pb2.Plan) -> "Plan":
+        """The plan in a message."""
+        entries = tuple(
+            Entry(
+                one.row,
+                tuple(one.row_shape),
+                one.column,
+                tuple(one.column_shape),
+                wire.numpy_dtype(one.dtype),
+            )
+            for one in plan.entries
+        )
+        return cls(
+            _KINDS.get(plan.kind, ""),
+            _MODES.get(plan.mode, ""),
+            entries,
+            plan.blocks,
+            plan.block_width,
+            plan.seeds,
+            plan.result_bytes,
+            plan.block_memory_bytes,
+            plan.block_flops,
+            plan.plan_id,
+        )
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.kind}, mode {self.mode.replace('_', ' ')}",
+            f"  {_count(self.seeds, 'seed')} in {_count(self.blocks, 'block')} of up to {self.block_width}",
+        ]
+        width = max((len(_pair(entry)) for entry in self.entries), default=0)
+        for entry in self.entries:
+            rows, columns = entry.matrix_shape
+            lines.append(
+                f"  {_pair(entry):{width}}  {entry.dtype.name} {list(entry.shape)} ({rows} x {columns})"
+            )
+        lines.append(f"  result {_scaled(self.result_bytes, 'B', 1024)}")
+        lines.append(
+            f"  a block: {_scaled(self.block_memory_bytes, 'B', 1024)} of memory, "
+            f"{_scaled(self.block_flops, 'flop', 1000)}"
+        )
+        return "\n".join(lines)
+
+
+def _pair(entry: Entry) -> str:
+    return f"d {entry.row} / d {entry.column}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _scaled(figure: float, unit: str, base: int) -> str:
+    prefixes = ["", "Ki", "Mi", "Gi", "Ti", "Pi"] if base == 1024 else ["", "k", "M", "G", "T", "P"]
+    for prefix in prefixes:
+        if abs(figure) < base or prefix == prefixes[-1]:
+            break
+        figure /= base
+    return f"{figure:.3g} {prefix}{unit}" if prefix else f"{figure:.0f} {unit}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """A rectangle of one matrix: rows of `row` (an output; for a Hessian an input) by columns of `column`."""
+
+    entry: int
+    row: str
+    column: str
+    rows: slice
+    columns: slice
+    data: wire.Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """A part of a derivative as it arrives: the pieces it covers, and who computed it in how many seconds."""
+
+    index: int
+    pieces: tuple[Piece, ...]
+    worker: str
+    compute: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a derivative has arrived."""
+
+    blocks_done: int
+    blocks_total: int
+    bytes_done: int
+    bytes_total: int
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a server did for a derivative: blocks computed, in all and by worker, and where the time went."""
+
+    blocks: int = 0
+    elapsed: float = 0.0
+    compile: float = 0.0
+    blocks_by_worker: Mapping[str, int] = field(default_factory=dict)
+    blocks_rerun: int = 0
+
+    @classmethod
+    def from_proto(cls, summary: derivative_pb2.Summary) -> "Summary":
+        """The summary in a message."""
+        return cls(
+            summary.blocks,
+            summary.elapsed.ToTimedelta().total_seconds(),
+            summary.compile.ToTimedelta().total_seconds(),
+            dict(summary.blocks_by_worker),
+            summary.blocks_rerun,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What `return_info=True` gives beside a result. `elapsed` and `resumed` are as the client saw them;
+    the summary is that of the last stream when the connection broke and was resumed."""
+
+    plan: Plan
+    summary: Summary
+    elapsed: float
+    resumed: int
+
+
+class Reporter:
+    """Tells a user how far a derivative is: nothing, a progress bar, or a call of their function."""
+
+    def __init__(self, wish: bool | Callable[[Progress], object], title: str) -> None:
+        self._call = wish if callable(wish) else None
+        self._title = title
+        self._bar: Any = None
+        self._wanted = bool(wish) and self._call is None
+        self._started = time.monotonic()
+
+    def update(self, blocks: tuple[int, int], size: tuple[int, int]) -> None:
+        """Report blocks and bytes, each done and in all."""
+        if self._call is not None:
+            self._call(Progress(*blocks, *size, time.monotonic() - self._started))
+        elif self._wanted:
+            if self._bar is None:
+                from tqdm.auto import tqdm  # type: ignore[import-untyped]  # only for those who look at it: it searches for notebooks
+
+                self._bar = tqdm(total=size[1], unit="B", unit_scale=True, desc=self._title)
+            self._bar.set_postfix_str(f"{blocks[0]}/{blocks[1]} blocks", refresh=False)
+            self._bar.update(size[0] - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,200 @@
+"""From what a user has (a NumPy function, a model, a file, text) to the bytes that are registered.
+
+Frameworks register a converter for their objects under the name of their root module, so that nothing of
+theirs is imported before one of their objects is seen:
+
+    converters["torch"] = export_torch      # (source, specs, names) -> onnx.ModelProto
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.parser
+from google.protobuf.message import DecodeError
+from gradwire import wire
+from gradwire.errors import GradwireError, InvalidArgumentError
+from gradwire.signature import Shape, Signature, Value
+from gradwire.spec import ArraySpec, spec_of
+from gradwire.tracing import trace
+
+Source = Callable[..., Any] | onnx.ModelProto | bytes | str | os.PathLike[str]
+"""A Python function over NumPy, an ONNX model (object, bytes, path or text), or a framework's object."""
+
+Converter = Callable[[Any, Sequence[ArraySpec], Sequence[str] | None], onnx.ModelProto]
+
+converters: dict[str, Converter] = {}
+"""Converters by the root module ("torch", "jax") of a source's type or of the function itself."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A graph ready to be registered: its serialized bytes, their SHA-256 and its signature."""
+
+    data: bytes
+    graph_id: str
+    signature: Signature
+
+
+def load(
+    source: Source, specs: Sequence[ArraySpec | wire.Array], names: Sequence[str] | None = None
+) -> Model:
+    """The model that `source` means.
+
+    Raises `TraceError` for a function that cannot be traced, `InvalidArgumentError` for anything that is
+    no model, and `OSError` for a file that cannot be read.
+    """
+    arrays = tuple(one if isinstance(one, ArraySpec) else spec_of(one) for one in specs)
+    convert = _converter(source)
+    if convert is not None:
+        return from_proto(convert(source, arrays, names))
+    if callable(source):
+        if not arrays:
+            raise InvalidArgumentError(
+                "a Python function needs the shapes of its inputs: client.function(fn, gw.spec((2, 3)), ...)"
+            )
+        return from_proto(trace(source, arrays, names))
+    if arrays or names is not None:
+        raise InvalidArgumentError(
+            "a model says its own inputs: leave out the specs and names, or pass a Python function"
+        )
+    return from_proto(_read(source))
+
+
+def _converter(source: Any) -> Converter | None:
+    modules = [kind.__module__ for kind in type(source).__mro__]
+    if callable(source):
+        modules.append(getattr(source, "__module__", None) or "")
+    return next((converters[root] for root in _roots(modules) if root in converters), None)
+
+
+def _roots(modules: Iterable[str]) -> Iterable[str]:
+    return (module.partition(".")[0] for module in modules)
+
+
+def _read(source: Any) -> onnx.ModelProto:
+    if isinstance(source, onnx.ModelProto):
+        return source
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _parse_bytes(bytes(source), "the given bytes")
+    if isinstance(source, str) and (source.lstrip().startswith("<") or "\n" in source):
+        return _parse_text(source)
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if path.suffix in {".txt", ".onnxtxt"}:
+            return _parse_text(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        model = _parse_bytes(data, str(path))
+        onnx.load_external_data_for_model(model, str(path.parent))
+        return model
+    raise InvalidArgumentError(
+        f"cannot make a function of {type(source).__name__}: pass a function over NumPy arrays, "
+        "an ONNX model, its bytes, its text, or the path of a .onnx file"
+    )
+
+
+def _parse_bytes(data: bytes, name: str) -> onnx.ModelProto:
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except DecodeError:
+        raise InvalidArgumentError(f"{name}: not an ONNX model (the protobuf cannot be read)") from None
+    if not model.HasField("graph"):
+        raise InvalidArgumentError(f"{name}: not an ONNX model (it has no graph)")
+    return model
+
+
+def _parse_text(text: str) -> onnx.ModelProto:
+    try:
+        return onnx.parser.parse_model(text)
+    except onnx.parser.ParseError as error:
+        raise InvalidArgumentError(f"the ONNX text cannot be read: {_last_line(error)}") from None
+
+
+def _last_line(error: Exception) -> str:
+    # The parser reports its own C++ source lines first; what concerns the text comes with the position.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[-3:])
+
+
+def from_proto(model: onnx.ModelProto) -> Model:
+    """The model without what says where it came from, serialized the same way every time."""
+    clean = onnx.ModelProto()
+    clean.CopyFrom(model)
+    _strip(clean)
+    try:
+        data = clean.SerializeToString(deterministic=True)
+    except (ValueError, DecodeError) as error:
+        raise GradwireError(f"the model cannot be serialized ({error}); models end at 2 GiB") from None
+    return Model(data, hashlib.sha256(data).hexdigest(), signature_of(clean))
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    # Exporters leave source paths and stack traces here, which are nobody else's business, and which would
+    # give the same graph another id on every machine.
+    _forget(model)
+    _strip_graph(model.graph)
+    for function in model.functions:
+        _forget(function)
+        _strip_nodes(function.node)
+
+
+def _strip_graph(graph: onnx.GraphProto) -> None:
+    _forget(graph)
+    for values in (graph.input, graph.output, graph.value_info, graph.initializer):
+        for value in values:
+            _forget(value)
+    _strip_nodes(graph.node)
+
+
+def _strip_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
+    for node in nodes:
+        _forget(node)
+        for attribute in node.attribute:
+            attribute.ClearField("doc_string")
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _strip_graph(attribute.g)
+            for graph in attribute.graphs:
+                _strip_graph(graph)
+
+
+def _forget(message: Any) -> None:
+    message.ClearField("doc_string")
+    message.ClearField("metadata_props")
+
+
+def signature_of(model: onnx.ModelProto) -> Signature:
+    """The inputs (those without an initializer) and outputs of a model's graph."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    constants |= {tensor.values.name for tensor in model.graph.sparse_initializer}
+    inputs = tuple(_value(info) for info in model.graph.input if info.name not in constants)
+    return Signature(inputs, tuple(_value(info) for info in model.graph.output))
+
+
+def _value(info: onnx.ValueInfoProto) -> Value:
+    if not info.type.HasField("tensor_type"):
+        return Value(info.name, None, None)
+    tensor = info.type.tensor_type
+    return Value(info.name, _dtype(tensor.elem_type), _shape(tensor))
+
+
+def _dtype(element_type: int) -> np.dtype[Any] | None:
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
+        wire.data_type(dtype)
+    except (KeyError, wire.WireError):  # strings, 8-bit floats, undefined: nothing that travels
+        return None
+    return dtype
+
+
+def _shape(tensor: onnx.TypeProto.Tensor) -> Shape:
+    if not tensor.HasField("shape"):
+        return None
+    return tuple(
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in tensor.shape.dim
+    )
