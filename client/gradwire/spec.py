@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+_FLOAT64: np.dtype[Any] = np.dtype(np.float64)
+
 
 @dataclass(frozen=True)
 class ArraySpec:
@@ -22,7 +24,7 @@ class ArraySpec:
     """
 
     shape: tuple[int, ...]
-    dtype: np.dtype[Any] = np.dtype(np.float64)
+    dtype: np.dtype[Any] = _FLOAT64
     name: str | None = None
 
     @property
@@ -50,10 +52,8 @@ def spec(
         TypeError: an extent is no integer, or the dtype is not a real number or bool.
         ValueError: an extent is negative.
     """
-    try:
-        extents = (operator.index(shape),)  # type: ignore[arg-type]
-    except TypeError:
-        extents = tuple(operator.index(extent) for extent in shape)  # type: ignore[union-attr]
+    sides = shape if isinstance(shape, Sequence) else (shape,)
+    extents = tuple(operator.index(side) for side in sides)
     if any(extent < 0 for extent in extents):
         raise ValueError(f"shape {extents} has a negative extent; give the number of elements on each axis")
     resolved = np.dtype(dtype).newbyteorder("=")

@@ -6,7 +6,17 @@ happens to them.
 """
 
 from gradwire.tracing.array import TracedArray
-from gradwire.tracing.functions.creation import full, ones, zeros
+from gradwire.tracing.functions.creation import asarray, full, ones, zeros
 from gradwire.tracing.tracer import Traced, input_names, trace, trace_function
 
-__all__ = ["Traced", "TracedArray", "full", "input_names", "ones", "trace", "trace_function", "zeros"]
+__all__ = [
+    "Traced",
+    "TracedArray",
+    "asarray",
+    "full",
+    "input_names",
+    "ones",
+    "trace",
+    "trace_function",
+    "zeros",
+]

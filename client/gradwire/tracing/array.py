@@ -9,13 +9,14 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
 from gradwire.tracing import indexing, ops, ufuncs
 from gradwire.tracing.cells import Cell, FrozenCell, ViewCell
 from gradwire.tracing.dispatch import call_function
 from gradwire.tracing.graph import DType, Graph, Shape, Value
 from gradwire.tracing.methods import ArrayMethods
 from gradwire.tracing.refusals import refuse
-from numpy.lib.mixins import NDArrayOperatorsMixin
 
 _NOT_A_NUMBER = "use NumPy's functions (np.sin, not math.sin) and keep values in arrays"
 _REDUCTIONS = {
@@ -110,10 +111,11 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         raise refuse(
-            "turning a traced array into a plain NumPy array (np.asarray, np.array([...]), or assigning it "
-            "into an array made by np.zeros or np.empty)",
-            "drop np.asarray, build arrays with np.stack or np.concatenate, and make arrays that are to be "
-            "filled with np.zeros_like(x) or gw.zeros(shape)",
+            "turning a traced array into a plain NumPy array (np.asarray, np.array([...]), assigning it "
+            "into an array made by np.zeros or np.empty, or indexing a plain array with it)",
+            "drop np.asarray; build arrays with np.stack or np.concatenate; make arrays that are to be "
+            "filled with np.zeros_like(x) or gw.zeros(shape), and tables that are to be indexed with "
+            "gw.asarray(table)",
         )
 
     # What needs a value
@@ -125,7 +127,10 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         )
 
     def __float__(self) -> float:
-        raise refuse(f"float() of a traced {self._describe()}", _NOT_A_NUMBER)
+        raise refuse(
+            f"float() of a traced {self._describe()} (or assigning it to an element of a plain array)",
+            f"{_NOT_A_NUMBER}; make arrays that are to be filled with np.zeros_like(x) or gw.zeros(shape)",
+        )
 
     def __int__(self) -> int:
         raise refuse(
@@ -188,15 +193,9 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
             return
         index = indexing.parse(plain, self.shape)
         cell = self._cell
-        if isinstance(new, TracedArray) and isinstance(new._cell, ViewCell):
-            # "x[key] += ..." assigns to the view, which has already written through.
-            if (
-                index.basic
-                and new._cell.base is cell
-                and new._cell.key == index.parts
-                and new._cell.settled_now
-            ):
-                return
+        if isinstance(new, TracedArray) and index.basic and _is_current_view(new._cell, cell, index.parts):
+            # "x[key] += ..." assigns the view, which has already written through.
+            return
         value = fitted(self.graph, new, index.shape, self.dtype)
         if index.basic and not index.shape and self.shape:
             cell.write_element(indexing.position(index, self.shape), value)
@@ -240,6 +239,10 @@ def _plain_key(key: Any) -> Any:
     if isinstance(key, list) and any(isinstance(item, TracedArray) for item in key):
         return np.stack(key).value  # type: ignore[attr-defined]
     return _operand(key)
+
+
+def _is_current_view(cell: Cell, base: Cell, key: object) -> bool:
+    return isinstance(cell, ViewCell) and cell.base is base and cell.key == key and cell.settled_now
 
 
 def _operand(item: Any) -> Any:
@@ -301,9 +304,15 @@ def fitted(graph: Graph, item: Any, shape: Shape, dtype: DType) -> Value:
     extra = value.ndim - len(shape)
     if extra > 0 and all(extent == 1 for extent in value.shape[:extra]):
         value = ops.reshape(value, value.shape[extra:])
-    if value.shape != shape and ops.broadcast(value.shape, shape) != shape:
+    if not fits(value.shape, shape):
         raise ValueError(f"could not broadcast input array from shape {value.shape} into shape {shape}")
     return ops.expand(value, shape)
+
+
+def fits(shape: Shape, target: Shape) -> bool:
+    """Whether a shape broadcasts to another."""
+    ends = zip(reversed(shape), reversed(target), strict=False)
+    return len(shape) <= len(target) and all(side in (1, extent) for side, extent in ends)
 
 
 def view(
@@ -393,10 +402,10 @@ def _store(ufunc: np.ufunc, result: Any, out: Any) -> Any:
             )
         if not np.can_cast(item.dtype, target.dtype, "same_kind"):
             raise TypeError(
-                f"cannot cast the result of np.{ufunc.__name__} from {item.dtype} to {target.dtype} in place; "
-                "use .astype first"
+                f"cannot cast the result of np.{ufunc.__name__} from {item.dtype} to {target.dtype} "
+                "in place; use .astype first"
             )
-        if ops.broadcast(item.shape, target.shape) != target.shape:
+        if not fits(item.shape, target.shape):
             raise ValueError(
                 f"non-broadcastable output operand with shape {target.shape} doesn't match {item.shape}"
             )

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from gradwire.tracing.array import TracedArray, traced
-from gradwire.tracing.functions import joining
-from gradwire.tracing.functions.creation import full, ones, zeros
+from gradwire.tracing.functions.creation import asarray, full, ones, zeros
 from gradwire.tracing.graph import active
 
 __array_api_version__ = "2023.12"
@@ -19,19 +19,9 @@ __array_api_version__ = "2023.12"
 _ALIASES = {
     "acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan",
     "atan2": "arctan2", "atanh": "arctanh", "bitwise_invert": "invert", "bitwise_left_shift": "left_shift",
-    "bitwise_right_shift": "right_shift", "concat": "concatenate", "permute_dims": "transpose", "pow": "power",
-    "bool": "bool_",
+    "bitwise_right_shift": "right_shift", "concat": "concatenate", "permute_dims": "transpose",
+    "pow": "power", "bool": "bool_",
 }  # fmt: skip
-
-
-def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
-    """A traced array is itself; anything else becomes a constant of the running trace."""
-    if isinstance(obj, TracedArray):
-        return obj.astype(dtype) if dtype is not None and obj.dtype != dtype else obj.copy() if copy else obj
-    if joining._holds_traced(obj):
-        stacked = joining.stack(obj)
-        return stacked if dtype is None else stacked.astype(dtype)
-    return _traced(np.asarray(obj, dtype))
 
 
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:

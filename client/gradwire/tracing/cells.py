@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+
 from gradwire.tracing import ops
 from gradwire.tracing.graph import DType, Graph, Shape, Value
 from gradwire.tracing.refusals import refuse

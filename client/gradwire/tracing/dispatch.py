@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
+
 from gradwire.tracing.refusals import refuse
 
 Function = Callable[..., Any]

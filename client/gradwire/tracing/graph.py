@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from gradwire.tracing.refusals import refuse
 from onnx import helper
+
+from gradwire.tracing.refusals import refuse
 
 Array = np.ndarray[Any, Any]
 DType = np.dtype[Any]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from gradwire.tracing import ops
 from gradwire.tracing.graph import Array, Graph, Shape, Value
 from gradwire.tracing.refusals import refuse

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from gradwire.tracing.graph import SCI, DType, Shape, Value, element_type
 
 BOOL = np.dtype(np.bool_)
@@ -86,7 +87,7 @@ def reshape(x: Value, shape: Shape) -> Value:
     if x.shape == shape:
         return x
     # Zero means "as in the input" unless allowzero is set.
-    attributes = {"allowzero": 1} if 0 in shape else {}
+    attributes: dict[str, Any] = {"allowzero": 1} if 0 in shape else {}
     return x.graph.one("Reshape", [x, x.graph.ints(shape)], shape, x.dtype, **attributes)
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 
 import numpy as np
+
 from gradwire.errors import TraceError
 
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+
 from gradwire.errors import TraceError
 from gradwire.spec import ArraySpec
 from gradwire.tracing.array import TracedArray, value_of, wrap
-from gradwire.tracing.functions import joining
+from gradwire.tracing.functions.joining import holds_traced
 from gradwire.tracing.graph import Graph, Value, active
 from gradwire.tracing.refusals import refuse
 
@@ -78,6 +79,13 @@ def trace_function(
         result = fn(*inputs)
         structure, items = _flattened(result)
         values = {key: _output(graph, key, item) for key, item in items.items()}
+    except TraceError:
+        raise
+    except Exception as error:
+        # NumPy wraps what is raised while it stores an element in an error of its own.
+        if isinstance(error.__cause__, TraceError):
+            raise error.__cause__ from None
+        raise
     finally:
         active.reset(token)
     if _random_state() != draws:
@@ -140,7 +148,7 @@ def _output(graph: Graph, key: str, item: Any) -> Value:
     if item is None:
         raise TraceError(f"{where} of the traced function is None; return an array (is a `return` missing?)")
     if isinstance(item, list | tuple | dict):
-        if isinstance(item, dict) or not joining._holds_traced(item):
+        if isinstance(item, dict) or not holds_traced(item):
             raise TraceError(
                 f"{where} of the traced function is a nested {type(item).__name__}; return a flat one"
             )

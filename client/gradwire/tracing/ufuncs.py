@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
+
 from gradwire.tracing import ops
 from gradwire.tracing.graph import Array, DType, Graph, Value
 from gradwire.tracing.ops import binary, cast, compare, constant_like, predicate, sci, unary, where
@@ -29,7 +30,7 @@ def loop(ufunc: np.ufunc, types: tuple[Any, ...]) -> tuple[DType, ...]:
     Raises:
         TypeError: the ufunc has no loop for these types.
     """
-    return tuple(ufunc.resolve_dtypes(types + (None,) * ufunc.nout))  # type: ignore[attr-defined]
+    return tuple(ufunc.resolve_dtypes(types + (None,) * ufunc.nout))
 
 
 def type_of(operand: Any) -> Any:
@@ -234,8 +235,9 @@ def _sign_bit(x: Value) -> Value:
     below = compare("Less", x, zero)
     if not _is_float(x):
         return below
-    # The reciprocal tells -0.0 from 0.0; of other numbers it has the sign that they have.
-    return compare("Less", binary("Div", constant_like(x, 1), x), zero)
+    # Only the reciprocal tells -0.0 from 0.0.
+    below_zero = compare("Less", binary("Div", constant_like(x, 1), x), zero)
+    return compare("Or", below, below_zero)
 
 
 def _copy_sign(a: Value, b: Value) -> Value:

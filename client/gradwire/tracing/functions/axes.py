@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+
 from gradwire.tracing.graph import DType
 
 AxisError: type[Exception] = getattr(np, "exceptions", np).AxisError
@@ -21,7 +22,7 @@ def one_axis(axis: Any, rank: int) -> int:
     """
     number = operator.index(axis)
     if not -rank <= number < rank:
-        raise AxisError(number, rank)  # type: ignore[call-arg]
+        raise AxisError(number, rank)
     return number % rank
 
 
@@ -40,4 +41,5 @@ def all_axes(axis: Any, rank: int) -> tuple[int, ...]:
 @lru_cache(maxsize=256)
 def reduction_dtype(ufunc: np.ufunc, dtype: DType) -> DType:
     """The dtype in which NumPy accumulates: narrow integers and bool become 64-bit."""
-    return np.dtype(ufunc.reduce(np.ones(1, dtype)).dtype)
+    result: DType = ufunc.reduce(np.ones(1, dtype)).dtype
+    return result

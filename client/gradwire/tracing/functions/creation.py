@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from gradwire.tracing.array import TracedArray, fitted, graph_of, traced, wrap
 from gradwire.tracing.dispatch import implements
-from gradwire.tracing.functions.joining import common_dtype
+from gradwire.tracing.functions.joining import common_dtype, holds_traced, stack
 from gradwire.tracing.functions.shaping import as_shape
 from gradwire.tracing.graph import Graph, active
 
@@ -34,6 +35,21 @@ def full(shape: Any, fill_value: Any, dtype: npt.DTypeLike | None = None) -> Any
     if graph is None:
         return np.full(shape, fill_value, dtype)
     return filled(graph, shape, fill_value, common_dtype(fill_value) if dtype is None else dtype)
+
+
+def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
+    """A traced array is itself; anything else becomes a constant of the running trace, if there is one.
+
+    A plain table must be made a constant before a traced array can index it.
+    """
+    if isinstance(obj, TracedArray):
+        return obj.astype(dtype) if dtype is not None and obj.dtype != dtype else obj.copy() if copy else obj
+    if holds_traced(obj):
+        stacked = stack(obj)
+        return stacked if dtype is None else stacked.astype(dtype)
+    graph = active.get()
+    plain = np.asarray(obj, dtype)
+    return plain if graph is None else traced(graph, plain)
 
 
 @implements("full_like")

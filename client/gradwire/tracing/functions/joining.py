@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from gradwire.tracing import ops
 from gradwire.tracing.array import TracedArray, graph_of, value_of, wrap
 from gradwire.tracing.dispatch import implements
@@ -19,10 +20,11 @@ from gradwire.tracing.ufuncs import type_of
 def common_dtype(*arrays: Any, dtype: Any = None) -> np.dtype[Any]:
     """The dtype to which NumPy promotes arrays (a Python number counts as an array of its own)."""
     if dtype is not None:
-        return np.dtype(dtype)
-    return np.result_type(
-        *(array.dtype if isinstance(array, TracedArray) else np.asarray(array) for array in arrays)
-    )
+        fixed: np.dtype[Any] = np.dtype(dtype)
+        return fixed
+    kinds = (x.dtype if isinstance(x, TracedArray) else np.asarray(x).dtype for x in arrays)
+    promoted: np.dtype[Any] = np.result_type(*kinds)
+    return promoted
 
 
 @implements("result_type")
@@ -37,12 +39,13 @@ def can_cast(from_: Any, to: Any, casting: Any = "safe") -> bool:
 
 def _nested(arrays: Any) -> list[Any]:
     """The arrays, with lists among them made arrays."""
-    return [np.stack(_nested(item)) if _holds_traced(item) else item for item in arrays]
+    return [np.stack(_nested(item)) if holds_traced(item) else item for item in arrays]
 
 
-def _holds_traced(item: Any) -> bool:
+def holds_traced(item: Any) -> bool:
+    """Whether a list or tuple has a traced array in it, at any depth."""
     return isinstance(item, list | tuple) and any(
-        isinstance(part, TracedArray) or _holds_traced(part) for part in item
+        isinstance(part, TracedArray) or holds_traced(part) for part in item
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from gradwire.tracing import ops
 from gradwire.tracing.array import TracedArray, graph_of, value_of, wrap
 from gradwire.tracing.dispatch import implements

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from gradwire.tracing.dispatch import implements
 from gradwire.tracing.functions.axes import all_axes
 

@@ -9,6 +9,7 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+
 from gradwire.tracing import ops
 from gradwire.tracing.array import TracedArray, graph_of, traced, value_of, wrap
 from gradwire.tracing.dispatch import implements

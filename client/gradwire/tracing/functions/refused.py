@@ -9,7 +9,7 @@ refuses(
     "nonzero", "flatnonzero", "argwhere", "extract", "compress", "trim_zeros",
 )  # fmt: skip
 refuses(
-    "the shape of the result would depend on values: work on sorted arrays (np.sort), or do it before tracing",
+    "the shape of the result would depend on values: work on np.sort(x), or do it before tracing",
     "unique", "unique_values", "unique_counts", "unique_inverse", "unique_all", "union1d", "intersect1d",
     "setdiff1d", "setxor1d", "bincount", "histogram", "histogram2d", "histogramdd",
 )  # fmt: skip

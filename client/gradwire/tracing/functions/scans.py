@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from gradwire.tracing import ops, ufuncs
 from gradwire.tracing.array import TracedArray, wrap
 from gradwire.tracing.dispatch import implements
@@ -45,7 +46,7 @@ def _cumulative(ufunc: np.ufunc, x: TracedArray, axis: Any, dtype: Any, include_
     if not include_initial:
         return result
     shape = tuple(1 if item == place else extent for item, extent in enumerate(x.shape))
-    return np.concatenate([np.full(shape, ufunc.identity, result.dtype), result], axis=place)  # type: ignore[list-item]
+    return np.concatenate([np.full(shape, ufunc.identity, result.dtype), result], axis=place)
 
 
 def accumulate(ufunc: np.ufunc, x: TracedArray, axis: Any, dtype: Any = None) -> TracedArray:

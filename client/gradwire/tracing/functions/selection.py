@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from gradwire.tracing import ops, ufuncs
 from gradwire.tracing.array import TracedArray, apply, graph_of, traced, value_of, wrap
 from gradwire.tracing.dispatch import implements
@@ -18,7 +19,7 @@ from gradwire.tracing.refusals import refuse
 def _promoted(*items: Any) -> np.dtype[Any]:
     """The dtype of a choice between operands: Python numbers give way to arrays."""
     kinds = [ufuncs.type_of(item.value if isinstance(item, TracedArray) else item) for item in items]
-    samples = [kind(0) if kind in (int, float) else kind for kind in kinds]
+    samples = [kind(0) if isinstance(kind, type) else kind for kind in kinds]
     return np.result_type(*samples)
 
 
@@ -188,7 +189,8 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
         raise refuse(
             "np.interp with traced knots or a period", "keep the knots xp fixed and reduce x yourself"
         )
-    knots = np.asarray(xp, np.float64)
+    graph, knots = graph_of(x, fp), np.asarray(xp, np.float64)
+    fp = traced(graph, fp).astype(np.float64)
     if knots.size == 1:
         inner = np.take(fp, np.zeros(np.shape(x), np.int64))
     else:
@@ -197,7 +199,6 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
         else:
             which = np.searchsorted(knots[1:-1], x, side="right")
         start, end = np.take(fp, which), np.take(fp, which + 1)
-        graph = graph_of(x, fp)
         x0 = np.take(traced(graph, knots), which)
         slope = (end - start) / np.take(traced(graph, np.diff(knots)), which)
         inner = slope * (x - x0) + start
@@ -224,4 +225,4 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: float = 2 * n
 @implements("angle")
 def angle(z: Any, deg: bool = False) -> Any:
     """0 or pi: traced arrays are real."""
-    return apply(np.arctan2, z * 0.0, z) * (180 / np.pi if deg else 1.0)
+    return apply(np.arctan2, 0.0, z) * (180 / np.pi if deg else 1.0)

@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+
 from gradwire.tracing import ops
-from gradwire.tracing.array import TracedArray, graph_of, reshaped, traced, view, wrap
+from gradwire.tracing.array import TracedArray, fits, graph_of, reshaped, traced, view, wrap
 from gradwire.tracing.dispatch import implements
 from gradwire.tracing.functions.axes import all_axes, one_axis
 from gradwire.tracing.functions.scans import along
@@ -156,7 +157,7 @@ def _each(arrays: tuple[Any, ...], function: Any) -> Any:
 @implements("broadcast_to")
 def broadcast_to(x: TracedArray, shape: Any, subok: bool = False) -> TracedArray:
     target = as_shape(shape)
-    if ops.broadcast(x.shape, target) != target:
+    if not fits(x.shape, target):
         raise ValueError(f"cannot broadcast an array of shape {x.shape} to shape {target}")
     return view(x, target, lambda value: ops.expand(value, target), None)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from gradwire.tracing.array import TracedArray
+
+from gradwire.tracing.array import TracedArray, graph_of, traced
 from gradwire.tracing.dispatch import implements
 from gradwire.tracing.functions.axes import all_axes, one_axis
 from gradwire.tracing.functions.joining import common_dtype
