@@ -175,7 +175,7 @@ class Node:
 
     def subgraph(self, name: str) -> onnx.GraphProto:
         """A subgraph attribute; evaluate it with ``self.run``."""
-        graph = self.attributes.get(name)
+        graph: onnx.GraphProto | None = self.attributes.get(name)
         if graph is None:
             raise self.fail(f"attribute {name} (a graph) is missing")
         return graph

@@ -108,7 +108,8 @@ def _network(client: gw.Client, rng: np.random.Generator) -> bool:
 
 
 def _forward(w1: Array, w2: Array, x: Array) -> Array:
-    return np.tanh(w2 @ np.tanh(w1 @ x))
+    y: Array = np.tanh(w2 @ np.tanh(w1 @ x))
+    return y
 
 
 def _indented(array: Array) -> str:

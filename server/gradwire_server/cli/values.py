@@ -43,9 +43,10 @@ def _read(text: str, item: str, option: str) -> Array:
             raise typer.BadParameter(
                 f"{item!r}: name one of its arrays, as in file.npz:{archive.files[0]}", param_hint=option
             )
-        return archive[chosen]  # type: ignore[no-any-return]
+        array: Array = archive[chosen]
+        return array
     try:
-        value = np.asarray(ast.literal_eval(text))
+        value: Array = np.asarray(ast.literal_eval(text))
     except (ValueError, SyntaxError):
         raise typer.BadParameter(
             f"{item!r}: {text!r} is neither a .npy or .npz file nor numbers", param_hint=option
@@ -74,7 +75,7 @@ def write(arrays: Mapping[str, Array], output: Path | None) -> None:
             print(np.array2string(array, threshold=200, precision=8))
         return
     if output.suffix == ".npz":
-        np.savez(output, **dict(arrays))
+        np.savez(output, **dict(arrays))  # type: ignore[arg-type]  # its stubs see allow_pickle= in every name
     elif output.suffix == ".npy" and len(arrays) == 1:
         np.save(output, next(iter(arrays.values())))
     else:
