@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import numpy as np
 from jax.extend import core as jex
 
 
@@ -25,7 +24,8 @@ class Cost:
 
 def _bytes(variable: Any) -> int:
     aval = variable.aval
-    return prod(aval.shape) * np.dtype(aval.dtype).itemsize if hasattr(aval, "shape") else 0
+    # Keys of random draws have a dtype of JAX's own.
+    return prod(aval.shape) * int(aval.dtype.itemsize) if hasattr(aval, "shape") else 0
 
 
 def _inner(equation: Any) -> list[Any]:
@@ -55,7 +55,9 @@ def _equation(equation: Any) -> Cost:
         return Cost(2.0 * outputs * prod(kernel) / max(1, channels), 0, True)
     inner = [estimate(jaxpr) for jaxpr in _inner(equation)]
     if not inner:
-        return Cost(float(outputs), 0, True)
+        reads_all = name.startswith(("reduce", "arg", "cum", "sort"))
+        read = prod(equation.invars[0].aval.shape) if reads_all and equation.invars else 0
+        return Cost(float(max(outputs, read)), 0, True)
     trips = equation.params.get("length", 1) if name == "scan" else 1
     if name == "cond":
         flops = max(cost.flops for cost in inner)

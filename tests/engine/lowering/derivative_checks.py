@@ -177,9 +177,7 @@ def check_flat(
     if not reverse_too:
         return forward
     wj, reverse = pulled
-    left, right = float(np.dot(jv, w)), float(np.dot(v, wj))
-    size = float(np.dot(np.abs(jv), np.abs(w)) + np.dot(np.abs(v), np.abs(wj)))
-    assert abs(left - right) <= identity_rtol * size, f"adjoint identity: {left} and {right}"
+    _check_adjoint(v, jv, w, wj, identity_rtol)
     _close(reverse, forward, identity_rtol, "reverse Jacobian against forward")
     if order > 1:
 
@@ -191,6 +189,34 @@ def check_flat(
         )
         _close(hessian, hessian.T, 10 * identity_rtol, "symmetry of the Hessian")
     return forward
+
+
+def check_directions(
+    flat: FlatFunction,
+    x: np.ndarray[Any, Any],
+    *,
+    modes: Sequence[str] = ("forward", "reverse"),
+    step: float = 2e-3,
+    rtol: float = 1e-6,
+    identity_rtol: float = 1e-12,
+    seed: int = 0,
+) -> None:
+    """What :func:`check_flat` checks but for the Jacobians, for functions too large to have them whole."""
+    rng = np.random.default_rng(seed)
+    v = rng.uniform(-1, 1, x.shape)
+    jv = np.asarray(jax.jit(lambda x, v: jax.jvp(flat, (x,), (v,))[1])(x, v))
+    assert np.all(np.isfinite(jv)), f"the JVP is not finite: {jv}"
+    _close(jv, difference(flat, x, v, step), rtol, "JVP against a finite difference")
+    if "reverse" in modes:
+        w = rng.uniform(-1, 1, jv.shape)
+        wj = np.asarray(jax.jit(lambda x, w: jax.vjp(flat, x)[1](w)[0])(x, w))
+        _check_adjoint(v, jv, w, wj, identity_rtol)
+
+
+def _check_adjoint(v: Array, jv: Array, w: Array, wj: Array, rtol: float) -> None:
+    left, right = float(np.dot(jv, w)), float(np.dot(v, wj))
+    size = float(np.dot(np.abs(jv), np.abs(w)) + np.dot(np.abs(v), np.abs(wj)))
+    assert abs(left - right) <= rtol * size, f"adjoint identity: {left} and {right}"
 
 
 def check_derivatives(
