@@ -46,6 +46,8 @@ def _answering(method: Method) -> Method:
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
         except Exception as error:
+            if context.done():  # the client went away under a write; nobody reads an answer
+                raise asyncio.CancelledError from None
             problem = error
         return await abort(context, problem)
 

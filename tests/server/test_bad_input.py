@@ -1,10 +1,10 @@
-"""Every row of the error table over a real connection; after each the same server answers the next request."""
+"""Every row of the error table over a real connection; after each the server answers the next request."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -13,8 +13,12 @@ import pytest
 from google.rpc import error_details_pb2
 from gradwire import wire
 from gradwire.v1 import derivative_pb2, function_pb2, graph_pb2, tensor_pb2
+from server.processes import computing
 
 from server import calls
+
+if TYPE_CHECKING:
+    from gradwire_server.embedded import Handle
 
 X = np.array([0.5, -1.0])
 
@@ -243,45 +247,28 @@ def test_a_result_too_large_for_a_unary_answer_says_to_use_the_stream(channel: g
 
 
 def test_an_endless_loop_ends_with_its_deadline_and_frees_its_worker_within_a_second(
-    channel: grpc.Channel,
+    server: Handle, channel: grpc.Channel
 ) -> None:
     graph_id = calls.register(channel, calls.ENDLESS).graph_id
-    x = {"x": np.ones(2)}
-    # Compiles first, so that the deadline hits the loop itself.
-    assert (
-        refused(calls.stub(channel).Evaluate, calls.evaluation(graph_id, x), timeout=8).code
-        == grpc.StatusCode.DEADLINE_EXCEEDED
-    )
-    # As many endless loops as workers: the next heavy request needs one that was freed.
-    futures = [
-        calls.stub(channel).Evaluate.future(calls.evaluation(graph_id, x), timeout=1.5) for _ in range(2)
-    ]
-    for future in futures:
-        assert calls.refusal(future.exception()).code == grpc.StatusCode.DEADLINE_EXCEEDED
+    request = calls.evaluation(graph_id, {"x": np.ones(2)})
+    call = calls.stub(channel).Evaluate.future(request, timeout=6)
+    time.sleep(4)  # compiled by now
+    (worker,) = computing(server.process_id)
+    found = calls.refusal(call.exception())
     ended = time.monotonic()
-    assert busy_workers(ended + 1.0) == 0
+    assert found.code == grpc.StatusCode.DEADLINE_EXCEEDED
+    while worker.is_running() and time.monotonic() < ended + 1:
+        time.sleep(0.02)
+    assert not worker.is_running()
 
 
-def busy_workers(until: float) -> int:
-    """Worker processes that keep a core busy, asked again until none does or time is up."""
-    import psutil
-
-    while True:
-        workers = [p for p in psutil.process_iter() if "ray::Actor" in " ".join(_command(p))]
-        busy = 0
-        for worker in workers:
-            try:
-                busy += worker.cpu_percent(0.1) > 90
-            except psutil.NoSuchProcess:
-                continue
-        if not busy or time.monotonic() > until:
-            return busy
-
-
-def _command(process: Any) -> list[str]:
-    import psutil
-
-    try:
-        return list(process.cmdline())
-    except psutil.Error:
-        return []
+def test_an_endless_loop_on_a_stream_ends_with_the_timeout_of_its_call(channel: grpc.Channel) -> None:
+    graph_id = calls.register(channel, calls.ENDLESS).graph_id
+    request = function_pb2.EvaluateStreamRequest(
+        call_id=1, evaluate=calls.evaluation(graph_id, {"x": np.ones(2)})
+    )
+    request.timeout.FromMilliseconds(1500)
+    started = time.monotonic()
+    (answer,) = calls.stub(channel).EvaluateStream(iter([request]), timeout=30)
+    assert answer.error.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+    assert time.monotonic() - started < 3

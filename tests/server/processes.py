@@ -1,0 +1,40 @@
+"""A server's processes, looked at from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import psutil
+
+
+def tree(process_id: int) -> list[psutil.Process]:
+    """A process and all below it."""
+    root = psutil.Process(process_id)
+    return [root, *root.children(recursive=True)]
+
+
+def workers(process_id: int) -> list[psutil.Process]:
+    """The worker processes of a server."""
+    found = []
+    for process in tree(process_id):
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::Actor"):
+                found.append(process)
+    return found
+
+
+def computing(process_id: int, seconds: float = 0.5) -> list[psutil.Process]:
+    """The workers that spend a good part of some time computing."""
+    before = {worker: worker.cpu_times().user for worker in workers(process_id)}
+    time.sleep(seconds)
+    return [worker for worker, used in before.items() if worker.cpu_times().user - used > 0.2 * seconds]
+
+
+def resident_bytes(process_id: int) -> int:
+    """Memory of a server and all its processes, pages they share counted in each."""
+    total = 0
+    for process in tree(process_id):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += process.memory_info().rss
+    return total
