@@ -112,18 +112,19 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         raise refuse(
             "turning a traced array into a plain NumPy array (np.asarray, np.array([...]), assigning it "
-            "into an array made by np.zeros or np.empty, or indexing a plain array with it)",
+            "into an array made by np.zeros or np.empty, indexing a plain array with it, a SciPy function)",
             "drop np.asarray; build arrays with np.stack or np.concatenate; make arrays that are to be "
             "filled with np.zeros_like(x) or gw.zeros(shape), and tables that are to be indexed with "
-            "gw.asarray(table)",
+            "gw.asarray(table); for functions of SciPy set SCIPY_ARRAY_API=1 before it is imported",
         )
 
     # What needs a value
 
     def __bool__(self) -> bool:
         raise refuse(
-            f"the truth of a traced {self._describe()} (if, while, and, or, not, assert)",
-            "use np.where(condition, a, b) or gw.cond; np.logical_and/or/not instead of and/or/not",
+            f"the truth of a traced {self._describe()} (if, while, and, or, not, assert, max(), sorted())",
+            "use np.where(condition, a, b) or gw.cond, np.logical_and/or/not for and/or/not, "
+            "np.max and np.sort for max() and sorted()",
         )
 
     def __float__(self) -> float:

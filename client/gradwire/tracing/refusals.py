@@ -11,17 +11,25 @@ import numpy as np
 from gradwire.errors import TraceError
 
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
+_PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(np.__file__)))
+_PASSED_OVER = (
+    _OURS,
+    *(os.path.join(_PACKAGES, name, "") for name in ("numpy", "scipy")),
+    "<__array_function__",
+)
+_LINE_LENGTH = 80
 
 
 def user_line() -> str:
-    """The innermost line outside gradwire and NumPy, as "file.py:12: source text", or ""."""
+    """The innermost line outside the tracer, NumPy and SciPy, as "file.py:12: source text", or ""."""
     frame = sys._getframe(1)
     while frame is not None:
         filename = frame.f_code.co_filename
-        if not filename.startswith((_OURS, _NUMPY, "<__array_function__")):
+        if not filename.startswith(_PASSED_OVER):
             text = linecache.getline(filename, frame.f_lineno).strip()
             place = f"{os.path.basename(filename)}:{frame.f_lineno}"
+            if len(text) > _LINE_LENGTH:
+                text = text[:_LINE_LENGTH] + "..."
             return f"{place}: {text}" if text else place
         if frame.f_back is None:
             break

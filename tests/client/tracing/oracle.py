@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,11 +21,7 @@ jax.config.update("jax_enable_x64", True)
 
 def _operator(name: str, function: Callable[..., Any]) -> type[OpRun]:
     """An operator of the extension domain for onnx's reference evaluator, by NumPy or SciPy."""
-    attributes = [
-        parameter.name
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    ]
+    attributes = list(getattr(function, "__kwdefaults__", None) or ())
 
     def run(self: Any, *inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         given = {key: kwargs[key] for key in attributes if kwargs.get(key) is not None}
