@@ -123,7 +123,7 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
     def __bool__(self) -> bool:
         raise refuse(
             f"the truth of a traced {self._describe()} (if, while, and, or, not, assert, max(), sorted())",
-            "use np.where(condition, a, b) or gw.cond, np.logical_and/or/not for and/or/not, "
+            "use np.where(condition, a, b), np.logical_and/or/not for and/or/not, "
             "np.max and np.sort for max() and sorted()",
         )
 
