@@ -18,6 +18,7 @@ import onnx
 import onnx.helper
 import onnx.parser
 from google.protobuf.message import DecodeError
+
 from gradwire import wire
 from gradwire.errors import GradwireError, InvalidArgumentError
 from gradwire.signature import Shape, Signature, Value
@@ -113,13 +114,13 @@ def _parse_text(text: str) -> onnx.ModelProto:
     try:
         return onnx.parser.parse_model(text)
     except onnx.parser.ParseError as error:
-        raise InvalidArgumentError(f"the ONNX text cannot be read: {_last_line(error)}") from None
+        raise InvalidArgumentError(f"the ONNX text cannot be read: {_reason(error)}") from None
 
 
-def _last_line(error: Exception) -> str:
-    # The parser reports its own C++ source lines first; what concerns the text comes with the position.
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(lines[-3:])
+def _reason(error: onnx.parser.ParseError) -> str:
+    reason = error.args[0] if error.args else ""
+    text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def from_proto(model: onnx.ModelProto) -> Model:

@@ -1,0 +1,22 @@
+"""A NumPy server for each test, and clients of it."""
+
+from collections.abc import Iterator
+
+import gradwire as gw
+import pytest
+from client.wire_server import WireServer
+
+QUICK = gw.Retry(attempts=4, first_wait=0.01, longest_wait=0.02)
+
+
+@pytest.fixture
+def wire_server() -> Iterator[WireServer]:
+    server = WireServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def client(wire_server: WireServer) -> Iterator[gw.Client]:
+    with gw.connect(wire_server.address, retry=QUICK) as connected:
+        yield connected
