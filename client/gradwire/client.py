@@ -49,6 +49,14 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def wait_ready(self, timeout: float | None = 60.0) -> None:
+        """Wait until the server's workers serve.
+
+        A server answers while they are still starting: small work at once, large work slowly. Wait for them
+        before something large, or before measuring. Raises `DeadlineError` after `timeout` seconds.
+        """
+        self._bridge.run(self._client.wait_ready(timeout))
+
     def function(
         self, source: Source, *specs: ArraySpec | wire.Array, names: Sequence[str] | None = None
     ) -> Function:

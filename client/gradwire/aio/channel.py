@@ -55,6 +55,7 @@ class Stub:
         self._put_tensor = channel.stream_unary(path + "PutTensor")
         self._differentiate = channel.unary_stream(path + "Differentiate")
         self._evaluate_stream = channel.stream_stream(path + "EvaluateStream")
+        self._health = channel.unary_unary("/grpc.health.v1.Health/Check")
 
     async def evaluate(self, request: bytes, timeout: float | None) -> bytes:
         """Evaluate: an `EvaluateRequest` to an `EvaluateResponse`."""
@@ -80,6 +81,13 @@ class Stub:
         """PutTensor: `PutTensorRequest`s to a `PutTensorResponse`."""
         answer: bytes = await self._put_tensor(requests, timeout=timeout)
         return answer
+
+    async def serving(self, timeout: float | None) -> bool:
+        """Whether grpc.health.v1 says that all workers' work is served."""
+        # The messages are one field each: an empty request asks for the server as a whole, and field 1 of
+        # the answer is 1 for SERVING. A package for that would outweigh them.
+        answer: bytes = await self._health(b"", timeout=timeout)
+        return answer == b"\x08\x01"
 
     def differentiate(self, request: bytes, timeout: float | None) -> StreamCall:
         """Differentiate: a `DifferentiateRequest` to a stream of `DifferentiateResponse`s."""

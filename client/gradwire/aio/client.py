@@ -7,7 +7,7 @@ from typing import Any
 from gradwire import wire
 from gradwire.aio.connection import Connection
 from gradwire.aio.function import AsyncFunction
-from gradwire.aio.retry import Retry
+from gradwire.aio.retry import Deadline, Retry
 from gradwire.aio.stream import CallStream
 from gradwire.errors import InvalidArgumentError
 from gradwire.signature import FunctionSpec
@@ -47,6 +47,14 @@ class AsyncClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def wait_ready(self, timeout: float | None = 60.0) -> None:
+        """Wait until the server's workers serve.
+
+        A server answers while they are still starting: small work at once, large work slowly. Wait for them
+        before something large, or before measuring. Raises `DeadlineError` after `timeout` seconds.
+        """
+        await self._connection.wait_ready(Deadline(timeout))
 
     def function(
         self, source: Source, *specs: ArraySpec | wire.Array, names: Sequence[str] | None = None

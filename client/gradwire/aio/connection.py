@@ -4,6 +4,7 @@ import asyncio
 import warnings
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from gradwire import wire
 from gradwire.aio.channel import Stub, open_channel
 from gradwire.aio.retry import Backoff, Deadline, Retry
 from gradwire.aio.status import translated
-from gradwire.errors import GraphWarning, NotFoundError, ServerError, UnavailableError
+from gradwire.errors import DeadlineError, GraphWarning, NotFoundError, ServerError, UnavailableError
 from gradwire.sources import Model
 from gradwire.v1 import graph_pb2, tensor_pb2
 
@@ -20,6 +21,8 @@ T = TypeVar("T")
 #: Arrays over this many bytes are referred to by id and uploaded when the server lacks them; models of this
 #: size are looked up before they are sent.
 LARGE_BYTES = 256 << 10
+
+_HEALTH_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,21 @@ class Connection:
                 warnings.warn(text, GraphWarning, stacklevel=2)
         self._graphs[model.graph_id] = info
         return info
+
+    async def wait_ready(self, deadline: Deadline) -> None:
+        """Ask for the server's health until it serves; raises `DeadlineError` at the deadline."""
+        serving = False
+        while not serving:
+            with suppress(UnavailableError):
+                serving = await self._send(self.stub.serving, deadline)
+            remaining = deadline.remaining()
+            if not serving:
+                if remaining is not None and remaining <= _HEALTH_SECONDS:
+                    raise DeadlineError(
+                        f"the workers of {self.address} were not ready after {deadline.timeout:g} seconds",
+                        code="DEADLINE_EXCEEDED",
+                    )
+                await asyncio.sleep(_HEALTH_SECONDS)
 
     async def _retried(self, send: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
         backoff = Backoff(self.retry, deadline)

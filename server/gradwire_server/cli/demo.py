@@ -88,6 +88,8 @@ def _network(client: gw.Client, rng: np.random.Generator) -> bool:
     x = rng.standard_normal(n)
     print(f"Jacobian of tanh(w2 @ tanh(w1 @ x)), {n} x {n} in float64, {n * n * 8 / 2**20:.0f} MiB, streamed")
     f = client.function(lambda x: np.tanh(w2 @ np.tanh(w1 @ x)), gw.spec(n))
+    _, waited = _timed(client.wait_ready)
+    print(f"  waited {waited:.1f} s more for Ray and the workers; until now a helper process did the work")
     (J, info), seconds = _timed(lambda: f.jacobian(x, progress=True, return_info=True))
     workers = ", ".join(f"{name}: {count}" for name, count in sorted(info.summary.blocks_by_worker.items()))
     print(f"  {seconds:.2f} s in all, of which {info.summary.compile:.2f} s compiling; mode {info.plan.mode}")
