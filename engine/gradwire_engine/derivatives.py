@@ -100,12 +100,14 @@ def block(
         function: with its weights bound.
         inputs: every input of the function.
         start: first seed, a traced integer in [0, seeds - width].
-        width: seeds in the block, a multiple of ``batch``.
-        batch: seeds evaluated together; they share memory traffic, and take memory, in proportion.
+        width: seeds in the block.
+        batch: seeds evaluated together, at most ``width``; they share memory traffic, and take memory,
+            in proportion.
 
     Returns:
         In forward mode, for each of ``of``, an array (output size, width): columns of its Jacobian.
         In the other modes, for each of ``wrt``, an array (width, input size): rows.
+        Their dtype is the one that the row's and the column's dtypes promote to.
     """
     push, seeded = linear_part(function, derivative, inputs)
 
@@ -116,6 +118,23 @@ def block(
     if width == batch:
         images = batch_from(start)
     else:
-        starts = start + batch * jnp.arange(width // batch)
-        images = [image.reshape(width, image.shape[-1]) for image in lax.map(batch_from, starts)]
-    return [image.T for image in images] if derivative.mode == FORWARD else images
+        # The last batch begins early instead of short: its first seeds are the previous one's last.
+        offsets = jnp.minimum(batch * jnp.arange(-(-width // batch)), width - batch)
+        images = [_joined(image, width) for image in lax.map(batch_from, start + offsets)]
+    if derivative.mode == FORWARD:
+        return [image.T.astype(jnp.promote_types(image.dtype, seeded.dtype)) for image in images]
+    return [
+        image.astype(jnp.promote_types(inputs[name].dtype, seeded.dtype))
+        for name, image in zip(derivative.wrt, images, strict=True)
+    ]
+
+
+def _joined(batches: Any, width: int) -> Any:
+    """(count, batch, size) to (width, size), what the last batch repeats left out."""
+    count, batch, size = batches.shape
+    rows = batches.reshape(count * batch, size)
+    repeated = count * batch - width
+    if not repeated:
+        return rows
+    last = (count - 1) * batch
+    return jnp.concatenate([rows[:last], rows[last + repeated :]])

@@ -45,3 +45,9 @@ class LimitExceeded(EngineError):
 
     def __reduce__(self) -> tuple[type[LimitExceeded], tuple[str, str, int, int]]:
         return type(self), (str(self), self.limit, self.allowed, self.requested)
+
+
+def one_line(error: BaseException, lines: int = 2) -> str:
+    """The beginning of an error's message, on one line."""
+    found = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(found[:lines])[:500] or type(error).__name__

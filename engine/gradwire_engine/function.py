@@ -11,10 +11,11 @@ import numpy as np
 from jax.extend import core as jex
 
 from gradwire_engine.abstract import abstract, abstract_argument
-from gradwire_engine.errors import InvalidGraph, InvalidInput
+from gradwire_engine.errors import InvalidInput
 from gradwire_engine.graph import Graph
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import Notes, evaluate
+from gradwire_engine.refusals import refusals
 from gradwire_engine.transforms import Arrays, Function, FunctionSpec, apply
 from gradwire_engine.values import Arguments, ArrayType, Signature, TensorType
 
@@ -115,10 +116,8 @@ def trace(graph: Graph, arguments: Arguments, limits: Limits) -> TracedGraph:
         return [value for value, other in zip(outputs, not_arrays, strict=True) if not other]
 
     weights = [abstract(graph.weights[name].shape, graph.weights[name].dtype) for name in weight_names]
-    try:
+    with refusals("the graph cannot be evaluated on inputs of these shapes"):
         jaxpr = jax.make_jaxpr(run)(weights, [abstract_argument(value) for _, value in arguments])
-    except RecursionError:
-        raise InvalidGraph("the graph nests subgraphs or functions too deeply") from None
     types = iter(ArrayType(np.dtype(aval.dtype).name, tuple(aval.shape)) for aval in jaxpr.out_avals)
     outputs = tuple(None if other else next(types) for other in not_arrays)
     forward_only = "; ".join(f"node {name} {reason}" for name, reason in notes.forward_only.items())

@@ -10,14 +10,28 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import frexp, isfinite, prod
 from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from gradwire_engine.errors import InvalidGraph, LimitExceeded
+from gradwire_engine.checks import (
+    bodies_of,
+    check,
+    domain_of,
+    functions_of,
+    graphs_in,
+    nodes_in,
+    opsets_of,
+    read_bytes,
+    read_text,
+    refuse_excess,
+    refuse_external_data,
+    tensors_in,
+)
+from gradwire_engine.errors import InvalidGraph, LimitExceeded, one_line
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import find_rule
 from gradwire_engine.values import GraphInfo, Signature, TensorType
@@ -78,14 +92,11 @@ def parse(data: bytes, *, text: bool = False, limits: Limits | None = None) -> G
             limits.graph_bytes,
             len(data),
         )
-    model = _read_text(data) if text else _read_bytes(data)
-    _refuse_external_data(model)
-    nodes = sum(1 for _ in _nodes(model))
-    if nodes > limits.nodes:
-        raise LimitExceeded(
-            f"the graph has {nodes} nodes; the limit is {limits.nodes}", "nodes", limits.nodes, nodes
-        )
-    _check(model)
+    model = read_text(data) if text else read_bytes(data)
+    model.ClearField("training_info")
+    refuse_external_data(model)
+    refuse_excess(model, limits)
+    check(model)
     model = _with_rules(model)
     signature = _signature(model)
     warnings = tuple(_rounded_constants(model))
@@ -96,110 +107,29 @@ def parse(data: bytes, *, text: bool = False, limits: Limits | None = None) -> G
         forward_only=False,
         forward_only_reason="",
         warnings=warnings,
-        node_count=nodes,
+        node_count=sum(1 for owner in bodies_of(model) for _ in nodes_in(owner)),
         weight_bytes=sum(array.nbytes for array in weights.values()),
-        opset=_opsets(model).get("", 0),
+        opset=opsets_of(model).get("", 0),
     )
     return Graph(info, model.SerializeToString(), weights)
 
 
-def _read_text(data: bytes) -> ModelProto:
-    try:
-        return onnx.parser.parse_model(data.decode())
-    except (onnx.parser.ParseError, UnicodeDecodeError) as error:
-        raise InvalidGraph(f"the text is not an ONNX model: {_first_line(error)}") from None
-
-
-def _read_bytes(data: bytes) -> ModelProto:
-    model = ModelProto()
-    try:
-        model.ParseFromString(data)
-    except DecodeError:
-        raise InvalidGraph(
-            f"the {len(data)} bytes are not a serialized ONNX ModelProto (truncated, or not a model at all)"
-        ) from None
-    if not model.HasField("graph") or not model.opset_import:
-        raise InvalidGraph("the bytes hold no ONNX model: a ModelProto needs a graph and an opset_import")
-    return model
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(lines[:4])
-
-
-def _graphs(model: ModelProto) -> Iterator[GraphProto | onnx.FunctionProto]:
-    """The graph, the model's functions, and every subgraph within them."""
-    stack: list[GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
-    while stack:
-        graph = stack.pop()
-        yield graph
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    stack.append(attribute.g)
-                stack.extend(attribute.graphs)
-
-
-def _nodes(model: ModelProto) -> Iterator[NodeProto]:
-    for graph in _graphs(model):
-        yield from graph.node
-
-
-def _tensors(model: ModelProto) -> Iterator[TensorProto]:
-    for graph in _graphs(model):
-        if isinstance(graph, GraphProto):
-            yield from graph.initializer
-            for sparse in graph.sparse_initializer:
-                yield from (sparse.values, sparse.indices)
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                if attribute.HasField("sparse_tensor"):
-                    yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
-                yield from attribute.tensors
-                for sparse in attribute.sparse_tensors:
-                    yield from (sparse.values, sparse.indices)
-
-
-def _refuse_external_data(model: ModelProto) -> None:
-    for tensor in _tensors(model):
-        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-            raise InvalidGraph(
-                f"tensor {tensor.name!r} keeps its data in another file; "
-                "save the model with its data inside (onnx.save with save_as_external_data=False)"
-            )
-
-
-def _check(model: ModelProto) -> None:
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise InvalidGraph(f"the model fails ONNX's checker: {_first_line(error)}") from None
-    except (RuntimeError, ValueError, TypeError, IndexError, UnicodeDecodeError) as error:
-        # The checker reports some malformed models through C++ exceptions of other kinds.
-        raise InvalidGraph(f"the model cannot be checked: {_first_line(error)}") from None
-
-
-def _opsets(model: ModelProto) -> dict[str, int]:
-    return {("" if item.domain == "ai.onnx" else item.domain): item.version for item in model.opset_import}
-
-
 def _unsupported(model: ModelProto) -> tuple[NodeProto, int] | None:
-    """The first node that has neither a rule nor a function body at the model's opset."""
-    opsets = _opsets(model)
-    local = {(function.domain, function.name) for function in model.functions}
-    for node in _nodes(model):
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        opset = opsets.get(domain, 1)
-        if (node.domain, node.op_type) in local or find_rule(domain, node.op_type, opset):
-            continue
-        if onnx.defs.has(node.op_type, opset, domain):
-            schema = onnx.defs.get_schema(node.op_type, opset, domain)
-            if schema.has_function or schema.has_context_dependent_function:  # type: ignore[attr-defined]
+    """The first node that has neither a rule nor a function body, and the opset it is of."""
+    local = functions_of(model)
+    imported = opsets_of(model)
+    for owner in bodies_of(model):
+        opsets = imported if isinstance(owner, GraphProto) else {**imported, **opsets_of(owner)}
+        for node in nodes_in(owner):
+            domain = domain_of(node)
+            opset = opsets.get(domain, 1)
+            if (domain, node.op_type, node.overload) in local or find_rule(domain, node.op_type, opset):
                 continue
-        return node, opset
+            if onnx.defs.has(node.op_type, opset, domain):
+                schema = onnx.defs.get_schema(node.op_type, opset, domain)
+                if schema.has_function or schema.has_context_dependent_function:  # type: ignore[attr-defined]
+                    continue
+            return node, opset
     return None
 
 
@@ -208,13 +138,13 @@ def _with_rules(model: ModelProto) -> ModelProto:
     missing = _unsupported(model)
     if missing is None:
         return model
-    if _opsets(model).get("", PINNED_OPSET) < PINNED_OPSET:
+    if opsets_of(model).get("", PINNED_OPSET) < PINNED_OPSET:
         try:
             model = onnx.version_converter.convert_version(model, PINNED_OPSET)
         except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
             raise InvalidGraph(
-                f"the model is of opset {_opsets(model).get('')} and cannot be converted to {PINNED_OPSET}: "
-                f"{_first_line(error)}"
+                f"the model is of opset {opsets_of(model).get('')} and cannot be converted to "
+                f"{PINNED_OPSET}: {one_line(error)}"
             ) from None
         missing = _unsupported(model)
         if missing is None:
@@ -268,33 +198,43 @@ def _output_type(info: onnx.ValueInfoProto) -> TensorType:
 
 def _rounded_constants(model: ModelProto) -> Iterator[str]:
     """Warnings for float64 constants that were plainly float32 before: 0.1 stored as 0.10000000149."""
-    for tensor in _tensors(model):
-        count = int(np.prod(tensor.dims)) if tensor.dims else 1
-        if tensor.data_type != TensorProto.DOUBLE or not 0 < count <= 16:
+    for tensor in tensors_in(model):
+        if tensor.data_type != TensorProto.DOUBLE or not 0 < prod(tensor.dims) <= 16:
             continue
-        for value in np.ravel(numpy_helper.to_array(tensor)):
-            with np.errstate(over="ignore"):
-                single = np.float32(value)
-            if np.isfinite(value) and float(single) == float(value):
-                short, long = str(single), repr(float(value))
-                if len(long) >= len(short) + 5:
-                    yield (
-                        f"constant {tensor.name or '(unnamed)'} is {long} in float64, which is {short} "
-                        "rounded to float32: the exporter lost digits; derivatives are off by about 1e-8"
-                    )
-                    break
+        for value in np.ravel(numpy_helper.to_array(tensor)).tolist():
+            if _is_rounded(value):
+                yield (
+                    f"constant {tensor.name or '(unnamed)'} is {value!r} in float64, which is "
+                    f"{np.float32(value)} rounded to float32: the exporter lost digits; "
+                    "derivatives are off by about 1e-8"
+                )
+                break
+
+
+def _is_rounded(value: float) -> bool:
+    """Whether a double is a float32 that stands for some shorter decimal number."""
+    if not isfinite(value) or abs(value) >= float(np.finfo(np.float32).max):
+        return False
+    single = np.float32(value)
+    # Fractions of few binary digits, powers of two among them, are exact in both.
+    few_bits = (frexp(value)[0] * 2**16).is_integer()
+    return float(single) == value and not few_bits and len(repr(value)) >= len(str(single)) + 5
 
 
 def _take_weights(model: ModelProto) -> dict[str, np.ndarray[Any, Any]]:
     """Move large constants out of the model, in place.
 
     Names are unique within a graph and what encloses it, so a constant of a subgraph is found in the
-    enclosing scope under its own name; where two branches share a name, theirs stay inside.
+    enclosing scope under its own name; where two branches share a name, theirs stay inside. So do those
+    of functions, which see no scope but their own.
     """
     weights: dict[str, np.ndarray[Any, Any]] = {}
-    graphs = [graph for graph in _graphs(model) if isinstance(graph, GraphProto)]
-    names = Counter(tensor.name for graph in graphs for tensor in graph.initializer)
-    names.update(output for graph in graphs for node in graph.node for output in node.output)
+    graphs = [graph for graph in graphs_in(model.graph) if isinstance(graph, GraphProto)]
+    names: Counter[str] = Counter()
+    for graph in graphs:
+        # An initializer that is listed as an input too, to give its default, is one value.
+        names.update({item.name for item in graph.input} | {tensor.name for tensor in graph.initializer})
+        names.update(output for node in graph.node for output in node.output)
     shared = {name for name, count in names.items() if count > 1}
     for graph in graphs:
         kept = []

@@ -23,10 +23,11 @@ from gradwire_engine import derivatives
 from gradwire_engine.abstract import abstract, abstract_argument
 from gradwire_engine.cost import Cost, estimate
 from gradwire_engine.derivatives import Derivative
-from gradwire_engine.errors import InvalidGraph, InvalidInput, LimitExceeded
+from gradwire_engine.errors import InvalidInput, LimitExceeded, one_line
 from gradwire_engine.function import TracedFunction
 from gradwire_engine.graph import Graph
 from gradwire_engine.limits import Limits
+from gradwire_engine.refusals import refusals
 from gradwire_engine.transforms import FunctionSpec
 from gradwire_engine.values import Arguments, Block
 
@@ -87,7 +88,7 @@ class BlockSpec:
         derivative: which derivative, seeded where.
         seeds: seeds of the seeded array in all.
         width: seeds a block; at most ``seeds``.
-        batch: seeds evaluated together; divides ``width``.
+        batch: seeds evaluated together; at most ``width``.
     """
 
     function: FunctionSpec
@@ -137,6 +138,10 @@ class Kernel:
         Returns:
             An evaluation's outputs in order, or one row-major matrix for each piece of the block;
             read-only.
+
+        Raises:
+            InvalidInput: an array is not of the type that the kernel is for.
+            LimitExceeded: the device has not enough memory.
         """
         if block is None or not isinstance(self.spec, BlockSpec):
             return self._call(weights, inputs, 0)
@@ -153,12 +158,22 @@ class Kernel:
     def _call(
         self, weights: Mapping[str, Any], inputs: Mapping[str, Any], start: int
     ) -> tuple[np.ndarray[Any, Any], ...]:
-        results = self.compiled(
-            [weights[name] for name in self.weight_names],
-            [inputs[name] for name in self.input_names],
-            np.int64(start),
-        )
-        return tuple(np.asarray(result) for result in results)
+        try:
+            results = self.compiled(
+                [weights[name] for name in self.weight_names],
+                [inputs[name] for name in self.input_names],
+                np.int64(start),
+            )
+            return tuple(np.asarray(result) for result in results)
+        except TypeError as error:
+            raise InvalidInput(f"an array does not fit the kernel: {one_line(error)}", "inputs") from error
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            needed = self.cost.memory_bytes
+            raise LimitExceeded(
+                f"the device has no {needed} bytes for this: {one_line(error)}", "device_memory", 0, needed
+            ) from error
 
     def serialize(self) -> bytes:
         """The executable and all that :func:`load_kernel` needs, without anything to trace again."""
@@ -211,13 +226,10 @@ def compile_kernel(graph: Graph, spec: Spec, limits: Limits | None = None) -> Ke
 
     order = dict(spec.arguments)
     inputs = [abstract_argument(order[name]) for name in input_names]
-    try:
+    with refusals("the function cannot be evaluated on these inputs"):
         traced = jax.jit(flat, keep_unused=True).trace(weights, inputs, start)
+    with refusals("the function cannot be compiled"):
         compiled = traced.lower().compile()
-    except (TypeError, ValueError) as error:
-        raise InvalidGraph(f"the function cannot be evaluated on these inputs: {error}") from error
-    except jax.errors.JaxRuntimeError as error:
-        raise InvalidGraph(f"the function cannot be compiled: {error}") from error
     cost = _measured(compiled, estimate(traced.jaxpr))
     if cost.memory_bytes > limits.evaluation_bytes:
         raise LimitExceeded(

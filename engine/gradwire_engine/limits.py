@@ -14,6 +14,7 @@ class Limits:
         nodes: nodes of a graph, its subgraphs and expanded function bodies.
         array_bytes: size of any single intermediate array, bytes.
         loop_trips: trips of a loop whose count is known before it runs.
+        blocks: blocks of one plan.
         evaluation_bytes: memory of one evaluation or block, its results included, bytes.
     """
 
@@ -21,4 +22,5 @@ class Limits:
     nodes: int = 200_000
     array_bytes: int = 8 << 30
     loop_trips: int = 10_000_000
+    blocks: int = 1_000_000
     evaluation_bytes: int = 16 << 30

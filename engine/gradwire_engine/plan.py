@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from math import ceil, prod
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 
-from gradwire_engine import derivatives
-from gradwire_engine.abstract import abstract, abstract_argument
-from gradwire_engine.cost import Cost, estimate
+from gradwire_engine import derivatives, sizing
 from gradwire_engine.derivatives import Derivative
-from gradwire_engine.errors import InvalidInput, NotDifferentiable
+from gradwire_engine.errors import InvalidInput, LimitExceeded, NotDifferentiable
 from gradwire_engine.function import TracedFunction
 from gradwire_engine.graph import Graph
 from gradwire_engine.kernels import BlockSpec, Kernel, compile_kernel
@@ -34,22 +32,6 @@ from gradwire_engine.values import Arguments, ArrayType, Block, dtype_of
 
 JACOBIAN = "jacobian"
 HESSIAN = "hessian"
-
-BLOCK_BYTES = 8 << 20
-"""Result bytes of one block at most: large enough to move at full speed, small enough to stream."""
-
-BLOCK_FLOPS = 4e9
-"""Operations of one block at most, unless a single seed takes more: some tenths of a second of a core."""
-
-WORTH_BYTES = 256 << 10
-WORTH_FLOPS = 5e7
-"""A block of fewer bytes and fewer operations than these costs more to hand out than to compute."""
-
-SHARES = 16
-"""Blocks to aim for, where each is worth handing out: enough to keep many workers evenly busy."""
-
-CACHE_BYTES = 4 << 20
-"""Working set of a batch of seeds to aim for, at least: about a core's share of cache."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +167,7 @@ def make_plan(
     Raises:
         InvalidInput: a name, shape or option does not fit.
         NotDifferentiable: no derivative, or not in the mode asked for.
-        LimitExceeded: a single seed takes more memory than the limit.
+        LimitExceeded: a single seed takes more memory than the limit, or there are too many blocks.
     """
     limits = limits or Limits()
     build = compile or (lambda spec: compile_kernel(graph, spec, limits))
@@ -209,19 +191,24 @@ def make_plan(
         else [(name, outputs[name]) for name in of]
     )
     entries = tuple(
-        Entry(row, row_type.shape, column, inputs[column].shape, row_type.dtype)
+        Entry(row, row_type.shape, column, inputs[column].shape, _promoted(row_type, inputs[column]))
         for row, row_type in rows
         for column in wrt
     )
     seeded = rows if mode == derivatives.REVERSE else [(name, inputs[name]) for name in wrt]
     kernels, memory, flops = [], 0, 0.0
     for array, (_, seeds) in enumerate(seeded):
-        spec = _fitting(graph, function, problem, Derivative(mode, wrt, of, array), seeds, entries)
-        if seeds.size:
-            spec, kernel = _within_memory(spec, problem.options.block_memory_bytes, build)
-            if not memory:
-                memory, flops = kernel.cost.memory_bytes, kernel.cost.flops
+        derivative = Derivative(mode, wrt, of, array)
+        if not seeds.size:
+            kernels.append(BlockSpec(problem.function, function.arguments, derivative, 0, 0, 1))
+            continue
+        size = sum(entry.nbytes for entry in _seeded_entries(entries, derivative))
+        spec = sizing.fitting(graph, function, derivative, seeds.size, size, problem.options.block_width)
+        spec, kernel = sizing.within_memory(spec, problem.options.block_memory_bytes, build)
+        if not memory:
+            memory, flops = kernel.cost.memory_bytes, kernel.cost.flops
         kernels.append(spec)
+    _check_count(kernels, limits)
     blocks: list[Block] = []
     for array, spec in enumerate(kernels):
         for start in range(0, spec.seeds, max(1, spec.width)):
@@ -241,8 +228,33 @@ def make_plan(
     )
 
 
+def _seeded_entries(entries: tuple[Entry, ...], derivative: Derivative) -> tuple[Entry, ...]:
+    """The matrices that the seeds of one array fill."""
+    across, array = len(derivative.wrt), derivative.array
+    if derivative.mode == derivatives.FORWARD:
+        return entries[array::across]
+    return entries[array * across : (array + 1) * across]
+
+
+def _check_count(kernels: list[BlockSpec], limits: Limits) -> None:
+    count = sum(ceil(kernel.seeds / max(1, kernel.width)) for kernel in kernels)
+    if count > limits.blocks:
+        seeds = sum(kernel.seeds for kernel in kernels)
+        raise LimitExceeded(
+            f"the result falls into {count} blocks for {seeds} seeds; the limit is {limits.blocks} blocks: "
+            "ask for fewer inputs or outputs (wrt, of), or a larger block_width",
+            "blocks",
+            limits.blocks,
+            count,
+        )
+
+
 def _concrete(dtype: str, shape: Any) -> ArrayType:
     return ArrayType(dtype, tuple(int(extent) for extent in shape))
+
+
+def _promoted(row: ArrayType, column: ArrayType) -> str:
+    return str(jnp.promote_types(dtype_of(row.dtype), dtype_of(column.dtype)).name)
 
 
 def _check_options(problem: Problem) -> None:
@@ -274,76 +286,3 @@ def _mode(function: TracedFunction, problem: Problem, columns: int, rows: int) -
     if asked == derivatives.REVERSE and reason:
         raise NotDifferentiable(f"reverse mode is not possible: {reason}; use mode forward")
     return asked or (derivatives.REVERSE if rows < columns and not reason else derivatives.FORWARD)
-
-
-def _seed_cost(graph: Graph, function: TracedFunction, derivative: Derivative) -> Cost:
-    """The estimated cost of one seed: of the linear part alone, the point already linearized."""
-    weights = {name: abstract(array.shape, array.dtype) for name, array in graph.weights.items()}
-    inputs = {name: abstract_argument(value) for name, value in function.arguments}
-    costs: list[Cost] = []
-
-    def linear(weights: Any, inputs: Any) -> None:
-        push, seeded = derivatives.linear_part(function.bind(weights), derivative, inputs)
-        traced = jax.make_jaxpr(push)(seeded)
-        cost = estimate(traced)
-        shared = sum(const.size * const.dtype.itemsize for const in traced.consts)
-        costs.append(Cost(cost.flops, max(1, cost.memory_bytes - shared), cost.bounded))
-
-    jax.eval_shape(linear, weights, inputs)
-    return costs[0]
-
-
-def _fitting(
-    graph: Graph,
-    function: TracedFunction,
-    problem: Problem,
-    derivative: Derivative,
-    seeds: ArrayType,
-    entries: tuple[Entry, ...],
-) -> BlockSpec:
-    """A kernel whose blocks are small enough to stream and to share out, and large enough to be worth it."""
-    across = len(derivative.wrt)
-    mine = (
-        entries[derivative.array :: across]
-        if derivative.mode == derivatives.FORWARD
-        else entries[derivative.array * across : (derivative.array + 1) * across]
-    )
-    size = seeds.size
-    if not size:
-        return BlockSpec(problem.function, function.arguments, derivative, 0, 0, 1)
-    cost = _seed_cost(graph, function, derivative)
-    result = max(1, sum(entry.nbytes for entry in mine) // size)
-    shared = sum(array.nbytes for array in graph.weights.values())
-    batch = max(1, max(CACHE_BYTES, shared) // max(1, cost.memory_bytes))
-    width = problem.options.block_width
-    if not width:
-        largest = max(1, min(BLOCK_BYTES // result, int(BLOCK_FLOPS / max(1.0, cost.flops))))
-        worth = max(1, min(ceil(WORTH_BYTES / result), ceil(WORTH_FLOPS / max(1.0, cost.flops))))
-        width = min(largest, max(worth, ceil(size / SHARES)))
-        if width > batch:
-            width -= width % batch
-    width = min(width, size)
-    return BlockSpec(problem.function, function.arguments, derivative, size, width, _divisor(width, batch))
-
-
-def _divisor(width: int, most: int) -> int:
-    """The largest divisor of ``width`` that is at most ``most``."""
-    return next(batch for batch in range(min(width, max(1, most)), 0, -1) if width % batch == 0)
-
-
-def _within_memory(
-    spec: BlockSpec, budget: int, build: Callable[[BlockSpec], Kernel]
-) -> tuple[BlockSpec, Kernel]:
-    """Narrow a block until XLA's account of its memory is within the budget, or one seed is left."""
-    while True:
-        kernel = build(spec)
-        if kernel.cost.memory_bytes <= budget or spec.width == 1:
-            return spec, kernel
-        if spec.batch > 1:
-            # Fewer seeds at a time first: the block stays as wide as it was planned.
-            share = budget / kernel.cost.memory_bytes
-            batch = _divisor(spec.width, max(1, int(spec.batch * min(0.5, share))))
-            spec = BlockSpec(spec.function, spec.arguments, spec.derivative, spec.seeds, spec.width, batch)
-        else:
-            width = max(1, spec.width // 2)
-            spec = BlockSpec(spec.function, spec.arguments, spec.derivative, spec.seeds, width, 1)

@@ -90,7 +90,8 @@ def _fold_product(equation: Any, operands: list[Tangent], block: Block) -> Tange
 def _fold_quotient(equation: Any, operands: list[Tangent], block: Block) -> Tangent | None:
     left, right = operands
     if isinstance(left, Unit) and isinstance(right, Constant):
-        return _scale(left, 1 / jnp.broadcast_to(right.array, equation.outvars[0].aval.shape))
+        divisor = jnp.broadcast_to(right.array, equation.outvars[0].aval.shape)
+        return Unit(1 / divisor if left.scale is None else left.scale / divisor)
     return None
 
 
@@ -118,11 +119,8 @@ def _fold_reshape(equation: Any, operands: list[Tangent], block: Block) -> Tange
     # Only where no element is repeated or moved: the flat index must stay what it is.
     if not isinstance(operand, Unit) or prod(shape) != prod(equation.invars[0].aval.shape):
         return None
-    if (
-        len(operands) > 1
-        or equation.params.get("dimensions") is not None
-        and equation.primitive.name == "reshape"
-    ):
+    permuted = equation.primitive.name == "reshape" and equation.params.get("dimensions") is not None
+    if len(operands) > 1 or permuted:
         return None
     return Unit(None if operand.scale is None else jnp.reshape(operand.scale, shape))
 

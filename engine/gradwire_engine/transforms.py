@@ -153,14 +153,37 @@ def _fresh(name: str, taken: set[str]) -> str:
 
 
 def _derived(
-    suffix: str, names: tuple[str, ...], values: tuple[Named, ...], taken: set[str]
+    suffix: str, names: tuple[str, ...], values: tuple[Named, ...], beside: tuple[Named, ...]
 ) -> tuple[Named, ...]:
-    types = dict(values)
+    """Values like those of ``names``, called after them but unlike any of ``beside``."""
+    types, taken = dict(values), {name for name, _ in beside}
     return tuple((_fresh(f"{name}.{suffix}", taken), types[name]) for name in names)
 
 
-def _kept(function: Function, outputs: tuple[Named, ...], keep: bool) -> tuple[Named, ...]:
-    return outputs + function.signature.outputs if keep else outputs
+Compute = Callable[[Arrays], tuple[Arrays, Arrays]]
+"""From all inputs to (derivatives, by the name of what they are of; all outputs of the function)."""
+
+
+def _made(
+    function: Function,
+    suffix: str,
+    sources: tuple[str, ...],
+    added: tuple[Named, ...],
+    keep: bool,
+    compute: Compute,
+) -> Function:
+    """The function with inputs ``added``, and an output ``source.suffix`` for each source."""
+    inputs, outputs = function.signature.inputs, function.signature.outputs
+    values = outputs if suffix == "tangent" else inputs
+    kept = outputs if keep else ()
+    derived = _derived(suffix, sources, values, kept)
+
+    def call(inputs: Arrays) -> dict[str, Any]:
+        found, values = compute(inputs)
+        result = {name: found[source] for (name, _), source in zip(derived, sources, strict=True)}
+        return {**result, **values} if keep else result
+
+    return Function(Signature(inputs + added, derived + kept), call, function.forward_only)
 
 
 def check_scalar(name: str, shape: tuple[int, ...]) -> None:
@@ -173,116 +196,89 @@ def check_scalar(name: str, shape: tuple[int, ...]) -> None:
         )
 
 
-def _gradient_of(function: Function, wrt: tuple[str, ...], of: str, inputs: Arrays) -> Callable[..., Any]:
-    """The gradient in ``wrt`` at ``inputs``, and all outputs beside it."""
+def _picked(inputs: Arrays, names: tuple[str, ...], under: tuple[Named, ...] = ()) -> dict[str, Any]:
+    """Inputs ``names``, or those ``under`` other names in their stead."""
+    return {name: inputs[own] for name, own in zip(names, [name for name, _ in under] or names, strict=True)}
+
+
+def _at(function: Function, of: tuple[str, ...], inputs: Arrays) -> Callable[..., Any]:
+    """Outputs ``of`` as a function of some inputs, the others as they are; all outputs beside them."""
+
+    def at(point: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        outputs = function.call({**inputs, **point})
+        return {name: outputs[name] for name in of}, outputs
+
+    return at
+
+
+def _gradient_at(function: Function, of: str, inputs: Arrays) -> Callable[..., Any]:
+    """The gradient of output ``of`` as a function of some inputs; all outputs beside it."""
 
     def scalar(point: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         outputs = function.call({**inputs, **point})
         check_scalar(of, outputs[of].shape)
         return outputs[of].reshape(()), outputs
 
-    if function.forward_only:
-        # Without reverse mode the gradient is the Jacobian's single row, by pushforwards.
-        def forward(point: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-            gradient, outputs = jax.jacfwd(scalar, has_aux=True)(point)
-            return gradient, outputs
+    def forward(point: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        gradient, outputs = jax.jacfwd(scalar, has_aux=True)(point)
+        return {name: row.astype(point[name].dtype) for name, row in gradient.items()}, outputs
 
-        return forward
-    return jax.grad(scalar, has_aux=True)
+    # Without reverse mode the gradient is the Jacobian's single row, by pushforwards.
+    return forward if function.forward_only else jax.grad(scalar, has_aux=True)
 
 
 def _apply_gradient(function: Function, transform: Gradient) -> Function:
     wrt = choose_inputs(function, transform.wrt)
     of = choose_scalar(function, transform.of)
-    taken = {name for name, _ in function.signature.outputs} if transform.keep_values else set[str]()
-    derived = _derived("gradient", wrt, function.signature.inputs, taken)
-    signature = Signature(function.signature.inputs, _kept(function, derived, transform.keep_values))
 
-    def call(inputs: Arrays) -> dict[str, Any]:
-        point = {name: inputs[name] for name in wrt}
-        gradient, outputs = _gradient_of(function, wrt, of, inputs)(point)
-        result = {name: gradient[x] for (name, _), x in zip(derived, wrt, strict=True)}
-        return {**result, **outputs} if transform.keep_values else result
+    def compute(inputs: Arrays) -> tuple[Arrays, Arrays]:
+        gradient, outputs = _gradient_at(function, of, inputs)(_picked(inputs, wrt))
+        return gradient, outputs
 
-    return Function(signature, call, function.forward_only)
+    return _made(function, "gradient", wrt, (), transform.keep_values, compute)
 
 
 def _apply_jvp(function: Function, transform: Jvp) -> Function:
     wrt = choose_inputs(function, transform.wrt)
     of = choose_outputs(function, transform.of)
-    tangents = _derived(
-        "tangent", wrt, function.signature.inputs, {name for name, _ in function.signature.inputs}
-    )
-    taken = {name for name, _ in function.signature.outputs} if transform.keep_values else set[str]()
-    derived = _derived("tangent", of, function.signature.outputs, taken)
-    signature = Signature(
-        function.signature.inputs + tangents, _kept(function, derived, transform.keep_values)
-    )
+    inputs = function.signature.inputs
+    tangents = _derived("tangent", wrt, inputs, inputs)
 
-    def call(inputs: Arrays) -> dict[str, Any]:
-        point = {name: inputs[name] for name in wrt}
-        directions = {x: inputs[name] for (name, _), x in zip(tangents, wrt, strict=True)}
+    def compute(inputs: Arrays) -> tuple[Arrays, Arrays]:
+        point, direction = _picked(inputs, wrt), _picked(inputs, wrt, tangents)
+        _, pushed, outputs = jax.jvp(_at(function, of, inputs), (point,), (direction,), has_aux=True)
+        return pushed, outputs
 
-        def at(point: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-            outputs = function.call({**inputs, **point})
-            return {y: outputs[y] for y in of}, outputs
-
-        _, pushed, outputs = jax.jvp(at, (point,), (directions,), has_aux=True)
-        result = {name: pushed[y] for (name, _), y in zip(derived, of, strict=True)}
-        return {**result, **outputs} if transform.keep_values else result
-
-    return Function(signature, call, function.forward_only)
+    return _made(function, "tangent", of, tangents, transform.keep_values, compute)
 
 
 def _apply_vjp(function: Function, transform: Vjp) -> Function:
     require_reverse(function)
     wrt = choose_inputs(function, transform.wrt)
     of = choose_outputs(function, transform.of)
-    cotangents = _derived(
-        "cotangent", of, function.signature.outputs, {name for name, _ in function.signature.inputs}
-    )
-    taken = {name for name, _ in function.signature.outputs} if transform.keep_values else set[str]()
-    derived = _derived("cotangent", wrt, function.signature.inputs, taken)
-    signature = Signature(
-        function.signature.inputs + cotangents, _kept(function, derived, transform.keep_values)
-    )
+    cotangents = _derived("cotangent", of, function.signature.outputs, function.signature.inputs)
 
-    def call(inputs: Arrays) -> dict[str, Any]:
-        point = {name: inputs[name] for name in wrt}
+    def compute(inputs: Arrays) -> tuple[Arrays, Arrays]:
+        _, pullback, outputs = jax.vjp(_at(function, of, inputs), _picked(inputs, wrt), has_aux=True)
+        (pulled,) = pullback(_picked(inputs, of, cotangents))
+        return pulled, outputs
 
-        def at(point: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-            outputs = function.call({**inputs, **point})
-            return {y: outputs[y] for y in of}, outputs
-
-        _, pullback, outputs = jax.vjp(at, point, has_aux=True)
-        (pulled,) = pullback({y: inputs[name] for (name, _), y in zip(cotangents, of, strict=True)})
-        result = {name: pulled[x] for (name, _), x in zip(derived, wrt, strict=True)}
-        return {**result, **outputs} if transform.keep_values else result
-
-    return Function(signature, call)
+    return _made(function, "cotangent", wrt, cotangents, transform.keep_values, compute)
 
 
 def _apply_hvp(function: Function, transform: Hvp) -> Function:
     wrt = choose_inputs(function, transform.wrt)
     of = choose_scalar(function, transform.of)
-    tangents = _derived(
-        "tangent", wrt, function.signature.inputs, {name for name, _ in function.signature.inputs}
-    )
-    taken = {name for name, _ in function.signature.outputs} if transform.keep_values else set[str]()
-    derived = _derived("hvp", wrt, function.signature.inputs, taken)
-    signature = Signature(
-        function.signature.inputs + tangents, _kept(function, derived, transform.keep_values)
-    )
+    inputs = function.signature.inputs
+    tangents = _derived("tangent", wrt, inputs, inputs)
 
-    def call(inputs: Arrays) -> dict[str, Any]:
-        point = {name: inputs[name] for name in wrt}
-        directions = {x: inputs[name] for (name, _), x in zip(tangents, wrt, strict=True)}
-        gradient = _gradient_of(function, wrt, of, inputs)
-        _, pushed, outputs = jax.jvp(gradient, (point,), (directions,), has_aux=True)
-        result = {name: pushed[x] for (name, _), x in zip(derived, wrt, strict=True)}
-        return {**result, **outputs} if transform.keep_values else result
+    def compute(inputs: Arrays) -> tuple[Arrays, Arrays]:
+        point, direction = _picked(inputs, wrt), _picked(inputs, wrt, tangents)
+        gradient = _gradient_at(function, of, inputs)
+        _, pushed, outputs = jax.jvp(gradient, (point,), (direction,), has_aux=True)
+        return pushed, outputs
 
-    return Function(signature, call, function.forward_only)
+    return _made(function, "hvp", wrt, tangents, transform.keep_values, compute)
 
 
 def apply(function: Function, transform: Transform) -> Function:

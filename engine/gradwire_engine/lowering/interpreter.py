@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import jax
@@ -17,9 +18,20 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, helper, numpy_helper
 
-from gradwire_engine.errors import EngineError, InvalidGraph, LimitExceeded, ValueNeeded
+from gradwire_engine.errors import EngineError, InvalidGraph, LimitExceeded, ValueNeeded, one_line
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering.registry import STATIC_ELEMENTS, Node, Value, find_rule, is_static
+
+_RULE_ERRORS = (
+    TypeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    NotImplementedError,
+)
+"""What NumPy and JAX raise for operands that do not fit."""
 
 
 @dataclass
@@ -30,11 +42,13 @@ class Notes:
         warnings: messages for the client, in order, without repeats.
         forward_only: nodes through which reverse mode cannot go, with the reason.
         no_derivative: nodes that define no derivative at all, with the reason.
+        nodes: how many nodes were evaluated; functions' and unrolled loops' bodies count each time.
     """
 
     warnings: dict[str, None] = field(default_factory=dict)
     forward_only: dict[str, str] = field(default_factory=dict)
     no_derivative: dict[str, str] = field(default_factory=dict)
+    nodes: int = 0
 
 
 class _Environment:
@@ -53,13 +67,17 @@ class _Environment:
         raise InvalidGraph(f"the value {name!r} is used before any node produces it")
 
 
-def decode_attribute(attribute: AttributeProto) -> Any:
-    """An attribute as Python numbers, strings, NumPy arrays, or a subgraph."""
+def decode_attribute(attribute: AttributeProto, limits: Limits) -> Any:
+    """An attribute as Python numbers, strings, NumPy arrays, or a subgraph.
+
+    Raises:
+        LimitExceeded: it is a sparse tensor too large to be made dense.
+    """
     kind = attribute.type
     if kind == AttributeProto.TENSOR:
         return numpy_helper.to_array(attribute.t)
     if kind == AttributeProto.SPARSE_TENSOR:
-        return _dense(attribute.sparse_tensor)
+        return _dense(attribute.sparse_tensor, limits)
     if kind == AttributeProto.TENSORS:
         return [numpy_helper.to_array(tensor) for tensor in attribute.tensors]
     if kind == AttributeProto.STRING:
@@ -143,7 +161,7 @@ class Scope:
             if tensor.name not in known:
                 known[tensor.name] = numpy_helper.to_array(tensor)
         for sparse in graph.sparse_initializer:
-            known[sparse.values.name] = _dense(sparse)
+            known[sparse.values.name] = _dense(sparse, self.limits)
         self.nodes = graph.node
         for index, node in enumerate(graph.node):
             self.run_node(node, index)
@@ -151,6 +169,7 @@ class Scope:
 
     def run_node(self, proto: NodeProto, index: int) -> None:
         name = self.prefix + (proto.name or f"#{index}")
+        self._count(name, proto.op_type)
         inputs = [self.environment.find(item) if item else None for item in proto.input]
         attributes = self._attributes(proto)
         domain = "" if proto.domain == "ai.onnx" else proto.domain
@@ -159,14 +178,14 @@ class Scope:
         local = self.functions.get((domain, proto.op_type, proto.overload))
         rule = None if local is not None else find_rule(domain, proto.op_type, opset)
         if rule is not None:
-            if rule.derivative == "none":
+            if rule.derivative == "none" and not is_static(*inputs):
                 self.notes.no_derivative.setdefault(name, proto.op_type)
             node = Node(
                 proto.op_type,
                 domain,
                 name,
                 opset,
-                {key: decode_attribute(item) for key, item in attributes.items()},
+                {key: decode_attribute(item, self.limits) for key, item in attributes.items()},
                 proto.input,
                 proto.output,
                 self,
@@ -177,6 +196,18 @@ class Scope:
         for output, value in zip(proto.output, outputs, strict=False):
             if output:
                 self.environment.values[output] = value
+
+    def _count(self, name: str, op: str) -> None:
+        """One more node, against a limit: functions and unrolled loops multiply what a model lists."""
+        self.notes.nodes += 1
+        if self.notes.nodes > self.limits.nodes:
+            raise LimitExceeded(
+                f"node {name} ({op}) is number {self.notes.nodes} to be evaluated, with functions expanded "
+                f"and loops unrolled; the limit is {self.limits.nodes} nodes",
+                "nodes",
+                self.limits.nodes,
+                self.notes.nodes,
+            )
 
     def _attributes(self, proto: NodeProto) -> dict[str, AttributeProto]:
         """The node's attributes, references to the enclosing function's resolved."""
@@ -204,9 +235,16 @@ class Scope:
                 f"node {node.name} ({node.op}) needs the value of an array that depends on a graph input; "
                 "it must be a constant, or follow from shapes alone"
             ) from error
-        except (TypeError, ValueError, IndexError, KeyError, OverflowError, ZeroDivisionError) as error:
+        except MemoryError as error:
+            raise LimitExceeded(
+                f"node {node.name} ({node.op}) asks for more memory than there is: {one_line(error)}",
+                "array_bytes",
+                self.limits.array_bytes,
+                self.limits.array_bytes + 1,
+            ) from error
+        except _RULE_ERRORS as error:
             shapes = ", ".join(_describe(value) for value in inputs)
-            raise node.fail(f"cannot be evaluated on ({shapes}): {error}") from error
+            raise node.fail(f"cannot be evaluated on ({shapes}): {one_line(error)}") from error
         for value in outputs:
             self._budget(node, value)
         has_subgraph = any(isinstance(item, GraphProto) for item in node.attributes.values())
@@ -333,8 +371,17 @@ def _describe(value: Value) -> str:
     return f"{value.dtype}{list(value.shape)}"
 
 
-def _dense(sparse: onnx.SparseTensorProto) -> np.ndarray[Any, Any]:
+def _dense(sparse: onnx.SparseTensorProto, limits: Limits) -> np.ndarray[Any, Any]:
     values = numpy_helper.to_array(sparse.values)
+    size = prod(sparse.dims) * values.dtype.itemsize
+    if size > limits.array_bytes:
+        raise LimitExceeded(
+            f"sparse tensor {sparse.values.name!r} of shape {tuple(sparse.dims)} has {size} bytes when made "
+            f"dense; the limit for one array is {limits.array_bytes} bytes",
+            "array_bytes",
+            limits.array_bytes,
+            size,
+        )
     indices = numpy_helper.to_array(sparse.indices)
     dense = np.zeros(tuple(sparse.dims), values.dtype)
     if indices.ndim == 1:

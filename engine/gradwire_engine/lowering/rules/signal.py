@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from onnx import helper
 
+from gradwire_engine.lowering.arrays import namespace_for
 from gradwire_engine.lowering.registry import Node, Value, rule
 
 
@@ -112,9 +113,10 @@ def cosine_window(node: Node, size: Value) -> Value:
     period = count if node.attr("periodic", 1) else count - 1
     if period < 1:
         return np.ones(max(count, 0), _output_dtype(node))
-    angle = 2 * np.pi * np.arange(count) / period
+    xp = namespace_for((count,))
+    angle = 2 * np.pi * xp.arange(count) / period
     a, b, c = _COSINES[node.op]
-    return (a - b * np.cos(angle) + c * np.cos(2 * angle)).astype(_output_dtype(node))
+    return (a - b * xp.cos(angle) + c * xp.cos(2 * angle)).astype(_output_dtype(node))
 
 
 @rule("MelWeightMatrix", since=17)
@@ -129,13 +131,14 @@ def mel_weight_matrix(
         2595 * math.log10(1 + node.static(edge, what).item() / 700)
         for edge, what in ((lower, "lower_edge_hertz"), (upper, "upper_edge_hertz"))
     )
-    mels = low + np.arange(bands + 2) * ((high - low) / (bands + 2))
+    xp = namespace_for((length // 2 + 1, bands + 2))
+    mels = low + xp.arange(bands + 2) * ((high - low) / (bands + 2))
     hertz = 700 * (10 ** (mels / 2595) - 1)
-    edges = np.floor((length + 1) * hertz / rate)
+    edges = xp.floor((length + 1) * hertz / rate)
     start, peak, end = edges[:-2], edges[1:-1], edges[2:]
-    place = np.arange(length // 2 + 1)[:, None]
-    rising = np.where(peak > start, (place - start) / np.maximum(peak - start, 1), 1)
-    falling = (end - place) / np.maximum(end - peak, 1)
-    weights = np.where(place < peak, rising * (place >= start), falling * (place < end))
-    weights = np.where(place == peak, 1, weights)
+    place = xp.arange(length // 2 + 1)[:, None]
+    rising = xp.where(peak > start, (place - start) / xp.maximum(peak - start, 1), 1)
+    falling = (end - place) / xp.maximum(end - peak, 1)
+    weights = xp.where(place < peak, rising * (place >= start), falling * (place < end))
+    weights = xp.where(place == peak, 1, weights)
     return weights.astype(_output_dtype(node))

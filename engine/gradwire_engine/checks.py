@@ -1,0 +1,236 @@
+"""Checks of untrusted models, made before ONNX's own C++ code sees them.
+
+That code follows nesting and model-local functions by recursion and expands functions call by call, so
+what would exhaust its stack or its time is refused here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+from gradwire_engine.errors import InvalidGraph, LimitExceeded, one_line
+from gradwire_engine.limits import Limits
+
+NESTING = 100
+"""Levels of brackets in a text, and of functions that call functions; protobuf's own bound is the same."""
+
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|#[^\n]*|[(\[{]|[)\]}]', re.DOTALL)
+
+FunctionKey = tuple[str, str, str]
+Body = GraphProto | FunctionProto
+
+
+def read_text(data: bytes) -> ModelProto:
+    """A model from ONNX's textual form.
+
+    Raises:
+        InvalidGraph: it is not one, or nests too deeply.
+    """
+    depth = 0
+    for match in _BRACKETS.finditer(data):
+        depth += {b"(": 1, b"[": 1, b"{": 1, b")": -1, b"]": -1, b"}": -1}.get(match.group(), 0)
+        if depth > NESTING:
+            raise InvalidGraph(f"the text nests brackets more than {NESTING} levels deep")
+    try:
+        return onnx.parser.parse_model(data.decode())
+    except (onnx.parser.ParseError, UnicodeDecodeError) as error:
+        raise InvalidGraph(f"the text is not an ONNX model: {one_line(error)}") from None
+    except DecodeError:
+        raise InvalidGraph("the text nests subgraphs too deeply for an ONNX ModelProto") from None
+
+
+def read_bytes(data: bytes) -> ModelProto:
+    """A model from its serialized form.
+
+    Raises:
+        InvalidGraph: the bytes are not one.
+    """
+    model = ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError:
+        raise InvalidGraph(
+            f"the {len(data)} bytes are not a serialized ONNX ModelProto (truncated, or not a model at all)"
+        ) from None
+    if not model.HasField("graph") or not model.opset_import:
+        raise InvalidGraph("the bytes hold no ONNX model: a ModelProto needs a graph and an opset_import")
+    return model
+
+
+def domain_of(item: NodeProto | FunctionProto | onnx.OperatorSetIdProto) -> str:
+    """The domain of a node, function or import, "" for ONNX's own however it is written."""
+    return "" if item.domain == "ai.onnx" else item.domain
+
+
+def opsets_of(owner: ModelProto | FunctionProto) -> dict[str, int]:
+    """The opset versions that a model or function imports, by domain."""
+    return {domain_of(item): item.version for item in owner.opset_import}
+
+
+def functions_of(model: ModelProto) -> dict[FunctionKey, FunctionProto]:
+    """The model's own functions."""
+    return {(domain_of(item), item.name, item.overload): item for item in model.functions}
+
+
+def bodies_of(model: ModelProto) -> tuple[Body, ...]:
+    """The model's graph and its functions."""
+    return (model.graph, *model.functions)
+
+
+def graphs_in(graph: Body) -> Iterator[Body]:
+    """A graph or function, and every subgraph within it."""
+    stack = [graph]
+    while stack:
+        current = stack.pop()
+        yield current
+        for node in current.node:
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    stack.append(attribute.g)
+                stack.extend(attribute.graphs)
+
+
+def nodes_in(graph: Body) -> Iterator[NodeProto]:
+    """The nodes of a graph or function and of every subgraph within it."""
+    for current in graphs_in(graph):
+        yield from current.node
+
+
+def _attributes(model: ModelProto) -> Iterator[onnx.AttributeProto]:
+    for function in model.functions:
+        yield from function.attribute_proto
+    for owner in bodies_of(model):
+        for node in nodes_in(owner):
+            yield from node.attribute
+
+
+def tensors_in(model: ModelProto) -> Iterator[TensorProto]:
+    """Every constant of a model: initializers and attributes, sparse ones and subgraphs' included."""
+    sparse: list[onnx.SparseTensorProto] = []
+    for owner in bodies_of(model):
+        for graph in graphs_in(owner):
+            if isinstance(graph, GraphProto):
+                yield from graph.initializer
+                sparse.extend(graph.sparse_initializer)
+    for attribute in _attributes(model):
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        if attribute.HasField("sparse_tensor"):
+            sparse.append(attribute.sparse_tensor)
+        sparse.extend(attribute.sparse_tensors)
+    for item in sparse:
+        yield from (item.values, item.indices)
+
+
+def refuse_external_data(model: ModelProto) -> None:
+    """Refuse a model that would have files read.
+
+    Raises:
+        InvalidGraph: naming the tensor.
+    """
+    for tensor in tensors_in(model):
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+            raise InvalidGraph(
+                f"tensor {tensor.name!r} keeps its data in another file; "
+                "save the model with its data inside (onnx.save with save_as_external_data=False)"
+            )
+
+
+def refuse_excess(model: ModelProto, limits: Limits) -> None:
+    """Refuse a model that has too many nodes, counting each call of one of its functions as its body.
+
+    Raises:
+        InvalidGraph: a function calls itself, or calls go too deep.
+        LimitExceeded: there are more nodes than ``limits.nodes``.
+    """
+    functions = functions_of(model)
+    known: dict[FunctionKey, tuple[int, int]] = {}
+
+    def measure(graph: Body, path: tuple[FunctionKey, ...]) -> tuple[int, int]:
+        """Nodes after expansion, and levels of calls."""
+        count = depth = 0
+        for node in nodes_in(graph):
+            key = (domain_of(node), node.op_type, node.overload)
+            count += 1
+            if key not in functions:
+                continue
+            if key in path:
+                raise InvalidGraph(f"function {key[1]!r} of domain {key[0]!r} calls itself")
+            if key not in known:
+                if len(path) >= NESTING:
+                    raise InvalidGraph(f"functions call functions more than {NESTING} levels deep")
+                known[key] = measure(functions[key], (*path, key))
+            count += known[key][0]
+            depth = max(depth, 1 + known[key][1])
+        return count, depth
+
+    count, depth = measure(model.graph, ())
+    for key, function in functions.items():
+        # ONNX's checker visits functions that nothing calls as well.
+        if key not in known:
+            known[key] = measure(function, (key,))
+        count, depth = max(count, known[key][0]), max(depth, known[key][1])
+    if depth > NESTING:
+        raise InvalidGraph(f"functions call functions {depth} levels deep; the most is {NESTING}")
+    if count > limits.nodes:
+        raise LimitExceeded(
+            f"the graph has {count} nodes, functions expanded; the limit is {limits.nodes}",
+            "nodes",
+            limits.nodes,
+            count,
+        )
+
+
+def check(model: ModelProto) -> None:
+    """ONNX's own full check: structure, operators' schemas, types and shapes.
+
+    The checker forgets the default values of attributes when it expands an operator's function body and
+    when it infers the shape of an STFT, and so refuses legal models: one that fails is checked once more
+    with its defaults written out.
+
+    Raises:
+        InvalidGraph: with the checker's reason.
+    """
+    try:
+        _check_once(model)
+    except InvalidGraph:
+        explicit = _with_defaults(model)
+        if explicit is None:
+            raise
+        _check_once(explicit)
+
+
+def _check_once(model: ModelProto) -> None:
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise InvalidGraph(f"the model fails ONNX's checker: {one_line(error)}") from None
+    except (RuntimeError, ValueError, TypeError, IndexError, UnicodeDecodeError) as error:
+        # The checker reports some malformed models through C++ exceptions of other kinds.
+        raise InvalidGraph(f"the model cannot be checked: {one_line(error)}") from None
+
+
+def _with_defaults(model: ModelProto) -> ModelProto | None:
+    """A copy whose nodes set every attribute that has a default, None where they all do already."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    added = False
+    for owner in bodies_of(copy):
+        opsets = opsets_of(copy if isinstance(owner, GraphProto) else owner)
+        for node in nodes_in(owner):
+            domain = domain_of(node)
+            version = opsets.get(domain, 1)
+            if not onnx.defs.has(node.op_type, version, domain):
+                continue
+            present = {attribute.name for attribute in node.attribute}
+            for name, attribute in onnx.defs.get_schema(node.op_type, version, domain).attributes.items():
+                if name not in present and attribute.default_value.type != onnx.AttributeProto.UNDEFINED:
+                    node.attribute.append(attribute.default_value)
+                    added = True
+    return copy if added else None

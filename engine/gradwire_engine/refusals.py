@@ -1,0 +1,38 @@
+"""What JAX raises while it traces and compiles, as errors of the engine's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+
+from gradwire_engine.errors import EngineError, InvalidGraph, NotDifferentiable, one_line
+
+_REVERSE = "Reverse-mode differentiation"
+
+
+@contextmanager
+def refusals(failure: str) -> Iterator[None]:
+    """Turn JAX's exceptions into refusals of one line that begin with ``failure``.
+
+    Raises:
+        NotDifferentiable: JAX has no derivative of something, or not in reverse mode.
+        InvalidGraph: anything else about the graph.
+    """
+    try:
+        yield
+    except EngineError:
+        raise
+    except RecursionError as error:
+        raise InvalidGraph(f"{failure}: subgraphs or functions nest too deeply") from error
+    except NotImplementedError as error:
+        raise NotDifferentiable(f"{failure}: {one_line(error)}") from error
+    except (TypeError, ValueError, LookupError, ArithmeticError, AssertionError) as error:
+        if _REVERSE in str(error):
+            raise NotDifferentiable(
+                f"reverse mode is not possible: {one_line(error, 1)}; use forward mode"
+            ) from error
+        raise InvalidGraph(f"{failure}: {one_line(error)}") from error
+    except jax.errors.JaxRuntimeError as error:
+        raise InvalidGraph(f"{failure}: {one_line(error)}") from error
