@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from gradwire import wire
 from gradwire.errors import InvalidArgumentError, ServerError
 from gradwire.results import Entry, Plan
@@ -206,6 +207,11 @@ class OpenBlock:
     def complete(self) -> bool:
         """Whether every byte has arrived."""
         return not any(self._remaining)
+
+    @property
+    def received(self) -> int:
+        """Bytes that have arrived."""
+        return sum(one.values.nbytes for one in self.rectangles) - sum(self._remaining)
 
     def write(self, piece: int, offset: int, data: memoryview) -> None:
         """Put a chunk of a piece in its place; chunks of a piece come in order."""

@@ -110,6 +110,7 @@ class Reception:
         request = self._order.request
         request.skip[:] = sorted(self._done)
         request.plan_id = self._plan.plan_id if self._plan is not None and self._done else ""
+        self._bytes -= sum(block.received for block in self._open.values())  # will come once more
         self._open.clear()
         address, timeout = self._connection.address, self._deadline.timeout
         call = self._connection.stub.differentiate(request.SerializeToString(), self._deadline.remaining())
