@@ -1,6 +1,6 @@
 """A 1000 x 1000 Jacobian of sin(A x), 8 MB, in the client's hands, against JAX in this process.
 
-    python -m benchmarks.jacobian
+python -m benchmarks.jacobian
 """
 
 from __future__ import annotations

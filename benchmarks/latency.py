@@ -1,6 +1,6 @@
 """Evaluate of a 10-element vjp against a bare echo of the same bytes, over an open stream and unary.
 
-    python -m benchmarks.latency
+python -m benchmarks.latency
 """
 
 from __future__ import annotations

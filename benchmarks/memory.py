@@ -1,6 +1,6 @@
 """Memory while a part of a 60,000 x 60,000 float32 Jacobian (14 GB) streams to a sink that drops it.
 
-    python -m benchmarks.memory [GIGABYTES]
+python -m benchmarks.memory [GIGABYTES]
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ class Figure:
     def row(self) -> str:
         """The row in Markdown."""
         verdict = "yes" if self.reached else "no"
-        return f"| {self.name} | {self.measured} | {self.compared} | {self.ratio:.2f} | {self.target} | {verdict} |"
+        cells = (self.name, self.measured, self.compared, f"{self.ratio:.2f}", self.target, verdict)
+        return f"| {' | '.join(cells)} |"
 
 
 def table(figures: Iterable[Figure]) -> str:

@@ -1,6 +1,6 @@
 """Two workers against one on blocks that compute: the Jacobian of a 2000-wide tanh network.
 
-    python -m benchmarks.scaling
+python -m benchmarks.scaling
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ LAYERS = 6
 ROUNDS = 5
 
 
-def _seconds(workers: int, weights: list[np.ndarray[tuple[int, int], np.dtype[np.float64]]], x: np.ndarray) -> float:
+def _seconds(
+    workers: int, weights: list[np.ndarray[tuple[int, int], np.dtype[np.float64]]], x: np.ndarray
+) -> float:
     def network(x: np.ndarray) -> np.ndarray:
         for w in weights:
             x = np.tanh(w @ x)

@@ -1,6 +1,6 @@
 """The rate at which a 256 MiB Jacobian arrives, against a bare grpc.aio stream of 1 MiB chunks.
 
-    python -m benchmarks.throughput
+python -m benchmarks.throughput
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def figures() -> list[Figure]:
         f.jacobian(x, out=out)
         expected = np.diag(1 - np.tanh(x) ** 2) + np.outer(b, np.cos(x))
         np.testing.assert_allclose(out, expected, rtol=1e-12, atol=1e-14)
-        ours, theirs = interleaved(ROUNDS, lambda: f.jacobian(x, out=out), lambda: _bare_download(bare, chunks))
+        ours, theirs = interleaved(
+            ROUNDS, lambda: f.jacobian(x, out=out), lambda: _bare_download(bare, chunks)
+        )
     rate, bare_rate = out.nbytes / ours / 1e9, (chunks << 20) / theirs / 1e9
     return [
         Figure(

@@ -44,9 +44,8 @@ def _timed(compute: Callable[[], Any]) -> tuple[Any, float]:
 
 def _verdict(what: str, error: float, bound: float) -> bool:
     right = bool(error <= bound)
-    print(
-        f"  largest difference from {what}: {error:.1e} ({'right' if right else 'WRONG'}, bound {bound:.0e})\n"
-    )
+    verdict = "right" if right else "WRONG"
+    print(f"  largest difference from {what}: {error:.1e} ({verdict}, bound {bound:.0e})\n")
     return right
 
 

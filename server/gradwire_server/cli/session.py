@@ -99,22 +99,21 @@ def inspect(model: Path, address: str | None) -> None:
             print(f"forward mode only: {info.forward_only_reason}")
 
 
+def _of(request: Request, kind: str) -> Any:
+    """The outputs named: a Hessian is of a single one."""
+    if kind == "hessian" and request.of and len(request.of) == 1:
+        return request.of[0]
+    return request.of
+
+
 def show_plan(request: Request, kind: str, mode: str | None) -> None:
     """Print a plan."""
     if kind not in ("jacobian", "hessian"):
         raise typer.BadParameter(f"{kind!r} is neither jacobian nor hessian", param_hint="--kind")
     with _function(request) as function:
+        options: dict[str, Any] = {"kind": kind, "wrt": request.wrt, "of": _of(request, kind)}
         arrays = request.arrays(function.signature)
-        print(
-            function.plan(
-                kind=kind,  # type: ignore[arg-type]
-                wrt=request.wrt,
-                of=request.of,
-                mode=mode or "",
-                timeout=request.timeout,
-                **arrays,
-            )
-        )
+        print(function.plan(arrays, mode=mode or "", timeout=request.timeout, **options))
 
 
 def value(request: Request) -> None:
@@ -132,7 +131,7 @@ def derivative(request: Request, kind: str, mode: str | None) -> None:
         result, info = compute(
             arrays,
             wrt=request.wrt,
-            of=request.of if kind == "jacobian" else (request.of[0] if request.of else None),
+            of=_of(request, kind),
             mode=mode or "",
             progress=_on_terminal(),
             timeout=request.timeout,

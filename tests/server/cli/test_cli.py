@@ -1,0 +1,129 @@
+"""The command line against a running server, as a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+MODEL = """<ir_version: 8, opset_import: ["" : 18]>
+agraph (double[3] x, double[2,3] W) => (double[2] y, double[1] s) {
+  h = MatMul(W, x)
+  y = Tanh(h)
+  s = ReduceSum(y)
+}
+"""
+X = np.array([1.0, 2.0, 3.0])
+W = np.array([[0.1, 0.2, 0.3], [0.0, -0.1, 0.2]])
+Y = np.tanh(W @ X)
+JACOBIAN = (1 - Y**2)[:, None] * W
+
+
+@pytest.fixture
+def gradwire(server, tmp_path):
+    """Run the command in an empty folder with the model and inputs in it."""
+    (tmp_path / "model.onnxtxt").write_text(MODEL)
+    onnx.save(onnx.parser.parse_model(MODEL), tmp_path / "model.onnx")
+    np.save(tmp_path / "x.npy", X)
+    np.savez(tmp_path / "data.npz", W=W, other=X)
+
+    def run(*arguments: str, address: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("gradwire")), *arguments]
+        if address:
+            command += ["--address", server.address]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+
+    run.folder = tmp_path
+    return run
+
+
+INPUTS = ("--input", "x=x.npy", "--input", "W=data.npz:W")
+
+
+def test_jacobian_writes_one_array_for_each_pair_of_names(gradwire):
+    done = gradwire("jacobian", "model.onnx", *INPUTS, "-o", "out.npz")
+    assert done.returncode == 0, done.stderr
+    written = np.load(gradwire.folder / "out.npz")
+    assert set(written.files) == {"dy_dx", "dy_dW", "ds_dx", "ds_dW"}
+    np.testing.assert_allclose(written["dy_dx"], JACOBIAN, rtol=1e-14)
+    np.testing.assert_allclose(written["ds_dx"], JACOBIAN.sum(0)[None], rtol=1e-14)
+
+
+def test_wrt_and_of_choose_and_a_single_result_may_be_a_npy_file(gradwire):
+    done = gradwire("jacobian", "model.onnxtxt", *INPUTS, "--wrt", "x", "--of", "y", "-o", "out.npy")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(gradwire.folder / "out.npy"), JACOBIAN, rtol=1e-14)
+
+
+def test_hessian_is_the_derivative_of_the_gradient(gradwire):
+    done = gradwire("hessian", "model.onnx", *INPUTS, "--wrt", "x", "--of", "s", "-o", "out.npy")
+    assert done.returncode == 0, done.stderr
+    expected = np.einsum("i,ij,ik->jk", -2 * Y * (1 - Y**2), W, W)
+    np.testing.assert_allclose(np.load(gradwire.folder / "out.npy"), expected, rtol=1e-12)
+
+
+def test_products_take_literal_vectors(gradwire):
+    done = gradwire(
+        "jvp", "model.onnx", *INPUTS, "--wrt", "x", "--of", "y", "--vector", "x=[1,0,-1]", "-o", "out.npy"
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(gradwire.folder / "out.npy"), JACOBIAN @ [1, 0, -1], rtol=1e-13)
+    done = gradwire("vjp", "model.onnx", *INPUTS, "--wrt", "x", "--of", "y", "-v", "y=[1,2]", "-o", "out.npy")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(gradwire.folder / "out.npy"), [1, 2] @ JACOBIAN, rtol=1e-13)
+
+
+def test_value_prints_what_it_does_not_write_and_is_quiet_in_a_pipe(gradwire):
+    done = gradwire("value", "model.onnx", *INPUTS)
+    assert done.returncode == 0 and done.stderr == ""
+    assert "y float64[2]" in done.stdout and "s float64[1]" in done.stdout
+
+
+def test_inspect_shows_inputs_outputs_and_operators(gradwire):
+    done = gradwire("inspect", "model.onnx")
+    assert done.returncode == 0, done.stderr
+    for expected in ("x: float64[3]", "y: float64[2]", "Tanh x 1", "3 nodes at opset 18"):
+        assert expected in done.stdout
+
+
+def test_plan_shows_mode_and_blocks_without_evaluating(gradwire):
+    done = gradwire("plan", "model.onnx", *INPUTS, "--kind", "hessian", "--wrt", "x", "--of", "s")
+    assert done.returncode == 0, done.stderr
+    assert "hessian, mode forward over reverse" in done.stdout and "d x / d x" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("value", "model.onnx", "--input", "x=x.npy"), "W"),
+        (("value", "model.onnx", "--input", "x"), "write NAME=VALUE"),
+        (("value", "model.onnx", "--input", "x=absent.npy"), "absent.npy"),
+        (("value", "model.onnx", "--input", "x=one"), "neither"),
+        (("value", "model.onnx", "--input", "x=data.npz"), "name one of its arrays"),
+        (("jacobian", "model.onnx", *INPUTS, "--wrt", "z"), "'z'"),
+        (("jacobian", "model.onnx", *INPUTS, "--mode", "sideways"), "sideways"),
+        (("hessian", "model.onnx", *INPUTS, "--of", "y"), "one"),
+        (("vjp", "model.onnx", *INPUTS, "-v", "z=1"), "these do: y, s"),
+        (("value", "absent.onnx"), "absent.onnx"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_a_line_and_fails(gradwire, arguments, message):
+    done = gradwire(*arguments)
+    assert done.returncode != 0
+    assert message in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+
+
+def test_a_server_that_is_not_there_is_named(gradwire):
+    done = gradwire("value", "model.onnx", *INPUTS, "--address", "127.0.0.1:1", address=False)
+    assert done.returncode == 1 and "127.0.0.1:1" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_serve_lists_its_settings_and_refuses_wrong_ones(gradwire):
+    listed = gradwire("serve", "--help", address=False)
+    assert listed.returncode == 0 and "--evaluate-seconds" in listed.stdout + listed.stderr
+    wrong = gradwire("serve", "--port", "many", address=False)
+    assert wrong.returncode == 2 and "port" in wrong.stderr and "Traceback" not in wrong.stderr
