@@ -182,9 +182,6 @@ def _signature(model: ModelProto) -> Signature:
     constants |= {sparse.values.name for sparse in graph.sparse_initializer}
     inputs = tuple((item.name, _tensor_type(item)) for item in graph.input if item.name not in constants)
     outputs = tuple((item.name, _output_type(item)) for item in graph.output)
-    if any(value.shape is None for _, value in outputs):
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.output
-        outputs = tuple((item.name, _output_type(item)) for item in inferred)
     if len({name for name, _ in outputs}) != len(outputs):
         raise InvalidGraph("an output is listed twice: " + ", ".join(name for name, _ in outputs))
     return Signature(inputs, outputs)
@@ -205,7 +202,7 @@ def _rounded_constants(model: ModelProto) -> Iterator[str]:
             if _is_rounded(value):
                 yield (
                     f"constant {tensor.name or '(unnamed)'} is {value!r} in float64, which is "
-                    f"{np.float32(value)} rounded to float32: the exporter lost digits; "
+                    f"{np.float32(value)!s} rounded to float32: the exporter lost digits; "
                     "derivatives are off by about 1e-8"
                 )
                 break

@@ -1,0 +1,62 @@
+"""Graphs in a line, and what the engine makes of them at a point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gradwire_engine import inline
+from gradwire_engine.graph import Graph
+from gradwire_engine.kernels import EvaluateSpec, Kernel, compile_kernel
+from gradwire_engine.limits import Limits
+from gradwire_engine.plan import Plan, PlanOptions, Problem, make_plan
+from gradwire_engine.registration import register
+from gradwire_engine.transforms import FunctionSpec, Transform
+
+Arrays = Mapping[str, Any]
+
+
+def model_text(body: str, functions: str = "", opset: int = 21) -> bytes:
+    """A model in ONNX's textual form from ``(inputs) => (outputs) { nodes }``."""
+    imports = f'"": {opset}, "gradwire.sci": 1, "own": 1'
+    return f"<ir_version: 10, opset_import: [{imports}]> main {body} {functions}".encode()
+
+
+def graph_of(body: str, functions: str = "", opset: int = 21, limits: Limits | None = None) -> Graph:
+    """A registered graph."""
+    return register(model_text(body, functions, opset), text=True, limits=limits)
+
+
+def value_of(graph: Graph, inputs: Arrays, *transforms: Transform) -> dict[str, Any]:
+    """Outputs by name of the transformed graph at a point."""
+    return inline.evaluate(graph, FunctionSpec(graph.info.graph_id, transforms), inputs)
+
+
+def kernel_of(graph: Graph, inputs: Arrays, *transforms: Transform, **spec: Any) -> Kernel:
+    """The kernel that evaluates the transformed graph on arrays like these."""
+    function = FunctionSpec(graph.info.graph_id, transforms)
+    return compile_kernel(graph, EvaluateSpec(function, inline.argument_types(inputs), **spec))
+
+
+def plan_of(
+    graph: Graph,
+    inputs: Arrays,
+    kind: str = "jacobian",
+    *transforms: Transform,
+    wrt: tuple[str, ...] = (),
+    of: tuple[str, ...] = (),
+    limits: Limits | None = None,
+    **options: Any,
+) -> Plan:
+    """A plan; ``options`` are those of PlanOptions."""
+    function = FunctionSpec(graph.info.graph_id, transforms)
+    problem = Problem(function, inline.argument_types(inputs), kind, wrt, of, PlanOptions(**options))
+    return make_plan(graph, problem, limits)
+
+
+def matrices(
+    graph: Graph, inputs: Arrays, kind: str = "jacobian", *transforms: Transform, **options: Any
+) -> list[np.ndarray[Any, Any]]:
+    """The whole derivative, one array an entry."""
+    return inline.assemble(graph, plan_of(graph, inputs, kind, *transforms, **options), inputs)
