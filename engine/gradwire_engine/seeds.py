@@ -66,9 +66,9 @@ class Block:
         one = jnp.ones((), dtype) if unit.scale is None else jnp.reshape(unit.scale, (1, size))
         return jnp.where(index == seed, one, jnp.zeros((), dtype)).reshape(self.width, *shape)
 
-    def take(self, array: Array) -> Array:
-        """Entries start ... start + width of the leading axis."""
-        return lax.dynamic_slice_in_dim(array, self.start, self.width, 0)
+    def take(self, array: Array, axis: int = 0) -> Array:
+        """Entries start ... start + width of an axis."""
+        return lax.dynamic_slice_in_dim(array, self.start, self.width, axis)
 
 
 Fold = Callable[[Any, "list[Tangent]", Block], Tangent | None]
@@ -153,8 +153,11 @@ def _fold_contraction(equation: Any, operands: list[Tangent], block: Block) -> T
     contracted = [partner[axis] for axis in range(rank)]
     free = [axis for axis in range(matrix.ndim) if axis not in contracted]
     size = prod(matrix.shape[axis] for axis in contracted)
-    columns = jnp.transpose(matrix, contracted + free).reshape(size, *(matrix.shape[axis] for axis in free))
-    taken = block.take(columns)
+    if len(contracted) == 1:
+        taken = jnp.moveaxis(block.take(matrix, contracted[0]), contracted[0], 0)
+    else:
+        columns = jnp.transpose(matrix, contracted + free)
+        taken = block.take(columns.reshape(size, *(matrix.shape[axis] for axis in free)))
     if unit.scale is not None:
         taken = taken * block.take(unit.scale.reshape(size)).reshape(block.width, *[1] * len(free))
     return Dense(taken.astype(equation.outvars[0].aval.dtype))

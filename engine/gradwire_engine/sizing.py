@@ -8,6 +8,7 @@ from math import ceil
 from typing import Any
 
 import jax
+import numpy as np
 
 from gradwire_engine import derivatives
 from gradwire_engine.abstract import abstract, abstract_argument
@@ -17,6 +18,7 @@ from gradwire_engine.function import TracedFunction
 from gradwire_engine.graph import Graph
 from gradwire_engine.kernels import BlockSpec, Kernel
 from gradwire_engine.refusals import refusals
+from gradwire_engine.seeds import Block, push_units
 
 BLOCK_BYTES = 8 << 20
 """Result bytes of one block at most: large enough to move at full speed, small enough to stream."""
@@ -24,8 +26,8 @@ BLOCK_BYTES = 8 << 20
 BLOCK_FLOPS = 4e9
 """Operations of one block at most, unless a single seed takes more: some tenths of a second of a core."""
 
-WORTH_BYTES = 256 << 10
-WORTH_FLOPS = 5e7
+WORTH_BYTES = 2 << 20
+WORTH_FLOPS = 2e8
 """A block of fewer bytes and fewer operations than these costs more to hand out than to compute."""
 
 SHARES = 16
@@ -47,7 +49,11 @@ def seed_cost(graph: Graph, function: TracedFunction, derivative: Derivative) ->
 
     def linear(weights: Any, inputs: Any) -> None:
         push, seeded = derivatives.linear_part(function.bind(weights), derivative, inputs)
-        traced = jax.make_jaxpr(push)(seeded)
+
+        def image(start: Any) -> list[Any]:
+            return push_units(push, seeded.shape, seeded.dtype, Block(start, 1))
+
+        traced = jax.make_jaxpr(image)(abstract((), np.int64))
         cost = estimate(traced)
         shared = sum(const.size * const.dtype.itemsize for const in traced.consts)
         costs.append(Cost(cost.flops, max(1, cost.memory_bytes - shared), cost.bounded))
