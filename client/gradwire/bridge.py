@@ -21,6 +21,7 @@ class Bridge:
     """An event loop in a daemon thread, and ways to run coroutines on it."""
 
     def __init__(self) -> None:
+        self._stopped = False
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_report)
         self._thread = threading.Thread(target=self._loop.run_forever, name="gradwire", daemon=True)
@@ -29,6 +30,9 @@ class Bridge:
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a coroutine; cancelling the future cancels it."""
+        if self._stopped:
+            work.close()
+            raise RuntimeError("the process is ending: no more calls can be made")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -45,6 +49,13 @@ class Bridge:
         except BaseException:
             future.cancel()
             raise
+
+    def finish(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run what cleans up; nothing at the end of the process, when everything is cancelled already."""
+        if self._stopped:
+            work.close()
+        else:
+            self.run(work)
 
     def call(self, make: Callable[[], T]) -> T:
         """The result of a plain function that must run where the loop is."""
@@ -63,12 +74,23 @@ class Bridge:
                     return
                 yield item
         finally:
-            if not self._loop.is_closed():
-                self.run(_close(items))
+            self.finish(_close(items))
 
     def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._stopped = True
+        asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop)
         self._thread.join(_STOP_SECONDS)
+
+    async def _cancel_all(self) -> None:
+        # What is still running would be reported as destroyed while pending.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        try:
+            if others:
+                await asyncio.wait(others, timeout=_STOP_SECONDS / 2)
+        finally:
+            self._loop.call_soon(self._loop.stop)
 
 
 def in_thread(function: Callable[[T], Any] | None) -> Callable[[T], Coroutine[Any, Any, Any]] | None:

@@ -41,7 +41,7 @@ class Client:
 
     def close(self) -> None:
         """Cancel what is running and give the connection up."""
-        self._bridge.run(self._client.close())
+        self._bridge.finish(self._client.close())
 
     def __enter__(self) -> "Client":
         return self

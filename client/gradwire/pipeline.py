@@ -16,13 +16,21 @@ T = TypeVar("T")
 @contextmanager
 def opened(manager: AbstractAsyncContextManager[T], bridge: Bridge) -> Iterator[T]:
     """An asynchronous context entered and left on the bridge's loop."""
-    entered = bridge.run(manager.__aenter__())
+    entered = bridge.run(_entered(manager))
     try:
         yield entered
     except BaseException as error:
-        bridge.run(manager.__aexit__(type(error), error, error.__traceback__))
+        bridge.finish(_left(manager, error))
         raise
-    bridge.run(manager.__aexit__(None, None, None))
+    bridge.finish(_left(manager, None))
+
+
+async def _left(manager: AbstractAsyncContextManager[Any], error: BaseException | None) -> None:
+    await manager.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None)
+
+
+async def _entered(manager: AbstractAsyncContextManager[T]) -> T:
+    return await manager.__aenter__()
 
 
 class Pipeline:
