@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"the settings are not valid: {error}", file=sys.stderr)
         return 2
     logs.configure(settings.log_format, settings.log_level)
-    process.prepare_server(settings.threads_per_worker, not settings.ray_address)
+    process.prepare_server(settings.threads_per_worker, settings.worker_niceness, not settings.ray_address)
     # Only now: importing it imports JAX and Ray, which read what was just set.
     from gradwire_server.app import serve
 

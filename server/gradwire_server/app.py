@@ -44,10 +44,15 @@ class Server:
         )
         self._pool = Pool(settings, self._scheduler)
         self._pool.on_change = self._announce
-        disk = Disk.at(settings.cache_dir, settings.kernel_disk_bytes)
-        cache = KernelCache(settings.kernel_cache_bytes, settings.plan_cache_entries, disk)
+        cache = KernelCache(
+            f"{settings.device} {settings.threads_per_worker} {settings.limits}",
+            settings.kernel_cache_bytes,
+            settings.plan_cache_entries,
+            Disk.at(settings.cache_dir, settings.kernel_disk_bytes),
+        )
         self._lane = Lane(settings)
         store = Store(settings.graph_cache_bytes, settings.tensor_cache_bytes, settings.upload_bytes)
+        self._scheduler.on_data_lost = store.forget_graphs
         evaluator = Evaluator(settings, store, cache, self._lane, self._scheduler)
         self._health = health.HealthServicer()
         self._draining = False

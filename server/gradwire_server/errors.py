@@ -24,6 +24,10 @@ class Unavailable(ServiceError):
     """The server drains, or has no workers; another attempt may succeed."""
 
 
+class DataLost(Unavailable):
+    """Graphs were lost with the node that held them; sending them again helps."""
+
+
 class TimeLimit(ServiceError):
     """A computation ran out of the time it had."""
 

@@ -37,7 +37,10 @@ class EvaluateStream:
         """Answer calls until the client closes its side; cancels all when it goes away."""
         context = self._context
         try:
-            while (request := await context.read()) is not grpc.aio.EOF:
+            while True:
+                request: Any = await context.read()
+                if request is grpc.aio.EOF:
+                    break
                 await self._take(request)
             while self._calls:
                 await asyncio.wait(self._calls.values())

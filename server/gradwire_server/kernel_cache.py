@@ -45,11 +45,6 @@ def engine_fingerprint() -> str:
     return digest.hexdigest()
 
 
-def _key(kind: str, subject: object) -> str:
-    text = f"{kind} {engine_fingerprint()} {device_fingerprint()} {subject!r}"
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 @dataclass(frozen=True)
 class Executable:
     """A compiled kernel as the service holds it."""
@@ -62,21 +57,28 @@ class Executable:
 class KernelCache:
     """Kernels and plans, made on demand by a worker."""
 
-    def __init__(self, memory_bytes: int, plans: int, disk: Disk | None) -> None:
-        """Start with what is on disk."""
+    def __init__(self, conditions: str, memory_bytes: int, plans: int, disk: Disk | None) -> None:
+        """Start with what is on disk.
+
+        Args:
+            conditions: whatever else kernels and plans depend on, beside machine and engine.
+            memory_bytes: kernels to keep in memory.
+            plans: how many plans to keep in memory.
+            disk: where to keep both, if anywhere.
+        """
+        self._conditions = f"{engine_fingerprint()} {device_fingerprint()} {conditions}"
         self._kernels: Lru[str, Executable] = Lru(memory_bytes, lambda kernel: kernel.box.nbytes)
         self._plans: Lru[str, Plan] = Lru(plans)
         self._disk = disk
         self._compiling: Once[str, Executable] = Once()
         self._planning: Once[str, Plan] = Once()
 
-    def held(self, spec: Spec) -> Executable | None:
-        """A kernel in memory."""
-        return self._kernels.get(_key("kernel", spec))
+    def _key(self, kind: str, subject: object) -> str:
+        return hashlib.sha256(f"{kind} {self._conditions} {subject!r}".encode()).hexdigest()
 
     async def kernel(self, graph: Registered, spec: Spec, call: Call) -> Executable:
         """The kernel of a spec; ``call`` has it compiled if nobody has yet."""
-        key = _key("kernel", spec)
+        key = self._key("kernel", spec)
         found = self._kernels.get(key)
         if found is not None:
             return found
@@ -93,7 +95,7 @@ class KernelCache:
 
     async def plan(self, graph: Registered, problem: Problem, call: Call) -> Plan:
         """The plan of a problem; ``call`` has it made if nobody has yet."""
-        key = _key("plan", problem)
+        key = self._key("plan", problem)
         found = self._plans.get(key)
         if found is not None:
             return found
@@ -106,7 +108,7 @@ class KernelCache:
             plan = planned.plan
             await self._save(key, plan)
             for compiled in planned.kernels:
-                name = _key("kernel", compiled.spec)
+                name = self._key("kernel", compiled.spec)
                 await self._save(name, compiled)
                 self._keep(name, compiled)
         return self._plans.put(key, plan)

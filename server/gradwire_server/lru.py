@@ -45,6 +45,11 @@ class Lru(Generic[K, V]):
             self.total -= lost
         return value
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._items.clear()
+        self.total = 0
+
     def pop(self, key: K) -> None:
         """Forget a key, if it is there."""
         item = self._items.pop(key, None)

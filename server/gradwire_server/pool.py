@@ -82,7 +82,8 @@ class Pool:
         if self._settings.workers != "auto" or not self._settings.ray_address:
             return self._settings.worker_count
         kind = "GPU" if self._settings.device == "gpu" else "CPU"
-        return max(1, int(ray.cluster_resources().get(kind, 1)))
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return max(1, int(resources.get(kind, 1)))
 
     async def _supply(self) -> None:
         """Start one worker, however often it takes."""

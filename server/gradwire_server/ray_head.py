@@ -14,6 +14,7 @@ import os
 import socket
 import subprocess
 import sys
+from typing import Any
 
 import psutil
 
@@ -77,7 +78,7 @@ def main(arguments: list[str]) -> None:
     parent = socket.socket(fileno=descriptor)
     parent.set_inheritable(False)
     try:
-        context = ray.init(
+        context: Any = ray.init(
             address="local",
             num_cpus=cpus,
             num_gpus=gpus,

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from gradwire_server.errors import Overloaded, TimeLimit, Unavailable, WorkerLost
+from gradwire_server.errors import DataLost, Overloaded, TimeLimit, Unavailable, WorkerLost
 
 _log = structlog.get_logger()
 
@@ -100,6 +100,8 @@ class Scheduler:
         """Whether workers are there or on their way; work is refused otherwise."""
         self.on_lost: Callable[[Worker], None] = lambda worker: None
         """Called when a worker died or was killed, to replace it."""
+        self.on_data_lost: Callable[[], None] = lambda: None
+        """Called when a node took data with it that was held for clients."""
 
     @property
     def workers(self) -> tuple[Worker, ...]:
@@ -210,6 +212,8 @@ class Scheduler:
             self._lose(worker)
             self._again(piece)
             return
+        if isinstance(error, DataLost):
+            self.on_data_lost()
         if error is not None:
             _fail(piece, error)
         elif not future.done():

@@ -46,7 +46,8 @@ def _answering(method: Method) -> Method:
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
         except Exception as error:
-            if context.done():  # the client went away under a write; nobody reads an answer
+            # A write fails so when the client went away under it; nobody reads an answer.
+            if context.done() or isinstance(error, grpc.aio.InternalError):
                 raise asyncio.CancelledError from None
             problem = error
         return await abort(context, problem)
@@ -67,7 +68,7 @@ class GradientService:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """The methods, with serializers that let ready-made bytes pass."""
-        methods = {
+        methods: dict[str, tuple[Any, Any, Any]] = {
             "RegisterGraph": (
                 grpc.stream_unary_rpc_method_handler,
                 self.register,

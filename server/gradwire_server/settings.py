@@ -83,7 +83,9 @@ class Settings(BaseSettings):
     block_memory_bytes: PositiveInt = Field(
         256 * MIB, description="memory of one block, unless asked otherwise"
     )
-    blocks_in_flight: NonNegativeInt = Field(0, description="blocks of one request; 0: twice the workers")
+    blocks_in_flight: NonNegativeInt = Field(
+        0, description="blocks of one request; 0: twice the workers, at least 4"
+    )
     inflight_bytes: PositiveInt = Field(512 * MIB, description="finished but unread blocks of one request")
     evaluate_seconds: PositiveFloat = Field(300.0, description="limit: one evaluation or block")
     compile_seconds: PositiveFloat = Field(600.0, description="limit: parsing, planning or compiling once")
@@ -131,7 +133,7 @@ class Settings(BaseSettings):
     @classmethod
     def from_flags(cls, arguments: Sequence[str]) -> Settings:
         """The settings that command-line flags (``--port 0 --workers 2``) give."""
-        return cls(_cli_parse_args=list(arguments))  # type: ignore[call-arg]
+        return cls(_cli_parse_args=list(arguments))
 
     @property
     def limits(self) -> Limits:
@@ -147,6 +149,8 @@ class Settings(BaseSettings):
     @property
     def worker_count(self) -> int:
         """Workers to start on a local Ray."""
+        if self.workers == "auto" and self.device == "gpu":
+            return _visible_gpus()
         if self.workers == "auto":
             return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return self.workers
@@ -155,6 +159,13 @@ class Settings(BaseSettings):
         """The flags that give these settings in another process, as far as they were set explicitly."""
         values: dict[str, Any] = self.model_dump(mode="json", include=self.model_fields_set)
         return [f"--{name.replace('_', '-')}={_flag(value)}" for name, value in values.items()]
+
+
+def _visible_gpus() -> int:
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return max(1, len([name for name in chosen.split(",") if name]))
+    return max(1, len(list(Path("/dev").glob("nvidia[0-9]*"))))
 
 
 def _flag(value: Any) -> str:

@@ -44,6 +44,10 @@ class Store:
         """Keep a graph."""
         self._graphs.put(graph.info.graph_id, graph)
 
+    def forget_graphs(self) -> None:
+        """Hold no graph any more; clients are told NOT_FOUND and send theirs again."""
+        self._graphs.clear()
+
     def tensor(self, tensor_id: str) -> StoredTensor:
         """An uploaded array; raises UnknownId."""
         tensor = self._tensors.get(tensor_id)

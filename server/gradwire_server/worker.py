@@ -16,7 +16,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from gradwire_server.errors import Unavailable, WorkerLost
+from gradwire_server.errors import DataLost, WorkerLost
 from gradwire_server.process import prepare_compute
 from gradwire_server.shared import Box, open_boxes
 
@@ -71,7 +71,7 @@ class RayWorker:
 
         Raises:
             WorkerLost: the process died.
-            Unavailable: an object it needed died with another node.
+            DataLost: an object it needed died with another node.
             Exception: whatever the method raised.
         """
         sources = [await open_boxes(argument, Box.stored) for argument in arguments]
@@ -81,7 +81,7 @@ class RayWorker:
             return await self._actor.call.remote(method, *sources)
         except RayTaskError as error:
             if isinstance(error.cause, ObjectLostError | OwnerDiedError):
-                raise Unavailable("data of this request was lost with a node; send it again") from None
+                raise DataLost("data of this request was lost with a node; send it again") from None
             if isinstance(error.cause, Exception):
                 raise error.cause from None
             raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -224,3 +226,26 @@ class TestOwnServer:
         psutil.Process(own.process_id).kill()
         _, alive = psutil.wait_procs(everything, timeout=15)
         assert not [process.cmdline() for process in alive if process.is_running()]
+
+    def test_nothing_is_left_when_the_server_is_stopped_while_ray_starts(self, own: Handle) -> None:
+        time.sleep(2)
+        everything = processes.tree(own.process_id)
+        own.stop()
+        _, alive = psutil.wait_procs(everything, timeout=5)
+        assert not [process.cmdline() for process in alive if process.is_running()]
+
+    def test_the_server_ends_with_the_process_that_embeds_it(self, tmp_path: Any) -> None:
+        program = (
+            "import os, sys; from gradwire_server import embedded;"
+            "handle = embedded.start(workers=1, cache_dir=None); print(handle.process_id, flush=True);"
+            "sys.stdin.read()"
+        )
+        embedder = subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path
+        )
+        assert embedder.stdout is not None
+        server = psutil.Process(int(embedder.stdout.readline()))
+        embedder.kill()
+        embedder.wait()
+        _, alive = psutil.wait_procs([server], timeout=20)
+        assert not alive
