@@ -18,7 +18,7 @@ from gradwire_engine.errors import EngineError
 TestFunction = Callable[[unittest.TestCase], None]
 
 
-ERRORS = {"EngineError": EngineError, "TypeError": TypeError}
+ERRORS = {"EngineError": EngineError, "AssertionError": AssertionError, "TypeError": TypeError}
 
 
 def _refused(test: TestFunction, expected: suite.Deviation) -> TestFunction:

@@ -129,9 +129,11 @@ def difference(flat: FlatFunction, x: Array, v: Array, step: float) -> np.ndarra
     return (16 * second - first) / 15
 
 
-def _close(actual: Array, expected: Array, rtol: float, what: str, noise: float = 0.0) -> None:
+def _close(
+    actual: Array, expected: Array, rtol: float, what: str, floor: float = 0.0, noise: float = 0.0
+) -> None:
     actual, expected = np.asarray(actual), np.asarray(expected)
-    scale = max(np.max(np.abs(expected), initial=0.0), np.max(np.abs(actual), initial=0.0))
+    scale = max(np.max(np.abs(expected), initial=floor), np.max(np.abs(actual), initial=floor))
     np.testing.assert_allclose(
         actual, expected, rtol=0, atol=rtol * scale + noise + np.finfo(np.float64).tiny, err_msg=what
     )
@@ -146,6 +148,7 @@ def check_flat(
     step: float = 2e-3,
     rtol: float = 1e-6,
     identity_rtol: float = 1e-12,
+    floor: float = 0.0,
     seed: int = 0,
 ) -> np.ndarray[Any, Any]:
     """Check a vector function's derivatives at ``x``; the Jacobian comes back, (outputs, inputs).
@@ -156,6 +159,7 @@ def check_flat(
         step: widest step of the difference; no kink may lie within it.
         rtol: tolerance of the difference, relative to the largest derivative.
         identity_rtol: tolerance of what holds exactly but for rounding.
+        floor: size below which derivatives count as this large, for those that are 0 but for rounding.
     """
     rng = np.random.default_rng(seed)
     v = rng.uniform(-1, 1, x.shape)
@@ -172,22 +176,22 @@ def check_flat(
     assert np.all(np.isfinite(jv)), f"the JVP is not finite: {jv}"
     # What a difference of equal numbers leaves: their rounding, over the narrowest step.
     noise = 1e-18 + 4 * np.finfo(np.float64).eps * np.max(np.abs(value), initial=0.0) / step
-    _close(jv, difference(flat, x, v, step), rtol, "JVP against a finite difference", float(noise))
-    _close(forward @ v, jv, identity_rtol, "forward Jacobian (vmap) against a single JVP")
+    _close(jv, difference(flat, x, v, step), rtol, "JVP against a finite difference", floor, float(noise))
+    _close(forward @ v, jv, identity_rtol, "forward Jacobian (vmap) against a single JVP", floor)
     if not reverse_too:
         return forward
     wj, reverse = pulled
-    _check_adjoint(v, jv, w, wj, identity_rtol)
-    _close(reverse, forward, identity_rtol, "reverse Jacobian against forward")
+    _check_adjoint(v, jv, w, wj, identity_rtol, floor)
+    _close(reverse, forward, identity_rtol, "reverse Jacobian against forward", floor)
     if order > 1:
 
         def gradient(point: Array) -> Array:
             return jax.vjp(flat, point)[1](jnp.asarray(w))[0]
 
         hessian = check_flat(
-            gradient, x, step=step, rtol=rtol, identity_rtol=10 * identity_rtol, seed=seed + 1
+            gradient, x, step=step, rtol=rtol, identity_rtol=10 * identity_rtol, floor=floor, seed=seed + 1
         )
-        _close(hessian, hessian.T, 10 * identity_rtol, "symmetry of the Hessian")
+        _close(hessian, hessian.T, 10 * identity_rtol, "symmetry of the Hessian", floor)
     return forward
 
 
@@ -199,6 +203,7 @@ def check_directions(
     step: float = 2e-3,
     rtol: float = 1e-6,
     identity_rtol: float = 1e-12,
+    floor: float = 0.0,
     seed: int = 0,
 ) -> None:
     """What :func:`check_flat` checks but for the Jacobians, for functions too large to have them whole."""
@@ -206,16 +211,17 @@ def check_directions(
     v = rng.uniform(-1, 1, x.shape)
     jv = np.asarray(jax.jit(lambda x, v: jax.jvp(flat, (x,), (v,))[1])(x, v))
     assert np.all(np.isfinite(jv)), f"the JVP is not finite: {jv}"
-    _close(jv, difference(flat, x, v, step), rtol, "JVP against a finite difference")
+    _close(jv, difference(flat, x, v, step), rtol, "JVP against a finite difference", floor)
     if "reverse" in modes:
         w = rng.uniform(-1, 1, jv.shape)
         wj = np.asarray(jax.jit(lambda x, w: jax.vjp(flat, x)[1](w)[0])(x, w))
-        _check_adjoint(v, jv, w, wj, identity_rtol)
+        _check_adjoint(v, jv, w, wj, identity_rtol, floor)
 
 
-def _check_adjoint(v: Array, jv: Array, w: Array, wj: Array, rtol: float) -> None:
+def _check_adjoint(v: Array, jv: Array, w: Array, wj: Array, rtol: float, floor: float) -> None:
     left, right = float(np.dot(jv, w)), float(np.dot(v, wj))
     size = float(np.dot(np.abs(jv), np.abs(w)) + np.dot(np.abs(v), np.abs(wj)))
+    size = max(size, floor * (v.size + w.size))
     assert abs(left - right) <= rtol * size, f"adjoint identity: {left} and {right}"
 
 

@@ -1,0 +1,133 @@
+"""docs/operators.md: what the registry holds, and what the suite says of it.
+
+python -m conformance.operators      runs the suite against the engine, then writes the page
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import onnx
+from conformance import measure, suite
+from conformance.lifted import qualified
+from conformance.measure import Result
+from conformance.points import DISCRETE
+from gradwire_engine.lowering import all_rules
+from gradwire_engine.lowering.registry import Rule
+from onnx import GraphProto, NodeProto, TensorProto
+
+PAGE = Path(__file__).parents[2] / "docs" / "operators.md"
+
+INTRODUCTION = """# Operators
+
+Written by `make conformance`; do not edit.
+
+Every operator that has a lowering rule, and below them those that are evaluated from the function body
+in their specification. *Opset* is the version from which each rule reads the operator; a model older than
+the first is converted upwards. *Derivative* is "both modes" (forward and reverse, of any order), "forward"
+(no reverse mode), "none" (asking for one is refused) or "-" where nothing floating goes in or comes out.
+*Types* are the element types of the inputs in the tests that pass. *Tests* counts the models of onnx's
+backend suite that use the operator: passed / all. An operator without tests there has its own under
+`tests/engine/lowering`.
+
+| operator | domain | opset | derivative | types | tests |
+|---|---|---|---|---|---:|
+"""
+
+BODIES = """
+## From their function bodies
+
+| operator | domain | types | tests |
+|---|---|---|---:|
+"""
+
+DERIVATIVES = {"any": "both modes", "forward": "forward", "none": "none"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The registry's part of one line."""
+
+    op: str
+    domain: str
+    opsets: str
+    derivative: str
+
+    def __str__(self) -> str:
+        return f"| {self.op} | {self.domain or 'ai.onnx'} | {self.opsets} | {self.derivative} |"
+
+
+def rows() -> list[Row]:
+    """What the registry says, in the order of the page."""
+    rules: dict[tuple[str, str], list[Rule]] = defaultdict(list)
+    for rule in all_rules():
+        rules[rule.domain, rule.op].append(rule)
+    found = []
+    for (domain, op), versions in sorted(rules.items()):
+        newest = max(versions, key=lambda rule: rule.since)
+        derivative = "-" if qualified(domain, op) in DISCRETE else DERIVATIVES[newest.derivative]
+        found.append(
+            Row(op, domain, ", ".join(str(rule.since) for rule in sorted(versions, key=_since)), derivative)
+        )
+    return found
+
+
+def _since(rule: Rule) -> int:
+    return rule.since
+
+
+@cache
+def _uses() -> dict[str, tuple[frozenset[str], frozenset[int]]]:
+    """For each test of the suite: the operators its model uses, and the element types of its inputs."""
+    found = {}
+    for test in suite.tests():
+        model = test.model
+        graphs: list[GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
+        ops = frozenset(qualified(node.domain, node.op_type) for graph in graphs for node in _nodes(graph))
+        found[test.name] = ops, frozenset(suite.element_types(model.graph.input))
+    return found
+
+
+def _nodes(graph: GraphProto | onnx.FunctionProto) -> Iterator[NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
+
+
+def _evidence(op: str, results: Iterable[Result]) -> str:
+    """The last two columns for an operator."""
+    passed = total = 0
+    types: set[int] = set()
+    for result in results:
+        ops, inputs = _uses()[result.name]
+        if op in ops:
+            total += 1
+            passed += result.passed
+            types |= inputs if result.passed else frozenset()
+    names = sorted(TensorProto.DataType.Name(kind).lower() for kind in types if kind)
+    return f" {', '.join(names)} | {f'{passed} / {total}' if total else ''} |"
+
+
+def write(results: list[Result]) -> None:
+    """Write the page from the registry and the engine's results."""
+    lines = [f"{row}{_evidence(qualified(row.domain, row.op), results)}" for row in rows()]
+    ruled = {qualified(row.domain, row.op) for row in rows()}
+    passed = {op for result in results if result.passed for op in _uses()[result.name][0]}
+    bodies = []
+    for name in sorted(passed - ruled):
+        domain, _, op = name.rpartition(":")
+        schemas = [item for item in onnx.defs.get_all_schemas_with_history() if item.name == op]
+        if any(item.domain == domain for item in schemas):
+            bodies.append(f"| {op} | {domain or 'ai.onnx'} |{_evidence(name, results)}")
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(INTRODUCTION + "\n".join(lines) + "\n" + BODIES + "\n".join(bodies) + "\n")
+
+
+if __name__ == "__main__":
+    write(measure.measure("gradwire"))
