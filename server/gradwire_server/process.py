@@ -28,7 +28,7 @@ def prepare_server(threads: int, niceness: int, local_ray: bool) -> None:
     if local_ray:
         # Keeps every socket of a Ray that serves this machine alone on the loopback address.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        os.environ["RAY_worker_niceness"] = str(niceness)
+        os.environ["RAY_worker_niceness"] = str(niceness)  # noqa: SIM112  (Ray spells it so)
         # Ray runs what it is sent: nobody else on this machine may send it anything.
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -26,9 +26,17 @@ def workers(process_id: int) -> list[psutil.Process]:
 
 def computing(process_id: int, seconds: float = 0.5) -> list[psutil.Process]:
     """The workers that spend a good part of some time computing."""
-    before = {worker: worker.cpu_times().user for worker in workers(process_id)}
+    before = {worker: _used(worker) for worker in workers(process_id)}
     time.sleep(seconds)
-    return [worker for worker, used in before.items() if worker.cpu_times().user - used > 0.2 * seconds]
+    return [worker for worker, used in before.items() if _used(worker) - used > 0.2 * seconds]
+
+
+def _used(process: psutil.Process) -> float:
+    """Seconds of computing so far; of a process that ended, none."""
+    try:
+        return float(process.cpu_times().user)
+    except psutil.NoSuchProcess:
+        return 0.0
 
 
 def resident_bytes(process_id: int) -> int:
