@@ -226,3 +226,10 @@ def test_sort_of_integers_goes_down_without_overflow() -> None:
 def test_a_half_precision_matrix_is_refused_by_name() -> None:
     with pytest.raises(InvalidGraph, match=r"Cholesky.*float16.*cast"):
         evaluate("Cholesky", np.eye(2, dtype=np.float16))
+
+
+def test_stop_gradient_keeps_the_value_and_has_derivative_zero() -> None:
+    x = np.array([-1.5, 0.0, 2.0])
+    np.testing.assert_array_equal(evaluate("StopGradient", x), x)
+    for jacobian in gradient_of("StopGradient", x, domain=DOMAIN):
+        np.testing.assert_array_equal(jacobian, np.zeros((3, 3)))

@@ -35,6 +35,10 @@ Functions of two arrays, broadcast:
 Sorting:
 
 - ``Sort(x; axis=-1, descending=0) -> (values, indices)``: stable, NaN last, indices int64.
+
+Differentiation:
+
+- ``StopGradient(x)``: x itself, with derivative zero (PyTorch's ``detach``).
 """
 
 from __future__ import annotations
@@ -227,3 +231,8 @@ def sort(node: Node, x: Value) -> tuple[Value, Value]:
     reverse = lax.neg if is_floating(x) else lax.bitwise_not
     keys, indices = lax.sort((reverse(x), positions), dimension=axis, is_stable=True, num_keys=1)
     return cast(reverse(keys), x.dtype), indices
+
+
+@sci("StopGradient")
+def stop_gradient(node: Node, x: Value) -> Value:
+    return lax.stop_gradient(x)

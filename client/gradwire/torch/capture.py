@@ -1,0 +1,187 @@
+"""Recording what a PyTorch function computes, as a graph of ATen operators on fake tensors.
+
+The function runs once on tensors without memory. Autograd is on while it runs, so that derivatives taken
+inside it are recorded too, and so that what PyTorch would not differentiate (`detach`, `torch.no_grad`) is
+known: such results pass through a marker that becomes `StopGradient`.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch._decomp import global_decomposition_table
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from gradwire.errors import TraceError
+from gradwire.torch.lowering import name_of_op, needs_decomposition
+
+_ON_VALUES = (GuardOnDataDependentSymNode, DataDependentOutputException)
+_lock = threading.Lock()
+
+
+@torch.library.custom_op("gradwire::stop_gradient", mutates_args=())
+def _stop_gradient(x: torch.Tensor) -> torch.Tensor:
+    """The same values, of which autograd knows nothing."""
+    return x.clone()
+
+
+@_stop_gradient.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What a function may know of a tensor argument: shape, dtype, and whether autograd follows it."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    requires_grad: bool
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A recorded function.
+
+    Attributes:
+        graph: ATen operators; its placeholders are the arguments, its outputs `outputs` in order.
+        outputs: structure of what the function returns, to be rebuilt from a list of tensors.
+        connected: for each output, whether PyTorch would differentiate it.
+        literals: names of the graph's tensors that the function made itself (`torch.tensor(0.5)`); the others
+            are those that it closes over.
+    """
+
+    graph: torch.fx.GraphModule
+    outputs: pytree.TreeSpec
+    connected: tuple[bool, ...]
+    literals: frozenset[str]
+
+
+def capture(fn: Callable[..., Any], specs: Sequence[TensorSpec]) -> Capture:
+    """Record `fn`, which takes one tensor for each spec.
+
+    Raises:
+        TraceError: it branches on values, makes shapes of them, or returns something that is no tensor.
+        Exception: whatever the function raises by itself.
+    """
+    # A fresh thread has none of the caller's modes: no autocast, no_grad, vmap or jvp level.
+    result: list[Capture] = []
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with _lock:
+                result.append(_capture(fn, specs))
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="gradwire-capture")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return result[0]
+
+
+def _capture(fn: Callable[..., Any], specs: Sequence[TensorSpec]) -> Capture:
+    found: dict[str, Any] = {}
+
+    def run(*tensors: torch.Tensor) -> list[torch.Tensor]:
+        arguments = [
+            tensor.requires_grad_().view_as(tensor) if spec.requires_grad else tensor
+            for tensor, spec in zip(tensors, specs, strict=True)
+        ]
+        with _Connections():
+            returned = fn(*arguments)
+        leaves, found["outputs"] = pytree.tree_flatten(returned)
+        for leaf in leaves:
+            if not isinstance(leaf, torch.Tensor):
+                raise TraceError(
+                    f"{name_of(fn)} returned a {type(leaf).__name__}; return tensors, or tuples, lists or "
+                    "dicts of them"
+                )
+        found["connected"] = tuple(leaf.requires_grad for leaf in leaves)
+        return leaves
+
+    table: dict[Any, Callable[..., Any]] = {
+        op: rule
+        for op, rule in global_decomposition_table["post_autograd"].items()
+        if needs_decomposition(op)
+    }
+    with (
+        warnings.catch_warnings(action="ignore"),
+        FakeTensorMode(allow_non_fake_inputs=True),
+        sdpa_kernel(SDPBackend.MATH),
+        torch.backends.mkldnn.flags(enabled=False),
+    ):
+        examples = [torch.empty(spec.shape, dtype=spec.dtype) for spec in specs]
+        try:
+            graph = make_fx(run, table, tracing_mode="fake", _allow_non_fake_inputs=True)(*examples)
+        except _ON_VALUES:
+            raise TraceError(
+                f"{name_of(fn)} needs the value of a tensor (an if, a loop, float() or .item()), which is "
+                "not known while its graph is recorded; use torch.where, or pass the number as an argument"
+            ) from None
+        except DynamicOutputShapeException as error:
+            raise TraceError(
+                f"{name_of(fn)} makes a shape out of values ({error}); write torch.where(mask, a, b) in "
+                "place of a boolean mask"
+            ) from None
+    return Capture(graph, found["outputs"], found["connected"], _literals(graph))
+
+
+def _literals(graph: torch.fx.GraphModule) -> frozenset[str]:
+    """`torch.tensor` and kin record a tensor of their own, which is lifted at once."""
+    return frozenset(
+        str(node.target)
+        for node in graph.graph.nodes
+        if node.op == "get_attr"
+        and any(name_of_op(user.target).startswith("lift_fresh") for user in node.users)
+    )
+
+
+class _Connections(TorchFunctionMode):
+    """Marks floating-point results that autograd does not follow."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves((args, kwargs))):
+            return result  # made from nothing: there is no derivative to stop
+        if isinstance(result, torch.Tensor):
+            return _marked(result, args)
+        if isinstance(result, tuple | list) and any(isinstance(item, torch.Tensor) for item in result):
+            marked = [_marked(item, args) for item in result]
+            if type(result) in (tuple, list):
+                return type(result)(marked)
+            return type(result)(marked) if hasattr(result, "n_sequence_fields") else result
+        return result
+
+
+def _marked(item: Any, args: tuple[Any, ...]) -> Any:
+    if not isinstance(item, torch.Tensor) or item.requires_grad or not item.is_floating_point():
+        return item
+    # In-place results keep their identity, and whoever holds them.
+    if any(item is one for one in args):
+        return item
+    return _stop_gradient(item)
+
+
+def name_of(fn: Any) -> str:
+    """What to call a function in a message."""
+    return str(getattr(fn, "__name__", type(fn).__name__))

@@ -1,0 +1,116 @@
+"""Which server is used, and recorded functions kept for when they are called again."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from gradwire.client import Client
+from gradwire.errors import GradwireError
+from gradwire.torch.calls import Program
+from gradwire.torch.capture import TensorSpec
+from gradwire.torch.export import Exported, export
+from gradwire.torch.fingerprint import Fingerprint, Unknown
+
+_KEPT = 256
+_lock = threading.Lock()
+_exports: OrderedDict[Hashable, tuple[Exported, list[Any]]] = OrderedDict()
+_programs: weakref.WeakKeyDictionary[Client, OrderedDict[int, tuple[Exported, Program]]] = (
+    weakref.WeakKeyDictionary()
+)
+_default: Client | None = None
+
+
+class use(AbstractContextManager["use"]):
+    """Let every function of `gradwire.torch` that is not told otherwise use a client.
+
+    As a statement it holds from now on, as a context manager until the end of the block:
+
+        gradwire.torch.use(client)
+        with gradwire.torch.use(client): ...
+    """
+
+    def __init__(self, client: Client | None) -> None:
+        global _default
+        self._before = _default
+        _default = client
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        global _default
+        _default = self._before
+
+
+def client_or_default(client: Client | None) -> Client:
+    """The client to use.
+
+    Raises:
+        GradwireError: there is none.
+    """
+    if client is None and _default is None:
+        raise GradwireError(
+            "which server? Say gradwire.torch.use(client) once, or pass client= "
+            "(a client comes from gw.local() or gw.connect('host:port'))"
+        )
+    return client or _default  # type: ignore[return-value]  # one of them is a client
+
+
+def exported(
+    fn: Callable[..., Any],
+    specs: Sequence[TensorSpec],
+    names: Sequence[str] | None = None,
+    *,
+    state: Any = None,
+    slots: Mapping[int, int] | None = None,
+) -> Exported:
+    """`fn` as a model, recorded again only where something it reads has changed.
+
+    Args:
+        fn: takes one tensor for each spec.
+        specs: of the tensors.
+        names: of the model's inputs.
+        state: what `fn` depends on, where that is not to be found in `fn` itself.
+        slots: tensors within `state` that are arguments, by identity.
+    """
+    finder = Fingerprint(slots)
+    try:
+        key: Hashable = (finder.of(fn if state is None else state), tuple(specs), tuple(names or ()))
+    except Unknown:
+        return export(fn, specs, names)
+    with _lock:
+        found = _exports.get(key)
+        if found is not None:
+            _exports.move_to_end(key)
+            return found[0]
+    made = export(fn, specs, names)
+    with _lock:
+        _exports[key] = made, finder.anchors
+        while len(_exports) > _KEPT:
+            _exports.popitem(last=False)
+    return made
+
+
+def program_of(client: Client, one: Exported) -> Program:
+    """The function on a server, the same one for the same model."""
+    with _lock:
+        known = _programs.setdefault(client, OrderedDict())
+        found = known.get(id(one))
+        if found is None:
+            found = known[id(one)] = one, Program(client.function(one.model), one.connected)
+            while len(known) > _KEPT:
+                known.popitem(last=False)
+        return found[1]
+
+
+def spec_of(tensor: torch.Tensor, requires_grad: bool | None = None) -> TensorSpec:
+    """The spec of a tensor; autograd follows floating-point ones unless said otherwise."""
+    follows = tensor.is_floating_point() if requires_grad is None else requires_grad
+    return TensorSpec(tuple(tensor.shape), tensor.dtype, follows)
