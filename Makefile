@@ -2,14 +2,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help run test lint stubs conformance bench docs clean
+.PHONY: help run test lint stubs conformance derivatives fuzz bench docs clean
 
 help:
 	@echo "make run          install, start a local server with 2 workers, show the main job"
 	@echo "make test         install what tests need and run them all"
 	@echo "make lint         ruff, mypy, buf lint, import contracts"
 	@echo "make stubs        generate the wire's stubs again, after a change under proto/"
-	@echo "make conformance  onnx's backend suite, with the table of marks"
+	@echo "make conformance  onnx's backend suite: the table of marks, and docs/operators.md"
+	@echo "make derivatives  every derivative case, not the sample that make test takes"
+	@echo "make fuzz         200,000 mutated models"
 	@echo "make bench        the benchmarks, as ratios from one run"
 
 $(BIN)/python:
@@ -41,7 +43,13 @@ stubs: $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable .
 
 conformance: $(VENV)/.dev
-	$(BIN)/python -m conformance.marks
+	PYTHONPATH=tests $(BIN)/python -m conformance.marks --operators
+
+derivatives: $(VENV)/.dev
+	GRADWIRE_DERIVATIVES=full $(BIN)/python -m pytest tests/conformance/test_derivatives.py
+
+fuzz: $(VENV)/.dev
+	PYTHONPATH=tests $(BIN)/python -m conformance.fuzz --inputs 200000
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

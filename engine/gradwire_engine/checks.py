@@ -187,6 +187,27 @@ def refuse_excess(model: ModelProto, limits: Limits) -> None:
         )
 
 
+CRASHES = {("GatherND", "batch_dims"): (0, 64)}
+"""Attributes, and the range outside of which ONNX's shape inference reads memory that is not its own."""
+
+
+def refuse_crashes(model: ModelProto) -> None:
+    """Refuse what is known to end the process within ONNX's C++ code.
+
+    Raises:
+        InvalidGraph: naming the node and the attribute.
+    """
+    for owner in (model.graph, *model.functions):
+        for node in nodes_in(owner):
+            for attribute in node.attribute:
+                low, high = CRASHES.get((node.op_type, attribute.name), (None, None))
+                if low is not None and high is not None and not low <= attribute.i <= high:
+                    raise InvalidGraph(
+                        f"node {node.name or '(unnamed)'} ({node.op_type}): attribute {attribute.name} is "
+                        f"{attribute.i}; it must be in [{low}, {high}]"
+                    )
+
+
 def check(model: ModelProto) -> None:
     """ONNX's own full check: structure, operators' schemas, types and shapes.
 
@@ -197,6 +218,7 @@ def check(model: ModelProto) -> None:
     Raises:
         InvalidGraph: with the checker's reason.
     """
+    refuse_crashes(model)
     try:
         _check_once(model)
     except InvalidGraph:
@@ -226,7 +248,7 @@ def _with_defaults(model: ModelProto) -> ModelProto | None:
         for node in nodes_in(owner):
             domain = domain_of(node)
             version = opsets.get(domain, 1)
-            if not onnx.defs.has(node.op_type, version, domain):
+            if not 0 < version < 1 << 31 or not onnx.defs.has(node.op_type, version, domain):
                 continue
             present = {attribute.name for attribute in node.attribute}
             for name, attribute in onnx.defs.get_schema(node.op_type, version, domain).attributes.items():

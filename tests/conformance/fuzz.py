@@ -1,0 +1,259 @@
+"""Fuzzing: every input ends in a result or a named error, within its time and memory, touching nothing else.
+
+    python -m conformance.fuzz --inputs 200000 --workers 2      (make fuzz)
+    python -m conformance.fuzz --only 1234                      one input, in this process
+
+Inputs are run in processes of their own, so that a crash in native code is seen, reported with the input's
+number, and does not end the run. In those processes memory is limited by the kernel, writing files is
+impossible, and Python's audit events tell of any file or socket that is opened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import resource
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from conformance.mutations import generate
+
+SECONDS = 20.0
+"""Time for one input: many times what any takes, on a machine that does other things as well."""
+
+MEMORY = 3 << 30
+"""Address space that a process may take beyond what it has when it starts."""
+
+BATCH = 2000
+"""Inputs after which a process is replaced, so that what JAX caches does not add up."""
+
+EVALUATED = 6
+"""One in so many accepted graphs is compiled, differentiated and run as well; the rest are traced."""
+
+ARRAY_BYTES = 1 << 24
+
+_MARK = "fuzz-input"
+
+
+@dataclass
+class Report:
+    """What a run saw.
+
+    Attributes:
+        outcomes: how many inputs ended how: "result", or the name of an EngineError.
+        failures: input and what went wrong with it.
+    """
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[int, str]] = field(default_factory=list)
+    slowest: tuple[float, int] = (0.0, -1)
+
+
+def attempt(index: int) -> str:
+    """Take one input as far as it goes; the outcome's name.
+
+    Raises:
+        Exception: anything but an EngineError: a defect.
+    """
+    import numpy as np
+    from gradwire_engine.errors import EngineError
+    from gradwire_engine.function import fixed_arguments
+    from gradwire_engine.inline import blocks
+    from gradwire_engine.kernels import EvaluateSpec, compile_kernel
+    from gradwire_engine.limits import Limits
+    from gradwire_engine.plan import JACOBIAN, Problem, make_plan
+    from gradwire_engine.registration import register
+    from gradwire_engine.transforms import FunctionSpec
+    from gradwire_engine.values import dtype_of
+
+    limits = Limits(
+        graph_bytes=1 << 20,
+        nodes=2000,
+        array_bytes=ARRAY_BYTES,
+        loop_trips=1000,
+        evaluation_bytes=16 * ARRAY_BYTES,
+    )
+    data, text = generate(index)
+    try:
+        graph = register(data, text=text, limits=limits)
+        arguments = fixed_arguments(graph.info.signature)
+        if index % EVALUATED or arguments is None:
+            return "registered"
+        if sum(value.nbytes for _, value in arguments) > ARRAY_BYTES:
+            return "registered"
+        function = FunctionSpec(graph.info.graph_id)
+        inputs = {name: np.ones(value.shape, dtype_of(value.dtype)) for name, value in arguments}
+        kernel = compile_kernel(graph, EvaluateSpec(function, arguments), limits)
+        if not kernel.cost.bounded:
+            return "compiled"
+        kernel.run(graph.weights, inputs)
+        plan = make_plan(graph, Problem(function, arguments, JACOBIAN), limits)
+        if plan.kernels and all(kernel.seeds < 1000 for kernel in plan.kernels):
+            next(iter(blocks(graph, plan, inputs, limits)), None)
+        return "differentiated"
+    except EngineError as error:
+        assert str(error), "an error without a message"
+        return type(error).__name__
+
+
+def _watch(opened: list[str]) -> None:
+    """Note every file outside of Python's own and every socket that is opened from now on."""
+    own = tuple(str(Path(path).resolve()) for path in {sys.prefix, sys.base_prefix, *filter(None, sys.path)})
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path = arguments[0]
+            if isinstance(path, int) or str(path).endswith((".py", ".pyc", ".so")):
+                return
+            if not str(Path(os.fsdecode(path)).resolve()).startswith(own):
+                opened.append(f"open {path!r}")
+        elif event.startswith(("socket.", "subprocess.", "os.system", "urllib.")):
+            opened.append(f"{event} {arguments!r}")
+
+    sys.addaudithook(hook)
+
+
+def worker(start: int, stop: int, step: int) -> None:
+    """Run inputs one after the other, saying which one begins and how it ended."""
+    import jax
+
+    # JAX looks at the machine's devices when it first compiles.
+    next(index for index in range(0, 10_000, EVALUATED) if attempt(index) == "differentiated")
+    status = Path("/proc/self/statm").read_text().split()
+    size = int(status[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    opened: list[str] = []
+    _watch(opened)
+    for index in range(start, stop, step):
+        print(_MARK, "begin", index, flush=True)
+        try:
+            outcome = attempt(index)
+        except Exception:
+            outcome = "defect " + " | ".join(traceback.format_exc(limit=-3).strip().splitlines())
+        if opened:
+            outcome = f"defect it touched {'; '.join(opened)}"
+            opened.clear()
+        print(_MARK, "end", index, outcome, flush=True)
+        if index // step % 200 == 199:
+            jax.clear_caches()
+
+
+class _Process:
+    """A worker process, read line by line with a deadline."""
+
+    def __init__(self, start: int, stop: int, step: int) -> None:
+        command = [sys.executable, "-m", "conformance.fuzz", "--worker", str(start), str(stop), str(step)]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace"
+        )
+        self.lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def close(self) -> int:
+        self.process.kill()
+        return self.process.wait()
+
+
+def _share(start: int, stop: int, step: int, report: Report, lock: threading.Lock) -> None:
+    """Run every ``step``-th input, with as many processes, one after the other, as it takes."""
+    current = start
+    while current < stop:
+        process = _Process(current, min(stop, current + BATCH * step), step)
+        running: int | None = None
+        began = time.monotonic()
+        while True:
+            try:
+                line = process.lines.get(timeout=SECONDS if running is not None else 120)
+            except queue.Empty:
+                line = None
+                fate = f"took more than {SECONDS:.0f} s"
+            else:
+                fate = "the process died in it"
+            if line is None:
+                code = process.close()
+                break
+            if not line.startswith(_MARK):
+                continue
+            _, kind, number, *rest = line.rstrip("\n").split(" ", 3)
+            if kind == "begin":
+                running, began = int(number), time.monotonic()
+                continue
+            with lock:
+                report.slowest = max(report.slowest, (time.monotonic() - began, int(number)))
+                if rest[0].startswith("defect"):
+                    report.failures.append((int(number), rest[0]))
+                else:
+                    report.outcomes[rest[0]] += 1
+            current, running = int(number) + step, None
+        if running is not None:
+            with lock:
+                report.failures.append((running, f"{fate} (exit status {code})"))
+            current = running + step
+        elif current == start and code not in (0, -9):
+            raise RuntimeError(f"a worker ended with status {code} before its first input")
+
+
+def run(inputs: int, workers: int = 2, first: int = 0) -> Report:
+    """Run inputs ``first`` to ``first + inputs``."""
+    report, lock = Report(), threading.Lock()
+    threads = [
+        threading.Thread(target=_share, args=(first + share, first + inputs, workers, report, lock))
+        for share in range(workers)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return report
+
+
+def summary(report: Report) -> Iterable[str]:
+    """Lines for a reader."""
+    for outcome, count in report.outcomes.most_common():
+        yield f"{count:8,}  {outcome}"
+    yield f"slowest input: {report.slowest[0]:.1f} s, number {report.slowest[1]}"
+    for index, what in sorted(report.failures):
+        yield f"input {index}: {what}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--inputs", type=int, default=2000)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", type=int, metavar="INPUT", help="run one input in this process")
+    parser.add_argument("--worker", type=int, nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.worker:
+        worker(*options.worker)
+        return 0
+    if options.only is not None:
+        data, text = generate(options.only)
+        print(data.decode(errors="replace") if text else f"{len(data)} bytes")
+        print(attempt(options.only))
+        return 0
+    report = run(options.inputs, options.workers, options.first)
+    print("\n".join(summary(report)))
+    return bool(report.failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
