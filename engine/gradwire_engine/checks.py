@@ -197,7 +197,8 @@ def refuse_crashes(model: ModelProto) -> None:
     Raises:
         InvalidGraph: naming the node and the attribute.
     """
-    for owner in (model.graph, *model.functions):
+    owners: list[GraphProto | FunctionProto] = [model.graph, *model.functions]
+    for owner in owners:
         for node in nodes_in(owner):
             for attribute in node.attribute:
                 low, high = CRASHES.get((node.op_type, attribute.name), (None, None))
