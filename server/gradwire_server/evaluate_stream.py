@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import grpc
@@ -110,4 +111,6 @@ class EvaluateStream:
 
     async def _write(self, message: Message | bytes) -> None:
         async with self._writing:
-            await self._context.write(message)
+            # Writing fails so when the client is gone; reading will say so too.
+            with contextlib.suppress(grpc.aio.InternalError):
+                await self._context.write(message)

@@ -1,7 +1,8 @@
 """Which piece of work goes to which worker next.
 
-Every request has a share. Workers take one piece at a time, from the shares in turn, so a request of a
-thousand blocks and one of a single block advance alike. Work whose worker dies is run again; work that
+Every request has a share. Workers take pieces from the shares in turn, so a request of a thousand blocks
+and one of a single block advance alike. A worker that computes a block may have one more handed to it
+meanwhile, lest it idles while the first result travels. Work whose worker dies is run again; work that
 nobody waits for any more is dropped, and a worker that stays busy with it is replaced.
 """
 
@@ -18,10 +19,12 @@ import structlog
 from gradwire_server.errors import DataLost, Overloaded, TimeLimit, Unavailable, WorkerLost
 
 _log = structlog.get_logger()
+_AHEAD = "block"
+"""The method whose calls are short enough to queue one behind another."""
 
 
 class Worker(Protocol):
-    """A process that computes, one call at a time."""
+    """A process that computes, one call at a time, in the order they come."""
 
     @property
     def name(self) -> str:
@@ -44,6 +47,7 @@ class Piece:
     seconds: float
     future: asyncio.Future[Any]
     losses: int = 0
+    call: asyncio.Future[Any] | None = None
     worker: str = ""
     """The worker that has it, or had it last."""
 
@@ -93,7 +97,7 @@ class Scheduler:
         self._queue_length = queue_length
         self._round: deque[Share] = deque()
         self._idle: deque[Worker] = deque()
-        self._workers: dict[Worker, Piece | None] = {}
+        self._workers: dict[Worker, list[Piece]] = {}
         self._retired: set[Worker] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.expecting = True
@@ -124,7 +128,7 @@ class Scheduler:
 
     def add(self, worker: Worker) -> None:
         """Let a worker take work."""
-        self._workers[worker] = None
+        self._workers[worker] = []
         self._idle.append(worker)
         self._pump()
 
@@ -132,7 +136,7 @@ class Scheduler:
         """Let a worker finish what it does, then end it."""
         if worker not in self._workers:
             return
-        if self._workers[worker] is None:
+        if not self._workers[worker]:
             self._remove(worker)
             worker.kill()
         else:
@@ -166,22 +170,37 @@ class Scheduler:
         self._pump()
 
     def _pump(self) -> None:
-        while self._idle:
-            piece = self._next()
-            if piece is None:
-                return
-            worker = self._idle.popleft()
-            self._workers[worker] = piece
-            piece.worker = worker.name
-            task = asyncio.ensure_future(self._run(worker, piece))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        while self._idle and (piece := self._next()):
+            self._assign(self._idle.popleft(), piece)
+        while (worker := self._with_room()) and (piece := self._next(_AHEAD)):
+            self._assign(worker, piece)
 
-    def _next(self) -> Piece | None:
+    def _with_room(self) -> Worker | None:
+        """A worker that computes one block, and can have another queued."""
+        for worker, pieces in self._workers.items():
+            if len(pieces) == 1 and pieces[0].method == _AHEAD and worker not in self._retired:
+                return worker
+        return None
+
+    def _assign(self, worker: Worker, piece: Piece) -> None:
+        pieces = self._workers[worker]
+        ahead = pieces[-1].call if pieces else None
+        pieces.append(piece)
+        piece.worker = worker.name
+        piece.call = asyncio.ensure_future(worker.call(piece.method, piece.arguments))
+        task = asyncio.ensure_future(self._run(worker, piece, piece.call, ahead))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _next(self, method: str = "") -> Piece | None:
+        """The piece whose turn it is; none if a method is given and it is of another."""
         while self._round:
-            share = self._round.popleft()
+            share = self._round[0]
             while share.waiting and share.waiting[0].future.done():
                 share.waiting.popleft()
+            if share.waiting and method and share.waiting[0].method != method:
+                return None
+            self._round.popleft()
             if not share.waiting:
                 continue
             piece = share.waiting.popleft()
@@ -190,9 +209,15 @@ class Scheduler:
             return piece
         return None
 
-    async def _run(self, worker: Worker, piece: Piece) -> None:
-        call = asyncio.ensure_future(worker.call(piece.method, piece.arguments))
+    async def _run(
+        self, worker: Worker, piece: Piece, call: asyncio.Future[Any], ahead: asyncio.Future[Any] | None
+    ) -> None:
         future = piece.future
+        if ahead is not None:
+            # Its time begins when the piece before it ends.
+            await asyncio.wait((ahead,))
+            await asyncio.sleep(0)
+        begun = worker in self._workers
         await asyncio.wait((call, future), timeout=piece.seconds, return_when=asyncio.FIRST_COMPLETED)
         if not call.done() and future.done():
             await asyncio.wait((call,), timeout=self._grace)
@@ -210,7 +235,7 @@ class Scheduler:
         if isinstance(error, WorkerLost):
             _log.warning("worker lost", worker=worker.name, method=piece.method, reason=str(error))
             self._lose(worker)
-            self._again(piece)
+            self._again(piece, begun)
             return
         if isinstance(error, DataLost):
             self.on_data_lost()
@@ -218,18 +243,24 @@ class Scheduler:
             _fail(piece, error)
         elif not future.done():
             future.set_result(call.result())
-        self._workers[worker] = None
-        if worker in self._retired:
+        if worker in self._workers:
+            self._finish(worker, piece)
+
+    def _finish(self, worker: Worker, piece: Piece) -> None:
+        pieces = self._workers[worker]
+        pieces.remove(piece)
+        if not pieces and worker in self._retired:
             self._remove(worker)
             worker.kill()
-        else:
+        elif not pieces:
             self._idle.append(worker)
         self._pump()
 
-    def _again(self, piece: Piece) -> None:
+    def _again(self, piece: Piece, begun: bool) -> None:
         if piece.future.done():
             return
-        piece.losses += 1
+        # One that only waited behind another is not to blame.
+        piece.losses += begun
         if piece.losses >= self._attempts:
             _fail(
                 piece,
@@ -247,6 +278,8 @@ class Scheduler:
         self._pump()
 
     def _lose(self, worker: Worker) -> None:
+        if worker not in self._workers:
+            return
         self._remove(worker)
         worker.kill()
         self.on_lost(worker)

@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         256 * MIB, description="memory of one block, unless asked otherwise"
     )
     blocks_in_flight: NonNegativeInt = Field(
-        0, description="blocks of one request; 0: twice the workers, at least 4"
+        0, description="blocks of one request; 0: three a worker, at least 4"
     )
     inflight_bytes: PositiveInt = Field(512 * MIB, description="finished but unread blocks of one request")
     evaluate_seconds: PositiveFloat = Field(300.0, description="limit: one evaluation or block")

@@ -94,7 +94,7 @@ def test_a_client_that_goes_away_stops_the_work_within_a_second(
     for event in stream:
         if event.WhichOneof("event") == "progress":
             break
-    assert processes.computing(server.process_id)
+    assert processes.computing(server.process_id, 1.0)
     stream.cancel()
     time.sleep(1)
     assert not processes.computing(server.process_id)

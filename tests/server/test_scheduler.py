@@ -17,10 +17,17 @@ class Pretender:
     def __init__(self, name: str, log: list[Any]) -> None:
         self.name = name
         self.log = log
-        self.killed = False
+        self.killed = self.dead = False
 
     async def call(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        if self.dead:
+            self.log.append("poison's successor")
+            raise WorkerLost(self.name)
         self.log.append(arguments[0])
+        if arguments[0] == "poison":
+            self.dead = True
+            await asyncio.sleep(0.001)
+            raise WorkerLost(self.name)
         if method == "lose":
             raise WorkerLost(self.name)
         if method == "fail":
@@ -162,3 +169,32 @@ async def test_a_retired_worker_finishes_and_takes_no_more(make: Make) -> None:
     assert await piece.future == 1
     assert await scheduler.call("work", 2, seconds=9) == (2, "new")
     assert isinstance(first, Pretender) and first.killed
+
+
+async def test_a_block_waits_behind_another_only_when_all_workers_are_busy(make: Make) -> None:
+    scheduler, _ = make(workers=2)
+    share = scheduler.open()
+    pieces = [share.submit("block", index, seconds=9) for index in range(5)]
+    assert [piece.worker for piece in pieces] == ["w0", "w1", "w0", "w1", ""]
+    assert await asyncio.gather(*(piece.future for piece in pieces)) == [0, 1, 2, 3, 4]
+
+
+async def test_other_work_never_waits_behind_a_block_or_a_block_behind_it(make: Make) -> None:
+    scheduler, _ = make()
+    share = scheduler.open()
+    pieces = [share.submit(method, method, seconds=9) for method in ("block", "work", "block")]
+    assert [piece.worker for piece in pieces] == ["w0", "", ""]
+    await pieces[1].future
+    assert not pieces[2].future.done()
+    assert await pieces[2].future == "block"
+
+
+async def test_a_block_behind_one_that_is_lost_runs_again_and_is_not_blamed(make: Make) -> None:
+    scheduler, log = make(attempts=1)
+    share = scheduler.open()
+    first, second = (share.submit("block", name, seconds=9) for name in ("poison", "innocent"))
+    with pytest.raises(WorkerLost):
+        await first.future
+    assert await second.future == "innocent"
+    assert share.reruns == 1
+    assert log == ["poison", "poison's successor", "innocent"]
