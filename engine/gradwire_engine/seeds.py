@@ -178,6 +178,8 @@ _FOLDS: dict[str, Fold] = {
     "dot_general": _fold_contraction,
 }
 
+_ELEMENTWISE = ("mul", "div", "add_any", "add", "sub")
+
 _CALLS = ("pjit", "jit", "closed_call", "core_call")
 
 
@@ -206,6 +208,18 @@ def push_units(
         else:
             results.append(jnp.broadcast_to(value.array, (block.width, *aval.shape)))
     return results
+
+
+def _fold(equation: Any, operands: list[Tangent], block: Block) -> Tangent | None:
+    """The equation's result without dense tangents, None where there is no such form."""
+    name = equation.primitive.name
+    if name in _ELEMENTWISE:
+        # Axes of extent 1 may stretch to the other operand's: a unit vector is then none any more.
+        for variable, operand in zip(equation.invars, operands, strict=True):
+            if isinstance(operand, Unit) and variable.aval.shape != equation.outvars[0].aval.shape:
+                return None
+    fold = _FOLDS.get(name)
+    return fold(equation, operands, block) if fold else None
 
 
 def _evaluate(
@@ -242,8 +256,7 @@ def _evaluate(
             values.update(zip(equation.outvars, results, strict=True))
             live |= {var for var in equation.outvars if isinstance(values[var], Unit) and var in last_use}
             continue
-        fold = _FOLDS.get(equation.primitive.name)
-        folded = fold(equation, operands, block) if fold else None
+        folded = _fold(equation, operands, block)
         if folded is not None:
             values[equation.outvars[0]] = folded
             if isinstance(folded, Unit) and equation.outvars[0] in last_use:
