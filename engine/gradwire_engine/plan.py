@@ -276,7 +276,7 @@ def _check_options(problem: Problem) -> None:
 
 
 def _mode(function: TracedFunction, problem: Problem, columns: int, rows: int) -> str:
-    """The mode asked for, or the one with fewer seeds; on a tie forward, which keeps no residuals."""
+    """The mode asked for, or the one with fewer seeds; on a tie reverse, whose rows lie together."""
     reason = function.function.forward_only
     asked = problem.options.mode
     if problem.kind == HESSIAN:
@@ -285,4 +285,4 @@ def _mode(function: TracedFunction, problem: Problem, columns: int, rows: int) -
         return asked or (derivatives.FORWARD_OVER_FORWARD if reason else derivatives.FORWARD_OVER_REVERSE)
     if asked == derivatives.REVERSE and reason:
         raise NotDifferentiable(f"reverse mode is not possible: {reason}; use mode forward")
-    return asked or (derivatives.REVERSE if rows < columns and not reason else derivatives.FORWARD)
+    return asked or (derivatives.REVERSE if rows <= columns and not reason else derivatives.FORWARD)

@@ -6,8 +6,9 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from math import prod
+from collections.abc import AsyncIterator, Iterator, Mapping
+from math import ceil, prod
+from typing import Any
 
 from gradwire.v1 import derivative_pb2
 from gradwire_engine.errors import InvalidInput
@@ -17,8 +18,9 @@ from gradwire_engine.values import Block, dtype_of
 
 from gradwire_server import frames, translate
 from gradwire_server.errors import Overloaded, PlanChanged
-from gradwire_server.evaluator import Evaluator
+from gradwire_server.evaluator import SERVER, Array, Evaluator
 from gradwire_server.kernel_cache import Executable
+from gradwire_server.lane import Lane, LaneKernel
 from gradwire_server.scheduler import Piece as Work
 from gradwire_server.scheduler import Scheduler, Share
 from gradwire_server.settings import Settings
@@ -29,17 +31,29 @@ from gradwire_server.workbench import Computed
 Response = derivative_pb2.DifferentiateResponse
 _AT_HAND_SECONDS = 2e-3
 """Plans and kernels that took less to get were not made for this request."""
+_PROGRESS_SECONDS = 0.05
+"""Progress is sent no oftener: small blocks would otherwise pay for a message more each."""
 
 
 class Differentiation:
     """One Differentiate call."""
 
     def __init__(self, settings: Settings, store: Store, evaluator: Evaluator, scheduler: Scheduler) -> None:
-        """Over the server's store, kernels and workers."""
+        """Over the server's store, kernels, lane and workers."""
+        self._lane = evaluator.lane
         self._settings = settings
         self._store = store
         self._evaluator = evaluator
         self._scheduler = scheduler
+
+    def _short(self, graph: Registered, plan: Plan, kernels: dict[BlockSpec, Executable]) -> bool:
+        """Whether the blocks are small, and no worker could deliver them sooner than this process."""
+        return all(
+            self._lane.fits(kernels[spec], graph.info)
+            and self._lane.worth(kernels[spec], block_bytes(plan, block))
+            for spec, block in _first_blocks(plan)
+            if spec in kernels
+        )
 
     async def stream(self, request: derivative_pb2.DifferentiateRequest) -> AsyncIterator[bytes]:
         """The responses, serialized. New blocks are begun only as these are taken.
@@ -66,16 +80,28 @@ class Differentiation:
             name: value if isinstance(value, Box) else Box(f"{point} {name}", value, nbytes=value.nbytes)
             for name, value in inputs.values.items()
         }
-        run = _Run(self._settings, self._scheduler, graph, plan, kernels, point, values)
-        done, sent, by_worker = 0, 0, Counter[str]()
+        run: _Run | _LaneRun = _Run(self._settings, self._scheduler, graph, plan, kernels, point, values)
+        if self._short(graph, plan, kernels):
+            run = _LaneRun(
+                self._lane,
+                {spec: await self._lane.load(graph, kernel) for spec, kernel in kernels.items()},
+                plan,
+                await self._lane.place({name: await value.value() for name, value in values.items()}),
+            )
+        done, sent, reported, by_worker = 0, 0, started, Counter[str]()
         async for block, computed, worker in run.results(blocks):
             for message in _block_messages(plan, block, computed, worker):
                 yield message
             done += 1
             sent += sum(array.nbytes for array in computed.arrays)
             by_worker[worker] += 1
-            progress = derivative_pb2.Progress(blocks_done=done, blocks_total=len(blocks), bytes_sent=sent)
-            yield Response(progress=progress).SerializeToString()
+            now = time.perf_counter()
+            if now - reported >= _PROGRESS_SECONDS or done == len(blocks):
+                reported = now
+                progress = derivative_pb2.Progress(
+                    blocks_done=done, blocks_total=len(blocks), bytes_sent=sent
+                )
+                yield Response(progress=progress).SerializeToString()
         summary = derivative_pb2.Summary(
             blocks=done,
             elapsed=translate.duration(time.perf_counter() - started),
@@ -84,6 +110,42 @@ class Differentiation:
             blocks_rerun=run.reruns,
         )
         yield Response(summary=summary).SerializeToString()
+
+
+class _LaneRun:
+    """Blocks computed in this process, one ahead of the reader."""
+
+    reruns = 0
+
+    def __init__(
+        self, lane: Lane, kernels: dict[BlockSpec, LaneKernel], plan: Plan, inputs: Mapping[str, Any]
+    ) -> None:
+        self._lane = lane
+        self._kernels = kernels
+        self._plan = plan
+        self._inputs = inputs
+
+    async def results(self, blocks: list[Block]) -> AsyncIterator[tuple[Block, Computed, str]]:
+        """Blocks in order, and who computed them."""
+        todo = iter(blocks)
+        ahead = self._begin(next(todo, None))
+        try:
+            while ahead is not None:
+                block, future = ahead
+                arrays, seconds = await future
+                ahead = self._begin(next(todo, None))
+                yield block, Computed(arrays, seconds), SERVER
+                del arrays
+        finally:
+            if ahead is not None:
+                ahead[1].cancel()
+
+    def _begin(
+        self, block: Block | None
+    ) -> tuple[Block, asyncio.Future[tuple[tuple[Array, ...], float]]] | None:
+        if block is None:
+            return None
+        return block, self._lane.begin(self._kernels[self._plan.kernel(block)], self._inputs, block)
 
 
 class _Run:
@@ -171,6 +233,15 @@ def block_bytes(plan: Plan, block: Block) -> int:
 
 def _size(piece: Piece) -> int:
     return (piece.row_stop - piece.row_start) * (piece.column_stop - piece.column_start)
+
+
+def _first_blocks(plan: Plan) -> Iterator[tuple[BlockSpec, Block]]:
+    """Each kernel and its first block, which is as large as any."""
+    index = 0
+    for spec in plan.kernels:
+        if spec.seeds:
+            yield spec, plan.blocks[index]
+            index += ceil(spec.seeds / spec.width)
 
 
 def check_size(plan: Plan, settings: Settings) -> None:

@@ -66,7 +66,7 @@ class Evaluator:
         self._settings = settings
         self._store = store
         self._cache = cache
-        self._lane = lane
+        self.lane = lane
         self._scheduler = scheduler
         self._ready: Lru[object, LaneKernel] = Lru(1024)
 
@@ -96,15 +96,15 @@ class Evaluator:
         graph = self._store.graph(request.function.graph_id)
         spec = translate.evaluation_from(request, inputs.arguments)
         executable = await self.kernel(graph, spec)
-        if self._lane.fits(executable, graph.info) and inputs.nbytes <= self._settings.lane_memory_bytes:
-            kernel = await self._lane.load(graph, spec, executable)
+        if self.lane.fits(executable, graph.info) and inputs.nbytes <= self._settings.lane_memory_bytes:
+            kernel = await self.lane.load(graph, executable)
             if kernel.inline and inputs.inline:
                 self._ready.put(_shape_of(request), kernel)
             values = {
                 name: await value.value() if isinstance(value, Box) else value
                 for name, value in inputs.values.items()
             }
-            arrays, seconds = await self._lane.run(kernel, values)
+            arrays, seconds = await self.lane.run(kernel, values)
             return Answer(kernel.output_names, arrays, SERVER, seconds)
         return await self._on_worker(graph, spec, executable, inputs)
 

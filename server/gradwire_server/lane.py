@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from gradwire_engine.kernels import EvaluateSpec, Kernel, device_fingerprint, load_kernel, place
-from gradwire_engine.values import GraphInfo
+from gradwire_engine.kernels import Kernel, Spec, device_fingerprint, load_kernel, place
+from gradwire_engine.values import Block, GraphInfo
 
 from gradwire_server.kernel_cache import Executable
 from gradwire_server.lru import Lru
@@ -33,10 +33,12 @@ class LaneKernel:
         self.inline = inline
         self.output_names = kernel.output_names
 
-    def run(self, inputs: Mapping[str, Array]) -> tuple[tuple[Array, ...], float]:
-        """The outputs, and the seconds they took."""
+    def run(
+        self, inputs: Mapping[str, Array], block: Block | None = None
+    ) -> tuple[tuple[Array, ...], float]:
+        """The outputs (or a block's pieces), and the seconds they took."""
         start = time.perf_counter()
-        outputs = self._kernel.run(self._weights, inputs)
+        outputs = self._kernel.run(self._weights, inputs, block)
         return outputs, time.perf_counter() - start
 
 
@@ -46,7 +48,7 @@ class Lane:
     def __init__(self, settings: Settings, capacity: int = 256) -> None:
         """Keep up to ``capacity`` kernels loaded."""
         self._settings = settings
-        self._kernels: Lru[EvaluateSpec, LaneKernel] = Lru(capacity)
+        self._kernels: Lru[Spec, LaneKernel] = Lru(capacity)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lane")
 
     def fits(self, executable: Executable, info: GraphInfo) -> bool:
@@ -62,8 +64,14 @@ class Lane:
             and executable.facts.device == device_fingerprint()
         )
 
-    async def load(self, graph: Registered, spec: EvaluateSpec, executable: Executable) -> LaneKernel:
+    def worth(self, executable: Executable, result_bytes: int) -> bool:
+        """Whether a block that fits takes less time to compute here than to fetch from a worker."""
+        flops = executable.facts.cost.flops
+        return flops <= max(self._settings.inline_flops, self._settings.lane_flops_per_byte * result_bytes)
+
+    async def load(self, graph: Registered, executable: Executable) -> LaneKernel:
         """A kernel that fits, ready to run."""
+        spec = executable.spec
         found = self._kernels.get(spec)
         if found is not None:
             return found
@@ -81,6 +89,16 @@ class Lane:
         if kernel.inline:
             return kernel.run(inputs)
         return await asyncio.get_running_loop().run_in_executor(self._thread, kernel.run, inputs)
+
+    async def place(self, inputs: Mapping[str, Array]) -> Mapping[str, Any]:
+        """Inputs that many blocks of one request share."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, place, inputs)
+
+    def begin(
+        self, kernel: LaneKernel, inputs: Mapping[str, Any], block: Block
+    ) -> asyncio.Future[tuple[tuple[Array, ...], float]]:
+        """Begin a block; blocks of several requests take turns."""
+        return asyncio.get_running_loop().run_in_executor(self._thread, kernel.run, inputs, block)
 
     def close(self) -> None:
         """Let the thread end."""

@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     lane_memory_bytes: NonNegativeInt = Field(32 * MIB, description="... and this much memory")
     lane_weight_bytes: NonNegativeInt = Field(16 * MIB, description="... and graphs with weights up to this")
     lane_executable_bytes: NonNegativeInt = Field(8 * MIB, description="... and kernels up to this")
+    lane_flops_per_byte: NonNegativeFloat = Field(
+        8.0, description="... and blocks of up to this many operations for a byte of their result"
+    )
     inline_flops: NonNegativeFloat = Field(
         2e5, description="up to this many operations it does not even change threads"
     )

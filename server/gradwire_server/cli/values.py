@@ -35,7 +35,8 @@ def read_assignments(items: list[str] | None, option: str) -> dict[str, Array]:
 def _read(text: str, item: str, option: str) -> Array:
     path, _, key = text.partition(".npz:")
     if text.endswith(".npy"):
-        return _load(Path(text), item, option)
+        array: Array = _load(Path(text), item, option)
+        return array
     if key or text.endswith(".npz"):
         archive = _load(Path(f"{path}.npz" if key else text), item, option)
         chosen = key or (archive.files[0] if len(archive.files) == 1 else "")
@@ -43,7 +44,7 @@ def _read(text: str, item: str, option: str) -> Array:
             raise typer.BadParameter(
                 f"{item!r}: name one of its arrays, as in file.npz:{archive.files[0]}", param_hint=option
             )
-        array: Array = archive[chosen]
+        array = archive[chosen]
         return array
     try:
         value: Array = np.asarray(ast.literal_eval(text))
@@ -58,7 +59,8 @@ def _read(text: str, item: str, option: str) -> Array:
 
 def _load(path: Path, item: str, option: str) -> Any:
     try:
-        return np.load(path, allow_pickle=False)
+        loaded: Any = np.load(path, allow_pickle=False)
+        return loaded
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"{item!r}: {error}", param_hint=option) from None
 
