@@ -1,0 +1,35 @@
+"""A table of JAX functions: converted ones have the values, dtypes, shapes and Jacobians of JAX's own."""
+
+from __future__ import annotations
+
+import pytest
+from client.jax.jax_oracle import agree, floating, jacobians_agree
+from client.jax.jax_table import ROWS, Row
+
+FAMILIES_DIFFERENTIATED = ("indexing", "windows", "linalg", "control flow")
+
+# JAX has no derivative of a product scattered to repeated places; the engine has (see its own tests).
+WITHOUT_ORACLE = {"indexing: multiply", "indexing: divide"}
+
+DIFFERENTIATED = [
+    row
+    for row in ROWS
+    if row[0].startswith(FAMILIES_DIFFERENTIATED) and row[0] not in WITHOUT_ORACLE and floating(row)
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_a_converted_function_has_the_values_that_calling_it_gives(row: Row) -> None:
+    _, fn, arguments = row
+    agree(fn, *arguments)
+
+
+@pytest.mark.parametrize("row", DIFFERENTIATED, ids=lambda row: row[0])
+def test_a_converted_function_has_the_jacobian_that_jax_gives(row: Row) -> None:
+    _, fn, arguments = row
+    jacobians_agree(fn, *arguments)
+
+
+def test_the_table_has_more_than_300_functions() -> None:
+    assert len(ROWS) > 300
+    assert len(DIFFERENTIATED) > 90
