@@ -10,7 +10,8 @@ g = gradwire.jax.remote(client, fn)                   # a function of JAX, compu
 jax.jit(jax.grad(lambda x: jnp.sum(g(x) ** 2)))(x)    # under jit, grad, jvp, vjp and vmap
 """
 
-from gradwire.jax.convert import Converted, convert, convert_function
+from gradwire.jax.calling import Remote, remote
+from gradwire.jax.conversion import Converted, convert, convert_function
 from gradwire.jax.wrapping import JaxFunction, function, wrap
 
-__all__ = ["Converted", "JaxFunction", "convert", "convert_function", "function", "wrap"]
+__all__ = ["Converted", "JaxFunction", "Remote", "convert", "convert_function", "function", "remote", "wrap"]

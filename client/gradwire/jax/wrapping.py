@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from gradwire.jax.convert import convert
+from gradwire.jax.conversion import convert
 from gradwire.sources import converters
 
 if TYPE_CHECKING:

@@ -92,14 +92,12 @@ ELEMENTWISE: list[Row] = [
     ("nan_to_num", jnp.nan_to_num, (np.array([np.nan, np.inf, 1.0]),)),
 ]
 
-_ACTIVATIONS = (
+_OF_NN = (
     "relu relu6 sigmoid log_sigmoid softplus silu swish elu celu selu gelu leaky_relu hard_tanh "
     "hard_sigmoid hard_silu soft_sign softmax log_softmax logsumexp standardize glu mish squareplus"
 )
 
-ACTIVATIONS: list[Row] = [
-    (f"jax.nn.{name}", getattr(jax.nn, name), (X,)) for name in _ACTIVATIONS.split()
-] + [
+ACTIVATIONS: list[Row] = [(f"jax.nn.{name}", getattr(jax.nn, name), (X,)) for name in _OF_NN.split()] + [
     ("exact gelu", lambda x: jax.nn.gelu(x, approximate=False), (X,)),
     ("one_hot", lambda k: jax.nn.one_hot(k, 5), (PLACES,)),
     (
