@@ -68,6 +68,12 @@ def binary(draw: Draw) -> Case:
     return (pair[::-1] if draw(st.booleans()) else pair), {}
 
 
+def positive_pair(draw: Draw) -> Case:
+    """A parameter that is known beforehand, and an array."""
+    shape = draw(shapes())
+    return [np.array(draw(st.floats(0.5, 3.0))), normal(draw, shape)], {}
+
+
 def variadic(draw: Draw) -> Case:
     shape = draw(shapes())
     count = draw(st.integers(1, 3))
@@ -412,6 +418,9 @@ FAMILIES: dict[str, Callable[[Draw], Case]] = {
     **{qualified(SCI, op): in_sci(square) for op in words("Cholesky EigvalsH Inverse LogDet SvdValues")},
     **{qualified(SCI, op): in_sci(square, outputs=2) for op in ("Eigh", "QR", "SlogDet")},
     **{qualified(SCI, op): in_sci(system) for op in ("Solve", "TriangularSolve")},
+    **{qualified(SCI, op): in_sci(square, outputs=3) for op in ("LU", "SVD")},
+    **{qualified(SCI, op): in_sci(unary) for op in ("BesselI0e", "BesselI1e")},
+    **{qualified(SCI, op): in_sci(positive_pair) for op in ("Igamma", "Igammac")},
     qualified(SCI, "Polygamma"): polygamma,
     qualified(SCI, "Sort"): sort,
 }

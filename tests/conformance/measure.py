@@ -5,18 +5,23 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import subprocess
 import sys
 import threading
 import unittest
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from conformance import peers, suite
 
 PATIENCE = 120.0
 """Seconds without a result after which a test is given up, and its process ended."""
+
+KEPT = Path(__file__).parents[2] / "build" / "conformance"
+"""Where results are kept, so that a table can be made of them again."""
 
 _MARK = "conformance-result"
 
@@ -57,7 +62,14 @@ def measure(name: str) -> list[Result]:
             results.append(Result(*crashed, passed=False))
         if len(results) == before:
             raise RuntimeError(f"the process that measures {name} ended before its first test")
+    KEPT.mkdir(parents=True, exist_ok=True)
+    (KEPT / f"{name}.json").write_text(json.dumps([asdict(result) for result in results]))
     return results
+
+
+def last(name: str) -> list[Result]:
+    """The results of the last run of :func:`measure`."""
+    return [Result(**item) for item in json.loads((KEPT / f"{name}.json").read_text())]
 
 
 def _run(name: str, results: list[Result]) -> tuple[str, str] | None:

@@ -204,10 +204,12 @@ RULES: dict[str, Rule] = {
     SCI + "Eigh": positive_definite,
     SCI + "EigvalsH": positive_definite,
     **dict.fromkeys(
-        (SCI + "Inverse", SCI + "Solve", SCI + "LogDet", SCI + "SlogDet", SCI + "QR", SCI + "SvdValues"),
+        (f"{SCI}{op}" for op in ("Inverse", "Solve", "LogDet", "SlogDet", "QR", "SvdValues", "LU", "SVD")),
         well_conditioned,
     ),
     SCI + "TriangularSolve": well_conditioned,
+    **dict.fromkeys((SCI + "Igamma", SCI + "Igammac"), positive),
+    **dict.fromkeys((SCI + "BesselI0e", SCI + "BesselI1e"), away(0.0)),
     SCI + "Lgamma": within(0.5, 3.0),
     SCI + "Digamma": within(0.5, 3.0),
     SCI + "Polygamma": within(0.5, 3.0),
@@ -227,7 +229,7 @@ _DISCRETE = """
     OptionalHasElement QuantizeLinear QLinearMatMul MelWeightMatrix HannWindow HammingWindow
     BlackmanWindow Constant ConstantOfShape EyeLike SequenceEmpty Range RandomNormal
     RandomNormalLike RandomUniform RandomUniformLike ai.onnx.ml:LabelEncoder
-    ai.onnx.ml:OneHotEncoder
+    ai.onnx.ml:OneHotEncoder gradwire.sci:PivotsToPermutation
 """
 
 DISCRETE = frozenset(_DISCRETE.split())

@@ -40,7 +40,11 @@ JACOBIAN_ENTRIES = 4096
 SECOND_ORDER_INPUTS = 12
 """Cases with more inputs, or four times as many outputs, have first derivatives checked only."""
 
+FIRST_ORDER = frozenset({"gradwire.sci:Igamma", "gradwire.sci:Igammac"})
+"""Operators whose second derivative in one input (the order of a gamma function) has no closed form here."""
+
 ELSEWHERE = {
+    "gradwire.sci:Betainc": "it has a derivative in one of its inputs alone: tests/engine/lowering",
     "ai.onnx.preview.training:Gradient": "it is a derivative: tests/engine/lowering/test_training.py",
     "gradwire.sci:StopGradient": "its derivative is 0 by definition: tests/engine/lowering/test_sci.py",
 }
@@ -61,7 +65,7 @@ def given_by_operator() -> dict[str, list[Subject]]:
     return dict(found)
 
 
-def check(subject: Subject, second_order: bool = True) -> None:
+def check(subject: Subject) -> None:
     """Hold one subject's derivatives to account."""
     flat = flatten(subject)
     if not flat.x.size or not flat.size:
@@ -70,7 +74,8 @@ def check(subject: Subject, second_order: bool = True) -> None:
         check_directions(flat.function, flat.x, modes=flat.modes, floor=FLOOR)
         return
     small = flat.x.size <= SECOND_ORDER_INPUTS and flat.size <= 4 * SECOND_ORDER_INPUTS
-    order = 2 if second_order and small and "reverse" in flat.modes else 1
+    second = small and "reverse" in flat.modes and subject.op not in FIRST_ORDER
+    order = 2 if second else 1
     check_flat(flat.function, flat.x, order=order, modes=flat.modes, floor=FLOOR)
 
 
@@ -91,7 +96,7 @@ def test_derivatives_of_the_suites_models_hold_in_double_precision(op: str) -> N
     assert not failures, "\n".join(failures)
 
 
-@pytest.mark.parametrize("op", sorted(generated.FAMILIES))
+@pytest.mark.parametrize("op", [op for op in DIFFERENTIABLE if op in generated.FAMILIES])
 def test_derivatives_hold_for_generated_shapes_axes_and_attributes(op: str) -> None:
     @settings(
         max_examples=40 if FULL else 2,
