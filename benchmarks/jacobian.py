@@ -24,6 +24,7 @@ def figures() -> list[Figure]:
     placed = jnp.asarray(a)
     in_process = jax.jit(jax.jacfwd(lambda x: jnp.sin(placed @ x)))
     with gw.local(workers=2) as client:
+        client.wait_ready()
         f = client.function(lambda x: np.sin(a @ x), gw.spec(SIZE))
         np.testing.assert_allclose(f.jacobian(x), np.asarray(in_process(x)), rtol=1e-12, atol=1e-14)
         for _ in range(5):

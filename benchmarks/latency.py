@@ -69,6 +69,7 @@ async def _measure(address: str, bare: str) -> tuple[dict[str, float], ...]:
 def figures() -> list[Figure]:
     """Two rows: stream and unary."""
     with gw.local(workers=2) as client, bare_server() as bare:
+        client.wait_ready()
         middle, tail = asyncio.run(_measure(client.address, bare))
     rows = []
     for name, target in (("stream", 3.0), ("unary", 2.0)):

@@ -5,26 +5,14 @@ python -m benchmarks.throughput
 
 from __future__ import annotations
 
-import asyncio
-
 import gradwire as gw
-import grpc.aio
 import numpy as np
 
-from benchmarks.bare import bare_server
+from benchmarks.bare import bare_client, bare_server
 from benchmarks.report import Figure, interleaved, table
 
 SIZE = 5793  # SIZE**2 float64 values are 256 MiB
-ROUNDS = 5
-
-
-def _bare_download(address: str, chunks: int) -> None:
-    async def download() -> None:
-        async with grpc.aio.insecure_channel(address) as channel:
-            async for _ in channel.unary_stream("/bare/Download")(str(chunks).encode()):
-                pass
-
-    asyncio.run(download())
+ROUNDS = 9
 
 
 def figures() -> list[Figure]:
@@ -33,15 +21,14 @@ def figures() -> list[Figure]:
     b, x = rng.standard_normal(SIZE), rng.standard_normal(SIZE)
     out = np.empty((SIZE, SIZE))
     chunks = out.nbytes >> 20
-    with gw.local(workers=2) as client, bare_server() as bare:
+    with gw.local(workers=2) as client, bare_server() as address, bare_client(address) as download:
+        client.wait_ready()
         # A product of an outer kind: every entry of the Jacobian is made, at the price of moving it.
         f = client.function(lambda x: np.tanh(x) + b * np.sum(np.sin(x)), gw.spec(SIZE))
         f.jacobian(x, out=out)
         expected = np.diag(1 - np.tanh(x) ** 2) + np.outer(b, np.cos(x))
         np.testing.assert_allclose(out, expected, rtol=1e-12, atol=1e-14)
-        ours, theirs = interleaved(
-            ROUNDS, lambda: f.jacobian(x, out=out), lambda: _bare_download(bare, chunks)
-        )
+        ours, theirs = interleaved(ROUNDS, lambda: f.jacobian(x, out=out), lambda: download(chunks))
     rate, bare_rate = out.nbytes / ours / 1e9, (chunks << 20) / theirs / 1e9
     return [
         Figure(

@@ -173,6 +173,17 @@ def chunks(data: memoryview, size: int = CHUNK_BYTES) -> Iterator[memoryview]:
     return (data[start : start + size] for start in range(0, len(data), size))
 
 
+def keep_freed_memory() -> None:
+    """Have the allocator keep the memory of messages for the next ones.
+
+    glibc returns large freed blocks to the system at once and faults the next one's pages in again, one by
+    one: as much work as receiving the data. It stops doing so for blocks up to the size of the largest it
+    has seen freed, up to 32 MiB (mallopt(3), M_MMAP_THRESHOLD), so one such block is all it takes. It is
+    never touched, so it costs nothing; other allocators do not mind.
+    """
+    np.empty(31 << 20, np.uint8)
+
+
 def varint(value: int) -> bytes:
     """A non-negative integer in protobuf's variable-length encoding."""
     encoded = bytearray()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import grpc
 import psutil
 import structlog
+from gradwire import wire
 from gradwire_engine.kernels import device_fingerprint
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
@@ -67,6 +68,7 @@ class Server:
 
     async def start(self) -> int:
         """Open the port and return its number; small work is served from now on, by the helper."""
+        wire.keep_freed_memory()
         self._pool.start_helper()
         # Both are slow the first time, and would be so on the first request.
         device_fingerprint(), engine_fingerprint()

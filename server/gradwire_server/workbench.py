@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from gradwire import wire
 from gradwire_engine.cost import Cost
 from gradwire_engine.graph import Graph
 from gradwire_engine.kernels import (
@@ -83,6 +84,7 @@ class Workbench:
 
     def __init__(self, limits: Limits, *, graphs: int = 32, kernels: int = 128, inputs: int = 4) -> None:
         """Start empty; the numbers bound what is kept."""
+        wire.keep_freed_memory()
         self._limits = limits
         self._graphs: Lru[str, Graph] = Lru(graphs)
         self._weights: Lru[str, dict[str, Any]] = Lru(graphs)

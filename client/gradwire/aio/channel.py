@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
+from gradwire import wire
+
 SERVICE = "gradwire.v1.GradientService"
 
 _OPTIONS: list[tuple[str, Any]] = [
@@ -25,6 +27,7 @@ _OPTIONS: list[tuple[str, Any]] = [
 
 def open_channel(address: str) -> grpc.aio.Channel:
     """A channel to "host:port". It connects with the first call."""
+    wire.keep_freed_memory()
     return grpc.aio.insecure_channel(address, options=_OPTIONS)
 
 

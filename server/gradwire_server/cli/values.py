@@ -35,8 +35,7 @@ def read_assignments(items: list[str] | None, option: str) -> dict[str, Array]:
 def _read(text: str, item: str, option: str) -> Array:
     path, _, key = text.partition(".npz:")
     if text.endswith(".npy"):
-        array: Array = _load(Path(text), item, option)
-        return array
+        return np.asarray(_load(Path(text), item, option))
     if key or text.endswith(".npz"):
         archive = _load(Path(f"{path}.npz" if key else text), item, option)
         chosen = key or (archive.files[0] if len(archive.files) == 1 else "")
@@ -44,8 +43,7 @@ def _read(text: str, item: str, option: str) -> Array:
             raise typer.BadParameter(
                 f"{item!r}: name one of its arrays, as in file.npz:{archive.files[0]}", param_hint=option
             )
-        array = archive[chosen]
-        return array
+        return np.asarray(archive[chosen])
     try:
         value: Array = np.asarray(ast.literal_eval(text))
     except (ValueError, SyntaxError):
@@ -57,7 +55,7 @@ def _read(text: str, item: str, option: str) -> Array:
     return value
 
 
-def _load(path: Path, item: str, option: str) -> Any:
+def _load(path: Path, item: str, option: str) -> Any:  # an array, or an archive of them
     try:
         loaded: Any = np.load(path, allow_pickle=False)
         return loaded
