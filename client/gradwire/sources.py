@@ -1,15 +1,18 @@
 """From what a user has (a NumPy function, a model, a file, text) to the bytes that are registered.
 
-Frameworks register a converter for their objects under the name of their root module, so that nothing of
-theirs is imported before one of their objects is seen:
+Frameworks register a converter for their objects under the name of their root module; the module that does
+so is imported when one of their objects is seen, and nothing of theirs before:
 
     converters["torch"] = export_torch      # (source, specs, names) -> onnx.ModelProto
 """
 
 import hashlib
 import os
+import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,9 @@ Converter = Callable[[Any, Sequence[ArraySpec], Sequence[str] | None], onnx.Mode
 
 converters: dict[str, Converter] = {}
 """Converters by the root module ("torch", "jax") of a source's type or of the function itself."""
+
+_FRAMEWORKS = {"jax": "gradwire.jax", "jaxlib": "gradwire.jax", "torch": "gradwire.torch"}
+"""Modules that register converters, by the root module of what they convert."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def load(
             raise InvalidArgumentError(
                 "a Python function needs the shapes of its inputs: client.function(fn, gw.spec((2, 3)), ...)"
             )
-        return from_proto(trace(source, arrays, names))
+        return from_proto(_traced(source, arrays, names))
     if arrays or names is not None:
         raise InvalidArgumentError(
             "a model says its own inputs: leave out the specs and names, or pass a Python function"
@@ -72,7 +78,37 @@ def _converter(source: Any) -> Converter | None:
     modules = [kind.__module__ for kind in type(source).__mro__]
     if callable(source):
         modules.append(getattr(source, "__module__", None) or "")
-    return next((converters[root] for root in _roots(modules) if root in converters), None)
+    return next((found for root in _roots(modules) if (found := _registered(root))), None)
+
+
+def _registered(root: str) -> Converter | None:
+    if root not in converters and root in _FRAMEWORKS:
+        import_module(_FRAMEWORKS[root])
+    return converters.get(root)
+
+
+def _traced(
+    source: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None
+) -> onnx.ModelProto:
+    """A plain Python function is one of NumPy, unless JAX says that it was handed something foreign."""
+    try:
+        return trace(source, specs, names)
+    except Exception as error:
+        convert = _registered("jax") if _raised_by_jax(error) else None
+        if convert is None:
+            raise
+        return convert(source, specs, names)
+
+
+def _raised_by_jax(error: Exception) -> bool:
+    """JAX names itself in its messages, where it takes its own frames out of the traceback."""
+    jax = sys.modules.get("jax")
+    if jax is None:
+        return False
+    folder = os.path.dirname(jax.__file__ or "") + os.sep
+    frames = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
+    texts = (str(error), *getattr(error, "__notes__", ()))
+    return any("JAX" in text for text in texts) or any(name.startswith(folder) for name in frames)
 
 
 def _roots(modules: Iterable[str]) -> Iterable[str]:
