@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -11,6 +12,19 @@ import pytest
 
 if TYPE_CHECKING:
     from gradwire_server.embedded import Handle
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep everything that talks to a server in one process, since a run has one local Ray; begin with it."""
+    for item in items:
+        if _needs_server(item):
+            item.add_marker(pytest.mark.xdist_group("server"))
+    items.sort(key=lambda item: not _needs_server(item))
+
+
+def _needs_server(item: pytest.Item) -> bool:
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return "server" in getattr(item, "fixturenames", ()) or folder in ("server", "end_to_end")
 
 
 @pytest.fixture(scope="session")
