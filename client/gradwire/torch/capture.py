@@ -160,6 +160,8 @@ class _Connections(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is torch.nn.functional.one_hot:  # which would look at the values to check them
+            return _one_hot(*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
         if not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves((args, kwargs))):
             return result  # made from nothing: there is no derivative to stop
@@ -171,6 +173,12 @@ class _Connections(TorchFunctionMode):
                 return type(result)(marked)
             return type(result)(marked) if hasattr(result, "n_sequence_fields") else result
         return result
+
+
+def _one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
+    if num_classes < 0:
+        raise TraceError("one_hot makes a shape out of values; say num_classes")
+    return (tensor.unsqueeze(-1) == torch.arange(num_classes)).to(torch.int64)
 
 
 def _marked(item: Any, args: tuple[Any, ...]) -> Any:

@@ -139,6 +139,10 @@ class Call:
         shape = self.shape if shape is None else shape
         return wrap(self.graph.one(op, inputs, shape, self.dtype, domain, **attributes))
 
+    def unavailable(self, what: str, instead: str) -> TraceError:
+        """One of several results, for which there is an error where it is used."""
+        return self.refuse(f"for {what}", instead)
+
     def refuse(self, reason: str, instead: str) -> TraceError:
         """An error to raise."""
         return TraceError(f"aten.{self.op} {reason} cannot be traced; {instead}")
@@ -169,11 +173,11 @@ def interpret(
         elif node.op == "get_attr":
             known[node] = lift(node.target, getattr(module, node.target))
         elif node.op == "output":
-            return [get(item) for item in node.args[0]]
+            return [_usable(get(item)) for item in node.args[0]]
         elif not isinstance(node.target, torch._ops.OpOverload):
             if getattr(node.target, "__name__", "") == "getitem":
                 whole, position = get(node.args)
-                known[node] = None if whole is None else whole[position]
+                known[node] = whole if isinstance(whole, TraceError) else whole[position]
             else:
                 raise _unknown(name_of_op(node.target))
         else:
@@ -192,10 +196,19 @@ def _call(graph: Graph, node: torch.fx.Node, get: Callable[[Any], Any]) -> Any:
     if function is None:
         raise _unknown(name)
     args, kwargs = get(node.args), get(dict(node.kwargs))
+    unusable = next((one for one in args if isinstance(one, TraceError)), None)
+    if unusable is not None:
+        return unusable  # what is computed from it may not be wanted either
     result = function(Call(graph, base, op._overloadname, node.meta.get("val"), operands), *args, **kwargs)
     if in_place:
         args[0][...] = result
     return args[0] if in_place else result
+
+
+def _usable(item: Any) -> Any:
+    if isinstance(item, TraceError):
+        raise item
+    return item
 
 
 def _unknown(name: str) -> TraceError:

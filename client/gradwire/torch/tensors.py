@@ -10,7 +10,7 @@ import torch
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     """The values, on the CPU; without a copy where they are there already."""
-    return tensor.detach().resolve_conj().resolve_neg().cpu().numpy()
+    return tensor.numpy(force=True)
 
 
 def to_torch(array: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:

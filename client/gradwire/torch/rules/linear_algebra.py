@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwire.errors import TraceError
 from gradwire.torch.lowering import Array, Call, rule
 from gradwire.torch.rules.creation import of_dtype
 from gradwire.tracing import ops
@@ -16,6 +17,10 @@ from gradwire.tracing.graph import SCI, Shape
 def _no_info(shape: Shape) -> np.ndarray[Any, Any]:
     """Success: what does not exist becomes NaN, as the values are not known."""
     return np.zeros(shape, np.int32)
+
+
+def _factors(call: Call) -> TraceError:
+    return call.unavailable("the factors", "use torch.linalg.solve, inv, det or slogdet")
 
 
 @rule("mm", "bmm", "mv", "dot", "vdot", "matmul")
@@ -41,7 +46,8 @@ def solve(call: Call, a: Array, b: Array, *, left: bool = True, **_: Any) -> Any
     vectors = b.ndim == 1 or (a.ndim - 1 == b.ndim and a.shape[:-1] == b.shape)
     right = b[..., None] if vectors else b
     solution = np.linalg.solve(a, right)
-    return solution.reshape(call.shape), None, None, _no_info(a.shape[:-2])
+    factors = _factors(call)
+    return solution.reshape(call.shape), factors, factors, _no_info(a.shape[:-2])
 
 
 @rule("linalg_inv_ex", "inverse")
@@ -52,12 +58,12 @@ def inverse(call: Call, a: Array, **_: Any) -> Any:
 
 @rule("_linalg_det")
 def det(call: Call, a: Array) -> Any:
-    return np.linalg.det(a), None, None
+    return np.linalg.det(a), _factors(call), _factors(call)
 
 
 @rule("_linalg_slogdet")
 def slogdet(call: Call, a: Array) -> Any:
-    return (*np.linalg.slogdet(a), None, None)
+    return (*np.linalg.slogdet(a), _factors(call), _factors(call))
 
 
 @rule("linalg_cholesky_ex", "cholesky")
@@ -105,6 +111,12 @@ def cholesky_solve(call: Call, b: Array, factor: Array, upper: bool = False) -> 
     return solve_triangular(call, np.swapaxes(factor, -1, -2), half, upper=True)
 
 
+@rule("cholesky_inverse")
+def cholesky_inverse(call: Call, factor: Array, upper: bool = False) -> Any:
+    identity = np.eye(factor.shape[-1], dtype=call.dtype)
+    return cholesky_solve(call, wrap(call.graph.constant(identity)), factor, upper)
+
+
 @rule("_linalg_eigh")
 def eigh(call: Call, a: Array, UPLO: str = "L", compute_v: bool = True) -> Any:
     values, vectors = call.graph.emit(
@@ -123,7 +135,7 @@ def qr(call: Call, a: Array, mode: str = "reduced") -> Any:
     if mode == "complete" and a.shape[-2] > a.shape[-1]:
         raise call.refuse("with mode='complete'", "use mode='reduced'")
     q, r = np.linalg.qr(a)
-    return (None, r) if mode == "r" else (q, r)
+    return (call.unavailable("q", "use mode='reduced'"), r) if mode == "r" else (q, r)
 
 
 @rule("_linalg_svd")
@@ -131,11 +143,8 @@ def svd(call: Call, a: Array, full_matrices: bool = False, compute_uv: bool = Tr
     """Its singular values; the vectors are refused where they are used."""
     rank = min(a.shape[-2:])
     values = call.graph.one("SvdValues", [call.value(a)], (*a.shape[:-2], rank), a.dtype, SCI)
-    if compute_uv:
-        raise call.refuse(
-            "with singular vectors", "use torch.linalg.svdvals, or eigh of a.mT @ a for the vectors"
-        )
-    return None, wrap(values), None
+    vectors = call.unavailable("the vectors", "use torch.linalg.svdvals, or eigh of a.mT @ a")
+    return vectors, wrap(values), vectors
 
 
 @rule("_cdist_forward")
@@ -145,6 +154,19 @@ def cdist(call: Call, a: Array, b: Array, p: float, mode: Any = None) -> Any:
         last = difference.ndim - 1
         return wrap(ops.reduce(f"ReduceL{int(p)}", call.value(difference), [last]))
     return np.power(np.sum(np.power(np.abs(difference), p), axis=-1), 1 / p)
+
+
+@rule("_trilinear")
+def trilinear(
+    call: Call, a: Array, b: Array, c: Array, expand_a: Any, expand_b: Any, expand_c: Any, over: Any, *_: Any
+) -> Any:
+    for axis in expand_a:
+        a = np.expand_dims(a, axis)
+    for axis in expand_b:
+        b = np.expand_dims(b, axis)
+    for axis in expand_c:
+        c = np.expand_dims(c, axis)
+    return np.sum(a * b * c, axis=tuple(over))
 
 
 @rule("trace")

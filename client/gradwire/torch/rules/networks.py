@@ -80,7 +80,7 @@ def max_pool(
     values, _ = call.graph.emit(
         "MaxPool", [source], [(shape, call.dtype), (shape, np.dtype(np.int64))], **attributes
     )
-    return wrap(values).reshape(call.shape), None
+    return wrap(values).reshape(call.shape), call.unavailable("the indices", "use the values alone")
 
 
 @rule("avg_pool1d", "avg_pool2d", "avg_pool3d")
@@ -177,7 +177,7 @@ def batch_norm(call: Call, x: Array, weight: Any, bias: Any, *rest: Any) -> Any:
         result = result * weight.reshape(column)
     if bias is not None:
         result = result + bias.reshape(column)
-    return result, mean, scale, None
+    return result, mean, scale, call.unavailable("the reserve", "use the result alone")
 
 
 def detached(call: Call, x: Array) -> Any:

@@ -11,6 +11,7 @@ from gradwire.torch.lowering import Array, Call, rule
 from gradwire.torch.rules.creation import of_dtype
 from gradwire.tracing import ops
 from gradwire.tracing.array import wrap
+from gradwire.tracing.functions.scans import accumulate
 
 
 def axes_of(x: Array, dims: Any) -> tuple[int, ...]:
@@ -124,7 +125,14 @@ def cumulative(call: Call, x: Array, dim: int, **_: Any) -> Any:
 
 @rule("logcumsumexp")
 def logcumsumexp(call: Call, x: Array, dim: int) -> Any:
-    return np.logaddexp.accumulate(x, axis=dim) if x.ndim else x.copy()
+    return accumulate(np.logaddexp, x, dim) if x.ndim else x.copy()
+
+
+@rule("cummax", "cummin")
+def cummax(call: Call, x: Array, dim: int) -> Any:
+    ufunc = np.maximum if call.op == "cummax" else np.minimum
+    values = accumulate(ufunc, x, dim) if x.ndim else x.copy()
+    return values, call.unavailable("the indices", "use the values alone")
 
 
 @rule("sort")

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 
 from gradwire.torch.lowering import Array, Call, rule
+from gradwire.tracing import array as arrays
+from gradwire.tracing import ops
+from gradwire.tracing.array import TracedArray
 
 
 def part(rank: int, axis: int, index: Any) -> tuple[Any, ...]:
@@ -22,12 +25,12 @@ def view(call: Call, x: Array, *_: Any) -> Any:
     return x.reshape(call.shape)
 
 
-@rule("unsqueeze", "unsqueeze_copy")
+@rule("unsqueeze", "unsqueeze_copy", "unsqueeze_")
 def unsqueeze(call: Call, x: Array, dim: int) -> Any:
     return x.reshape(call.shape)
 
 
-@rule("squeeze", "squeeze_copy")
+@rule("squeeze", "squeeze_copy", "squeeze_")
 def squeeze(call: Call, x: Array, *_: Any) -> Any:
     return x.reshape(call.shape)
 
@@ -50,21 +53,30 @@ def permute(call: Call, x: Array, dims: Sequence[int]) -> Any:
     return np.transpose(x, [dim % x.ndim for dim in dims]) if x.ndim else x
 
 
-@rule("transpose", "transpose_copy")
+@rule("transpose", "transpose_copy", "transpose_", "swapaxes_")
 def transpose(call: Call, x: Array, first: int, second: int) -> Any:
     return np.swapaxes(x, first, second) if x.ndim else x
 
 
-@rule("t", "t_copy")
+@rule("t", "t_copy", "t_")
 def t(call: Call, x: Array) -> Any:
     return x.T if x.ndim == 2 else x
 
 
+def element(x: Array, dim: int, index: int) -> Any:
+    """What stands at a place along an axis, as a view that can be written through."""
+    if x.ndim > 1 and isinstance(x, TracedArray):
+        return x[part(x.ndim, dim, index)]
+    rest = x.shape[: dim % x.ndim] + x.shape[dim % x.ndim + 1 :]
+    piece = x[part(x.ndim, dim, slice(index, index + 1))]
+    if not isinstance(x, TracedArray):
+        return piece.reshape(rest)
+    return arrays.view(piece, rest, lambda base: ops.reshape(base, ()), lambda new: ops.reshape(new, (1,)))
+
+
 @rule("select", "select_copy")
 def select(call: Call, x: Array, dim: int, index: int) -> Any:
-    index %= x.shape[dim]
-    # By a slice: an element by itself would not be a view that can be written through.
-    return x[part(x.ndim, dim, slice(index, index + 1))].reshape(call.shape)
+    return element(x, dim, index % x.shape[dim])
 
 
 @rule("slice", "slice_copy")
@@ -124,8 +136,7 @@ def split(call: Call, x: Array, size: int, dim: int = 0) -> list[Any]:
 
 @rule("unbind", "unbind_copy")
 def unbind(call: Call, x: Array, dim: int = 0) -> list[Any]:
-    rest = x.shape[: dim % x.ndim] + x.shape[dim % x.ndim + 1 :]
-    return [x[part(x.ndim, dim, slice(at, at + 1))].reshape(rest) for at in range(x.shape[dim])]
+    return [element(x, dim, at) for at in range(x.shape[dim])]
 
 
 @rule("flip")
