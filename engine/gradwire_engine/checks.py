@@ -7,11 +7,11 @@ what would exhaust its stack or its time is refused here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from gradwire_engine.errors import InvalidGraph, LimitExceeded, one_line
 from gradwire_engine.limits import Limits
@@ -187,12 +187,38 @@ def refuse_excess(model: ModelProto, limits: Limits) -> None:
         )
 
 
-CRASHES = {("GatherND", "batch_dims"): (0, 64)}
-"""Attributes, and the range outside of which ONNX's shape inference reads memory that is not its own."""
+_TERM = rb"[A-Za-z ]*(\.\.\.)?[A-Za-z ]*"
+_EQUATION = re.compile(rb"%b(,%b)*(->%b)?" % (_TERM, _TERM, _TERM))
 
 
-def refuse_crashes(model: ModelProto) -> None:
-    """Refuse what is known to end the process within ONNX's C++ code.
+def _gather_nd(node: NodeProto, attributes: dict[str, AttributeProto]) -> str:
+    axes = attributes.get("batch_dims")
+    legal = axes is None or 0 <= axes.i <= 64
+    return "" if legal else "attribute batch_dims must be in [0, 64]"
+
+
+def _split(node: NodeProto, attributes: dict[str, AttributeProto]) -> str:
+    count = attributes.get("num_outputs")
+    legal = count is None or count.i == len(node.output)
+    return "" if legal else f"attribute num_outputs must be its number of outputs, {len(node.output)}"
+
+
+def _einsum(node: NodeProto, attributes: dict[str, AttributeProto]) -> str:
+    equation = attributes.get("equation")
+    legal = equation is None or _EQUATION.fullmatch(equation.s)
+    return "" if legal else "attribute equation must be terms of letters, like 'ij,jk->ik'"
+
+
+_FATAL: dict[str, Callable[[NodeProto, dict[str, AttributeProto]], str]] = {
+    "GatherND": _gather_nd,
+    "Split": _split,
+    "Einsum": _einsum,
+}
+"""What of an operator makes ONNX's shape inference leave its memory, abort the process or never end."""
+
+
+def refuse_fatal(model: ModelProto) -> None:
+    """Refuse what ONNX's C++ code is known not to survive.
 
     Raises:
         InvalidGraph: naming the node and the attribute.
@@ -200,13 +226,11 @@ def refuse_crashes(model: ModelProto) -> None:
     owners: list[GraphProto | FunctionProto] = [model.graph, *model.functions]
     for owner in owners:
         for node in nodes_in(owner):
-            for attribute in node.attribute:
-                low, high = CRASHES.get((node.op_type, attribute.name), (None, None))
-                if low is not None and high is not None and not low <= attribute.i <= high:
-                    raise InvalidGraph(
-                        f"node {node.name or '(unnamed)'} ({node.op_type}): attribute {attribute.name} is "
-                        f"{attribute.i}; it must be in [{low}, {high}]"
-                    )
+            if node.op_type in _FATAL and not domain_of(node):
+                attributes = {attribute.name: attribute for attribute in node.attribute}
+                reason = _FATAL[node.op_type](node, attributes)
+                if reason:
+                    raise InvalidGraph(f"node {node.name or '(unnamed)'} ({node.op_type}): {reason}")
 
 
 def check(model: ModelProto) -> None:
@@ -219,7 +243,7 @@ def check(model: ModelProto) -> None:
     Raises:
         InvalidGraph: with the checker's reason.
     """
-    refuse_crashes(model)
+    refuse_fatal(model)
     try:
         _check_once(model)
     except InvalidGraph:

@@ -28,7 +28,10 @@ from typing import Any
 from conformance.mutations import generate
 
 SECONDS = 20.0
-"""Time for one input: many times what any takes, on a machine that does other things as well."""
+"""Processor time for one input: many times what any takes."""
+
+WALL_SECONDS = 240.0
+"""Time for one input by the clock, for one that waits instead of computing."""
 
 MEMORY = 3 << 30
 """Address space that a process may take beyond what it has when it starts."""
@@ -165,6 +168,25 @@ class _Process:
             self.lines.put(line)
         self.lines.put(None)
 
+    def spent(self) -> float:
+        """Processor seconds that the process has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def next_line(self, begun: float) -> str | None:
+        """What it says next; None at its end.
+
+        Raises:
+            TimeoutError: it has used up the time of an input since it had spent ``begun`` seconds.
+        """
+        for _ in range(int(WALL_SECONDS)):
+            try:
+                return self.lines.get(timeout=1)
+            except queue.Empty:
+                if self.spent() - begun > SECONDS:
+                    raise TimeoutError(f"took more than {SECONDS:.0f} s of processor time") from None
+        raise TimeoutError(f"took more than {WALL_SECONDS:.0f} s")
+
     def close(self) -> int:
         self.process.kill()
         return self.process.wait()
@@ -176,15 +198,13 @@ def _share(start: int, stop: int, step: int, report: Report, lock: threading.Loc
     while current < stop:
         process = _Process(current, min(stop, current + BATCH * step), step)
         running: int | None = None
-        began = time.monotonic()
+        began, spent = time.monotonic(), SECONDS
         while True:
+            fate = "the process died in it"
             try:
-                line = process.lines.get(timeout=SECONDS if running is not None else 120)
-            except queue.Empty:
-                line = None
-                fate = f"took more than {SECONDS:.0f} s"
-            else:
-                fate = "the process died in it"
+                line = process.next_line(spent)
+            except TimeoutError as error:
+                line, fate = None, str(error)
             if line is None:
                 code = process.close()
                 break
@@ -192,7 +212,7 @@ def _share(start: int, stop: int, step: int, report: Report, lock: threading.Loc
                 continue
             _, kind, number, *rest = line.rstrip("\n").split(" ", 3)
             if kind == "begin":
-                running, began = int(number), time.monotonic()
+                running, began, spent = int(number), time.monotonic(), process.spent()
                 continue
             with lock:
                 report.slowest = max(report.slowest, (time.monotonic() - began, int(number)))
@@ -204,6 +224,7 @@ def _share(start: int, stop: int, step: int, report: Report, lock: threading.Loc
         if running is not None:
             with lock:
                 report.failures.append((running, f"{fate} (exit status {code})"))
+                print(f"input {running}: {fate} (exit status {code})", file=sys.stderr, flush=True)
             current = running + step
         elif current == start and code not in (0, -9):
             raise RuntimeError(f"a worker ended with status {code} before its first input")
