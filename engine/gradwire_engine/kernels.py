@@ -191,9 +191,21 @@ def load_kernel(data: bytes) -> Kernel:
     form, spec, described, payload, in_tree, out_tree = pickle.loads(data)
     if form != FORMAT:
         raise ValueError(f"a kernel of format {form}, not {FORMAT}")
+    if b"lapack_" in payload:
+        _initialize_lapack()
     compiled = serialize_executable.deserialize_and_load(payload, in_tree, out_tree)
     output_names, cost, weight_names, input_names = described
     return Kernel(spec, output_names, cost, weight_names, input_names, compiled)
+
+
+@lru_cache(maxsize=1)
+def _initialize_lapack() -> None:
+    """Resolve LAPACK's functions, which JAX does when it lowers a call of one.
+
+    A process that only loads executables never does, and would call through null pointers.
+    """
+    matrix = np.ones((1, 1), np.float32)
+    jax.jit(jax.lax.linalg.cholesky).trace(matrix).lower(lowering_platforms=("cpu",))
 
 
 def place(arrays: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
