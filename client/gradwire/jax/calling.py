@@ -137,10 +137,9 @@ def _fitting(value: Value, array: Any) -> Any:
         return array
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise InvalidArgumentError(f"input {value} cannot be given as {array.dtype}: convert it with .astype")
-    converted = array.astype(dtype)
-    if converted.dtype != dtype:
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise TraceError(
             f"input {value} is {dtype}, which JAX is not set to compute with: call "
             "jax.config.update('jax_enable_x64', True) first, or make the function one of float32"
         )
-    return converted
+    return array.astype(dtype)

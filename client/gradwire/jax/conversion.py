@@ -10,7 +10,8 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ from jax.extend.core import Literal
 from gradwire.errors import TraceError
 from gradwire.jax import rules as _rules  # noqa: F401  (registers them)
 from gradwire.jax.graph import Graph, Value, constant, element_type
-from gradwire.jax.registry import Call, Type, rules, type_only, user_line
+from gradwire.jax.registry import Call, Type, is_of_jax, origin, rules, type_only, user_line
 from gradwire.spec import ArraySpec
 
 _INTERNAL = re.compile(r"_[tac]\d+")
@@ -126,8 +127,14 @@ def _traced(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, An
     return closed, result
 
 
-def _inline(graph: Graph, closed: Any, inputs: Sequence[Value]) -> list[Value]:
-    """Evaluate a jaxpr's equations into a graph; the values of its outputs."""
+def _inline(graph: Graph, closed: Any, inputs: Sequence[Value], outer: str = "") -> list[Value]:
+    """Evaluate a jaxpr's equations into a graph; the values of its outputs.
+
+    `outer` is the user's line that calls it: the only one known for a function of JAX itself, whose jaxpr may
+    come from a cache.
+    """
+    if not is_of_jax(origin(closed)[1]):
+        outer = ""
     jaxpr, consts = (closed.jaxpr, closed.consts) if hasattr(closed, "consts") else (closed, ())
     values: dict[Any, Value] = dict(zip(jaxpr.invars, inputs, strict=True))
     values.update(zip(jaxpr.constvars, (constant(np.asarray(item)) for item in consts), strict=True))
@@ -138,28 +145,28 @@ def _inline(graph: Graph, closed: Any, inputs: Sequence[Value]) -> list[Value]:
         return values[atom]
 
     for equation in jaxpr.eqns:
-        outputs = _apply(graph, equation, [read(atom) for atom in equation.invars])
+        source = outer or user_line(equation.source_info)
+        outputs = _apply(graph, equation, [read(atom) for atom in equation.invars], source)
         values.update(zip(equation.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _apply(graph: Graph, equation: Any, inputs: list[Value]) -> Sequence[Value]:
+def _apply(graph: Graph, equation: Any, inputs: list[Value], source: str) -> Sequence[Value]:
     name = equation.primitive.name
-    source = user_line(equation.source_info)
     rule = rules.get(name)
+    call = Call(graph, name, equation.params, (), source, partial(_inline, outer=source))
     if rule is None:
-        raise Call(graph, name, equation.params, (), source, _inline).fail(
+        raise call.fail(
             "there is no operator for it; write the function with others, or export it with another tool "
             "and pass the ONNX model"
         )
     try:
-        results = tuple(_type(variable.aval) for variable in equation.outvars)
+        call = replace(call, results=tuple(_type(variable.aval) for variable in equation.outvars))
     except TraceError as error:
-        if rule.__module__.endswith(".refused"):
-            results = ()
-        else:
-            raise Call(graph, name, equation.params, (), source, _inline).fail(str(error)) from None
-    outputs = rule(Call(graph, name, equation.params, results, source, _inline), *inputs)
+        # What refuses by name, and what only calls, names the primitive at fault better.
+        if not rule.__module__.endswith((".refused", ".calls")):
+            raise call.fail(str(error)) from None
+    outputs = rule(call, *inputs)
     return (outputs,) if isinstance(outputs, Value) else outputs
 
 

@@ -98,6 +98,13 @@ _JAX = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
+def origin(jaxpr: Any) -> tuple[str, str]:
+    """Name and source file of the function that a jaxpr was traced from; "" where unknown."""
+    information = getattr(getattr(jaxpr, "jaxpr", jaxpr), "debug_info", None)
+    name, _, place = str(getattr(information, "func_src_info", "")).partition(" at ")
+    return name, place.rpartition(":")[0]
+
+
 def is_of_jax(filename: str) -> bool:
     """Whether a source file belongs to JAX itself."""
     return filename.startswith(_JAX)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+
 from gradwire.signature import FunctionSpec, Signature, Transform
 from gradwire.sources import load
 from gradwire_engine import transforms

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
+
 from gradwire.jax import convert_function
 from gradwire_engine.inline import argument_types, assemble, evaluate
 from gradwire_engine.plan import Problem, make_plan

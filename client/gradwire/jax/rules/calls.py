@@ -10,7 +10,7 @@ import numpy as np
 from gradwire.errors import GraphWarning
 from gradwire.jax import ops
 from gradwire.jax.graph import SCI, Value, constant
-from gradwire.jax.registry import Call, is_of_jax, rule
+from gradwire.jax.registry import Call, is_of_jax, origin, rule
 
 
 def _body(call: Call) -> Any:
@@ -36,17 +36,10 @@ def _body(call: Call) -> Any:
 )
 def call(call: Call, *inputs: Value) -> tuple[Value, ...]:
     body = _body(call)
-    name, filename = _origin(body)
+    name, filename = origin(body)
     if name == "signbit" and is_of_jax(filename) and ops.is_float(inputs[0].dtype):
         return (_sign_bit(call, *inputs),)
     return tuple(call.inline(call.graph, body, inputs))
-
-
-def _origin(body: Any) -> tuple[str, str]:
-    """Name and source file of the function that a jaxpr was traced from."""
-    information = getattr(getattr(body, "jaxpr", body), "debug_info", None)
-    name, _, place = str(getattr(information, "func_src_info", "")).partition(" at ")
-    return name, place.rpartition(":")[0]
 
 
 def _sign_bit(call: Call, x: Value) -> Value:
@@ -99,7 +92,7 @@ _KNOWN: dict[str, Any] = {
 @rule("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 def custom_derivative(call: Call, *inputs: Value) -> Any:
     body = _body(call)
-    name, filename = _origin(body)
+    name, filename = origin(body)
     if is_of_jax(filename):
         known = _KNOWN.get(name)
         if known is not None and ops.is_float(call.dtype):
