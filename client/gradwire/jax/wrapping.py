@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class JaxFunction:
     """A function marked as one of JAX; calling it calls the function."""
 
+    __name__: str
+
     def __init__(self, fn: Callable[..., Any]) -> None:
         self.fn = fn
         update_wrapper(self, fn)

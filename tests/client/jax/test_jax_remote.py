@@ -82,7 +82,7 @@ TRANSFORMATIONS: dict[str, tuple[Callable[..., Any], Any]] = {
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
 def test_a_remote_function_transforms_as_the_function_itself(name: str) -> None:
     transform, x = TRANSFORMATIONS[name]
-    actual = transform(remote(EngineClient(), layer))(PARAMS, x)  # type: ignore[arg-type]
+    actual = transform(remote(EngineClient(), layer))(PARAMS, x)
     expected = transform(layer)(PARAMS, x)
     _close(actual, expected)
 
@@ -101,7 +101,7 @@ def engine() -> EngineClient:
 
 @pytest.fixture
 def far(engine: EngineClient) -> Remote:
-    return remote(engine, layer)  # type: ignore[arg-type]
+    return remote(engine, layer)
 
 
 def test_gradients_of_both_modes_agree_with_differences_to_second_order(far: Remote) -> None:
@@ -140,7 +140,7 @@ def test_a_function_is_converted_once_for_each_set_of_shapes(engine: EngineClien
         traces.append(x.shape)
         return 2 * x
 
-    far = remote(engine, fn, gw.spec(3))  # type: ignore[arg-type]
+    far = remote(engine, fn, gw.spec(3))
     assert traces == [(3,)]
     for x in (X, 2 * X, X[:2], np.ones(2)):
         np.testing.assert_array_equal(far(x), 2 * x)
@@ -151,7 +151,7 @@ def test_integer_arguments_and_results_pass_through_a_gradient(engine: EngineCli
     def fn(x: Any, places: Any) -> Any:
         return x[places] ** 2, places + 1
 
-    far = remote(engine, fn)  # type: ignore[arg-type]
+    far = remote(engine, fn)
     places = jnp.array([2, 0])
     _close(far(X, places), fn(X, places))
     _close(jax.grad(lambda x: far(x, places)[0].sum())(X), jax.grad(lambda x: fn(x, places)[0].sum())(X))
@@ -160,7 +160,7 @@ def test_integer_arguments_and_results_pass_through_a_gradient(engine: EngineCli
 
 def test_a_function_on_the_service_is_callable_from_jax(engine: EngineClient) -> None:
     model = gradwire.jax.convert(lambda a, b: (a * b, jnp.sum(a)), [gw.spec(3), gw.spec(3)])
-    far = remote(engine.function(model))  # type: ignore[arg-type]
+    far = remote(engine.function(model))
     _close(far(X, 2 * X), (2 * X * X, jnp.sum(X)))
     _close(jax.grad(lambda a: far(a, X)[1] + far(a, X)[0][1])(X), jnp.ones(3) + jnp.zeros(3).at[1].set(X[1]))
 
@@ -169,7 +169,7 @@ def test_symbolic_extents_follow_from_the_arguments(engine: EngineClient) -> Non
     import onnx
 
     text = '<ir_version: 10, opset_import: ["": 21]> f (double[n] x) => (double[n] y) { y = Sin(x) }'
-    far = remote(engine.function(onnx.parser.parse_model(text)))  # type: ignore[arg-type]
+    far = remote(engine.function(onnx.parser.parse_model(text)))
     for size in (2, 5):
         point = jnp.arange(float(size))
         _close(jax.jacrev(far)(point), jnp.diag(jnp.cos(point)))
@@ -182,14 +182,14 @@ def test_an_unknown_result_shape_is_refused_where_jax_must_know_it(engine: Engin
         '<ir_version: 10, opset_import: ["": 21]> '
         "f (double[n] x) => (double[m] y) { y = Concat<axis=0>(x, x) }"
     )
-    far = remote(engine.function(onnx.parser.parse_model(text)))  # type: ignore[arg-type]
+    far = remote(engine.function(onnx.parser.parse_model(text)))
     _close(far(X), jnp.concatenate([X, X]))
     with pytest.raises(gw.InvalidArgumentError, match="does not follow from the inputs' shapes"):
         jax.jit(far)(X)
 
 
 def test_arguments_of_another_kind_or_number_are_refused(engine: EngineClient) -> None:
-    far = remote(engine.function(gradwire.jax.convert(lambda k: k + 1, [gw.spec(3, np.int64)])))  # type: ignore[arg-type]
+    far = remote(engine.function(gradwire.jax.convert(lambda k: k + 1, [gw.spec(3, np.int64)])))
     with pytest.raises(gw.InvalidArgumentError, match=r"k: int64\[3\] cannot be given as float64"):
         far(X)
     with pytest.raises(gw.InvalidArgumentError, match=r"takes 1 arrays \(k: int64\[3\]\), not 2"):
@@ -197,20 +197,20 @@ def test_arguments_of_another_kind_or_number_are_refused(engine: EngineClient) -
 
 
 def test_python_numbers_and_narrower_floats_are_converted(engine: EngineClient) -> None:
-    far = remote(engine.function(gradwire.jax.convert(lambda x: x**2, [gw.spec(())])))  # type: ignore[arg-type]
+    far = remote(engine.function(gradwire.jax.convert(lambda x: x**2, [gw.spec(())])))
     assert far(3) == 9.0
     assert jax.grad(far)(jnp.float32(3)) == 6.0
 
 
 def test_a_wide_function_in_a_narrow_jax_is_refused(engine: EngineClient) -> None:
-    far = remote(engine.function(gradwire.jax.convert(lambda x: x**2, [gw.spec(3)])))  # type: ignore[arg-type]
+    far = remote(engine.function(gradwire.jax.convert(lambda x: x**2, [gw.spec(3)])))
     with jax.enable_x64(False), pytest.raises(gw.TraceError, match="jax_enable_x64"):
         far(jnp.ones(3))
 
 
 def test_a_narrow_jax_computes_in_float32(engine: EngineClient) -> None:
     with jax.enable_x64(False):
-        far = remote(engine, lambda x: jnp.sin(x) * 0.1)  # type: ignore[arg-type]
+        far = remote(engine, lambda x: jnp.sin(x) * 0.1)
         result = jax.jit(jax.grad(lambda x: far(x).sum()))(np.ones(3))
         assert result.dtype == np.float32
         np.testing.assert_allclose(result, 0.1 * np.cos(np.ones(3)), rtol=1e-6)
@@ -263,7 +263,7 @@ def test_functions_of_trees_are_functions_of_their_leaves(service: gw.Client) ->
 def test_an_asynchronous_client_is_refused(server: Handle) -> None:
     async def attempt() -> None:
         async with gw.aio.connect(server.address) as client:
-            far = remote(client, layer)  # type: ignore[arg-type]
+            far = remote(client, layer)
             with pytest.raises(gw.InvalidArgumentError, match=r"use a client of gw\.connect"):
                 far(PARAMS, X)
 

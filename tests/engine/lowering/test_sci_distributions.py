@@ -1,0 +1,62 @@
+"""Incomplete gamma and beta functions and Bessel functions against SciPy, and their derivatives."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+import scipy.special
+from engine.lowering.derivative_checks import check_op, function_of, one_node, run
+
+from gradwire_engine.errors import NotDifferentiable
+
+DOMAIN = "gradwire.sci"
+evaluate = partial(run, domain=DOMAIN)
+check = partial(check_op, domain=DOMAIN)
+
+A, B, X = np.array([0.5, 1.5, 4.0]), np.array([2.0, 0.7, 3.0]), np.array([0.3, 0.6, 0.9])
+
+
+@pytest.mark.parametrize(
+    ("op", "function", "inputs"),
+    [
+        ("Igamma", scipy.special.gammainc, (A, X)),
+        ("Igammac", scipy.special.gammaincc, (A, X)),
+        ("Betainc", scipy.special.betainc, (A, B, X)),
+        ("BesselI0e", scipy.special.i0e, (np.array([-3.0, 0.0, 0.5, 20.0]),)),
+        ("BesselI1e", scipy.special.i1e, (np.array([-3.0, 0.0, 0.5, 20.0]),)),
+    ],
+)
+def test_values_are_those_of_scipy(op: str, function: np.ufunc, inputs: tuple[np.ndarray, ...]) -> None:
+    np.testing.assert_allclose(evaluate(op, *inputs), function(*inputs), rtol=1e-12, atol=1e-15)
+    single = [value.astype(np.float32) for value in inputs]
+    assert evaluate(op, *single).dtype == np.float32
+
+
+def test_arrays_are_broadcast() -> None:
+    np.testing.assert_allclose(
+        evaluate("Igamma", A[:, None], X), scipy.special.gammainc(A[:, None], X), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("op", ["Igamma", "Igammac"])
+def test_incomplete_gamma_differentiates_in_both_arguments(op: str) -> None:
+    check(op, A, X)
+
+
+def test_bessel_functions_differentiate_twice() -> None:
+    for op in ("BesselI0e", "BesselI1e"):
+        check(op, np.array([-3.0, 0.5, 2.0]), check={"order": 2})
+
+
+def test_incomplete_beta_differentiates_in_x_and_refuses_the_others_by_name() -> None:
+    model = one_node("Betainc", A, B, X, domain=DOMAIN)
+    in_x = function_of(model, (A, B, X), wrt=[2])
+    slope = np.diag(jax.jacfwd(lambda x: in_x(x)[0])(X))
+    density = X ** (A - 1) * (1 - X) ** (B - 1) / scipy.special.beta(A, B)
+    np.testing.assert_allclose(slope, density, rtol=1e-12)
+    in_a = function_of(model, (A, B, X), wrt=[0])
+    with pytest.raises(NotDifferentiable, match=r"Betainc.* no derivative with respect to a"):
+        jax.jacfwd(lambda a: in_a(a)[0])(A)
