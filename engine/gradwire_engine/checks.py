@@ -38,7 +38,8 @@ def read_text(data: bytes) -> ModelProto:
             raise InvalidGraph(f"the text nests brackets more than {NESTING} levels deep")
     try:
         return onnx.parser.parse_model(data.decode())
-    except (onnx.parser.ParseError, UnicodeDecodeError) as error:
+    except (onnx.parser.ParseError, UnicodeDecodeError, RuntimeError, ValueError) as error:
+        # Numbers that are cut short end the parser with errors of C++'s own.
         raise InvalidGraph(f"the text is not an ONNX model: {one_line(error)}") from None
     except DecodeError:
         raise InvalidGraph("the text nests subgraphs too deeply for an ONNX ModelProto") from None
@@ -209,12 +210,64 @@ def _einsum(node: NodeProto, attributes: dict[str, AttributeProto]) -> str:
     return "" if legal else "attribute equation must be terms of letters, like 'ij,jk->ik'"
 
 
+RANK = 64
+"""Axes of an array at most: NumPy's own bound."""
+
+_SHAPES = {"Expand": 1, "Reshape": 1, "ConstantOfShape": 0}
+"""Operators whose output has as many axes as one of their inputs has elements."""
+
 _FATAL: dict[str, Callable[[NodeProto, dict[str, AttributeProto]], str]] = {
     "GatherND": _gather_nd,
     "Split": _split,
     "Einsum": _einsum,
 }
 """What of an operator makes ONNX's shape inference leave its memory, abort the process or never end."""
+
+
+def _lengths(model: ModelProto) -> dict[str, int]:
+    """The declared extents of vectors, by name."""
+    found = {}
+    for graph in graphs_in(model.graph):
+        if isinstance(graph, GraphProto):
+            for value in (*graph.input, *graph.value_info):
+                dims = value.type.tensor_type.shape.dim
+                if len(dims) == 1:
+                    found[value.name] = dims[0].dim_value
+            for tensor in graph.initializer:
+                if len(tensor.dims) == 1:
+                    found[tensor.name] = tensor.dims[0]
+    return found
+
+
+def _texts(model: ModelProto) -> Iterator[str]:
+    """Every name in a model that its evaluation may look at."""
+    yield from (item.domain for item in model.opset_import)
+    for function in model.functions:
+        yield from (function.name, function.domain, function.overload)
+        yield from (*function.input, *function.output, *function.attribute)
+    owners: list[GraphProto | FunctionProto] = [model.graph, *model.functions]
+    for owner in owners:
+        for graph in graphs_in(owner):
+            if isinstance(graph, GraphProto):
+                for value in (*graph.input, *graph.output, *graph.value_info):
+                    yield value.name
+                    yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+                yield from (tensor.name for tensor in graph.initializer)
+            for node in graph.node:
+                yield from (node.name, node.op_type, node.domain, node.overload, *node.input, *node.output)
+                for attribute in node.attribute:
+                    yield from (attribute.name, attribute.ref_attr_name)
+
+
+def refuse_undecodable(model: ModelProto) -> None:
+    """Refuse names that are not UTF-8, which protobuf hands over as bytes.
+
+    Raises:
+        InvalidGraph: showing the name.
+    """
+    for text in _texts(model):
+        if not isinstance(text, str):
+            raise InvalidGraph(f"the name {text!r} in the model is not UTF-8")
 
 
 def refuse_fatal(model: ModelProto) -> None:
@@ -224,6 +277,7 @@ def refuse_fatal(model: ModelProto) -> None:
         InvalidGraph: naming the node and the attribute.
     """
     owners: list[GraphProto | FunctionProto] = [model.graph, *model.functions]
+    lengths = _lengths(model)
     for owner in owners:
         for node in nodes_in(owner):
             if node.op_type in _FATAL and not domain_of(node):
@@ -231,6 +285,13 @@ def refuse_fatal(model: ModelProto) -> None:
                 reason = _FATAL[node.op_type](node, attributes)
                 if reason:
                     raise InvalidGraph(f"node {node.name or '(unnamed)'} ({node.op_type}): {reason}")
+            if node.op_type in _SHAPES and len(node.input) > _SHAPES[node.op_type]:
+                rank = lengths.get(node.input[_SHAPES[node.op_type]], 0)
+                if rank > RANK:
+                    raise InvalidGraph(
+                        f"node {node.name or '(unnamed)'} ({node.op_type}): asks for an array of {rank} "
+                        f"axes; the most is {RANK}"
+                    )
 
 
 def check(model: ModelProto) -> None:
@@ -243,6 +304,7 @@ def check(model: ModelProto) -> None:
     Raises:
         InvalidGraph: with the checker's reason.
     """
+    refuse_undecodable(model)
     refuse_fatal(model)
     try:
         _check_once(model)
@@ -258,7 +320,7 @@ def _check_once(model: ModelProto) -> None:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise InvalidGraph(f"the model fails ONNX's checker: {one_line(error)}") from None
-    except (RuntimeError, ValueError, TypeError, IndexError, UnicodeDecodeError) as error:
+    except (RuntimeError, ValueError, TypeError, IndexError, UnicodeDecodeError, MemoryError) as error:
         # The checker reports some malformed models through C++ exceptions of other kinds.
         raise InvalidGraph(f"the model cannot be checked: {one_line(error)}") from None
 
