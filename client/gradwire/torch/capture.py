@@ -44,6 +44,11 @@ def _(x: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(x)
 
 
+@_stop_gradient.register_vmap
+def _(info: Any, in_dims: tuple[int | None, ...], x: torch.Tensor) -> tuple[torch.Tensor, int | None]:
+    return _stop_gradient(x), in_dims[0]
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """What a function may know of a tensor argument: shape, dtype, and whether autograd follows it."""
@@ -160,6 +165,8 @@ class _Connections(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if kwargs and kwargs.get("generator") is not None:
+            raise TraceError("a random generator cannot be traced: draw the numbers outside and pass them in")
         if func is torch.nn.functional.one_hot:  # which would look at the values to check them
             return _one_hot(*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
