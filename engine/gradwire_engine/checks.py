@@ -38,7 +38,7 @@ def read_text(data: bytes) -> ModelProto:
             raise InvalidGraph(f"the text nests brackets more than {NESTING} levels deep")
     try:
         return onnx.parser.parse_model(data.decode())
-    except (onnx.parser.ParseError, UnicodeDecodeError, RuntimeError, ValueError) as error:
+    except (onnx.parser.ParseError, RuntimeError, ValueError, IndexError, MemoryError) as error:
         # Numbers that are cut short end the parser with errors of C++'s own.
         raise InvalidGraph(f"the text is not an ONNX model: {one_line(error)}") from None
     except DecodeError:

@@ -53,8 +53,9 @@ def test_a_negative_extent_is_refused_by_the_inputs_name() -> None:
         parse(_model("Identity", [(FLOAT, [-3])]))
 
 
-def test_a_number_cut_short_in_a_text_is_refused() -> None:
-    graph = "(float[2] x) => (float[2] y) { y = Elu <alpha = 1e> (x) }"
+@pytest.mark.parametrize("number", ["1e", "9" * 25])
+def test_a_number_that_the_parser_cannot_read_is_refused(number: str) -> None:
+    graph = f"(float[2] x) => (float[2] y) {{ y = Elu <alpha = {number}> (x) }}"
     text = f'<ir_version: 10, opset_import: ["" : 21]> g {graph}'
     with pytest.raises(InvalidGraph, match="text is not an ONNX model"):
         parse(text.encode(), text=True)
