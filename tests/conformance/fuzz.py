@@ -68,6 +68,7 @@ def attempt(index: int) -> str:
         Exception: anything but an EngineError: a defect.
     """
     import numpy as np
+
     from gradwire_engine.errors import EngineError
     from gradwire_engine.function import fixed_arguments
     from gradwire_engine.inline import blocks

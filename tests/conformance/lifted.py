@@ -13,9 +13,10 @@ import onnx
 from conformance import suite
 from conformance.onnx_backend import is_floating, tensor_choices
 from conformance.points import point
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
+
 from gradwire_engine.errors import ValueNeeded
 from gradwire_engine.lowering import Notes, evaluate
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 Values = Mapping[str, Any]
 

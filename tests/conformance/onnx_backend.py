@@ -15,14 +15,15 @@ from typing import Any
 import jax
 import numpy as np
 import onnx
+from onnx import numpy_helper
+from onnx.backend.base import Backend, BackendRep
+
 from gradwire_engine.errors import ValueNeeded
 from gradwire_engine.graph import Graph, parse
 from gradwire_engine.inline import evaluate as evaluate_function
 from gradwire_engine.lowering import evaluate
 from gradwire_engine.registration import register
 from gradwire_engine.transforms import FunctionSpec
-from onnx import numpy_helper
-from onnx.backend.base import Backend, BackendRep
 
 Values = Mapping[str, Any]
 

@@ -13,6 +13,7 @@ from functools import wraps
 import pytest
 from conformance import suite
 from conformance.onnx_backend import EngineBackend
+
 from gradwire_engine.errors import EngineError
 
 TestFunction = Callable[[unittest.TestCase], None]
