@@ -90,11 +90,12 @@ def _registered(root: str) -> Converter | None:
 def _traced(
     source: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None
 ) -> onnx.ModelProto:
-    """A plain Python function is one of NumPy, unless JAX says that it was handed something foreign."""
+    """A plain Python function is one of NumPy, unless a framework says that it was handed something foreign."""
     try:
         return trace(source, specs, names)
     except Exception as error:
-        convert = _registered("jax") if _raised_by_jax(error) else None
+        root = "jax" if _raised_by_jax(error) else "torch" if _raised_by_torch(error) else ""
+        convert = _registered(root)
         if convert is None:
             raise
         return convert(source, specs, names)
@@ -109,6 +110,11 @@ def _raised_by_jax(error: Exception) -> bool:
     frames = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
     texts = (str(error), *getattr(error, "__notes__", ()))
     return any("JAX" in text for text in texts) or any(name.startswith(folder) for name in frames)
+
+
+def _raised_by_torch(error: Exception) -> bool:
+    """PyTorch says what it wants in place of a traced array."""
+    return "torch" in sys.modules and isinstance(error, TypeError) and "Tensor" in str(error)
 
 
 def _roots(modules: Iterable[str]) -> Iterable[str]:

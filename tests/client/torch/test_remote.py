@@ -374,6 +374,13 @@ def test_a_module_or_function_of_tensors_becomes_a_function_of_the_client(client
     )
 
 
+def test_the_client_knows_a_plain_function_of_tensors_by_the_complaint_of_pytorch(client: gw.Client) -> None:
+    w, x = uniform(2, 3), uniform(3, seed=1)
+    for fn in (lambda x: torch.tanh(x).sum(), lambda x: w @ x, lambda x: torch.stack([x, x])):
+        f = client.function(fn, gw.spec(3))
+        np.testing.assert_allclose(f(x.numpy()), fn(x).numpy(), rtol=1e-12)
+
+
 # Refusals.
 
 MODULES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
