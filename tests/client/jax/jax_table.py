@@ -18,23 +18,23 @@ Row = tuple[str, Callable[..., Any], tuple[Any, ...]]
 _random = np.random.default_rng(7)
 
 
-def _normal(*shape: int) -> Any:
+def normal(*shape: int) -> Any:
     return _random.standard_normal(shape)
 
 
-def _uniform(*shape: int, low: float = 0.1, high: float = 0.9) -> Any:
+def uniform(*shape: int, low: float = 0.1, high: float = 0.9) -> Any:
     return _random.uniform(low, high, shape)
 
 
-X = _normal(3, 4)
-Y = _normal(3, 4)
-P = _uniform(3, 4)  # between 0.1 and 0.9
-Q = _uniform(3, 4)
-V = _normal(6)
-A = _normal(4, 4) + 4 * np.eye(4)
-B = _normal(4)
+X = normal(3, 4)
+Y = normal(3, 4)
+P = uniform(3, 4)  # between 0.1 and 0.9
+Q = uniform(3, 4)
+V = normal(6)
+A = normal(4, 4) + 4 * np.eye(4)
+B = normal(4)
 S = A @ A.T + np.eye(4)  # symmetric, positive
-T = _normal(2, 3, 4)
+T = normal(2, 3, 4)
 PLACES = np.array([2, 0, 3, 0])
 K = np.array([[5, -7, 9], [0, 2, -4]])
 
@@ -103,7 +103,7 @@ ACTIVATIONS: list[Row] = [(f"jax.nn.{name}", getattr(jax.nn, name), (X,)) for na
     (
         "attention",
         lambda q, k, v: jax.nn.dot_product_attention(q, k, v),
-        tuple(_normal(2, 3, 2, 4) for _ in range(3)),
+        tuple(normal(2, 3, 2, 4) for _ in range(3)),
     ),
 ]
 
@@ -278,7 +278,7 @@ PRODUCTS: list[Row] = [
         lambda x, y: (jnp.inner(x, y), jnp.vdot(x, y), jnp.linalg.vecdot(x, y)),
         (X, Y),
     ),
-    ("cross", jnp.cross, (_normal(5, 3), _normal(5, 3))),
+    ("cross", jnp.cross, (normal(5, 3), normal(5, 3))),
     ("integers", lambda k: k @ k.T, (K,)),
     ("bytes into int32", lambda k: lax.dot(k, k.T, preferred_element_type=jnp.int32), (K.astype(np.int8),)),
     ("multi_dot", lambda x, a, b: jnp.linalg.multi_dot([x, a, b]), (X, A, B)),
@@ -286,38 +286,38 @@ PRODUCTS: list[Row] = [
     ("polyval", jnp.polyval, (B, X)),
     ("convolve", lambda v, b: jnp.convolve(v, b, mode="same"), (V, B)),
     ("correlate", lambda v, b: jnp.correlate(v, b, mode="full"), (V, B)),
-    ("conv 1-D", lambda x, w: lax.conv(x, w, (2,), "SAME"), (_normal(2, 3, 8), _normal(4, 3, 3))),
+    ("conv 1-D", lambda x, w: lax.conv(x, w, (2,), "SAME"), (normal(2, 3, 8), normal(4, 3, 3))),
     (
         "conv 2-D",
         lambda x, w: lax.conv_general_dilated(x, w, (1, 2), [(1, 0), (2, 1)], rhs_dilation=(2, 1)),
-        (_normal(2, 3, 7, 6), _normal(4, 3, 2, 3)),
+        (normal(2, 3, 7, 6), normal(4, 3, 2, 3)),
     ),
     (
         "conv NHWC",
         lambda x, w: lax.conv_general_dilated(
             x, w, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
         ),
-        (_normal(2, 7, 6, 3), _normal(2, 3, 3, 4)),
+        (normal(2, 7, 6, 3), normal(2, 3, 3, 4)),
     ),
     (
         "conv transposed",
         lambda x, w: lax.conv_transpose(x, w, (2,), "SAME", dimension_numbers=("NCH", "OIH", "NCH")),
-        (_normal(2, 3, 8), _normal(4, 3, 3)),
+        (normal(2, 3, 8), normal(4, 3, 3)),
     ),
     (
         "conv with groups",
         lambda x, w: lax.conv_general_dilated(x, w, (1,), "SAME", feature_group_count=2),
-        (_normal(2, 4, 8), _normal(6, 2, 3)),
+        (normal(2, 4, 8), normal(6, 2, 3)),
     ),
     (
         "conv with batch groups",
         lambda x, w: lax.conv_general_dilated(x, w, (1,), "SAME", batch_group_count=2),
-        (_normal(4, 3, 8), _normal(6, 3, 3)),
+        (normal(4, 3, 8), normal(6, 3, 3)),
     ),
     (
         "conv cropped",
         lambda x, w: lax.conv_general_dilated(x, w, (1,), [(-1, -2)]),
-        (_normal(2, 3, 8), _normal(4, 3, 2)),
+        (normal(2, 3, 8), normal(4, 3, 2)),
     ),
 ]
 
@@ -325,20 +325,20 @@ WINDOWS: list[Row] = [
     (
         "max pool",
         lambda x: lax.reduce_window(x, -np.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"),
-        (_normal(2, 6, 6, 3),),
+        (normal(2, 6, 6, 3),),
     ),
     (
         "max pool, padded and dilated",
         lambda x: lax.reduce_window(
             x, -np.inf, lax.max, (2, 3), (1, 2), ((1, 0), (2, 1)), window_dilation=(2, 1)
         ),
-        (_normal(5, 7),),
+        (normal(5, 7),),
     ),
     ("min pool", lambda x: lax.reduce_window(x, np.inf, lax.min, (2, 3), (1, 1), "SAME"), (X,)),
     (
         "sums of windows",
         lambda x: lax.reduce_window(x, 0.0, lax.add, (2, 3), (1, 2), "SAME"),
-        (_normal(5, 7),),
+        (normal(5, 7),),
     ),
     (
         "sums of windows, spread out",
@@ -353,178 +353,6 @@ WINDOWS: list[Row] = [
     (
         "four windowed axes",
         lambda x: lax.reduce_window(x, -np.inf, lax.max, (2, 2, 2, 2), (1, 1, 1, 1), "VALID"),
-        (_normal(3, 3, 3, 3),),
+        (normal(3, 3, 3, 3),),
     ),
-]
-
-LINALG: list[Row] = [
-    ("solve", jnp.linalg.solve, (A, B)),
-    ("solve for a matrix", lambda a, x: jnp.linalg.solve(a, x.T), (A, X)),
-    ("solve in batches", jax.vmap(jnp.linalg.solve), (np.stack([A, A.T]), np.stack([B, -B]))),
-    ("solve stacked", jnp.linalg.solve, (np.stack([A, A.T]), np.stack([X.T, Y.T]))),
-    ("solve, positive", lambda a, b: jsp.linalg.solve(a, b, assume_a="pos"), (S, B)),
-    ("inverse", jnp.linalg.inv, (A,)),
-    ("determinant", jnp.linalg.det, (A,)),
-    ("small determinants", lambda a: (jnp.linalg.det(a[:2, :2]), jnp.linalg.det(a[:3, :3])), (A,)),
-    ("slogdet", jnp.linalg.slogdet, (A,)),
-    ("cholesky", jnp.linalg.cholesky, (S,)),
-    ("cho_solve", lambda s, b: jsp.linalg.cho_solve(jsp.linalg.cho_factor((s + s.T) / 2), b), (S, B)),
-    ("solve_triangular", lambda a, b: jsp.linalg.solve_triangular(a, b, lower=True), (A, B)),
-    (
-        "triangular solve from the right",
-        lambda a, x: lax.linalg.triangular_solve(a, x, left_side=False, lower=True, transpose_a=True),
-        (A, X),
-    ),
-    ("eigh", lambda s: jnp.linalg.eigh(s)[0], (S,)),
-    ("eigenprojector", lambda s: (lambda v: v[:, :1] @ v[:, :1].T)(jnp.linalg.eigh(s)[1]), (S,)),
-    ("eigvalsh", jnp.linalg.eigvalsh, (S,)),
-    ("qr", lambda x: jnp.linalg.qr(x.T), (X,)),
-    ("singular values", lambda x: jnp.linalg.svd(x, compute_uv=False), (X,)),
-    (
-        "svd, put together again",
-        lambda x: (lambda u, s, v: u @ (jnp.sin(s)[:, None] * v))(*jnp.linalg.svd(x, full_matrices=False)),
-        (X,),
-    ),
-    ("pinv", jnp.linalg.pinv, (X,)),
-    ("nuclear norm", lambda x: jnp.linalg.norm(x, "nuc"), (X,)),
-    ("lstsq", lambda x, v: jnp.linalg.lstsq(x.T, v)[0], (X, B)),
-    ("lu_solve", lambda a, b: jsp.linalg.lu_solve(jsp.linalg.lu_factor(a), b), (A, B)),
-    ("lu", jsp.linalg.lu, (A,)),
-    ("expm", lambda a: jsp.linalg.expm(0.1 * a), (A,)),
-    (
-        "conjugate gradients",
-        lambda s, b: jsp.sparse.linalg.cg(lambda v: s @ v + jnp.sum(v), b, tol=1e-14)[0],
-        (S, B),
-    ),
-]
-
-
-def _mlp(params: dict[str, Any], x: Any) -> Any:
-    for layer in params["layers"]:
-        x = jnp.tanh(x @ layer["w"] + layer["b"])
-    return {"out": x @ params["head"], "norm": jnp.sum(x**2)}
-
-
-PARAMS = {
-    "layers": [{"w": _normal(4, 5), "b": _normal(5)}, {"w": _normal(5, 5), "b": _normal(5)}],
-    "head": _normal(5),
-}
-
-
-def _lorenz(u: Any) -> Any:
-    return jnp.array([10 * (u[1] - u[0]), u[0] * (28 - u[2]) - u[1], u[0] * u[1] - 8 / 3 * u[2]])
-
-
-def _runge_kutta(u: Any) -> Any:
-    def step(u: Any, _: None) -> tuple[Any, Any]:
-        a = _lorenz(u)
-        b = _lorenz(u + 0.005 * a)
-        c = _lorenz(u + 0.005 * b)
-        d = _lorenz(u + 0.01 * c)
-        following = u + 0.01 / 6 * (a + 2 * b + 2 * c + d)
-        return following, following
-
-    return lax.scan(step, u, None, length=20)
-
-
-CONTROL_FLOW: list[Row] = [
-    (
-        "scan with carry and stacked outputs",
-        lambda x: lax.scan(lambda c, r: (jnp.tanh(c + r), c * r), jnp.zeros(4), x),
-        (X,),
-    ),
-    (
-        "scan backwards",
-        lambda x: lax.scan(lambda c, r: (c * 0.5 + r, c), jnp.zeros(4), x, reverse=True),
-        (X,),
-    ),
-    (
-        "scan capturing an array",
-        lambda x, a: lax.scan(lambda c, r: (a @ c + r, jnp.sum(c)), jnp.ones(4), x),
-        (X, A),
-    ),
-    ("scan over nothing", _runge_kutta, (V[:3],)),
-    (
-        "scan over nothing backwards",
-        lambda x: lax.scan(lambda c, _: (c * 0.5, c), x, None, length=3, reverse=True),
-        (V,),
-    ),
-    ("scan of length zero", lambda x: lax.scan(lambda c, r: (c + r, c), x, jnp.zeros((0, 6))), (V,)),
-    (
-        "scan in a scan",
-        lambda x: lax.scan(lambda c, r: lax.scan(lambda d, s: (d + s * c, d), c, r), 0.5, x),
-        (X,),
-    ),
-    ("lax.map", lambda x: lax.map(lambda r: jnp.sum(r**2), x), (X,)),
-    ("fori_loop", lambda x: lax.fori_loop(0, 5, lambda i, c: c + jnp.sin(c) / (i + 1), x), (V,)),
-    (
-        "fori_loop writing by index",
-        lambda x: lax.fori_loop(1, 6, lambda i, c: c.at[i].set(c[i - 1] * 0.5 + c[i]), x),
-        (V,),
-    ),
-    (
-        "while_loop with a known end",
-        lambda x: lax.while_loop(lambda s: s[0] < 4, lambda s: (s[0] + 1, jnp.cos(s[1])), (0, x)),
-        (V,),
-    ),
-    (
-        "while_loop until converged",
-        lambda x: lax.while_loop(
-            lambda s: jnp.max(jnp.abs(s[0] - s[1])) > 1e-9, lambda s: (s[1], 0.5 * jnp.cos(s[1])), (x + 1, x)
-        )[1],
-        (V,),
-    ),
-    ("cond on the data", lambda x: lax.cond(x[0] > 0, jnp.sin, jnp.cos, x), (V,)),
-    (
-        "cond with captured arrays",
-        lambda x, y: lax.cond(jnp.sum(x) > 0, lambda: x @ y.T, lambda: y @ x.T),
-        (X, Y),
-    ),
-    (
-        "cond with several outputs",
-        lambda x: lax.cond(x[0] > 9, lambda v: (v, v[0]), lambda v: (2 * v, v[1]), x),
-        (V,),
-    ),
-    ("switch among three", lambda k, x: lax.switch(k[0], [jnp.sin, jnp.cos, jnp.exp], x), (PLACES, V)),
-    ("switch past the end", lambda k, x: lax.switch(k[2] + 7, [jnp.sin, jnp.cos, jnp.exp], x), (PLACES, V)),
-    ("switch on a constant", lambda x: lax.switch(1, [jnp.sin, jnp.cos], x), (V,)),
-    (
-        "cond in a scan",
-        lambda x: lax.scan(
-            lambda c, r: (lax.cond(r[0] > 0, lambda d: d + r, lambda d: d * r, c), c), jnp.ones(4), x
-        ),
-        (X,),
-    ),
-    ("vmap of a scan", jax.vmap(lambda r: lax.scan(lambda c, v: (c * v + 1, c), 1.0, r)), (X,)),
-    ("vmap of a cond", jax.vmap(lambda r: lax.cond(r[0] > 0, jnp.sin, jnp.cos, r)), (X,)),
-    ("jit in jit", jax.jit(lambda x: jax.jit(jnp.sin)(x) + jax.jit(lambda y: y * 2)(x)), (X,)),
-    ("checkpoint", jax.checkpoint(lambda x: jnp.sin(jnp.sin(x))), (X,)),
-    ("gradient inside", jax.grad(lambda x: jnp.sum(jnp.sin(x) * x**2)), (V,)),
-    (
-        "gradient of a scan inside",
-        jax.grad(lambda x: jnp.sum(lax.scan(lambda c, r: (jnp.tanh(c + r), c), jnp.zeros(4), x)[0])),
-        (X,),
-    ),
-    ("hessian inside", jax.hessian(lambda x: jnp.sum(jnp.exp(x) * x[0])), (B,)),
-    ("stop_gradient", lambda x: x * lax.stop_gradient(jnp.sin(x)), (V,)),
-    ("tree of parameters", _mlp, (PARAMS, _normal(3, 4))),
-]
-
-FAMILIES: dict[str, list[Row]] = {
-    "unary": UNARY,
-    "binary": BINARY,
-    "elementwise": ELEMENTWISE,
-    "activations": ACTIVATIONS,
-    "special": SPECIAL,
-    "reductions": REDUCTIONS,
-    "shapes": SHAPES,
-    "indexing": INDEXING,
-    "products": PRODUCTS,
-    "windows": WINDOWS,
-    "linalg": LINALG,
-    "control flow": CONTROL_FLOW,
-}
-
-ROWS: list[Row] = [
-    (f"{family}: {name}", fn, point) for family, rows in FAMILIES.items() for name, fn, point in rows
 ]

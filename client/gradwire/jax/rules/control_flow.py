@@ -72,7 +72,7 @@ def while_loop(call: Call, *inputs: Value) -> tuple[Value, ...]:
     for_condition, for_body, states = inputs[:split], inputs[split:start], inputs[start:]
     (first,) = call.inline(call.graph, params["cond_jaxpr"], [*for_condition, *states])
     if first.shape:
-        raise call.fail("a batch of loops has no place in a graph; let the service batch: f(x, batched=...)")
+        return _batch_of_loops(call, first, for_condition, for_body, states)
     body = call.graph.inner()
     trip, going = body.argument((), _INT64), body.argument((), _BOOL)
     before = _arguments(body, states)
@@ -80,6 +80,34 @@ def while_loop(call: Call, *inputs: Value) -> tuple[Value, ...]:
     (again,) = call.inline(body, params["cond_jaxpr"], [*for_condition, *after])
     graph = body.body("while", [trip, going, *before], [again, *after])
     return call.graph.emit("Loop", [None, first, *states], call.results, body=graph)
+
+
+def _batch_of_loops(
+    call: Call,
+    first: Value,
+    for_condition: Sequence[Value],
+    for_body: Sequence[Value],
+    states: Sequence[Value],
+) -> tuple[Value, ...]:
+    """Loops under vmap: all go on while any does, and those that have ended keep their states."""
+    body = call.graph.inner()
+    trip, going = body.argument((), _INT64), body.argument((), _BOOL)
+    running, *before = _arguments(body, [first, *states])
+    after = []
+    for old, new in zip(
+        before, call.inline(body, call.params["body_jaxpr"], [*for_body, *before]), strict=True
+    ):
+        mask = ops.place(body, running, old.ndim, range(running.ndim))
+        after.append(ops.where(body, mask, new, old))
+    (again,) = call.inline(body, call.params["cond_jaxpr"], [*for_condition, *after])
+    again = ops.broadcast(body, "And", running, again)
+    graph = body.body("while", [trip, going, running, *before], [_any(body, again), again, *after])
+    results = [(first.shape, _BOOL), *call.results]
+    return call.graph.emit("Loop", [None, _any(call.graph, first), first, *states], results, body=graph)[1:]
+
+
+def _any(graph: Graph, flags: Value) -> Value:
+    return graph.one("ReduceMax", [flags], (), _BOOL, keepdims=0)
 
 
 @rule("cond")
