@@ -1,8 +1,8 @@
 """What a function depends on besides its arguments, as a key: the same key, the same recorded graph.
 
 A recorded graph may be used again only while nothing has changed that the function reads: variables it
-closes over, globals it names, its defaults, the attributes of a module. Floating-point tensors are read anew
-in every call, so that only which tensor it is matters; of other tensors the contents do.
+closes over, globals it names, its defaults, the attributes of a module. Floating-point tensors are inputs of
+the graph, so that only their shapes matter and they are not kept; of other tensors the contents do.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Fingerprint:
         self._seen: dict[int, int] = {}
         self.anchors: list[Any] = []
         """What must stay alive for the identities in the key to mean the same."""
+        self.tensors: list[torch.Tensor] = []
+        """The floating-point tensors that were found; the key tells them apart by their place here."""
 
     def of(self, item: Any) -> Hashable:
         """The key of anything.
@@ -56,16 +58,16 @@ class Fingerprint:
         self._seen[id(item)] = len(self._seen)
         if len(self._seen) > _LIMIT:
             raise Unknown
-        self.anchors.append(item)
         return tuple(self._parts(item))
 
     def _parts(self, item: Any) -> Iterator[Hashable]:
-        yield id(type(item))
+        yield self._identity(type(item))
         if isinstance(item, torch.Tensor):
-            yield id(item)
-            yield tuple(item.shape), item.requires_grad
-            if not item.is_floating_point():
-                yield item._version
+            yield tuple(item.shape), item.dtype, item.requires_grad
+            if item.is_floating_point():
+                self.tensors.append(item)
+            else:
+                yield self._identity(item), item._version
         elif isinstance(item, types.FunctionType) and not _of_library(item):
             yield from self._function(item)
         elif isinstance(item, types.MethodType | functools.partial):
@@ -81,16 +83,19 @@ class Fingerprint:
                 raise Unknown
             yield item.shape, str(item.dtype), item.tobytes()
         elif isinstance(item, type | types.ModuleType | types.BuiltinFunctionType) or _of_library(item):
-            yield id(item)
+            yield self._identity(item)
         elif hasattr(item, "__dict__"):
             yield self.of(vars(item))
         else:
             raise Unknown
 
+    def _identity(self, item: Any) -> int:
+        self.anchors.append(item)
+        return id(item)
+
     def _function(self, function: types.FunctionType) -> Iterator[Hashable]:
         # Two functions of the same code differ by what they close over alone.
-        yield id(function.__code__)
-        self.anchors.append(function.__code__)
+        yield self._identity(function.__code__)
         yield self.of(function.__defaults__)
         yield self.of(function.__kwdefaults__)
         for cell in function.__closure__ or ():

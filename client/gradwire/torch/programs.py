@@ -7,9 +7,11 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
+import onnx
 import torch
 
 from gradwire.client import Client
@@ -21,8 +23,8 @@ from gradwire.torch.fingerprint import Fingerprint, Unknown
 
 _KEPT = 256
 _lock = threading.Lock()
-_exports: OrderedDict[Hashable, tuple[Exported, list[Any]]] = OrderedDict()
-_programs: weakref.WeakKeyDictionary[Client, OrderedDict[int, tuple[Exported, Program]]] = (
+_exports: OrderedDict[Hashable, _Kept] = OrderedDict()
+_programs: weakref.WeakKeyDictionary[Client, OrderedDict[int, tuple[onnx.ModelProto, Program]]] = (
     weakref.WeakKeyDictionary()
 )
 _default: Client | None = None
@@ -63,6 +65,24 @@ def client_or_default(client: Client | None) -> Client:
     return client or _default  # type: ignore[return-value]  # one of them is a client
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A recorded function without the tensors it closes over, which may be others in the next call.
+
+    Attributes:
+        sources: where each of them stands among those that a fingerprint finds, or itself.
+        anchors: what must stay alive for the key to mean the same.
+    """
+
+    one: Exported
+    sources: tuple[int | torch.Tensor, ...]
+    anchors: list[Any]
+
+    def with_tensors(self, found: Sequence[torch.Tensor]) -> Exported:
+        tensors = (found[source] if isinstance(source, int) else source for source in self.sources)
+        return replace(self.one, closed_over=tuple(tensors))
+
+
 def exported(
     fn: Callable[..., Any],
     specs: Sequence[TensorSpec],
@@ -89,10 +109,12 @@ def exported(
         found = _exports.get(key)
         if found is not None:
             _exports.move_to_end(key)
-            return found[0]
+            return found.with_tensors(finder.tensors)
     made = export(fn, specs, names)
+    place = {id(tensor): i for i, tensor in enumerate(finder.tensors)}
+    sources = tuple(place.get(id(tensor), tensor) for tensor in made.closed_over)
     with _lock:
-        _exports[key] = made, finder.anchors
+        _exports[key] = _Kept(replace(made, closed_over=()), sources, finder.anchors)
         while len(_exports) > _KEPT:
             _exports.popitem(last=False)
     return made
@@ -102,9 +124,9 @@ def program_of(client: Client, one: Exported) -> Program:
     """The function on a server, the same one for the same model."""
     with _lock:
         known = _programs.setdefault(client, OrderedDict())
-        found = known.get(id(one))
+        found = known.get(id(one.model))
         if found is None:
-            found = known[id(one)] = one, Program(client.function(one.model), one.connected)
+            found = known[id(one.model)] = one.model, Program(client.function(one.model), one.connected)
             while len(known) > _KEPT:
                 known.popitem(last=False)
         return found[1]

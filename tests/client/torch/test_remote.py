@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -230,6 +232,22 @@ def test_changes_of_what_the_function_reads_are_seen() -> None:
     close(f(x), fn(x))
     w = uniform(2, seed=4)
     close(f(x), fn(x))
+
+
+def test_functions_that_differ_by_their_tensors_alone_share_a_graph_that_keeps_none_of_them() -> None:
+    def scaled(w: torch.Tensor) -> Callable[..., Any]:
+        return lambda x: (w * x).sum()
+
+    x, gone = uniform(2), []
+    for seed in range(3):
+        w = uniform(2, seed=seed).requires_grad_()
+        remote.remote(scaled(w))(x).backward()
+        assert w.grad is not None
+        close(w.grad, x)
+        gone.append(weakref.ref(w))
+    del w
+    gc.collect()
+    assert [one() for one in gone] == [None] * 3
 
 
 def test_an_unchanged_function_is_recorded_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,8 @@ refused(
 )  # fmt: skip
 refused(
     "use torch.linalg.solve, cholesky, qr, eigh or svdvals",
-    "linalg_matrix_exp", "linalg_lu", "linalg_lu_factor_ex", "linalg_lstsq", "linalg_pinv", "linalg_ldl_factor_ex",
-    "ormqr", "geqrf", "lu_unpack",
+    "linalg_matrix_exp", "linalg_lu", "linalg_lu_factor_ex", "linalg_lstsq", "linalg_pinv",
+    "linalg_ldl_factor_ex", "ormqr", "geqrf", "lu_unpack",
 )  # fmt: skip
 refused(
     "write the branch with torch.where and the loop in Python",
