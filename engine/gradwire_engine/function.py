@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import jax
 import numpy as np
-from jax.extend import core as jex
 
 from gradwire_engine.abstract import abstract, abstract_argument
 from gradwire_engine.errors import InvalidInput
@@ -16,6 +16,7 @@ from gradwire_engine.graph import Graph
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import Notes, evaluate
 from gradwire_engine.refusals import refusals
+from gradwire_engine.segments import runner
 from gradwire_engine.transforms import Arrays, Function, FunctionSpec, apply
 from gradwire_engine.values import Arguments, ArrayType, Signature, TensorType
 
@@ -25,14 +26,14 @@ class TracedGraph:
     """A graph evaluated once on abstract arrays.
 
     Attributes:
-        jaxpr: from the flattened weights (sorted by name) and inputs (in order) to the outputs.
+        run: from the flattened weights (sorted by name) and inputs (in order) to the outputs.
         outputs: types of the outputs; None for one that is not an array.
         forward_only: why reverse mode is not possible, "" where it is.
         no_derivative: why no derivative is, "" where there is one.
         warnings: for the client.
     """
 
-    jaxpr: jex.ClosedJaxpr
+    run: Callable[..., Sequence[Any]]
     outputs: tuple[ArrayType | None, ...]
     forward_only: str
     no_derivative: str
@@ -124,7 +125,7 @@ def trace(graph: Graph, arguments: Arguments, limits: Limits) -> TracedGraph:
     no_derivative = "; ".join(
         f"node {name} ({op}) defines no derivative" for name, op in notes.no_derivative.items()
     )
-    return TracedGraph(jaxpr, outputs, forward_only, no_derivative, tuple(notes.warnings))
+    return TracedGraph(runner(jaxpr), outputs, forward_only, no_derivative, tuple(notes.warnings))
 
 
 def _is_text(value: Any) -> bool:
@@ -139,11 +140,10 @@ def _base_function(graph: Graph, traced: TracedGraph, arguments: Arguments, weig
         if value is not None
     )
     inputs = tuple((name, TensorType(value.dtype, value.shape)) for name, value in arguments)
-    run = jex.jaxpr_as_fun(traced.jaxpr)
     flat_weights = [weights[name] for name in sorted(graph.weights)]
 
     def call(values: Arrays) -> dict[str, Any]:
-        results = run(*flat_weights, *(values[name] for name, _ in inputs))
+        results = traced.run(*flat_weights, *(values[name] for name, _ in inputs))
         return dict(zip((name for name, _ in outputs), results, strict=True))
 
     return Function(Signature(inputs, outputs), call, traced.forward_only, traced.no_derivative)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core as jex
 
+from gradwire_engine import segments
 from gradwire_engine.abstract import abstract
 
 Array = Any
@@ -251,8 +252,7 @@ def _evaluate(
             break
         operands = [read(variable) for variable in equation.invars]
         if equation.primitive.name in _CALLS and any(isinstance(operand, Unit) for operand in operands):
-            inner = equation.params["jaxpr"]
-            results = _evaluate(inner.jaxpr, inner.consts, operands, block)
+            results = _call(equation, operands, block)
             values.update(zip(equation.outvars, results, strict=True))
             live |= {var for var in equation.outvars if isinstance(values[var], Unit) and var in last_use}
             continue
@@ -265,6 +265,27 @@ def _evaluate(
             _vectorise(jaxpr, index, index + 1, equation.outvars, values, block)
             live = {variable for variable in live if isinstance(values[variable], Unit)}
     return [read(variable) for variable in jaxpr.outvars]
+
+
+def _call(equation: Any, operands: list[Tangent], block: Block) -> list[Tangent]:
+    """A nested jaxpr over tangents, as part of the one around it; a segment stays apart."""
+    inner = equation.params["jaxpr"]
+    if equation.params.get("name") != segments.NAME:
+        return _evaluate(inner.jaxpr, inner.consts, operands, block)
+    kinds: list[type[Tangent]] = []
+
+    def run(tangents: list[Array], start: Array) -> list[Array]:
+        given = [type(operand)(array) for operand, array in zip(operands, tangents, strict=True)]
+        results = _evaluate(inner.jaxpr, inner.consts, given, Block(start, block.width))
+        kinds[:] = [type(result) for result in results]
+        return [_payload(result) for result in results]
+
+    results = segments.apart(run)([_payload(operand) for operand in operands], block.start)
+    return [kind(result) for kind, result in zip(kinds, results, strict=True)]
+
+
+def _payload(tangent: Tangent) -> Array:
+    return tangent.scale if isinstance(tangent, Unit) else tangent.array
 
 
 def _vectorise(

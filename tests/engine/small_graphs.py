@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
 from gradwire_engine import inline
 from gradwire_engine.graph import Graph
 from gradwire_engine.kernels import EvaluateSpec, Kernel, compile_kernel

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from engine.small_graphs import graph_of, matrices, value_of
+
 from gradwire_engine.derivatives import Derivative, block
 from gradwire_engine.errors import InvalidInput
 from gradwire_engine.transforms import Function

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engine.small_graphs import graph_of, kernel_of, plan_of, value_of
+
 from gradwire_engine.errors import InvalidGraph, InvalidInput, LimitExceeded
 from gradwire_engine.limits import Limits
 from gradwire_engine.transforms import Gradient, Jvp, Vjp

@@ -16,14 +16,15 @@ import numpy as np
 import onnx
 import pytest
 from engine.small_graphs import graph_of, model_text, value_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
 from gradwire_engine.errors import EngineError, InvalidGraph, LimitExceeded
 from gradwire_engine.graph import parse
 from gradwire_engine.limits import Limits
 from gradwire_engine.registration import register
 from gradwire_engine.values import TensorType
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
 
 SINE = "(double[3] x) => (double[3] y) { y = Sin(x) }"
 

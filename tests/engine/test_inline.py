@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from engine.small_graphs import graph_of, plan_of
+
 from gradwire_engine import inline
 from gradwire_engine.values import ArrayType
 

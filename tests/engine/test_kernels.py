@@ -14,6 +14,8 @@ import pytest
 from engine.small_graphs import graph_of, kernel_of, plan_of, value_of
 from engine.test_graph import doubles, model_of
 from engine.test_registration import DATA_DEPENDENT
+from onnx import helper, numpy_helper
+
 from gradwire_engine.errors import InvalidInput, LimitExceeded
 from gradwire_engine.graph import Graph
 from gradwire_engine.inline import argument_types
@@ -22,7 +24,6 @@ from gradwire_engine.limits import Limits
 from gradwire_engine.registration import register
 from gradwire_engine.transforms import FunctionSpec, Gradient, Hvp, Jvp, Transform, Vjp
 from gradwire_engine.values import Block
-from onnx import helper, numpy_helper
 
 SMOOTH = "(double[n] x, double[n] z) => (double[n] y, double s) \
  { a = Sin(x) y = Mul(a, z) b = Mul(y, y) s = ReduceSum<keepdims = 0>(b) }"

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from engine.small_graphs import graph_of, matrices, value_of
 from engine.test_graph import doubles
+from onnx import helper
+
 from gradwire_engine.registration import register
 from gradwire_engine.transforms import Gradient
-from onnx import helper
 
 Array = Any
 X = np.array([[0.3, -1.7, 2.2, 0.05], [1.1, 0.9, -0.4, 3.3]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from engine.small_graphs import graph_of, model_text, value_of
+
 from gradwire_engine.errors import InvalidGraph, LimitExceeded
 from gradwire_engine.limits import Limits
 from gradwire_engine.registration import register

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gradwire_engine.seeds import Block, push_units
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
+
+from gradwire_engine.seeds import Block, push_units
 
 Array = Any
 SHAPE = (3, 4)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from engine.small_graphs import graph_of, kernel_of, matrices, value_of
+
 from gradwire_engine.errors import InvalidInput, NotDifferentiable
 from gradwire_engine.graph import Graph
 from gradwire_engine.transforms import Gradient, Hvp, Jvp, Transform, Vjp

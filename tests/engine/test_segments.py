@@ -1,0 +1,93 @@
+"""Long graphs, compiled in segments: the same values and derivatives, in computations that stay apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from engine.small_graphs import graph_of, kernel_of, matrices
+
+from gradwire_engine import segments
+from gradwire_engine.graph import Graph
+from gradwire_engine.kernels import load_kernel
+from gradwire_engine.transforms import Jvp, Transform, Vjp
+
+NODES = 600
+X = np.linspace(-0.9, 0.9, 4)
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    """v <- sin(v), then v <- v + x, over and over; the tenth value is used again at the very end."""
+    lines = []
+    previous = "x"
+    for index in range(NODES):
+        lines.append(f"v{index} = " + (f"Sin({previous})" if index % 2 == 0 else f"Add({previous}, x)"))
+        previous = f"v{index}"
+    lines.append(f"y = Mul({previous}, v9)")
+    return graph_of("(double[4] x) => (double[4] y) { " + "\n".join(lines) + " }")
+
+
+def by_hand(x: Any) -> Any:
+    v = x
+    early = None
+    for index in range(NODES):
+        v = jnp.sin(v) if index % 2 == 0 else v + x
+        early = v if index == 9 else early
+    return v * early
+
+
+@pytest.fixture(scope="module")
+def diagonals() -> tuple[Any, Any, Any]:
+    """Value, first and second derivative of each element: the function works element by element."""
+    with jax.disable_jit():
+        tangent = (jnp.ones(4),)
+
+        def first(x: Any) -> Any:
+            return jax.jvp(by_hand, (x,), tangent)[1]
+
+        return by_hand(jnp.asarray(X)), first(jnp.asarray(X)), jax.jvp(first, (jnp.asarray(X),), tangent)[1]
+
+
+def test_a_long_graph_is_compiled_as_computations_of_its_own(graph: Graph) -> None:
+    text = kernel_of(graph, {"x": X}).compiled.as_text()
+    assert text.count(" call(") >= NODES // segments.SEGMENT
+
+
+def test_a_short_graph_is_one_computation() -> None:
+    kernel = kernel_of(graph_of("(double[4] x) => (double[4] y) { y = Sin(x) }"), {"x": X})
+    assert " call(" not in kernel.compiled.as_text()
+
+
+@pytest.mark.parametrize(
+    ("transforms", "added", "output", "which"),
+    [
+        ((), (), "y", 0),
+        ((Jvp(),), ("x.tangent",), "y.tangent", 1),
+        ((Vjp(),), ("y.cotangent",), "x.cotangent", 1),
+        ((Vjp(), Jvp(wrt=("x",))), ("y.cotangent", "x.tangent"), "x.cotangent.tangent", 2),
+    ],
+)
+def test_values_and_derivatives_are_those_of_the_whole(
+    graph: Graph,
+    diagonals: tuple[Any, Any, Any],
+    transforms: tuple[Transform, ...],
+    added: tuple[str, ...],
+    output: str,
+    which: int,
+) -> None:
+    point = {"x": X, **{name: np.ones(4) for name in added}}
+    kernel = kernel_of(graph, point, *transforms, outputs=(output,))
+    (result,) = load_kernel(kernel.serialize()).run({}, point)
+    np.testing.assert_allclose(result, diagonals[which], rtol=1e-10)
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_jacobians_in_both_modes_are_those_of_the_whole(
+    graph: Graph, diagonals: tuple[Any, Any, Any], mode: str
+) -> None:
+    (jacobian,) = matrices(graph, {"x": X}, mode=mode)
+    np.testing.assert_allclose(jacobian, np.diag(diagonals[1]), rtol=1e-10)
