@@ -5,11 +5,11 @@ python -m benchmarks.jacobian
 
 from __future__ import annotations
 
-import gradwire as gw
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import gradwire as gw
 from benchmarks.report import Figure, interleaved, table
 
 SIZE = 1000

@@ -9,13 +9,13 @@ import asyncio
 from statistics import median
 from time import perf_counter
 
-import gradwire as gw
 import grpc.aio
 import numpy as np
-from gradwire.v1 import function_pb2
 
+import gradwire as gw
 from benchmarks.bare import bare_server
 from benchmarks.report import Figure, table
+from gradwire.v1 import function_pb2
 
 CALLS = 2000
 ROUNDS = 5

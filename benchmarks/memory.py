@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 
-import gradwire as gw
 import numpy as np
 import psutil
 
+import gradwire as gw
 from benchmarks.report import Figure, table
 
 SIZE = 60_000

@@ -8,9 +8,9 @@ from __future__ import annotations
 from statistics import median
 from time import perf_counter
 
-import gradwire as gw
 import numpy as np
 
+import gradwire as gw
 from benchmarks.report import Figure, table
 
 SIZE = 2000

@@ -5,9 +5,9 @@ python -m benchmarks.throughput
 
 from __future__ import annotations
 
-import gradwire as gw
 import numpy as np
 
+import gradwire as gw
 from benchmarks.bare import bare_client, bare_server
 from benchmarks.report import Figure, interleaved, table
 

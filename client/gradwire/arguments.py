@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from gradwire import wire
 from gradwire.errors import InvalidArgumentError
 from gradwire.signature import Selection, Signature, Value, select

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from gradwire import wire
 from gradwire.v1 import derivative_pb2
 
@@ -205,7 +206,7 @@ class Reporter:
             self._call(Progress(*blocks, *size, time.monotonic() - self._started))
         elif self._wanted:
             if self._bar is None:
-                from tqdm.auto import tqdm  # type: ignore[import-untyped]  # only for those who look at it: it searches for notebooks
+                from tqdm.auto import tqdm  # only for those who look at it: it searches for notebooks
 
                 self._bar = tqdm(total=size[1], unit="B", unit_scale=True, desc=self._title)
             self._bar.set_postfix_str(f"{blocks[0]}/{blocks[1]} blocks", refresh=False)

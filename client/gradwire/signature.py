@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+
 from gradwire import wire
 from gradwire.errors import InvalidArgumentError
 from gradwire.v1 import function_pb2

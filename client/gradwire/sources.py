@@ -90,7 +90,7 @@ def _registered(root: str) -> Converter | None:
 def _traced(
     source: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None
 ) -> onnx.ModelProto:
-    """A plain Python function is one of NumPy, unless a framework says that it was handed something foreign."""
+    """A plain Python function is one of NumPy, unless a framework says it was handed something foreign."""
     try:
         return trace(source, specs, names)
     except Exception as error:

@@ -10,14 +10,14 @@ from collections.abc import Callable
 import grpc
 import psutil
 import structlog
-from gradwire import wire
-from gradwire_engine.kernels import device_fingerprint
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
+from gradwire import wire
+from gradwire_engine.kernels import device_fingerprint
 from gradwire_server.evaluator import Evaluator
 from gradwire_server.kernel_cache import Disk, KernelCache, engine_fingerprint
 from gradwire_server.lane import Lane

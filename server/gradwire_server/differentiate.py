@@ -15,7 +15,6 @@ from gradwire_engine.errors import InvalidInput
 from gradwire_engine.kernels import BlockSpec
 from gradwire_engine.plan import Piece, Plan
 from gradwire_engine.values import Block, dtype_of
-
 from gradwire_server import frames, translate
 from gradwire_server.errors import Overloaded, PlanChanged
 from gradwire_server.evaluator import SERVER, Array, Evaluator

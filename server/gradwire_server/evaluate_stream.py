@@ -8,9 +8,9 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import Message
+
 from gradwire.v1 import function_pb2
 from gradwire_engine.errors import InvalidInput
-
 from gradwire_server import frames
 from gradwire_server.evaluator import Answer, Evaluator
 from gradwire_server.status import status_of

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from gradwire import wire
 from gradwire.v1 import function_pb2
 from gradwire_engine.kernels import EvaluateSpec, Spec
 from gradwire_engine.plan import Plan, Problem
-
 from gradwire_server import translate
 from gradwire_server.kernel_cache import Executable, KernelCache
 from gradwire_server.lane import Lane, LaneKernel

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import Message
+
 from gradwire.wire import CHUNK_BYTES, byte_view, chunks, varint
 
 _DIFFERENTIATE_CHUNK = 3  # DifferentiateResponse.chunk

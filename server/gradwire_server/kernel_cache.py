@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+
 from gradwire_engine.kernels import Spec, device_fingerprint
 from gradwire_engine.plan import Plan, Problem
-
 from gradwire_server.lru import Lru
 from gradwire_server.once import Once
 from gradwire_server.shared import Box, Registered

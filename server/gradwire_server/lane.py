@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+
 from gradwire_engine.kernels import Kernel, Spec, device_fingerprint, load_kernel, place
 from gradwire_engine.values import Block, GraphInfo
-
 from gradwire_server.kernel_cache import Executable
 from gradwire_server.lru import Lru
 from gradwire_server.settings import Settings
@@ -33,9 +33,7 @@ class LaneKernel:
         self.inline = inline
         self.output_names = kernel.output_names
 
-    def run(
-        self, inputs: Mapping[str, Array], block: Block | None = None
-    ) -> tuple[tuple[Array, ...], float]:
+    def run(self, inputs: Mapping[str, Array], block: Block | None = None) -> tuple[tuple[Array, ...], float]:
         """The outputs (or a block's pieces), and the seconds they took."""
         start = time.perf_counter()
         outputs = self._kernel.run(self._weights, inputs, block)

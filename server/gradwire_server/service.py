@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import Message
+
 from gradwire import wire
 from gradwire.v1 import (
     derivative_pb2,
@@ -19,7 +20,6 @@ from gradwire.v1 import (
 )
 from gradwire_engine.errors import InvalidInput
 from gradwire_engine.values import ArrayType
-
 from gradwire_server import frames, translate
 from gradwire_server.differentiate import Differentiation, check_size
 from gradwire_server.errors import Overloaded

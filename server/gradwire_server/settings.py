@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-from gradwire_engine.limits import Limits
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import (
     BaseSettings,
@@ -20,6 +19,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from gradwire_engine.limits import Limits
 
 MIB = 1 << 20
 GIB = 1 << 30

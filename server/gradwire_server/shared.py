@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import ray
+
 from gradwire_engine.values import GraphInfo
 
 _LARGE = 1 << 20

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo
 from google.rpc.status_pb2 import Status
+
 from gradwire.wire import WireError
 from gradwire_engine.errors import (
     EngineError,
@@ -21,7 +22,6 @@ from gradwire_engine.errors import (
     LimitExceeded,
     NotDifferentiable,
 )
-
 from gradwire_server.errors import (
     Overloaded,
     PlanChanged,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradwire_engine.values import ArrayType
-
 from gradwire_server.errors import Overloaded, UnknownId
 from gradwire_server.lru import Lru
 from gradwire_server.shared import Box, Registered

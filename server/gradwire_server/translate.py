@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
+
 from gradwire import wire
 from gradwire.v1 import derivative_pb2, function_pb2, graph_pb2, tensor_pb2
 from gradwire_engine.errors import InvalidInput
@@ -15,7 +16,6 @@ from gradwire_engine.kernels import EvaluateSpec
 from gradwire_engine.plan import Entry, Plan, PlanOptions, Problem
 from gradwire_engine.transforms import FunctionSpec, Gradient, Hvp, Jvp, Transform, Vjp
 from gradwire_engine.values import Arguments, ArrayType, GraphInfo, Named
-
 from gradwire_server.shared import Box
 from gradwire_server.store import Store
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from gradwire import wire
 from gradwire_engine.cost import Cost
 from gradwire_engine.graph import Graph
@@ -29,7 +30,6 @@ from gradwire_engine.limits import Limits
 from gradwire_engine.plan import Plan, Problem, make_plan
 from gradwire_engine.registration import register
 from gradwire_engine.values import Block, GraphInfo
-
 from gradwire_server.lru import Lru
 from gradwire_server.shared import GraphSource, Source
 

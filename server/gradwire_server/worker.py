@@ -22,7 +22,6 @@ from gradwire_server.shared import Box, open_boxes
 
 if TYPE_CHECKING:
     from gradwire_engine.limits import Limits
-
     from gradwire_server.settings import Settings
 
 _LOST = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, RaySystemError)

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-import gradwire as gw
 import pytest
 from client.wire_server import WireServer
+
+import gradwire as gw
 
 QUICK = gw.Retry(attempts=4, first_wait=0.01, longest_wait=0.02)
 

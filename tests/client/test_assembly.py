@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-import gradwire as gw
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gradwire as gw
 from gradwire.assembly import Assembly, OpenBlock, write_bytes
 from gradwire.results import Entry, Plan
 from gradwire.v1 import derivative_pb2 as d
-from hypothesis import given
-from hypothesis import strategies as st
 
 ROWS, COLUMNS = (2, 3), (5,)
 

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import gradwire as gw
 import numpy as np
 import pytest
 from client.wire_server import BILINEAR, ENERGY, MATRIX, MIX, SQUARE, SQUARE32, WireServer, _mix_jacobian
+
+import gradwire as gw
 
 X = np.arange(1.0, 11.0)
 A, B = np.array([1.0, 2.0]), np.arange(6.0).reshape(2, 3)

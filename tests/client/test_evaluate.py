@@ -2,12 +2,12 @@
 
 import asyncio
 
-import gradwire as gw
 import numpy as np
 import pytest
 from client.wire_server import BILINEAR, ENERGY, MATRIX, MIX, PICK, SQUARE, SQUARE32, WireServer
 from google.rpc import error_details_pb2
 
+import gradwire as gw
 from client import wire_server as numpy_server
 
 X = np.array([1.0, -2.0, 3.0])

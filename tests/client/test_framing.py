@@ -2,10 +2,11 @@
 
 import contextlib
 
-from gradwire.aio.framing import FramingError, block_chunk, output_chunk
-from gradwire.v1 import derivative_pb2, function_pb2
 from hypothesis import given
 from hypothesis import strategies as st
+
+from gradwire.aio.framing import FramingError, block_chunk, output_chunk
+from gradwire.v1 import derivative_pb2, function_pb2
 
 NUMBERS = st.integers(0, 2**32 - 1)
 OFFSETS = st.integers(0, 2**63)

@@ -6,10 +6,11 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-import gradwire as gw
 import numpy as np
 import pytest
 from client.wire_server import SQUARE, WireServer
+
+import gradwire as gw
 from gradwire_server import embedded
 
 X = np.array([1.0, 2.0])

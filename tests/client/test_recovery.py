@@ -5,12 +5,13 @@ import signal
 import threading
 import time
 
-import gradwire as gw
 import grpc
 import numpy as np
 import pytest
 from client.wire_server import MATRIX, SQUARE, WireServer, status
 from google.rpc import error_details_pb2
+
+import gradwire as gw
 
 X = np.arange(1.0, 11.0)
 

@@ -2,9 +2,10 @@
 
 from itertools import product
 
-import gradwire as gw
 import numpy as np
 import pytest
+
+import gradwire as gw
 from gradwire.signature import FunctionSpec, Signature, Transform, Value, select, select_scalar
 from gradwire_engine import transforms as engine
 from gradwire_engine.values import Signature as EngineSignature

@@ -3,11 +3,12 @@
 import hashlib
 from pathlib import Path
 
-import gradwire as gw
 import numpy as np
 import onnx
 import pytest
 from client.wire_server import MIX, SQUARE
+
+import gradwire as gw
 from gradwire.sources import converters, from_proto, load
 
 TEXT = onnx.printer.to_text(SQUARE)

@@ -5,6 +5,7 @@ import hashlib
 import ml_dtypes
 import numpy as np
 import pytest
+
 from gradwire import wire
 from gradwire.v1 import tensor_pb2
 

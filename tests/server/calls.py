@@ -12,6 +12,7 @@ import numpy as np
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
+
 from gradwire import wire
 from gradwire.v1 import derivative_pb2, function_pb2, gradient_service_pb2_grpc, graph_pb2, tensor_pb2
 

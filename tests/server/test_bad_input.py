@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 import pytest
 from google.rpc import error_details_pb2
-from gradwire import wire
-from gradwire.v1 import derivative_pb2, function_pb2, graph_pb2, tensor_pb2
 from server.processes import computing
 
+from gradwire import wire
+from gradwire.v1 import derivative_pb2, function_pb2, graph_pb2, tensor_pb2
 from server import calls
 
 if TYPE_CHECKING:

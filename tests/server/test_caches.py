@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from gradwire_engine.values import ArrayType
 from gradwire_server.errors import Overloaded, UnknownId
 from gradwire_server.kernel_cache import Disk

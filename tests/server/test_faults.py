@@ -15,9 +15,9 @@ import numpy as np
 import psutil
 import pytest
 from conftest import wait_until_serving
-from gradwire.v1 import derivative_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from gradwire.v1 import derivative_pb2
 from server import calls, processes
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+
 from gradwire.v1 import derivative_pb2, function_pb2
 from gradwire.wire import CHUNK_BYTES
 from gradwire_server import frames

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from gradwire_server.errors import Overloaded, TimeLimit, Unavailable, WorkerLost
 from gradwire_server.scheduler import Scheduler, Worker
 

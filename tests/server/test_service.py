@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from gradwire import wire
-from gradwire.v1 import derivative_pb2, function_pb2, graph_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from gradwire import wire
+from gradwire.v1 import derivative_pb2, function_pb2, graph_pb2
 from server import calls
 
 rng = np.random.default_rng(5)

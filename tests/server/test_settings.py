@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from gradwire_server.settings import Settings
 from pydantic import ValidationError
+
+from gradwire_server.settings import Settings
 
 
 @pytest.fixture(autouse=True)

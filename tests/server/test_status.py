@@ -5,10 +5,11 @@ from __future__ import annotations
 import grpc
 import pytest
 from google.rpc import code_pb2, error_details_pb2
+from structlog.testing import capture_logs
+
 from gradwire_engine.errors import InvalidInput, LimitExceeded
 from gradwire_server.errors import Unavailable, WorkerLost
 from gradwire_server.status import status_of
-from structlog.testing import capture_logs
 
 
 def test_an_unforeseen_error_tells_the_client_an_id_and_the_log_the_rest() -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-import gradwire as gw
 import numpy as np
+
+import gradwire as gw
 
 Array = np.ndarray[Any, Any]
 

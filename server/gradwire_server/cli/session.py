@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gradwire as gw
 import numpy as np
 import onnx
 import typer
-from gradwire.signature import Signature
 
+import gradwire as gw
+from gradwire.signature import Signature
 from gradwire_server.cli.values import Array, read_assignments, write
 from gradwire_server.settings import Settings
 

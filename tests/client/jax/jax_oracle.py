@@ -29,7 +29,7 @@ def agree(
     graph = register(converted.model.SerializeToString())
     inputs = dict(zip(converted.inputs, leaves, strict=True))
     actual = evaluate(graph, FunctionSpec(graph.info.graph_id), inputs)
-    result = fn(*jax.tree.map(jnp.asarray, arguments))
+    result = jax.jit(fn)(*arguments)
     expected = [np.asarray(leaf) for leaf in jax.tree.leaves(result)]
     assert converted.structure == jax.tree.structure(result)
     assert len(actual) == len(expected)
@@ -84,5 +84,5 @@ def _jacobians(fn: Callable[..., Any], arguments: Sequence[Any]) -> list[Any]:
         outputs = jax.tree.leaves(fn(*jax.tree.unflatten(tree, given)))
         return [leaf for leaf in outputs if leaf.dtype.kind == "f"]
 
-    rows = jax.jacfwd(floats, argnums=tuple(places))(*leaves)
+    rows = jax.jit(jax.jacfwd(floats, argnums=tuple(places)))(*leaves)
     return [np.asarray(block) for row in rows for block in row]

@@ -229,7 +229,7 @@ PROGRAMS: list[Row] = [
         ),
         (V,),
     ),
-    ("spherical harmonics", lambda x: jsp.special.lpmn_values(2, 2, x, False), (P[0],)),
+    ("spence", lambda x: jsp.special.spence(x), (P[0],)),
     ("unravel", lambda i: jnp.unravel_index(i, (2, 3)), (PLACES,)),
     ("einsum diag", lambda a: jnp.einsum("ii->i", a), (A,)),
     ("einsum big", lambda t, a: jnp.einsum("abc,cd,abd->b", t, a, t), (T, A)),

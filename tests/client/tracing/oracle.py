@@ -10,11 +10,12 @@ import numpy as np
 import onnx
 import scipy.linalg
 import scipy.special
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
 from gradwire.spec import spec_of
 from gradwire.tracing import trace_function
 from gradwire_engine.lowering import evaluate
-from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
 
 jax.config.update("jax_enable_x64", True)
 

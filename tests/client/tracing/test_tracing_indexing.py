@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from client.tracing.oracle import agree, by_reference, operators
-from gradwire import tracing
-from gradwire.spec import spec
-from gradwire.tracing import trace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from gradwire import tracing
+from gradwire.spec import spec
+from gradwire.tracing import trace
 
 RNG = np.random.default_rng(1)
 CUBE = RNG.normal(size=(4, 5, 6))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from client.tracing.oracle import operators
+
 from gradwire.spec import ArraySpec, spec, spec_of
 from gradwire.tracing import trace, trace_function
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from gradwire.errors import GradwireError, TraceError
 from gradwire.spec import spec
 from gradwire.tracing import trace

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
+
 from gradwire_engine.lowering import evaluate
 
 jax.config.update("jax_enable_x64", True)

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from engine.lowering.derivative_checks import check_derivatives, check_op, gradient_of, run
+
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import evaluate
 

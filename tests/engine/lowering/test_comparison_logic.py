@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from engine.lowering.derivative_checks import gradient_of, one_node, run
+
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import evaluate
 

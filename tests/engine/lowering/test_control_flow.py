@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from engine.lowering.derivative_checks import check_flat
+
 from gradwire_engine.errors import InvalidGraph, LimitExceeded
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import Notes, evaluate

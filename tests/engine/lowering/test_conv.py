@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 import pytest
 from engine.lowering.derivative_checks import check_op, run
-from gradwire_engine.errors import InvalidGraph
 from scipy import signal
+
+from gradwire_engine.errors import InvalidGraph
 
 rng = np.random.default_rng(7)
 

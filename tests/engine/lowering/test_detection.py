@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engine.lowering.derivative_checks import one_node, run
+
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import Notes, evaluate
 

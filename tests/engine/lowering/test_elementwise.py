@@ -10,6 +10,7 @@ import onnx
 import pytest
 import scipy.special
 from engine.lowering.derivative_checks import check_op, gradient_of, one_node, run
+
 from gradwire_engine.lowering import evaluate
 
 TWICE = {"order": 2}

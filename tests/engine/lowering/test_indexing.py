@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from engine.lowering.derivative_checks import check_op, function_of, gradient_of, one_node, run
+
 from gradwire_engine.errors import InvalidGraph, ValueNeeded
 from gradwire_engine.lowering import evaluate
 

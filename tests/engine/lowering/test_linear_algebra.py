@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from engine.lowering.derivative_checks import check_op, one_node, run
+
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import evaluate
 

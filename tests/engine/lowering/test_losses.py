@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 from engine.lowering.derivative_checks import check_op, gradient_of, one_node, run
+
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import evaluate
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from engine.lowering.derivative_checks import check_op, gradient_of, run
+
 from gradwire_engine.errors import InvalidGraph
 
 rng = np.random.default_rng(5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from engine.lowering.derivative_checks import check_op, run
+
 from gradwire_engine.errors import InvalidGraph
 
 X = np.random.default_rng(5).normal(size=(3, 4))

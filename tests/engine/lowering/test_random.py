@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from engine.lowering.derivative_checks import run
+
 from gradwire_engine.errors import InvalidGraph
 
 X = np.full((50, 40), 0.25)

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 from engine.lowering.derivative_checks import check_op, run
+
 from gradwire_engine.errors import InvalidGraph
 
 rng = np.random.default_rng(3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from engine.lowering.derivative_checks import check_op, run
+
 from gradwire_engine.errors import ValueNeeded
 
 RNG = np.random.default_rng(4)
@@ -140,6 +141,7 @@ def test_roi_align_before_opset_16_does_not_shift() -> None:
 
 def test_roi_align_adapts_its_samples_to_each_static_region() -> None:
     from engine.lowering.derivative_checks import one_node
+
     from gradwire_engine.lowering import evaluate
 
     regions = np.array([[0.5, 0.5, 3.5, 1.5], [0.5, 0.5, 1.5, 3.5]])

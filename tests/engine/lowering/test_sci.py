@@ -9,6 +9,7 @@ import pytest
 import scipy.linalg
 import scipy.special
 from engine.lowering.derivative_checks import check_op, gradient_of, run
+
 from gradwire_engine.errors import InvalidGraph
 
 DOMAIN = "gradwire.sci"

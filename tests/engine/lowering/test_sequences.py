@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from engine.lowering.derivative_checks import one_node
+
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import evaluate
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from engine.lowering.derivative_checks import gradient_of, run
-from gradwire_engine.errors import InvalidGraph
 from scipy.special import expit
+
+from gradwire_engine.errors import InvalidGraph
 
 ML = "ai.onnx.ml"
 rng = np.random.default_rng(6)
