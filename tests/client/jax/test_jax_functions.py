@@ -18,11 +18,6 @@ WITHOUT_ORACLE = {
     "programs: odeint",
 }
 
-DIFFERENTIATED = ("indexing", "windows", "linalg", "control flow", "programs")
-
-# JAX has no derivative of a product scattered to repeated places; the engine has (see its own tests).
-WITHOUT_ORACLE = {"indexing: multiply", "indexing: divide"}
-
 DIFFERENTIATED = [
     row
     for row in ROWS

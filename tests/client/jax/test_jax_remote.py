@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import runpy
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import pytest
 from client.jax.engine_client import EngineClient
 from jax import lax
@@ -166,8 +170,6 @@ def test_a_function_on_the_service_is_callable_from_jax(engine: EngineClient) ->
 
 
 def test_symbolic_extents_follow_from_the_arguments(engine: EngineClient) -> None:
-    import onnx
-
     text = '<ir_version: 10, opset_import: ["": 21]> f (double[n] x) => (double[n] y) { y = Sin(x) }'
     far = remote(engine.function(onnx.parser.parse_model(text)))
     for size in (2, 5):
@@ -176,8 +178,6 @@ def test_symbolic_extents_follow_from_the_arguments(engine: EngineClient) -> Non
 
 
 def test_an_unknown_result_shape_is_refused_where_jax_must_know_it(engine: EngineClient) -> None:
-    import onnx
-
     text = (
         '<ir_version: 10, opset_import: ["": 21]> '
         "f (double[n] x) => (double[m] y) { y = Concat<axis=0>(x, x) }"
@@ -260,13 +260,16 @@ def test_functions_of_trees_are_functions_of_their_leaves(service: gw.Client) ->
     np.testing.assert_allclose(gradient[0], jax.grad(loss(layer))(PARAMS, X)["w"], rtol=1e-12)
 
 
+def test_the_example_runs_and_agrees_with_itself(service: gw.Client) -> None:
+    example = Path(__file__).parents[3] / "examples" / "jax_remote.py"
+    runpy.run_path(str(example))["main"](service)
+
+
 def test_an_asynchronous_client_is_refused(server: Handle) -> None:
     async def attempt() -> None:
         async with gw.aio.connect(server.address) as client:
             far = remote(client, layer)
             with pytest.raises(gw.InvalidArgumentError, match=r"use a client of gw\.connect"):
                 far(PARAMS, X)
-
-    import asyncio
 
     asyncio.run(attempt())
