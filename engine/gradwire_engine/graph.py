@@ -198,7 +198,8 @@ def _output_type(info: onnx.ValueInfoProto) -> TensorType:
 def _rounded_constants(model: ModelProto) -> Iterator[str]:
     """Warnings for float64 constants that were plainly float32 before: 0.1 stored as 0.10000000149."""
     for tensor in tensors_in(model):
-        if tensor.data_type != TensorProto.DOUBLE or not 0 < prod(tensor.dims) <= 16:
+        # Single numbers are a program's literals; arrays may have been float32 with good reason.
+        if tensor.data_type != TensorProto.DOUBLE or prod(tensor.dims) != 1:
             continue
         for value in np.ravel(numpy_helper.to_array(tensor)).tolist():
             if _is_rounded(value):
