@@ -230,6 +230,7 @@ _DISCRETE = """
     BlackmanWindow Constant ConstantOfShape EyeLike SequenceEmpty Range RandomNormal
     RandomNormalLike RandomUniform RandomUniformLike ai.onnx.ml:LabelEncoder
     ai.onnx.ml:OneHotEncoder gradwire.sci:PivotsToPermutation
+    StringConcat StringNormalizer StringSplit RegexFullMatch TfIdfVectorizer
 """
 
 DISCRETE = frozenset(_DISCRETE.split())

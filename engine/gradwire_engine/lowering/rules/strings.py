@@ -1,0 +1,92 @@
+"""Operators of strings: NumPy object arrays, always known before evaluation.
+
+XLA has no text, so no string is ever an argument of a kernel; those that a model holds as constants are
+worked on while it is traced. Text does not move: what comes of it is constant in every floating input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gradwire_engine.errors import LimitExceeded
+from gradwire_engine.lowering.registry import Node, Value, rule
+from gradwire_engine.lowering.regular_expressions import FullMatch, UnsupportedPattern
+
+Array = np.ndarray[Any, Any]
+
+
+def texts_of(node: Node, value: Value, what: str = "the strings") -> Array:
+    texts = node.static(value, what)
+    if texts.dtype.kind not in "OU":
+        raise node.fail(f"{what} are of type {texts.dtype}, not strings")
+    return texts.astype(object)
+
+
+def _lengths(texts: Array) -> Array:
+    return np.fromiter(map(len, texts.flat), np.int64, texts.size).reshape(texts.shape)
+
+
+def refuse_above_limit(node: Node, size: int) -> None:
+    """Strings hold more than their array's bytes: refuse before they are made."""
+    limit = node.scope.limits.array_bytes
+    if size > limit:
+        raise LimitExceeded(
+            f"node {node.name} ({node.op}) makes strings of {size} bytes; "
+            f"the limit for one array is {limit} bytes",
+            "array_bytes",
+            limit,
+            size,
+        )
+
+
+@rule("StringConcat", since=20)
+def string_concat(node: Node, x: Value, y: Value) -> Value:
+    first, second = np.broadcast_arrays(texts_of(node, x), texts_of(node, y))
+    refuse_above_limit(node, int(_lengths(first).sum() + _lengths(second).sum()))
+    return np.asarray(first + second, object)
+
+
+@rule("StringSplit", since=20)
+def string_split(node: Node, x: Value) -> Value:
+    texts = texts_of(node, x)
+    delimiter, most = node.attr("delimiter") or None, node.attr("maxsplit", -1)
+    pieces = [text.split(delimiter, most) for text in texts.flat]
+    counts = np.array([len(row) for row in pieces], np.int64)
+    width = int(counts.max(initial=0))
+    refuse_above_limit(node, 8 * width * len(pieces))
+    padded = np.full((len(pieces), width), "", object)
+    for row, items in zip(padded, pieces, strict=True):
+        row[: len(items)] = items
+    return padded.reshape(*texts.shape, width), counts.reshape(texts.shape)
+
+
+@rule("StringNormalizer", since=10)
+def string_normalizer(node: Node, x: Value) -> Value:
+    """Stop words go first, compared as written or without case; then the case of the rest changes."""
+    texts = texts_of(node, x)
+    if texts.ndim not in (1, 2) or (texts.ndim == 2 and texts.shape[0] != 1):
+        raise node.fail(
+            f"the strings are of shape {list(texts.shape)}; the shapes it takes are [C] and [1, C]"
+        )
+    action = node.attr("case_change_action", "NONE")
+    if action not in ("NONE", "LOWER", "UPPER"):
+        raise node.fail(f"case_change_action is {action!r}; it must be NONE, LOWER or UPPER")
+    compared: Callable[[str], str] = str if node.attr("is_case_sensitive", 0) else str.casefold
+    stops = {compared(word) for word in node.attr("stopwords", [])}
+    changes: dict[str, Callable[[str], str]] = {"NONE": str, "LOWER": str.lower, "UPPER": str.upper}
+    change = changes[action]
+    kept = [change(text) for text in texts.flat if compared(text) not in stops] or [""]
+    return np.array(kept, object).reshape((-1,) if texts.ndim == 1 else (1, -1))
+
+
+@rule("RegexFullMatch", since=20)
+def regex_full_match(node: Node, x: Value) -> Value:
+    texts = texts_of(node, x)
+    try:
+        matches = FullMatch(node.attr("pattern", ""))
+        return np.fromiter(map(matches, texts.flat), bool, texts.size).reshape(texts.shape)
+    except UnsupportedPattern as error:
+        raise node.fail(str(error)) from None
