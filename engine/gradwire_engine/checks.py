@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from math import prod
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -270,6 +271,35 @@ def refuse_undecodable(model: ModelProto) -> None:
             raise InvalidGraph(f"the name {text!r} in the model is not UTF-8")
 
 
+def refuse_unreadable_strings(model: ModelProto) -> None:
+    """Refuse strings that are not UTF-8, and constants of more or fewer strings than their shape has.
+
+    Raises:
+        InvalidGraph: naming the attribute or the constant.
+    """
+    for attribute in _attributes(model):
+        if not all(map(_is_utf8, (attribute.s, *attribute.strings))):
+            raise InvalidGraph(f"attribute {attribute.name} holds a string that is not UTF-8")
+    for tensor in tensors_in(model):
+        if tensor.data_type != TensorProto.STRING:
+            continue
+        name = tensor.name or "(unnamed)"
+        if len(tensor.string_data) != prod(tensor.dims):
+            raise InvalidGraph(
+                f"constant {name} of shape {list(tensor.dims)} holds {len(tensor.string_data)} strings"
+            )
+        if not all(map(_is_utf8, tensor.string_data)):
+            raise InvalidGraph(f"constant {name} holds a string that is not UTF-8")
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def refuse_fatal(model: ModelProto) -> None:
     """Refuse what ONNX's C++ code is known not to survive.
 
@@ -306,6 +336,7 @@ def check(model: ModelProto) -> None:
     """
     refuse_undecodable(model)
     refuse_fatal(model)
+    refuse_unreadable_strings(model)
     try:
         _check_once(model)
     except InvalidGraph:

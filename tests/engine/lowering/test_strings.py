@@ -9,12 +9,14 @@ from typing import Any
 
 import jax
 import numpy as np
+import onnx
 import pytest
 from engine.lowering.derivative_checks import one_node
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradwire_engine.errors import EngineError, LimitExceeded
+from gradwire_engine.errors import EngineError, InvalidGraph, LimitExceeded
+from gradwire_engine.graph import parse
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import evaluate
 from gradwire_engine.lowering.regular_expressions import FullMatch, UnsupportedPattern
@@ -185,3 +187,28 @@ def test_a_vectorizer_that_contradicts_itself_is_refused_by_name(wrong: dict[str
     given = {"mode": "TF", "min_gram_length": 1, "max_gram_length": 2, "max_skip_count": 0, **POOL, **wrong}
     with pytest.raises(EngineError, match="TfIdfVectorizer"):
         call("TfIdfVectorizer", np.arange(5), **given)
+
+
+@pytest.mark.parametrize(
+    ("strings", "message"),
+    [
+        ([b"a", b"\xff"], "constant words holds a string that is not UTF-8"),
+        ([b"a"], r"shape \[2\] holds 1 string"),
+    ],
+)
+def test_constants_of_strings_that_cannot_be_read_are_refused_by_name(
+    strings: list[bytes], message: str
+) -> None:
+    model = one_node("StringSplit", texts("a", "b"), outputs=2)
+    del model.graph.input[:]
+    constant = model.graph.initializer.add(name="words", data_type=onnx.TensorProto.STRING, dims=[2])
+    constant.string_data.extend(strings)
+    model.graph.node[0].input[:] = ["words"]
+    with pytest.raises(InvalidGraph, match=message):
+        parse(model.SerializeToString())
+
+
+def test_an_attribute_that_is_no_text_is_refused_by_name() -> None:
+    model = one_node("RegexFullMatch", texts("a"), pattern=b"\xff")
+    with pytest.raises(InvalidGraph, match="attribute pattern holds a string that is not UTF-8"):
+        parse(model.SerializeToString())
