@@ -14,7 +14,7 @@ import gradwire as gw
 from benchmarks.report import Figure, table
 
 SIZE = 2000
-LAYERS = 6
+LAYERS = 10
 ROUNDS = 5
 
 
