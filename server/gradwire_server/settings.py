@@ -148,6 +148,7 @@ class Settings(BaseSettings):
             array_bytes=self.array_bytes,
             evaluation_bytes=self.evaluation_bytes,
             loop_trips=self.loop_trips,
+            blocks=self.plan_blocks,
         )
 
     @property
