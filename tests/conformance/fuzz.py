@@ -158,7 +158,13 @@ class _Process:
     def __init__(self, start: int, stop: int, step: int) -> None:
         command = [sys.executable, "-m", "conformance.fuzz", "--worker", str(start), str(stop), str(step)]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace"
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            # The worker finds this package where the tests do, however they were started.
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         )
         self.lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
