@@ -79,14 +79,17 @@ class Differentiation:
             name: value if isinstance(value, Box) else Box(f"{point} {name}", value, nbytes=value.nbytes)
             for name, value in inputs.values.items()
         }
-        run: _Run | _LaneRun = _Run(self._settings, self._scheduler, graph, plan, kernels, point, values)
-        if self._short(graph, plan, kernels):
+        run: _Run | _LaneRun
+        # What comes with the request counts as well: large inputs stay in shared memory.
+        if inputs.nbytes <= self._settings.lane_memory_bytes and self._short(graph, plan, kernels):
             run = _LaneRun(
                 self._lane,
                 {spec: await self._lane.load(graph, kernel) for spec, kernel in kernels.items()},
                 plan,
                 await self._lane.place({name: await value.value() for name, value in values.items()}),
             )
+        else:
+            run = _Run(self._settings, self._scheduler, graph, plan, kernels, point, values)
         done, sent, reported, by_worker = 0, 0, started, Counter[str]()
         async for block, computed, worker in run.results(blocks):
             for message in _block_messages(plan, block, computed, worker):

@@ -76,10 +76,11 @@ def test_a_worker_killed_in_the_middle_changes_no_bit_of_the_result(
 ) -> None:
     undisturbed = calls.differentiate(channel, slow)
     assert undisturbed.summary is not None and undisturbed.summary.blocks_rerun == 0
-    found = calls.Collected()
+    found, begun = calls.Collected(), 0
     for event in calls.stub(channel).Differentiate(slow, timeout=120):
         found.take(event)
-        if event.WhichOneof("event") == "progress" and event.progress.blocks_done == 5:
+        begun += event.WhichOneof("event") == "block_start"
+        if event.WhichOneof("event") == "block_start" and begun == 5:
             processes.computing(server.process_id)[0].kill()
     assert found.matrices[0].tobytes() == undisturbed.matrices[0].tobytes()
     assert found.summary is not None

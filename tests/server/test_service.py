@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gradwire import wire
-from gradwire.v1 import derivative_pb2, function_pb2, graph_pb2
+from gradwire.v1 import derivative_pb2, function_pb2, graph_pb2, tensor_pb2
 from server import calls
 
 rng = np.random.default_rng(5)
@@ -121,6 +121,24 @@ def test_a_stream_has_a_header_then_blocks_then_progress_and_a_summary(
     assert found.progress[-1].bytes_sent == found.plan.result_bytes == 96
     assert found.summary is not None
     assert found.summary.blocks == sum(found.summary.blocks_by_worker.values()) == 4
+
+
+@pytest.mark.parametrize(("size", "here"), [(64, True), (2300, False)])
+def test_cheap_blocks_are_computed_here_unless_their_inputs_are_large(
+    channel: grpc.Channel, size: int, here: bool
+) -> None:
+    a, x = rng.standard_normal((size, size)) / size, rng.standard_normal(size)
+    graph_id = calls.register(channel, calls.SIN_OF_PRODUCT).graph_id
+    request = calls.derivative(graph_id, {"x": x}, wrt=["x"])
+    request.inputs["a"].CopyFrom(
+        tensor_pb2.Tensor(
+            dtype=wire.data_type(a.dtype), shape=a.shape, tensor_id=calls.put(channel, a).tensor_id
+        )
+    )
+    found = calls.differentiate(channel, request)
+    np.testing.assert_allclose(found.matrices[0], np.cos(a @ x)[:, None] * a, rtol=1e-9, atol=1e-15)
+    assert found.summary is not None
+    assert (set(found.summary.blocks_by_worker) == {"server"}) is here
 
 
 def test_a_hessian_is_symmetric_and_right(channel: grpc.Channel) -> None:
