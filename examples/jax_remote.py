@@ -1,12 +1,11 @@
 """A JAX program whose simulator runs on the service: Lotka and Volterra's predators, fitted to data.
 
-    python examples/jax_remote.py [host:port]
+    python examples/jax_remote.py
 
 The simulator is a JAX function; `remote` makes one of it that the service computes. The loss around it, the
 optimiser and jit stay here. A Jacobian of the simulator is one call, because vmap is the service's batch.
 """
 
-import sys
 import time
 
 import jax
@@ -82,5 +81,5 @@ def main(client: gw.Client) -> None:
 
 
 if __name__ == "__main__":
-    with gw.connect(sys.argv[1]) if len(sys.argv) > 1 else gw.local(workers=1) as client:
+    with gw.local(workers=2) as client:
         main(client)

@@ -44,7 +44,7 @@ if __name__ == "__main__":
     here = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.BatchNorm1d(32), nn.Linear(32, 1))
     there = copy.deepcopy(here)
     expected = train(here)
-    with gw.local(workers=1) as client, gradwire.torch.use(client):
+    with gw.local(workers=2) as client, gradwire.torch.use(client):
         started = time.perf_counter()
         losses = train(gradwire.torch.remote(there))
         print(f"{STEPS} steps in {time.perf_counter() - started:.1f} s, the first of which compile")

@@ -75,7 +75,7 @@ def whole_derivatives() -> None:
 
 
 if __name__ == "__main__":
-    with gw.local(workers=1) as client, gradwire.torch.use(client):
+    with gw.local(workers=2) as client, gradwire.torch.use(client):
         accumulating()
         not_accumulating()
         rows_of_a_jacobian()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import runpy
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -258,11 +256,6 @@ def test_functions_of_trees_are_functions_of_their_leaves(service: gw.Client) ->
     assert [value.name for value in f.signature.inputs] == ["p.b", "p.w", "x"]
     gradient = f.grad(PARAMS["b"], PARAMS["w"], X, wrt=["p.w"])
     np.testing.assert_allclose(gradient[0], jax.grad(loss(layer))(PARAMS, X)["w"], rtol=1e-12)
-
-
-def test_the_example_runs_and_agrees_with_itself(service: gw.Client) -> None:
-    example = Path(__file__).parents[3] / "examples" / "jax_remote.py"
-    runpy.run_path(str(example))["main"](service)
 
 
 def test_an_asynchronous_client_is_refused(server: Handle) -> None:
