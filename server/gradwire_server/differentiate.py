@@ -7,15 +7,17 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from math import ceil, prod
 from typing import Any
 
 from gradwire.v1 import derivative_pb2
 from gradwire_engine.errors import InvalidInput
-from gradwire_engine.kernels import BlockSpec
+from gradwire_engine.kernels import BlockSpec, EvaluateSpec
 from gradwire_engine.plan import Piece, Plan
 from gradwire_engine.values import Block, dtype_of
 from gradwire_server import frames, translate
+from gradwire_server.beside import Beside
 from gradwire_server.errors import Overloaded, PlanChanged
 from gradwire_server.evaluator import SERVER, Array, Evaluator
 from gradwire_server.kernel_cache import Executable
@@ -67,43 +69,43 @@ class Differentiation:
         plan = await self._evaluator.plan(graph, problem)
         check_size(plan, self._settings)
         blocks = _wanted(plan, request)
-        yield Response(
-            header=derivative_pb2.DifferentiateHeader(plan=translate.plan_message(plan))
-        ).SerializeToString()
-        specs = dict.fromkeys(plan.kernel(block) for block in blocks)
-        held = await asyncio.gather(*(self._evaluator.kernel(graph, spec) for spec in specs))
-        kernels = dict(zip(specs, held, strict=True))
-        made = time.perf_counter() - started
         point = secrets.token_hex(8)
-        values = {
-            name: value if isinstance(value, Box) else Box(f"{point} {name}", value, nbytes=value.nbytes)
-            for name, value in inputs.values.items()
-        }
-        run: _Run | _LaneRun
-        # What comes with the request counts as well: large inputs stay in shared memory.
-        if inputs.nbytes <= self._settings.lane_memory_bytes and self._short(graph, plan, kernels):
-            run = _LaneRun(
-                self._lane,
-                {spec: await self._lane.load(graph, kernel) for spec, kernel in kernels.items()},
-                plan,
-                await self._lane.place({name: await value.value() for name, value in values.items()}),
-            )
-        else:
-            run = _Run(self._settings, self._scheduler, graph, plan, kernels, point, values)
-        done, sent, reported, by_worker = 0, 0, started, Counter[str]()
-        async for block, computed, worker in run.results(blocks):
-            for message in _block_messages(plan, block, computed, worker):
-                yield message
-            done += 1
-            sent += sum(array.nbytes for array in computed.arrays)
-            by_worker[worker] += 1
-            now = time.perf_counter()
-            if now - reported >= _PROGRESS_SECONDS or done == len(blocks):
-                reported = now
-                progress = derivative_pb2.Progress(
-                    blocks_done=done, blocks_total=len(blocks), bytes_sent=sent
-                )
-                yield Response(progress=progress).SerializeToString()
+        boxes = {name: _boxed(f"{point} {name}", value) for name, value in inputs.values.items()}
+        beside: Beside | None = None
+        if request.values:
+            own = EvaluateSpec(problem.function, inputs.arguments, (), ())
+            beside = Beside(self._evaluator.outputs(graph, own, replace(inputs, values=boxes)))
+        try:
+            header = derivative_pb2.DifferentiateHeader(plan=translate.plan_message(plan))
+            yield Response(header=header).SerializeToString()
+            specs = dict.fromkeys(plan.kernel(block) for block in blocks)
+            held = await asyncio.gather(*(self._evaluator.kernel(graph, spec) for spec in specs))
+            kernels = dict(zip(specs, held, strict=True))
+            made = time.perf_counter() - started
+            run = await self._begun(graph, plan, kernels, point, boxes)
+            done, sent, reported, by_worker = 0, 0, started, Counter[str]()
+            async for block, computed, worker in run.results(blocks):
+                for message in _block_messages(plan, block, computed, worker):
+                    yield message
+                done += 1
+                sent += sum(array.nbytes for array in computed.arrays)
+                by_worker[worker] += 1
+                now = time.perf_counter()
+                if now - reported >= _PROGRESS_SECONDS or done == len(blocks):
+                    reported = now
+                    progress = derivative_pb2.Progress(
+                        blocks_done=done, blocks_total=len(blocks), bytes_sent=sent
+                    )
+                    yield Response(progress=progress).SerializeToString()
+                if beside is not None:
+                    for message in await beside.messages(wait=False):
+                        yield message
+            if beside is not None:
+                for message in await beside.messages(wait=True):
+                    yield message
+        finally:
+            if beside is not None:
+                beside.close()
         summary = derivative_pb2.Summary(
             blocks=done,
             elapsed=translate.duration(time.perf_counter() - started),
@@ -112,6 +114,30 @@ class Differentiation:
             blocks_rerun=run.reruns,
         )
         yield Response(summary=summary).SerializeToString()
+
+    async def _begun(
+        self,
+        graph: Registered,
+        plan: Plan,
+        kernels: dict[BlockSpec, Executable],
+        point: str,
+        inputs: dict[str, Box],
+    ) -> _Run | _LaneRun:
+        """Where the blocks will be computed: here if they and their inputs are small, else by workers."""
+        # What comes with the request counts as well: large inputs stay in shared memory.
+        size = sum(box.nbytes for box in inputs.values())
+        if size <= self._settings.lane_memory_bytes and self._short(graph, plan, kernels):
+            return _LaneRun(
+                self._lane,
+                {spec: await self._lane.load(graph, kernel) for spec, kernel in kernels.items()},
+                plan,
+                await self._lane.place({name: await box.value() for name, box in inputs.items()}),
+            )
+        return _Run(self._settings, self._scheduler, graph, plan, kernels, point, inputs)
+
+
+def _boxed(key: str, value: Array | Box) -> Box:
+    return value if isinstance(value, Box) else Box(key, value, nbytes=value.nbytes)
 
 
 class _LaneRun:

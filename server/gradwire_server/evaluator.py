@@ -96,17 +96,36 @@ class Evaluator:
         graph = self._store.graph(request.function.graph_id)
         spec = translate.evaluation_from(request, inputs.arguments)
         executable = await self.kernel(graph, spec)
-        if self.lane.fits(executable, graph.info) and inputs.nbytes <= self._settings.lane_memory_bytes:
-            kernel = await self.lane.load(graph, executable)
-            if kernel.inline and inputs.inline:
-                self._ready.put(_shape_of(request), kernel)
-            values = {
-                name: await value.value() if isinstance(value, Box) else value
-                for name, value in inputs.values.items()
-            }
-            arrays, seconds = await self.lane.run(kernel, values)
-            return Answer(kernel.output_names, arrays, SERVER, seconds)
-        return await self._on_worker(graph, spec, executable, inputs)
+        kernel = await self._here(graph, executable, inputs)
+        if kernel is None:
+            return await self._on_worker(graph, spec, executable, inputs)
+        if kernel.inline and inputs.inline:
+            self._ready.put(_shape_of(request), kernel)
+        return await self._in_lane(kernel, inputs)
+
+    async def outputs(self, graph: Registered, spec: EvaluateSpec, inputs: translate.Inputs) -> Answer:
+        """A function's outputs at inputs that something else is computed at as well."""
+        executable = await self.kernel(graph, spec)
+        kernel = await self._here(graph, executable, inputs)
+        if kernel is None:
+            return await self._on_worker(graph, spec, executable, inputs)
+        return await self._in_lane(kernel, inputs)
+
+    async def _here(
+        self, graph: Registered, executable: Executable, inputs: translate.Inputs
+    ) -> LaneKernel | None:
+        """The kernel loaded in this process, if it and its inputs are small."""
+        if inputs.nbytes > self._settings.lane_memory_bytes or not self.lane.fits(executable, graph.info):
+            return None
+        return await self.lane.load(graph, executable)
+
+    async def _in_lane(self, kernel: LaneKernel, inputs: translate.Inputs) -> Answer:
+        values = {
+            name: await value.value() if isinstance(value, Box) else value
+            for name, value in inputs.values.items()
+        }
+        arrays, seconds = await self.lane.run(kernel, values)
+        return Answer(kernel.output_names, arrays, SERVER, seconds)
 
     async def _on_worker(
         self, graph: Registered, spec: EvaluateSpec, executable: Executable, inputs: translate.Inputs

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from gradwire.wire import CHUNK_BYTES, byte_view, chunks, varint
 
 _DIFFERENTIATE_CHUNK = 3  # DifferentiateResponse.chunk
+_DIFFERENTIATE_VALUE_CHUNK = 7  # DifferentiateResponse.value_chunk
 _STREAM_CHUNK = 3  # EvaluateStreamResponse.chunk
 
 
@@ -40,6 +41,15 @@ def block_chunks(block: int, piece: int, array: np.ndarray[Any, Any]) -> Iterato
     for data in chunks(byte_view(array), CHUNK_BYTES):
         inner = _integer(1, block) + _integer(2, piece) + _integer(3, offset)
         yield _message(b"", _DIFFERENTIATE_CHUNK, inner, 4, data, b"")
+        offset += len(data)
+
+
+def value_chunks(output: int, array: np.ndarray[Any, Any]) -> Iterator[bytes]:
+    """The DifferentiateResponse messages that carry one of the function's own outputs."""
+    offset = 0
+    for data in chunks(byte_view(array), CHUNK_BYTES):
+        inner = _integer(1, output) + _integer(2, offset)
+        yield _message(b"", _DIFFERENTIATE_VALUE_CHUNK, inner, 3, data, b"")
         offset += len(data)
 
 
