@@ -3,7 +3,7 @@
 Frameworks register a converter for their objects under the name of their root module; the module that does
 so is imported when one of their objects is seen, and nothing of theirs before:
 
-    converters["torch"] = export_torch      # (source, specs, names) -> onnx.ModelProto
+    converters["torch"] = export_torch      # (source, specs, names) -> BoundModel or onnx.ModelProto
 """
 
 import hashlib
@@ -11,9 +11,11 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,15 +25,16 @@ import onnx.parser
 from google.protobuf.message import DecodeError
 
 from gradwire import wire
+from gradwire.constants import BoundModel, Constant
 from gradwire.errors import GradwireError, InvalidArgumentError
 from gradwire.signature import Shape, Signature, Value
 from gradwire.spec import ArraySpec, spec_of
-from gradwire.tracing import trace
+from gradwire.tracing import trace_function
 
-Source = Callable[..., Any] | onnx.ModelProto | bytes | str | os.PathLike[str]
+Source = Callable[..., Any] | BoundModel | onnx.ModelProto | bytes | str | os.PathLike[str]
 """A Python function over NumPy, an ONNX model (object, bytes, path or text), or a framework's object."""
 
-Converter = Callable[[Any, Sequence[ArraySpec], Sequence[str] | None], onnx.ModelProto]
+Converter = Callable[[Any, Sequence[ArraySpec], Sequence[str] | None], BoundModel | onnx.ModelProto]
 
 converters: dict[str, Converter] = {}
 """Converters by the root module ("torch", "jax") of a source's type or of the function itself."""
@@ -42,11 +45,15 @@ _FRAMEWORKS = {"jax": "gradwire.jax", "jaxlib": "gradwire.jax", "torch": "gradwi
 
 @dataclass(frozen=True)
 class Model:
-    """A graph ready to be registered: its serialized bytes, their SHA-256 and its signature."""
+    """A graph ready to be registered: its serialized bytes, their SHA-256 and its signature.
+
+    `again` makes the same of its source for other shapes; None for a model, whose shapes are its own.
+    """
 
     data: bytes
     graph_id: str
     signature: Signature
+    again: "Callable[[Sequence[ArraySpec]], Model] | None" = field(default=None, compare=False, repr=False)
 
 
 def load(
@@ -58,6 +65,14 @@ def load(
     no model, and `OSError` for a file that cannot be read.
     """
     arrays = tuple(one if isinstance(one, ArraySpec) else spec_of(one) for one in specs)
+    model = _load(source, arrays, names)
+    if not callable(source):
+        return model
+    inputs = [value.name for value in model.signature.inputs]
+    return replace(model, again=partial(load, source, names=inputs))
+
+
+def _load(source: Source, arrays: Sequence[ArraySpec], names: Sequence[str] | None) -> Model:
     convert = _converter(source)
     if convert is not None:
         return from_proto(convert(source, arrays, names))
@@ -89,10 +104,10 @@ def _registered(root: str) -> Converter | None:
 
 def _traced(
     source: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None
-) -> onnx.ModelProto:
+) -> BoundModel | onnx.ModelProto:
     """A plain Python function is one of NumPy, unless a framework says it was handed something foreign."""
     try:
-        return trace(source, specs, names)
+        return trace_function(source, specs, names).model
     except Exception as error:
         root = "jax" if _raised_by_jax(error) else "torch" if _raised_by_torch(error) else ""
         convert = _registered(root)
@@ -121,8 +136,8 @@ def _roots(modules: Iterable[str]) -> Iterable[str]:
     return (module.partition(".")[0] for module in modules)
 
 
-def _read(source: Any) -> onnx.ModelProto:
-    if isinstance(source, onnx.ModelProto):
+def _read(source: Any) -> BoundModel | onnx.ModelProto:
+    if isinstance(source, BoundModel | onnx.ModelProto):
         return source
     if isinstance(source, bytes | bytearray | memoryview):
         return _parse_bytes(bytes(source), "the given bytes")
@@ -165,16 +180,19 @@ def _reason(error: onnx.parser.ParseError) -> str:
     return "; ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
-def from_proto(model: onnx.ModelProto) -> Model:
+def from_proto(model: BoundModel | onnx.ModelProto) -> Model:
     """The model without what says where it came from, serialized the same way every time."""
+    given = model if isinstance(model, BoundModel) else BoundModel(model)
     clean = onnx.ModelProto()
-    clean.CopyFrom(model)
+    clean.CopyFrom(given.proto)
     _strip(clean)
     try:
         data = clean.SerializeToString(deterministic=True)
     except (ValueError, DecodeError) as error:
         raise GradwireError(f"the model cannot be serialized ({error}); models end at 2 GiB") from None
-    return Model(data, hashlib.sha256(data).hexdigest(), signature_of(clean))
+    whole = signature_of(clean)
+    shown = Signature(tuple(value for value in whole.inputs if value.name not in given.bound), whole.outputs)
+    return Model(data, hashlib.sha256(data).hexdigest(), shown, given.bound)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -58,6 +58,7 @@ class Stub:
         self._put_tensor = channel.stream_unary(path + "PutTensor")
         self._differentiate = channel.unary_stream(path + "Differentiate")
         self._evaluate_stream = channel.stream_stream(path + "EvaluateStream")
+        self._accumulate = channel.stream_stream(path + "Accumulate")
         self._health = channel.unary_unary("/grpc.health.v1.Health/Check")
 
     async def evaluate(self, request: bytes, timeout: float | None) -> bytes:
@@ -100,4 +101,9 @@ class Stub:
     def evaluate_stream(self) -> DuplexCall:
         """EvaluateStream: `EvaluateStreamRequest`s one way, `EvaluateStreamResponse`s the other."""
         call: DuplexCall = self._evaluate_stream()
+        return call
+
+    def accumulate(self) -> DuplexCall:
+        """Accumulate: `AccumulateRequest`s one way, `AccumulateResponse`s the other."""
+        call: DuplexCall = self._accumulate()
         return call

@@ -7,8 +7,10 @@ import numpy as np
 
 from gradwire import wire
 from gradwire.aio.connection import LARGE_BYTES
+from gradwire.aio.framing import Chunk
+from gradwire.errors import ServerError
 from gradwire.signature import FunctionSpec
-from gradwire.v1 import function_pb2, tensor_pb2
+from gradwire.v1 import accumulate_pb2, function_pb2, tensor_pb2
 
 _KEPT = 64
 
@@ -79,7 +81,7 @@ class Templates:
         return template
 
 
-def output_arrays(response: function_pb2.EvaluateResponse) -> list[wire.Array]:
+def output_arrays(response: function_pb2.EvaluateResponse | accumulate_pb2.Gradient) -> list[wire.Array]:
     """The outputs in a response, writable; those without content are allocated, to be filled by chunks."""
     return [_output(named.tensor) for named in response.outputs]
 
@@ -88,3 +90,12 @@ def _output(tensor: tensor_pb2.Tensor) -> wire.Array:
     if tensor.WhichOneof("content") is None:
         return np.empty(tuple(tensor.shape), wire.numpy_dtype(tensor.dtype))
     return wire.from_tensor(tensor).copy()
+
+
+def fill_output(arrays: Sequence[wire.Array], chunk: Chunk) -> None:
+    """Put a chunk where it belongs; raises `ServerError` when that is nowhere."""
+    output, offset, _ = chunk.numbers
+    if output >= len(arrays) or offset + len(chunk.data) > arrays[output].nbytes:
+        raise ServerError(f"{len(chunk.data)} bytes at {offset} of output {output}, which has not so many")
+    target = arrays[output].reshape(-1).view(np.uint8)
+    target[offset : offset + len(chunk.data)] = np.frombuffer(chunk.data, np.uint8)

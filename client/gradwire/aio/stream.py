@@ -12,12 +12,11 @@ from typing import Any
 
 import grpc
 import grpc.aio
-import numpy as np
 
 from gradwire import wire
 from gradwire.aio.channel import DuplexCall, Stub
-from gradwire.aio.framing import Chunk, FramingError, output_chunk
-from gradwire.aio.request import output_arrays
+from gradwire.aio.framing import FramingError, output_chunk
+from gradwire.aio.request import fill_output, output_arrays
 from gradwire.aio.status import from_parts, from_rpc_error
 from gradwire.errors import DeadlineError, ServerError, UnavailableError
 from gradwire.v1 import function_pb2
@@ -133,7 +132,7 @@ class CallStream:
             call_id, chunk, last = found
             pending = self._pending.get(call_id)
             if pending is not None:
-                _fill(pending.arrays, chunk)
+                fill_output(pending.arrays, chunk)
                 self._finish(call_id, pending, last)
             return
         answer = function_pb2.EvaluateStreamResponse.FromString(message)
@@ -176,14 +175,6 @@ class CallStream:
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         await self.close(at_once=kind is not None)
-
-
-def _fill(arrays: list[wire.Array], chunk: Chunk) -> None:
-    output, offset, _ = chunk.numbers
-    if output >= len(arrays) or offset + len(chunk.data) > arrays[output].nbytes:
-        raise ServerError(f"{len(chunk.data)} bytes at {offset} of output {output}, which has not so many")
-    target = arrays[output].reshape(-1).view(np.uint8)
-    target[offset : offset + len(chunk.data)] = np.frombuffer(chunk.data, np.uint8)
 
 
 Evaluator = Callable[[function_pb2.EvaluateStreamRequest, float | None], Awaitable[list[wire.Array]]]
