@@ -4,6 +4,9 @@ Assignment replaces the value in a cell. A view is a cell over another: it reads
 the base has changed, and writes through to it, as views of NumPy arrays do. Single-element assignments are
 collected and become one node when the array is next read as a whole, so that a loop that fills an array
 element by element costs one node for each element and not a copy of the array.
+
+A cell belongs to the block of the graph in which it was made. Nodes that merely arrange what it holds go
+there, wherever it is read from; a body of a loop or a branch cannot assign to what is around it.
 """
 
 from __future__ import annotations
@@ -13,17 +16,18 @@ from collections.abc import Callable
 import numpy as np
 
 from gradwire.tracing import ops
-from gradwire.tracing.graph import DType, Graph, Shape, Value
+from gradwire.tracing.graph import Block, DType, Graph, Shape, Value
 from gradwire.tracing.refusals import refuse
 
 
 class Cell:
     """An array's present value, and the single-element writes that it does not contain yet."""
 
-    __slots__ = ("_pending", "_value", "dtype", "graph", "shape", "version")
+    __slots__ = ("_pending", "_value", "block", "dtype", "graph", "shape", "version")
 
     def __init__(self, value: Value) -> None:
         self.graph: Graph = value.graph
+        self.block: Block = value.graph.block
         self.shape: Shape = value.shape
         self.dtype: DType = value.dtype
         self.version = 0
@@ -33,12 +37,18 @@ class Cell:
     def read(self) -> Value:
         """The present value."""
         if self._pending:
-            self._value = self._flush()
+            with self.graph.at(self.block):
+                self._value = self._flush()
             self._pending = {}
         return self._value
 
     def write(self, value: Value) -> None:
-        """Replace the whole."""
+        """Replace the whole.
+
+        Raises:
+            TraceError: the array was made outside of the body that is being traced.
+        """
+        self._refuse_from_elsewhere()
         self._pending = {}
         self._value = value
         self.version += 1
@@ -52,9 +62,22 @@ class Cell:
         return self._value
 
     def write_element(self, position: int, scalar: Value) -> None:
-        """Replace the element at a flat position."""
+        """Replace the element at a flat position.
+
+        Raises:
+            TraceError: the array was made outside of the body that is being traced.
+        """
+        self._refuse_from_elsewhere()
         self._pending[position] = scalar
         self.version += 1
+
+    def _refuse_from_elsewhere(self) -> None:
+        if self.graph.block is not self.block:
+            raise refuse(
+                "assignment, within a function given to gw.scan, gw.cond or another of their kind, to an "
+                "array from outside of it",
+                "pass the array in (as the carry of a loop) and return the new one, or assign to a .copy()",
+            )
 
     def _flush(self) -> Value:
         positions = sorted(self._pending)
@@ -89,6 +112,7 @@ class ViewCell(Cell):
         contiguous: bool = False,
     ) -> None:
         self.graph = base.graph
+        self.block = base.block
         self.shape = shape
         self.dtype = base.dtype
         self.base = base
@@ -105,7 +129,8 @@ class ViewCell(Cell):
     def read(self) -> Value:
         version = self.base.version
         if self._seen != version:
-            self._value = self._forward(self.base.read())
+            with self.graph.at(self.block):
+                self._value = self._forward(self.base.read())
             self._seen = version
         return self._value
 
@@ -115,6 +140,7 @@ class ViewCell(Cell):
                 "assignment through a broadcast or diagonal view",
                 "assign to a .copy(), or to the original array",
             )
+        self._refuse_from_elsewhere()
         self.base.write(self._backward(self.base.read(), value))
         self._value = value
         self._seen = self.base.version

@@ -1,10 +1,13 @@
-"""The graph under construction: a list of nodes, the constants they use, and the model they become."""
+"""The graph under construction: nodes, the bodies of loops and branches among them, the constants they use,
+and the model they become.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -41,10 +44,11 @@ active: ContextVar[Graph | None] = ContextVar("gradwire_active_trace", default=N
 class Value:
     """The result of a node, an input or a constant: its name, shape and dtype. Never changes."""
 
-    __slots__ = ("dtype", "graph", "name", "shape")
+    __slots__ = ("block", "dtype", "graph", "name", "shape")
 
-    def __init__(self, graph: Graph, name: str, shape: Shape, dtype: DType) -> None:
-        self.graph = graph
+    def __init__(self, block: Block, name: str, shape: Shape, dtype: DType) -> None:
+        self.graph = block.graph
+        self.block = block
         self.name = name
         self.shape = shape
         self.dtype = dtype
@@ -67,6 +71,40 @@ class _Node(NamedTuple):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: dict[str, Any]
+    captured: frozenset[str]
+    """Names that its bodies read."""
+
+
+class Block:
+    """Nodes that run together: those of the function itself, or of the body of a loop or a branch in it.
+
+    Attributes:
+        graph: the graph it is part of.
+        outer: the block around it, whose values it may use; None for the function's own.
+        nodes: in the order in which they were traced.
+        inputs: what a body is given.
+        outputs: what a body returns.
+    """
+
+    __slots__ = ("graph", "inputs", "nodes", "outer", "outputs")
+
+    def __init__(self, graph: Graph, outer: Block | None) -> None:
+        self.graph = graph
+        self.outer = outer
+        self.nodes: list[_Node] = []
+        self.inputs: list[Value] = []
+        self.outputs: list[Value] = []
+
+    def sees(self, block: Block) -> bool:
+        """Whether values of another block can be used in this one."""
+        around: Block | None = self
+        while around is not None and around is not block:
+            around = around.outer
+        return around is block
+
+    def reads(self) -> set[str]:
+        """Names that its nodes and their bodies read."""
+        return {name for node in self.nodes for name in (*node.inputs, *node.captured)}
 
 
 class _Constant(NamedTuple):
@@ -90,11 +128,17 @@ def element_type(dtype: DType) -> int:
 
 
 class Graph:
-    """Nodes in the order in which they were traced, and deduplicated constants."""
+    """Blocks of nodes in the order in which they were traced, and deduplicated constants.
+
+    Attributes:
+        root: the block of the function itself.
+        block: the block that nodes are appended to.
+    """
 
     def __init__(self) -> None:
-        self._nodes: list[_Node] = []
-        self._inputs: list[Value] = []
+        self.root = Block(self, None)
+        self.block = self.root
+        self._emitted = 0
         self._constants: dict[str, _Constant] = {}
         self._by_content: dict[Any, Value] = {}
 
@@ -104,11 +148,71 @@ class Graph:
         Raises:
             ValueError: the name is taken.
         """
-        if any(other.name == name for other in self._inputs) or _INTERNAL.fullmatch(name):
+        if any(other.name == name for other in self.root.inputs) or _INTERNAL.fullmatch(name):
             raise ValueError(f"input name {name!r} is taken; give each input a name of its own")
-        value = Value(self, name, shape, dtype)
-        self._inputs.append(value)
+        value = Value(self.root, name, shape, dtype)
+        self.root.inputs.append(value)
         return value
+
+    @contextmanager
+    def at(self, block: Block) -> Iterator[None]:
+        """Append nodes to one of the blocks that are still open."""
+        before, self.block = self.block, block
+        try:
+            yield
+        finally:
+            self.block = before
+
+    @contextmanager
+    def nested(self) -> Iterator[Block]:
+        """Append nodes to a new block: a body, for an attribute of a node that is emitted afterwards."""
+        block = Block(self, self.block)
+        with self.at(block):
+            yield block
+
+    def argument(self, shape: Shape, dtype: DType) -> Value:
+        """A new input of the present block, a body."""
+        value = Value(self.block, f"_t{self._count()}", shape, dtype)
+        self.block.inputs.append(value)
+        return value
+
+    def returns(self, values: Sequence[Value]) -> None:
+        """End the present block, a body; what none of its results needs is left out.
+
+        Each result gets a name of its own, of a node in the body: ONNX knows no other results of bodies.
+        """
+        block = self.block
+        made = {name for node in block.nodes for name in node.outputs}
+        for value in values:
+            self.check(value)
+            if value.name not in made:
+                value = self.one("Identity", [value], value.shape, value.dtype)
+            made.discard(value.name)
+            block.outputs.append(value)
+        block.nodes = _needed(block.nodes, {value.name for value in block.outputs})
+
+    def check(self, value: Value) -> None:
+        """Refuse a value that cannot be used in the present block.
+
+        Raises:
+            TraceError: it is of another trace, or of a body that has ended.
+        """
+        if value.graph is not self:
+            raise refuse(
+                "an array of an earlier trace",
+                "it was kept in a global or a closure: compute it inside the function, or return it",
+            )
+        if value.block is not self.root and not self.block.sees(value.block):
+            raise refuse(
+                "an array that was made in a function given to gw.scan, gw.cond or another of their kind, "
+                "outside of that function",
+                "return it from that function and use the result",
+            )
+
+    def _count(self) -> int:
+        """A number for names, which are unique in a graph and all the bodies in it."""
+        self._emitted += 1
+        return self._emitted - 1
 
     def emit(
         self,
@@ -118,19 +222,21 @@ class Graph:
         domain: str = "",
         **attributes: Any,
     ) -> list[Value]:
-        """Append a node; ``results`` gives the shape and dtype of each of its outputs."""
+        """Append a node; ``results`` gives the shape and dtype of each of its outputs.
+
+        An attribute may be a :class:`Block`.
+        """
         for value in inputs:
-            if value is not None and value.graph is not self:
-                raise refuse(
-                    "an array of an earlier trace",
-                    "it was kept in a global or a closure: compute it inside the function, or return it",
-                )
-        count = len(self._nodes)
+            if value is not None:
+                self.check(value)
+        count, block = self._count(), self.block
         names = tuple(f"_t{count}" if not index else f"_t{count}_{index}" for index in range(len(results)))
-        self._nodes.append(
-            _Node(op, domain, tuple("" if v is None else v.name for v in inputs), names, attributes)
+        bodies = [item for item in attributes.values() if isinstance(item, Block)]
+        captured = frozenset[str]().union(*(body.reads() for body in bodies))
+        block.nodes.append(
+            _Node(op, domain, tuple("" if v is None else v.name for v in inputs), names, attributes, captured)
         )
-        return [Value(self, name, shape, dtype) for name, (shape, dtype) in zip(names, results, strict=True)]
+        return [Value(block, name, shape, dtype) for name, (shape, dtype) in zip(names, results, strict=True)]
 
     def one(
         self,
@@ -159,7 +265,7 @@ class Graph:
             if array.size > _UNIFORM_ELEMENTS and data == first * array.size:
                 known = self.filled(array.shape, array.dtype, first)
             else:
-                known = Value(self, f"_c{len(self._constants)}", array.shape, array.dtype)
+                known = Value(self.root, f"_c{len(self._constants)}", array.shape, array.dtype)
                 self._constants[known.name] = _Constant(array.dtype, array.shape, data)
             self._by_content[key] = known
         return known
@@ -167,7 +273,9 @@ class Graph:
     def filled(self, shape: Shape, dtype: DType, element: bytes) -> Value:
         """An array of one repeated element, given by its bytes."""
         tensor = onnx.TensorProto(data_type=element_type(dtype), dims=[1], raw_data=element)
-        return self.one("ConstantOfShape", [self.ints(shape)], shape, dtype, value=tensor)
+        # Among the function's own nodes, like other constants, so that every body can use it.
+        with self.at(self.root):
+            return self.one("ConstantOfShape", [self.ints(shape)], shape, dtype, value=tensor)
 
     def scalar(self, number: Any, dtype: DType) -> Value:
         """A zero-dimensional constant.
@@ -203,16 +311,21 @@ class Graph:
         Raises:
             TraceError: the constants do not fit in one model.
         """
-        nodes, final = self._live(outputs)
-        used = {item for node in nodes for item in node.inputs}
+        nodes = _needed(self.root.nodes, {value.name for value in outputs.values()})
+        produced = {item for node in nodes for item in node.outputs}
+        final: dict[str, str] = {}
+        for label, value in outputs.items():
+            if value.name in produced:
+                final.setdefault(value.name, label)
+        used = {item for node in nodes for item in (*node.inputs, *node.captured)}
         used.update(value.name for value in outputs.values())
         model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="gradwire")
         model.opset_import.add(domain="", version=OPSET)
-        if any(node.domain == SCI for node in nodes):
+        if _uses(nodes, SCI):
             model.opset_import.add(domain=SCI, version=SCI_VERSION)
         graph = model.graph
         graph.name = name
-        for value in self._inputs:
+        for value in self.root.inputs:
             graph.input.append(_value_info(value.name, value))
         for label, value in outputs.items():
             graph.output.append(_value_info(label, value))
@@ -230,17 +343,7 @@ class Graph:
                     dims=constant.shape,
                     raw_data=constant.data,
                 )
-        for index, node in enumerate(nodes):
-            proto = graph.node.add(
-                op_type=node.op,
-                domain=node.domain,
-                name=f"{node.op}_{index}",
-                input=[final.get(item, item) for item in node.inputs],
-                output=[final.get(item, item) for item in node.outputs],
-            )
-            for key, content in node.attributes.items():
-                proto.attribute.append(helper.make_attribute(key, content))
-        produced = {item for node in nodes for item in node.outputs}
+        _write(graph, nodes, final)
         for label, value in outputs.items():
             if value.name not in produced or final[value.name] != label:
                 graph.node.add(
@@ -251,21 +354,49 @@ class Graph:
                 )
         return model
 
-    def _live(self, outputs: Mapping[str, Value]) -> tuple[list[_Node], dict[str, str]]:
-        """The nodes that the outputs need, and the final names of the values that are outputs."""
-        wanted = {value.name for value in outputs.values()}
-        live: list[_Node] = []
-        for node in reversed(self._nodes):
-            if not wanted.isdisjoint(node.outputs):
-                live.append(node)
-                wanted.update(node.inputs)
-        live.reverse()
-        produced = {item for node in live for item in node.outputs}
-        final: dict[str, str] = {}
-        for label, value in outputs.items():
-            if value.name in produced:
-                final.setdefault(value.name, label)
-        return live, final
+
+def _needed(nodes: Sequence[_Node], wanted: set[str]) -> list[_Node]:
+    """The nodes that the wanted names need; adds to ``wanted`` what they read."""
+    needed: list[_Node] = []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.outputs):
+            needed.append(node)
+            wanted.update(node.inputs)
+            wanted.update(node.captured)
+    needed.reverse()
+    return needed
+
+
+def _uses(nodes: Sequence[_Node], domain: str) -> bool:
+    """Whether an operator of a domain is among nodes, or in their bodies."""
+    return any(
+        node.domain == domain
+        or any(_uses(item.nodes, domain) for item in node.attributes.values() if isinstance(item, Block))
+        for node in nodes
+    )
+
+
+def _write(graph: onnx.GraphProto, nodes: Sequence[_Node], final: Mapping[str, str]) -> None:
+    """Add nodes to a message, with the names that values have in the end."""
+    for index, node in enumerate(nodes):
+        proto = graph.node.add(
+            op_type=node.op,
+            domain=node.domain,
+            name=f"{node.op}_{index}",
+            input=[final.get(item, item) for item in node.inputs],
+            output=[final.get(item, item) for item in node.outputs],
+        )
+        for key, content in node.attributes.items():
+            given = _body(key, content, final) if isinstance(content, Block) else content
+            proto.attribute.append(helper.make_attribute(key, given))
+
+
+def _body(name: str, block: Block, final: Mapping[str, str]) -> onnx.GraphProto:
+    graph = onnx.GraphProto(name=name)
+    graph.input.extend(_value_info(value.name, value) for value in block.inputs)
+    graph.output.extend(_value_info(value.name, value) for value in block.outputs)
+    _write(graph, block.nodes, final)
+    return graph
 
 
 def _value_info(name: str, value: Value) -> onnx.ValueInfoProto:

@@ -17,7 +17,6 @@ from gradwire.spec import ArraySpec
 from gradwire.tracing.array import TracedArray, value_of, wrap
 from gradwire.tracing.functions.joining import holds_traced
 from gradwire.tracing.graph import Graph, Value, active
-from gradwire.tracing.refusals import refuse
 
 
 @dataclass(frozen=True)
@@ -161,8 +160,7 @@ def _output(graph: Graph, key: str, item: Any) -> Value:
             f"{where} of the traced function is a {type(item).__name__}; return arrays or numbers"
         )
     value = value_of(graph, item)
-    if value.graph is not graph:
-        raise refuse("returning an array of another trace", "compute it inside the function")
+    graph.check(value)
     return value
 
 
