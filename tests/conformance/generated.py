@@ -354,6 +354,11 @@ def in_sci(family: Callable[[Draw], Case], outputs: int = 1) -> Callable[[Draw],
     return drawn
 
 
+def pinv(draw: Draw) -> Case:
+    (a,), attributes = square(draw)
+    return [a, np.array(1e-12)], {**attributes, "domain": SCI}
+
+
 def polygamma(draw: Draw) -> Case:
     return [normal(draw, draw(shapes()))], {"n": draw(st.integers(0, 2)), "domain": SCI}
 
@@ -419,8 +424,9 @@ FAMILIES: dict[str, Callable[[Draw], Case]] = {
     **{qualified(SCI, op): in_sci(square, outputs=2) for op in ("Eigh", "QR", "SlogDet")},
     **{qualified(SCI, op): in_sci(system) for op in ("Solve", "TriangularSolve")},
     **{qualified(SCI, op): in_sci(square, outputs=3) for op in ("LU", "SVD")},
-    **{qualified(SCI, op): in_sci(unary) for op in ("BesselI0e", "BesselI1e")},
-    **{qualified(SCI, op): in_sci(positive_pair) for op in ("Igamma", "Igammac")},
+    **{qualified(SCI, op): in_sci(unary) for op in ("BesselI0e", "BesselI1e", "LogNdtr", "Ndtri")},
+    **{qualified(SCI, op): in_sci(positive_pair) for op in ("Igamma", "Igammac", "Betaln")},
+    qualified(SCI, "Pinv"): pinv,
     qualified(SCI, "Polygamma"): polygamma,
     qualified(SCI, "Sort"): sort,
 }

@@ -152,6 +152,11 @@ def well_conditioned(attributes: Attributes, inputs: Inputs, rng: np.random.Gene
     return [eye + rng.uniform(-0.4, 0.4, a.shape), *shaken(attributes, inputs[1:], rng)]
 
 
+def pseudo_invertible(attributes: Attributes, inputs: Inputs, rng: np.random.Generator) -> Inputs:
+    """A well-conditioned matrix, and the tolerance as it is: far from every singular value."""
+    return [*well_conditioned(attributes, inputs[:1], rng), *inputs[1:]]
+
+
 def _hard_sigmoid(attributes: Attributes) -> tuple[float, float]:
     alpha, beta = attributes.get("alpha", 0.2), attributes.get("beta", 0.5)
     return -beta / alpha, (1 - beta) / alpha
@@ -208,7 +213,9 @@ RULES: dict[str, Rule] = {
         well_conditioned,
     ),
     SCI + "TriangularSolve": well_conditioned,
-    **dict.fromkeys((SCI + "Igamma", SCI + "Igammac"), positive),
+    **dict.fromkeys((SCI + "Igamma", SCI + "Igammac", SCI + "Betaln"), positive),
+    SCI + "Ndtri": within(0.1, 0.9),
+    SCI + "Pinv": pseudo_invertible,
     **dict.fromkeys((SCI + "BesselI0e", SCI + "BesselI1e"), away(0.0)),
     SCI + "Lgamma": within(0.5, 3.0),
     SCI + "Digamma": within(0.5, 3.0),

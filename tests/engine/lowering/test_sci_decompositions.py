@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+import jax
 import numpy as np
 import pytest
 import scipy.linalg
-from engine.lowering.derivative_checks import check_op, run
+from engine.lowering.derivative_checks import check_op, function_of, one_node, run
 
 from gradwire_engine.errors import InvalidGraph
 
@@ -64,3 +65,35 @@ def test_what_cannot_be_factored_is_refused(op: str) -> None:
         evaluate(op, np.ones(3), outputs=3)
     with pytest.raises(InvalidGraph, match="input A is float16"):
         evaluate(op, np.ones((2, 2), np.float16), outputs=3)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 4), (2, 3, 3)])
+def test_pinv_is_numpys_and_differentiates_twice(shape: tuple[int, ...]) -> None:
+    a, rtol = matrix(*shape), np.array(1e-15)
+    np.testing.assert_allclose(evaluate("Pinv", a, rtol), np.linalg.pinv(a), rtol=1e-12, atol=1e-14)
+    check("Pinv", a, rtol, check={"order": 2})
+
+
+def test_pinv_of_a_matrix_without_full_rank_differentiates_along_matrices_of_its_rank() -> None:
+    rng = np.random.default_rng(3)
+    left, right = rng.normal(size=(5, 2)), rng.normal(size=(2, 4))
+    moved_left, moved_right = rng.normal(size=(5, 2)), rng.normal(size=(2, 4))
+    rtol = np.array(1e-10)
+    pinv = function_of(one_node("Pinv", left @ right, rtol, domain=DOMAIN), (left @ right, rtol), wrt=[0])
+    tangent = moved_left @ right + left @ moved_right
+    value, slope = jax.jvp(lambda a: pinv(a)[0], (left @ right,), (tangent,))
+    np.testing.assert_allclose(value, np.linalg.pinv(left @ right), rtol=1e-11, atol=1e-13)
+
+    def along(step: float) -> np.ndarray:
+        return np.linalg.pinv((left + step * moved_left) @ (right + step * moved_right), rtol=1e-10)
+
+    difference = (8 * (along(1e-3) - along(-1e-3)) - (along(2e-3) - along(-2e-3))) / 12e-3
+    np.testing.assert_allclose(slope, difference, rtol=1e-6, atol=1e-7)
+
+
+def test_pinv_of_equal_singular_values_has_a_derivative() -> None:
+    rng = np.random.default_rng(4)
+    tangent, rtol = rng.normal(size=(3, 3)), np.array(1e-15)
+    pinv = function_of(one_node("Pinv", np.eye(3), rtol, domain=DOMAIN), (np.eye(3), rtol), wrt=[0])
+    _, slope = jax.jvp(lambda a: pinv(a)[0], (np.eye(3),), (tangent,))
+    np.testing.assert_allclose(slope, -tangent, rtol=1e-12, atol=1e-13)

@@ -1,4 +1,4 @@
-"""Incomplete gamma and beta functions and Bessel functions against SciPy, and their derivatives."""
+"""Incomplete gamma, beta, Bessel and normal distribution functions against SciPy, and their derivatives."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ A, B, X = np.array([0.5, 1.5, 4.0]), np.array([2.0, 0.7, 3.0]), np.array([0.3, 0
         ("Betainc", scipy.special.betainc, (A, B, X)),
         ("BesselI0e", scipy.special.i0e, (np.array([-3.0, 0.0, 0.5, 20.0]),)),
         ("BesselI1e", scipy.special.i1e, (np.array([-3.0, 0.0, 0.5, 20.0]),)),
+        ("LogNdtr", scipy.special.log_ndtr, (np.array([-200.0, -20.1, -19.9, -1.0, 0.0, 8.0, 12.0]),)),
+        ("Ndtri", scipy.special.ndtri, (np.array([1e-30, 1e-5, 0.3, 0.5, 0.999]),)),
+        ("Betaln", scipy.special.betaln, (np.array([0.5, 3.0, 2.0]), np.array([1e8, 1e-10, 1e15]))),
     ],
 )
 def test_values_are_those_of_scipy(op: str, function: np.ufunc, inputs: tuple[np.ndarray, ...]) -> None:
@@ -49,6 +52,17 @@ def test_incomplete_gamma_differentiates_in_both_arguments(op: str) -> None:
 def test_bessel_functions_differentiate_twice() -> None:
     for op in ("BesselI0e", "BesselI1e"):
         check(op, np.array([-3.0, 0.5, 2.0]), check={"order": 2})
+
+
+def test_the_beta_function_keeps_its_digits_where_the_gamma_functions_cancel() -> None:
+    a = np.array([1e5, 1e10, 1e200])
+    np.testing.assert_allclose(evaluate("Betaln", a, np.ones(3)), -np.log(a), rtol=1e-15)
+
+
+def test_the_normal_distribution_and_the_beta_function_differentiate_twice() -> None:
+    check("LogNdtr", np.array([-25.0, -3.0, 0.5, 2.0]), check={"order": 2})
+    check("Ndtri", np.array([0.01, 0.4, 0.9]), check={"order": 2})
+    check("Betaln", A, B, check={"order": 2})
 
 
 def test_incomplete_beta_differentiates_in_x_and_refuses_the_others_by_name() -> None:

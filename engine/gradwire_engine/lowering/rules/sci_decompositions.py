@@ -1,9 +1,12 @@
-"""More of the ``gradwire.sci`` domain, version 1: decompositions that JAX programs are made of.
+"""More of the ``gradwire.sci`` domain, version 1: decompositions beside those that solve systems.
 
 - ``LU(A) -> (lu, pivots, permutation)``: with partial pivoting; L (of unit diagonal) and U share one
   matrix, ``pivots`` are LAPACK's counted from 0, and ``A[permutation] = L U``; both int32.
 - ``PivotsToPermutation(pivots; size) -> permutation``: of that many rows, int32.
 - ``SVD(A) -> (u, s, vh)``: reduced, singular values descending; equal ones have no derivative of u and vh.
+- ``Pinv(A, rtol) -> B``: the Moore-Penrose inverse; singular values up to ``rtol`` (a scalar, an input since
+  attributes have single precision) times the largest count as zero. The derivative is that at constant rank
+  (Golub and Pereyra, "The differentiation of pseudo-inverses", 1973), also where singular values are equal.
 
 Matrices may be stacked along leading axes. Derivatives exist in both modes, of any order.
 """
@@ -12,10 +15,12 @@ from __future__ import annotations
 
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradwire_engine.lowering.numeric import constant, select
 from gradwire_engine.lowering.registry import SCI, Node, Value, rule
 
 sci = partial(rule, since=1, domain=SCI)
@@ -45,3 +50,28 @@ def permutation(node: Node, pivots: Value) -> Value:
 def svd(node: Node, a: Value) -> tuple[Value, Value, Value]:
     u, s, vh = jnp.linalg.svd(_matrix(node, a), full_matrices=False)
     return u, s, vh
+
+
+@jax.custom_jvp
+def _pinv(a: Value, rtol: Value) -> Value:
+    u, s, vh = jnp.linalg.svd(a, full_matrices=False)
+    kept = s > rtol * jnp.max(s, -1, keepdims=True, initial=0)
+    one = constant(1, s)
+    reciprocals = select(kept, lax.div(one, select(kept, s, one)), constant(0, s))
+    return jnp.matmul(jnp.matrix_transpose(vh) * reciprocals[..., None, :], jnp.matrix_transpose(u))
+
+
+@_pinv.defjvp
+def _pinv_jvp(primals: tuple[Value, Value], tangents: tuple[Value, Value]) -> tuple[Value, Value]:
+    """Written with the inverse itself, so that it differentiates again."""
+    (a, rtol), (da, _) = primals, tangents
+    b = _pinv(a, rtol)
+    bt, dat = jnp.matrix_transpose(b), jnp.matrix_transpose(da)
+    across = jnp.matmul(jnp.matmul(b, bt), dat - jnp.matmul(jnp.matmul(dat, a), b))
+    along = jnp.matmul(dat - jnp.matmul(b, jnp.matmul(a, dat)), jnp.matmul(bt, b))
+    return b, across + along - jnp.matmul(jnp.matmul(b, da), b)
+
+
+@sci("Pinv")
+def pseudo_inverse(node: Node, a: Value, rtol: Value) -> Value:
+    return _pinv(_matrix(node, a), jnp.asarray(rtol))

@@ -4,6 +4,10 @@
   derivative with respect to ``a`` exists, the second does not.
 - ``Betainc(a, b, x)``: the regularised incomplete beta function; differentiable with respect to ``x``.
 - ``BesselI0e(x)``, ``BesselI1e(x)``: modified Bessel functions of order 0 and 1, times exp(-|x|).
+- ``LogNdtr(x)``: logarithm of the normal distribution function, to full precision in both tails.
+- ``Ndtri(p)``: the inverse of the normal distribution function.
+- ``Betaln(a, b)``: logarithm of the beta function of positive ``a`` and ``b``, without the cancellation of
+  three logarithms of gamma functions.
 
 Arrays are broadcast against each other.
 """
@@ -15,6 +19,7 @@ from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
+import jax.scipy.special as special
 from jax import lax
 
 from gradwire_engine.errors import NotDifferentiable
@@ -22,6 +27,9 @@ from gradwire_engine.lowering.numeric import broadcast
 from gradwire_engine.lowering.registry import SCI, Node, Value, rule
 
 sci = partial(rule, since=1, domain=SCI)
+
+_SERIES_ORDER = 12
+"""Terms of the asymptotic series of log Ndtr below -20, where the first one left out is under 1e-16."""
 
 
 def _without_derivative(node: Node, x: Value, what: str) -> Value:
@@ -56,3 +64,18 @@ def incomplete_beta(node: Node, a: Value, b: Value, x: Value) -> Value:
 @sci("BesselI0e", "BesselI1e")
 def modified_bessel(node: Node, x: Value) -> Value:
     return (lax.bessel_i0e if node.op == "BesselI0e" else lax.bessel_i1e)(jnp.asarray(x))
+
+
+@sci("LogNdtr")
+def log_normal_distribution(node: Node, x: Value) -> Value:
+    return special.log_ndtr(jnp.asarray(x), _SERIES_ORDER)
+
+
+@sci("Ndtri")
+def normal_quantile(node: Node, p: Value) -> Value:
+    return special.ndtri(jnp.asarray(p))
+
+
+@sci("Betaln")
+def log_beta(node: Node, a: Value, b: Value) -> Value:
+    return special.betaln(*broadcast(jnp.asarray(a), jnp.asarray(b)))
