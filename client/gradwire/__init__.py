@@ -15,6 +15,7 @@ from importlib.metadata import version as _version
 
 from gradwire import aio
 from gradwire.aio import GraphInfo, Retry
+from gradwire.callbacks import Callbacks
 from gradwire.client import Client, Stream, connect
 from gradwire.errors import (
     CancelledError,
@@ -47,6 +48,7 @@ __version__ = _version("gradwire")
 __all__ = [
     "ArraySpec",
     "Block",
+    "Callbacks",
     "CancelledError",
     "Client",
     "DeadlineError",

@@ -35,14 +35,21 @@ class Bridge:
             raise RuntimeError("the process is ending: no more calls can be made")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine. Ctrl-C (any exception here, in fact) cancels it first."""
+    def refuse_to_wait(self) -> None:
+        """Raise in the loop's own thread, which would wait for itself."""
         if threading.current_thread() is self._thread:
-            work.close()
             raise RuntimeError(
                 "a progress callback cannot call the client it is called by: it would wait for itself; "
                 "use gw.aio, or do it after the call"
             )
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine. Ctrl-C (any exception here, in fact) cancels it first."""
+        try:
+            self.refuse_to_wait()
+        except RuntimeError:
+            work.close()
+            raise
         future = self.submit(work)
         try:
             return future.result()

@@ -11,9 +11,10 @@ from gradwire.bridge import Bridge, in_thread
 from gradwire.pipeline import Pipeline, opened
 from gradwire.results import Block, Info, Plan
 from gradwire.signature import Selection, Signature
+from gradwire.together import Together
 
 
-class Function:
+class Function(Together):
     """A function on a server, with its values and derivatives.
 
     Made by `Client.function`:
@@ -182,20 +183,6 @@ class Function:
         """All outputs and the gradient of `of`, from one evaluation."""
         return self._bridge.run(
             self._function.value_and_grad(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
-        )
-
-    def value_and_jacobian(
-        self,
-        /,
-        *args: Any,
-        wrt: Selection = None,
-        of: Selection = None,
-        timeout: float | None = None,
-        **inputs: Any,
-    ) -> tuple[Arrays, Arrays]:
-        """The outputs and the Jacobian at the same point."""
-        return self._bridge.run(
-            self._function.value_and_jacobian(*args, wrt=wrt, of=of, timeout=timeout, **inputs)
         )
 
     @overload

@@ -3,19 +3,21 @@
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import grpc.aio
 
 from gradwire import wire
 from gradwire.aio.connection import Connection, Recovery
-from gradwire.aio.framing import Chunk, FramingError, block_chunk
+from gradwire.aio.framing import Chunk, FramingError, block_chunk, value_chunk
+from gradwire.aio.request import fill_output, output_arrays
 from gradwire.aio.retry import Deadline
 from gradwire.aio.status import PLAN_CHANGED, translated
 from gradwire.assembly import Assembly, Fresh, OpenBlock, slices
 from gradwire.errors import NotFoundError, PreconditionError, ServerError, UnavailableError
 from gradwire.results import Block, Info, Piece, Plan, Reporter, Summary
 from gradwire.sources import Model
-from gradwire.v1 import derivative_pb2
+from gradwire.v1 import derivative_pb2, function_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Reception:
         self._done: set[int] = set()
         self._open: dict[int, OpenBlock] = {}
         self._bytes = 0
+        self._values = _Values() if order.request.values else None
         self._plan: Plan | None = None
         self._places: Assembly | Fresh | None = None
         self._summary: Summary | None = None
@@ -69,6 +72,19 @@ class Reception:
         return self._places
 
     @property
+    def arrays(self) -> list[wire.Array]:
+        """The matrices, where blocks go into an `Assembly`: one array for each entry of the plan."""
+        assert isinstance(self.places, Assembly)
+        return self.places.arrays
+
+    @property
+    def values(self) -> list[wire.Array]:
+        """The function's own outputs, where the order asks for them, once everything has arrived."""
+        if self._values is None or not self._values.complete:
+            raise _incomplete("no values; its version may not fit this client")
+        return self._values.arrays
+
+    @property
     def info(self) -> Info:
         """The plan and what was done, once everything has arrived."""
         if self._summary is None:
@@ -86,7 +102,7 @@ class Reception:
                         yield block
                     break
                 except (NotFoundError, UnavailableError) as error:
-                    await recovery.after(error, len(self._done))
+                    await recovery.after(error, len(self._done) + self._has_values)
                     self._resumed += self._plan is not None
                 except PreconditionError as error:
                     if error.reason != PLAN_CHANGED or not self._restart or not self._done:
@@ -110,6 +126,9 @@ class Reception:
         request = self._order.request
         request.skip[:] = sorted(self._done)
         request.plan_id = self._plan.plan_id if self._plan is not None and self._done else ""
+        request.values = self._values is not None and not self._has_values
+        if request.values:
+            self._values = _Values()  # what came of them came to nothing
         self._bytes -= sum(block.received for block in self._open.values())  # will come once more
         self._open.clear()
         address, timeout = self._connection.address, self._deadline.timeout
@@ -120,14 +139,22 @@ class Reception:
                     message = await call.read()
                 if message is grpc.aio.EOF:
                     return
-                chunk = _chunk(message)
+                chunk = _read(block_chunk, message)
                 block = self._event(message) if chunk is None else self._write(chunk)
                 if block is not None:
                     yield block
         finally:
             call.cancel()
 
+    @property
+    def _has_values(self) -> bool:
+        return self._values is not None and self._values.complete
+
     def _event(self, message: bytes) -> OpenBlock | None:
+        part = _read(value_chunk, message)
+        if part is not None and self._values is not None:
+            self._values.write(part)
+            return None
         response = derivative_pb2.DifferentiateResponse.FromString(message)
         kind = response.WhichOneof("event")
         if kind == "header":
@@ -136,6 +163,8 @@ class Reception:
             block = OpenBlock(response.block_start, self._plan, self.places)
             self._open[response.block_start.block] = block
             return self._close_if_complete(block)
+        elif kind == "values" and self._values is not None:
+            self._values.begin(output_arrays(response.values), _awaited(response.values))
         elif kind == "summary":
             self._summary = Summary.from_proto(response.summary)
         return None
@@ -178,9 +207,48 @@ class Reception:
             )
 
 
-def _chunk(message: bytes) -> Chunk | None:
+class _Values:
+    """The function's own outputs on their way in: arrays, and how many bytes of each are to come."""
+
+    def __init__(self) -> None:
+        self.arrays: list[wire.Array] = []
+        self._awaited: list[int] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte has arrived."""
+        return self._awaited is not None and not any(self._awaited)
+
+    def begin(self, arrays: list[wire.Array], awaited: list[int]) -> None:
+        """Take the outputs; those with bytes to come are filled by chunks."""
+        if self._awaited is not None:
+            raise ServerError("the server sent the function's outputs twice", code="DATA_LOSS")
+        self.arrays, self._awaited = arrays, awaited
+
+    def write(self, chunk: Chunk) -> None:
+        """Put a chunk of an output in its place; chunks of an output come in order."""
+        output, offset, _ = chunk.numbers
+        awaited = self._awaited or []
+        if output >= len(awaited) or offset != self.arrays[output].nbytes - awaited[output]:
+            raise ServerError(
+                f"the server sent bytes {offset} and on of output {output}, which are not what comes next",
+                code="DATA_LOSS",
+            )
+        fill_output(self.arrays, chunk)
+        awaited[output] -= len(chunk.data)
+
+
+def _awaited(values: function_pb2.EvaluateResponse) -> list[int]:
+    """Bytes of each output that are not in the message itself."""
+    return [
+        0 if tensor.WhichOneof("content") else wire.numpy_dtype(tensor.dtype).itemsize * prod(tensor.shape)
+        for tensor in (named.tensor for named in values.outputs)
+    ]
+
+
+def _read(find: Callable[[bytes], Chunk | None], message: bytes) -> Chunk | None:
     try:
-        return block_chunk(message)
+        return find(message)
     except FramingError as error:
         raise ServerError(f"the server's answer cannot be read: {error}", code="DATA_LOSS") from None
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _CHUNK_FIELD = 3  # `chunk` in DifferentiateResponse and in EvaluateStreamResponse
-_VALUE_CHUNK_FIELD = 7  # `value_chunk` in DifferentiateResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +60,12 @@ def _fields(view: memoryview) -> dict[int, int | memoryview]:
 
 def block_chunk(message: bytes) -> Chunk | None:
     """The chunk in a serialized `DifferentiateResponse`; None when it holds something else."""
-    return _chunk(_fields(memoryview(message)), 3, _CHUNK_FIELD) if message[:1] == b"\x1a" else None
+    return _chunk(_fields(memoryview(message)), numbers=3) if message[:1] == b"\x1a" else None
 
 
 def value_chunk(message: bytes) -> Chunk | None:
     """The value chunk in a serialized `DifferentiateResponse`; None when it holds something else."""
-    return _chunk(_fields(memoryview(message)), 2, _VALUE_CHUNK_FIELD) if message[:1] == b"\x3a" else None
+    return _chunk(_fields(memoryview(message)), 2, field=7) if message[:1] == b"\x3a" else None
 
 
 def output_chunk(message: bytes) -> tuple[int, Chunk, bool] | None:
@@ -74,7 +73,7 @@ def output_chunk(message: bytes) -> tuple[int, Chunk, bool] | None:
     if len(message) < 1024 and b"\x1a" not in message[:16]:
         return None
     fields = _fields(memoryview(message))
-    chunk = _chunk(fields, 2, _CHUNK_FIELD)
+    chunk = _chunk(fields, numbers=2)
     return None if chunk is None else (_integer(fields, 1), chunk, bool(_integer(fields, 5)))
 
 

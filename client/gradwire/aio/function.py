@@ -1,6 +1,5 @@
 """The asynchronous function: evaluation, Jacobians and Hessians."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, overload
 
@@ -163,15 +162,82 @@ class AsyncFunction(Evaluable):
         *args: Any,
         wrt: Selection = None,
         of: Selection = None,
+        mode: str = "",
+        block_width: int = 0,
+        block_memory: int = 0,
+        out: Any = None,
+        progress: ProgressWish = False,
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays]:
-        """The outputs and the Jacobian at the same point."""
-        value, jacobian = await asyncio.gather(
-            self.value(*args, timeout=timeout, **inputs),
-            self.jacobian(*args, wrt=wrt, of=of, timeout=timeout, **inputs),
+        """All outputs and the Jacobian of `of`, from one trip; the arguments are those of `jacobian`."""
+        order, deadline = await self._order(
+            "jacobian", args, inputs, wrt, of, (mode, block_width, block_memory), timeout, values=True
         )
-        return value, jacobian
+        reception = await self._assemble(order, deadline, out, progress)
+        rows = _rows(reception.arrays, len(order.request.wrt))
+        return unwrapped(reception.values, None), unwrapped([unwrapped(row, wrt) for row in rows], of)
+
+    async def value_and_hessian(
+        self,
+        /,
+        *args: Any,
+        wrt: Selection = None,
+        of: str | int | None = None,
+        mode: str = "",
+        block_width: int = 0,
+        block_memory: int = 0,
+        out: Any = None,
+        progress: ProgressWish = False,
+        timeout: float | None = None,
+        **inputs: Any,
+    ) -> tuple[Arrays, Arrays]:
+        """All outputs and the Hessian of `of`, from one trip; the arguments are those of `hessian`."""
+        order, deadline = await self._order(
+            "hessian", args, inputs, wrt, of, (mode, block_width, block_memory), timeout, values=True
+        )
+        reception = await self._assemble(order, deadline, out, progress)
+        rows = _rows(reception.arrays, len(order.request.wrt))
+        return unwrapped(reception.values, None), unwrapped([unwrapped(row, wrt) for row in rows], wrt)
+
+    async def value_grad_and_hessian(
+        self,
+        /,
+        *args: Any,
+        wrt: Selection = None,
+        of: str | int | None = None,
+        block_width: int = 0,
+        block_memory: int = 0,
+        out: Any = None,
+        progress: ProgressWish = False,
+        timeout: float | None = None,
+        **inputs: Any,
+    ) -> tuple[Arrays, Arrays, Arrays]:
+        """All outputs, and the gradient and the Hessian of `of`, from one trip.
+
+        The Hessian is computed as the Jacobian of the gradient, which is what the function that is sent
+        gives; the arguments are those of `hessian`, but for `mode`.
+        """
+        both = self.gradient(wrt, of, keep_values=True)
+        count = len(both.signature.outputs) - len(self.signature.outputs)
+        names = [value.name for value in both.signature.outputs[:count]]
+        order, deadline = await both._order(
+            "jacobian",
+            args,
+            inputs,
+            select(self.signature.inputs, wrt, "input", "wrt"),
+            names,
+            ("", block_width, block_memory),
+            timeout,
+            values=True,
+        )
+        reception = await both._assemble(order, deadline, out, progress)
+        rows = _rows(reception.arrays, count)
+        return (
+            unwrapped(reception.values[count:], None),
+            unwrapped(reception.values[:count], wrt),
+            unwrapped([unwrapped(row, wrt) for row in rows], wrt),
+        )
 
     def jacobian_blocks(
         self,
@@ -263,6 +329,7 @@ class AsyncFunction(Evaluable):
         of: Selection,
         options: tuple[str, int, int],
         timeout: float | None,
+        values: bool = False,
     ) -> tuple[Order, Deadline]:
         deadline = Deadline(timeout)
         arrays = bind(self.signature.inputs, args, inputs)
@@ -275,6 +342,7 @@ class AsyncFunction(Evaluable):
             wrt=chosen_wrt,
             of=chosen_of,
             options=_options(kind, *options),
+            values=values,
         )
         return Order(request, self._model, {ids[name]: arrays[name] for name in ids}), deadline
 
@@ -285,14 +353,19 @@ class AsyncFunction(Evaluable):
             if out is not None:
                 raise InvalidArgumentError("out= and sink= both say where blocks go: pass one of them")
             return None, await self._pour(order, deadline, sink, progress)
+        reception = await self._assemble(order, deadline, out, progress)
+        return reception.arrays, reception.info
+
+    async def _assemble(
+        self, order: Order, deadline: Deadline, out: Any, progress: ProgressWish
+    ) -> Reception:
         given = flatten_out(out)
         reporter = Reporter(progress, _title(order))
         reception = Reception(
             self._connection, order, deadline, lambda plan: Assembly(plan, given), reporter, restart=True
         )
         await reception.run()
-        assert isinstance(reception.places, Assembly)
-        return reception.places.arrays, reception.info
+        return reception
 
     async def _pour(self, order: Order, deadline: Deadline, sink: Sink, progress: ProgressWish) -> Info:
         reception = Reception(
