@@ -48,6 +48,7 @@ ELSEWHERE = {
     "gradwire.sci:Betainc": "it has a derivative in one of its inputs alone: tests/engine/lowering",
     "ai.onnx.preview.training:Gradient": "it is a derivative: tests/engine/lowering/test_training.py",
     "gradwire.sci:StopGradient": "its derivative is 0 by definition: tests/engine/lowering/test_sci.py",
+    "gradwire.sci:Vmap": "its derivatives are its body's: tests/engine/lowering/test_sci_batching.py",
 }
 """Operators whose derivatives other tests hold, with the place."""
 
