@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
@@ -45,14 +45,20 @@ _FRAMEWORKS = {"jax": "gradwire.jax", "jaxlib": "gradwire.jax", "torch": "gradwi
 
 @dataclass(frozen=True)
 class Model:
-    """A graph ready to be registered: its serialized bytes, their SHA-256 and its signature.
+    """A graph ready to be registered.
 
-    `again` makes the same of its source for other shapes; None for a model, whose shapes are its own.
+    Attributes:
+        data: its serialized bytes.
+        graph_id: their SHA-256.
+        signature: what users give and get.
+        bound: what goes with every request besides: constants, by the name of the input that they are for.
+        again: makes the same of its source for other shapes; None for a model, whose shapes are its own.
     """
 
     data: bytes
     graph_id: str
     signature: Signature
+    bound: Mapping[str, Constant] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     again: "Callable[[Sequence[ArraySpec]], Model] | None" = field(default=None, compare=False, repr=False)
 
 
@@ -107,7 +113,7 @@ def _traced(
 ) -> BoundModel | onnx.ModelProto:
     """A plain Python function is one of NumPy, unless a framework says it was handed something foreign."""
     try:
-        return trace_function(source, specs, names).model
+        return trace_function(source, specs, names).bound
     except Exception as error:
         root = "jax" if _raised_by_jax(error) else "torch" if _raised_by_torch(error) else ""
         convert = _registered(root)

@@ -2,17 +2,25 @@
 
 import asyncio
 import warnings
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from gradwire import wire
 from gradwire.aio.channel import Stub, open_channel
 from gradwire.aio.retry import Backoff, Deadline, Retry
 from gradwire.aio.status import translated
-from gradwire.errors import DeadlineError, GraphWarning, NotFoundError, ServerError, UnavailableError
+from gradwire.errors import (
+    DeadlineError,
+    GraphWarning,
+    LimitError,
+    NotFoundError,
+    ServerError,
+    UnavailableError,
+)
 from gradwire.sources import Model
 from gradwire.v1 import graph_pb2, tensor_pb2
 
@@ -23,6 +31,8 @@ T = TypeVar("T")
 LARGE_BYTES = 256 << 10
 
 _HEALTH_SECONDS = 0.1
+
+_NOTED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,7 @@ class Connection:
         self.stub = Stub(self._channel)
         self._graphs: dict[str, GraphInfo] = {}
         self._registering: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.uploads = Uploads()
 
     async def close(self) -> None:
         """Cancel what is running and give the connection up."""
@@ -60,19 +71,17 @@ class Connection:
         deadline: Deadline,
         send: Callable[[float | None], Awaitable[T]],
     ) -> T:
-        """The answer of `send(seconds left)`, which needs a graph and some uploaded arrays (by id)."""
+        """The answer of `send(seconds left)`, which needs a model and other uploaded arrays (by id)."""
         if model.graph_id not in self._graphs:
             await self.register(model, deadline)
-        try:
-            return await self._send(send, deadline)
-        except (NotFoundError, UnavailableError) as error:
-            recovery = Recovery(self, model, uploads, deadline)
-            await recovery.after(error)
+        recovery: Recovery | None = None
         while True:
+            moment = self.uploads.moment
             try:
                 return await self._send(send, deadline)
             except (NotFoundError, UnavailableError) as error:
-                await recovery.after(error)
+                recovery = recovery or Recovery(self, model, uploads, deadline)
+                await recovery.after(error, moment)
 
     async def _send(self, send: Callable[[float | None], Awaitable[T]], deadline: Deadline) -> T:
         with translated(self.address, deadline.timeout):
@@ -144,6 +153,20 @@ class Connection:
 
     async def upload(self, tensor_id: str, array: wire.Array, deadline: Deadline) -> None:
         """Send an array that the server lacks."""
+        async with self.uploads.of(tensor_id):
+            await self._upload(tensor_id, array, deadline)
+
+    async def upload_lacking(
+        self, tensor_id: str, array: wire.Array, deadline: Deadline, moment: int
+    ) -> bool:
+        """Send an array that the server lacked at a moment, unless another call has sent it since."""
+        async with self.uploads.of(tensor_id):
+            if self.uploads.since(tensor_id, moment):
+                return False
+            await self._upload(tensor_id, array, deadline)
+            return True
+
+    async def _upload(self, tensor_id: str, array: wire.Array, deadline: Deadline) -> None:
         answer = await self._retried(
             lambda: self.stub.put_tensor(_tensor_parts(array), deadline.remaining()), deadline
         )
@@ -153,21 +176,52 @@ class Connection:
                 "an input array changed while it was sent; do not write to it before the call is over",
                 code="DATA_LOSS",
             )
+        self.uploads.done(tensor_id)
+
+
+class Uploads:
+    """When arrays were uploaded over a connection, so that calls that need the same one send it once."""
+
+    def __init__(self) -> None:
+        self.moment = 0
+        """How many uploads are over."""
+        self._done: OrderedDict[str, int] = OrderedDict()
+        self._under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, tensor_id: str) -> asyncio.Lock:
+        """What uploads of one array hold, one after another."""
+        return self._under_way.setdefault(tensor_id, asyncio.Lock())
+
+    def since(self, tensor_id: str, moment: int) -> bool:
+        """Whether an array was uploaded after a moment."""
+        return self._done.get(tensor_id, 0) > moment
+
+    def done(self, tensor_id: str) -> None:
+        """Note that an array was uploaded."""
+        self.moment += 1
+        self._done[tensor_id] = self.moment
+        while len(self._done) > _NOTED:
+            self._done.popitem(last=False)
 
 
 class Recovery:
-    """What a call does about an error before it tries again; raises the error when nothing helps."""
+    """What a call does about an error before it tries again; raises the error when nothing helps.
+
+    It sends the model, its constants and `uploads`, other arrays by id.
+    """
 
     def __init__(
         self, connection: Connection, model: Model, uploads: Mapping[str, wire.Array], deadline: Deadline
     ) -> None:
-        self._connection, self._model, self._uploads = connection, model, uploads
+        self._connection, self._model = connection, model
+        self._constants = {constant.tensor_id: name for name, constant in model.bound.items()}
+        self._uploads = {**uploads, **{one.tensor_id: one.array for one in model.bound.values()}}
         self._deadline = deadline
         self._backoff = Backoff(connection.retry, deadline)
         self._sent: set[str] = set()
 
-    async def after(self, error: NotFoundError | UnavailableError, done: int = 0) -> None:
-        """Send what the server lacks, or wait until it may be back."""
+    async def after(self, error: NotFoundError | UnavailableError, moment: int, done: int = 0) -> None:
+        """Send what the server lacked at the moment of the call, or wait until it may be back."""
         if isinstance(error, UnavailableError):
             self._sent.clear()  # whoever answers next may have lost everything
             await self._backoff.pause(error, done)
@@ -175,11 +229,23 @@ class Recovery:
         missing = self._missing(error) - self._sent
         if not missing:
             raise error
-        self._sent |= missing
         if self._model.graph_id in missing:
+            self._sent.add(self._model.graph_id)
             await self._connection.register(self._model, self._deadline, again=True)
         for tensor_id in missing & self._uploads.keys():
-            await self._connection.upload(tensor_id, self._uploads[tensor_id], self._deadline)
+            await self._send(tensor_id, moment)
+
+    async def _send(self, tensor_id: str, moment: int) -> None:
+        array = self._uploads[tensor_id]
+        try:
+            if await self._connection.upload_lacking(tensor_id, array, self._deadline, moment):
+                self._sent.add(tensor_id)
+        except LimitError as error:
+            kind = f"{array.dtype.name}{list(array.shape)}"
+            name = self._constants.get(tensor_id)
+            what = f"{name}, a {kind} that the function closes over" if name else f"an input of {kind}"
+            error.message = f"{what}: {error.message}"
+            raise
 
     def _missing(self, error: NotFoundError) -> set[str]:
         mine = {self._model.graph_id, *self._uploads}

@@ -97,12 +97,13 @@ class Reception:
         recovery = Recovery(self._connection, self._order.model, self._order.uploads, self._deadline)
         try:
             while True:
+                moment = self._connection.uploads.moment
                 try:
                     async for block in self._one_stream():
                         yield block
                     break
                 except (NotFoundError, UnavailableError) as error:
-                    await recovery.after(error, len(self._done) + self._has_values)
+                    await recovery.after(error, moment, len(self._done) + self._has_values)
                     self._resumed += self._plan is not None
                 except PreconditionError as error:
                     if error.reason != PLAN_CHANGED or not self._restart or not self._done:

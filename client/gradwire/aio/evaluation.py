@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from gradwire import wire
 from gradwire.aio.connection import LARGE_BYTES, Connection, GraphInfo
-from gradwire.aio.request import Templates, output_arrays, tensor_ids
+from gradwire.aio.request import Templates, constants_by_id, output_arrays, tensor_ids
 from gradwire.aio.retry import Deadline
 from gradwire.aio.stream import CallStream, Evaluator
 from gradwire.arguments import batched_names, bind, vectors
@@ -35,7 +35,8 @@ class Evaluable:
     ) -> None:
         self._connection, self._model, self._spec = connection, model, spec
         self._evaluator = evaluator
-        self._templates = Templates(spec)
+        self._constants = constants_by_id(model.bound)
+        self._templates = Templates(spec, self._constants)
         self._derived: dict[object, Self] = {}
 
     @property
@@ -48,9 +49,19 @@ class Evaluable:
         """The id of the graph under the transforms."""
         return self._spec.graph_id
 
+    @property
+    def constants(self) -> Mapping[str, wire.Array]:
+        """The large arrays that the function closes over, as they were when it was traced.
+
+        They are no part of the graph: each is sent once, when a server does not hold it already.
+        """
+        return {name: constant.array for name, constant in self._model.bound.items()}
+
     def __repr__(self) -> str:
         steps = "".join(f" | {step.kind}" for step in self._spec.transforms)
-        return f"<{type(self).__name__} {self.graph_id[:12]}{steps} {self.signature}>"
+        held = ", ".join(f"{name}: {constant}" for name, constant in self._model.bound.items())
+        over = f" over {held}" if held else ""
+        return f"<{type(self).__name__} {self.graph_id[:12]}{steps} {self.signature}{over}>"
 
     async def describe(self) -> GraphInfo:
         """What the server says about the graph: warnings, size, whether reverse mode is possible."""

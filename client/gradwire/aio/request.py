@@ -8,6 +8,7 @@ import numpy as np
 from gradwire import wire
 from gradwire.aio.connection import LARGE_BYTES
 from gradwire.aio.framing import Chunk
+from gradwire.constants import Constant
 from gradwire.errors import ServerError
 from gradwire.signature import FunctionSpec
 from gradwire.v1 import accumulate_pb2, function_pb2, tensor_pb2
@@ -30,6 +31,14 @@ def tensors(arrays: Mapping[str, wire.Array], ids: Mapping[str, str]) -> dict[st
     }
 
 
+def constants_by_id(bound: Mapping[str, Constant]) -> dict[str, tensor_pb2.Tensor]:
+    """One message for each of a model's constants."""
+    return {
+        name: wire.tensor_by_id(constant.tensor_id, constant.array.dtype, constant.array.shape)
+        for name, constant in bound.items()
+    }
+
+
 class EvaluateTemplate:
     """An `EvaluateRequest` of a function for arrays of certain types.
 
@@ -39,6 +48,7 @@ class EvaluateTemplate:
     def __init__(
         self,
         spec: FunctionSpec,
+        constants: Mapping[str, tensor_pb2.Tensor],
         arrays: Mapping[str, wire.Array],
         outputs: Sequence[str],
         batched: Sequence[str],
@@ -48,6 +58,8 @@ class EvaluateTemplate:
         self.evaluate.function.CopyFrom(spec.proto)
         self.evaluate.outputs.extend(outputs)
         self.evaluate.batched.extend(batched)
+        for name, constant in constants.items():
+            self.evaluate.inputs[name].CopyFrom(constant)
         for name, array in arrays.items():
             self.evaluate.inputs[name].CopyFrom(wire.tensor_type(array.dtype, array.shape))
         self._tensors = [(name, self.evaluate.inputs[name]) for name in arrays]
@@ -62,10 +74,10 @@ class EvaluateTemplate:
 
 
 class Templates:
-    """The templates of one function, by the types of its arguments."""
+    """The templates of one function, by the types of its arguments; `constants` go with all of them."""
 
-    def __init__(self, spec: FunctionSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: FunctionSpec, constants: Mapping[str, tensor_pb2.Tensor]) -> None:
+        self._spec, self._constants = spec, constants
         self._kept: dict[object, EvaluateTemplate] = {}
 
     def get(
@@ -77,7 +89,9 @@ class Templates:
         if template is None:
             if len(self._kept) >= _KEPT:  # shapes that keep changing
                 self._kept.clear()
-            template = self._kept[key] = EvaluateTemplate(self._spec, arrays, outputs, batched)
+            template = self._kept[key] = EvaluateTemplate(
+                self._spec, self._constants, arrays, outputs, batched
+            )
         return template
 
 

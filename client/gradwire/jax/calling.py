@@ -83,7 +83,7 @@ def remote(target: Client | Function, fn: Callable[..., Any] | None = None, *spe
 
     def make(kinds: tuple[Any, ...]) -> _Compiled:
         converted = convert_function(source, kinds)
-        return _Compiled(Handle(_synchronous(target.function(converted.model))), converted.structure)
+        return _Compiled(Handle(_synchronous(target.function(converted.bound))), converted.structure)
 
     made = Remote(make, name)
     if specs:

@@ -20,6 +20,7 @@ import onnx
 from jax import tree_util
 from jax.extend.core import Literal
 
+from gradwire.constants import BoundModel
 from gradwire.errors import TraceError
 from gradwire.jax import rules as _rules  # noqa: F401  (registers them)
 from gradwire.jax.graph import Graph, Value, constant, element_type
@@ -34,14 +35,20 @@ class Converted:
     """A converted function.
 
     Attributes:
-        model: its graph; inputs and outputs are the leaves of arguments and result, in order.
+        bound: its graph, large constants by reference; inputs and outputs are the leaves of arguments and
+            result, in order.
         inputs: names of the inputs.
         structure: the tree of what the function returns.
     """
 
-    model: onnx.ModelProto
+    bound: BoundModel
     inputs: tuple[str, ...]
     structure: Any
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The graph with everything in it."""
+        return self.bound.embedded()
 
 
 def convert(
@@ -56,8 +63,8 @@ def convert(
             with the path into a tree after a dot: "params.w".
 
     Returns:
-        A model that passes ONNX's full check. Its output is named "y", those of a tuple "y0", "y1", ...,
-        those of a dict by their keys.
+        A model that passes ONNX's full check and holds all constants. Its output is named "y", those of a
+        tuple "y0", "y1", ..., those of a dict by their keys.
 
     Raises:
         TraceError: the function uses something that has no place in a graph; the message names the
@@ -69,7 +76,7 @@ def convert(
 def convert_function(
     fn: Callable[..., Any], specs: Sequence[Any], names: Sequence[str] | None = None
 ) -> Converted:
-    """Like `convert`, with the names of the inputs and the structure of the result."""
+    """Like `convert`, with the names of the inputs, the structure of the result and large constants apart."""
     leaves, tree = tree_util.tree_flatten_with_path(
         tuple(specs), is_leaf=lambda leaf: isinstance(leaf, ArraySpec)
     )

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from gradwire.constants import BoundModel, Constant, is_large, name_for, snapshot
 from gradwire.errors import TraceError
 
 Array = np.ndarray[Any, Any]
@@ -91,6 +92,8 @@ class Graph:
         self._produced: set[str] = set()
         self._count = 0
         self._constants: dict[Any, onnx.TensorProto] = {}
+        self._referenced: dict[str, tuple[str, Constant]] = {}
+        self._inputs: list[str] = []
 
     def inner(self) -> Graph:
         """A graph for the body of a loop or branch; it may use the values of this one."""
@@ -107,6 +110,7 @@ class Graph:
 
     def input(self, name: str, shape: Shape, dtype: DType) -> Value:
         """An input of the model."""
+        self._inputs.append(name)
         return Value(name, shape, dtype)
 
     def emit(
@@ -145,6 +149,10 @@ class Graph:
 
     def _stored(self, array: Array) -> str:
         kind = element_type(array.dtype)
+        if is_large(array):
+            constant = snapshot(array)
+            name = name_for(len(self._referenced), self._inputs)
+            return self._referenced.setdefault(constant.tensor_id, (name, constant))[0]
         data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
         digest = data if len(data) <= 256 else hashlib.sha256(data).digest()
         key = (kind, array.shape, digest)
@@ -177,8 +185,10 @@ class Graph:
                 needed |= captures
         return live[::-1]
 
-    def model(self, name: str, inputs: Sequence[Value], outputs: Mapping[str, Value]) -> onnx.ModelProto:
+    def model(self, name: str, inputs: Sequence[Value], outputs: Mapping[str, Value]) -> BoundModel:
         """The model that computes ``outputs``, without the nodes and constants that none of them needs.
+
+        Its inputs are ``inputs``, then those for the large constants.
 
         Raises:
             TraceError: the constants do not fit in one model.
@@ -196,11 +206,13 @@ class Graph:
                 f"the function has {size} bytes of constants, more than one model can hold: "
                 "pass the large arrays as arguments"
             )
+        bound = {key: constant for key, constant in self._referenced.values() if key in used}
+        held = [Value(key, one.array.shape, one.array.dtype) for key, one in bound.items()]
         results = [Value(label, value.shape, value.dtype) for label, value in outputs.items()]
         graph = helper.make_graph(
             nodes,
             name,
-            [_information(value) for value in inputs],
+            [_information(value) for value in (*inputs, *held)],
             [_information(value) for value in results],
             constants,
         )
@@ -209,7 +221,10 @@ class Graph:
         opsets = [helper.make_opsetid("", OPSET)]
         if any(domain == SCI for domain in _domains(graph)):
             opsets.append(helper.make_opsetid(SCI, 1))
-        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="gradwire")
+        model = helper.make_model(
+            graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="gradwire"
+        )
+        return BoundModel(model, bound)
 
 
 def _subgraphs(node: onnx.NodeProto) -> Iterable[onnx.GraphProto]:

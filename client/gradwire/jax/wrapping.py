@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any
 
-import onnx
-
-from gradwire.jax.conversion import convert
+from gradwire.constants import BoundModel
+from gradwire.jax.conversion import convert_function
 from gradwire.sources import converters
 
 if TYPE_CHECKING:
@@ -39,8 +38,9 @@ def wrap(fn: Callable[..., Any]) -> JaxFunction:
     return fn if isinstance(fn, JaxFunction) else JaxFunction(fn)
 
 
-def _convert(source: Any, specs: Sequence[Any], names: Sequence[str] | None) -> onnx.ModelProto:
-    return convert(source.fn if isinstance(source, JaxFunction) else source, specs, names)
+def _convert(source: Any, specs: Sequence[Any], names: Sequence[str] | None) -> BoundModel:
+    fn = source.fn if isinstance(source, JaxFunction) else source
+    return convert_function(fn, specs, names).bound
 
 
 converters["jax"] = converters["jaxlib"] = _convert
@@ -60,4 +60,4 @@ def function(
     Raises:
         TraceError: the function uses something that has no place in a graph.
     """
-    return client.function(convert(fn, specs, names))
+    return client.function(convert_function(fn, specs, names).bound)

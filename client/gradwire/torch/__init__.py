@@ -33,10 +33,10 @@ converters["torch"] = convert
 
 
 def model(fn: Callable[..., Any], *specs: ArraySpec) -> onnx.ModelProto:
-    """The graph of a function of tensors, as `client.function` takes it.
+    """The graph of a function of tensors, as `client.function` and other tools take it.
 
-    Parameters and other tensors that it closes over become constants.
+    Parameters and other tensors that it closes over become constants in it.
 
         f = client.function(gradwire.torch.model(lambda x: torch.special.gammaln(x), gw.spec(3)))
     """
-    return convert(fn, specs, None)
+    return convert(fn, specs, None).embedded()

@@ -13,6 +13,7 @@ import onnx
 import torch
 from torch.utils import _pytree as pytree
 
+from gradwire.constants import BoundModel
 from gradwire.spec import ArraySpec
 from gradwire.torch import rules as _rules
 from gradwire.torch.capture import Capture, TensorSpec, capture, name_of
@@ -29,7 +30,7 @@ class Exported:
     """A function as a model.
 
     Attributes:
-        model: takes the arguments, then the closed-over tensors; returns the function's tensors, then
+        bound: takes the arguments, then the closed-over tensors; returns the function's tensors, then
             the new values of what it changed in place.
         arguments: how many of the inputs are arguments.
         closed_over: the tensors that the function reads besides its arguments, in the order of the inputs.
@@ -38,12 +39,17 @@ class Exported:
         connected: for each output of the model, the positions of the inputs that autograd would follow it to.
     """
 
-    model: onnx.ModelProto
+    bound: BoundModel
     arguments: int
     closed_over: tuple[torch.Tensor, ...]
     changed: tuple[int, ...]
     outputs: pytree.TreeSpec
     connected: tuple[frozenset[int], ...]
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The model with everything in it."""
+        return self.bound.embedded()
 
 
 def export(
@@ -84,8 +90,8 @@ def export(
             inputs.append(known)
             before.append(known.value)
         else:
-            values = to_numpy(tensor).copy()
-            known = wrap(graph.constant(values)) if dtype.kind == "f" else values
+            values = to_numpy(tensor)
+            known = wrap(graph.constant(values)) if dtype.kind == "f" else values.copy()
         lifted[id(tensor)] = known
         return known
 
@@ -95,19 +101,19 @@ def export(
     outputs += [inputs[position].value for position in touched]
     taken = [value.name for value in before]
     named = {_fresh(f"y{i}" if len(outputs) > 1 else "y", taken): value for i, value in enumerate(outputs)}
-    model = graph.model(named, re.sub(r"\W", "_", name_of(fn)).strip("_") or "function")
-    reach = _reach(model)
+    bound = graph.model(named, re.sub(r"\W", "_", name_of(fn)).strip("_") or "function")
+    reach = _reach(bound.proto)
     position = {value.name: index for index, value in enumerate(before)}
     connected = tuple(
-        frozenset(position[name] for name in reach[label])
+        frozenset(position[name] for name in reach[label] if name in position)
         if index < len(recorded.connected) and recorded.connected[index]
         else frozenset()
         for index, label in enumerate(named)
     )
-    return Exported(model, len(specs), tuple(closed_over), touched, recorded.outputs, connected)
+    return Exported(bound, len(specs), tuple(closed_over), touched, recorded.outputs, connected)
 
 
-def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None) -> onnx.ModelProto:
+def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None) -> BoundModel:
     """The converter that `client.function` uses: parameters and closed-over tensors become constants."""
     tensors = [
         TensorSpec(spec.shape, torch.from_numpy(np.empty(0, spec.dtype)).dtype, spec.dtype.kind == "f")
@@ -115,7 +121,7 @@ def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None
     ]
     if names is None and all(spec.name for spec in specs):
         names = [str(spec.name) for spec in specs]
-    return export(source, tensors, names, constants=True).model
+    return export(source, tensors, names, constants=True).bound
 
 
 def _as_value(graph: Graph, item: Any) -> Value:

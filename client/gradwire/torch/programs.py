@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
-import onnx
 import torch
 
 from gradwire.client import Client
+from gradwire.constants import BoundModel
 from gradwire.errors import GradwireError
 from gradwire.torch.calls import Program
 from gradwire.torch.capture import TensorSpec
@@ -24,7 +24,7 @@ from gradwire.torch.fingerprint import Fingerprint, Unknown
 _KEPT = 256
 _lock = threading.Lock()
 _exports: OrderedDict[Hashable, _Kept] = OrderedDict()
-_programs: weakref.WeakKeyDictionary[Client, OrderedDict[int, tuple[onnx.ModelProto, Program]]] = (
+_programs: weakref.WeakKeyDictionary[Client, OrderedDict[int, tuple[BoundModel, Program]]] = (
     weakref.WeakKeyDictionary()
 )
 _default: Client | None = None
@@ -124,9 +124,9 @@ def program_of(client: Client, one: Exported) -> Program:
     """The function on a server, the same one for the same model."""
     with _lock:
         known = _programs.setdefault(client, OrderedDict())
-        found = known.get(id(one.model))
+        found = known.get(id(one.bound))
         if found is None:
-            found = known[id(one.model)] = one.model, Program(client.function(one.model), one.connected)
+            found = known[id(one.bound)] = one.bound, Program(client.function(one.bound), one.connected)
             while len(known) > _KEPT:
                 known.popitem(last=False)
         return found[1]

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from gradwire.constants import BoundModel, Constant, bits, is_large, name_for, snapshot
 from gradwire.tracing.refusals import refuse
 
 Array = np.ndarray[Any, Any]
@@ -140,7 +141,9 @@ class Graph:
         self.block = self.root
         self._emitted = 0
         self._constants: dict[str, _Constant] = {}
+        self._referenced: dict[str, tuple[Value, Constant]] = {}
         self._by_content: dict[Any, Value] = {}
+        self._by_place: dict[Any, str] = {}
 
     def input(self, name: str, shape: Shape, dtype: DType) -> Value:
         """A new input of the graph.
@@ -251,11 +254,16 @@ class Graph:
         return self.emit(op, inputs, [(shape, dtype)], domain, **attributes)[0]
 
     def constant(self, array: Array) -> Value:
-        """A constant; equal ones (bits, shape and dtype) are stored once, uniform ones as one element."""
+        """A constant; equal ones (bits, shape and dtype) are stored once, uniform ones as one element.
+
+        A large one becomes an input of the model, which is given a copy of the array as it is now.
+        """
         array = np.asarray(array)
         if array.dtype.byteorder == ">":
             array = array.astype(array.dtype.newbyteorder("="))
         element_type(array.dtype)
+        if is_large(array):
+            return self._large(array)
         data = array.tobytes()
         digest = data if len(data) <= 256 else hashlib.sha256(data).digest()
         key = (array.dtype.char, array.shape, digest)
@@ -269,6 +277,35 @@ class Graph:
                 self._constants[known.name] = _Constant(array.dtype, array.shape, data)
             self._by_content[key] = known
         return known
+
+    def _large(self, array: Array) -> Value:
+        elements = bits(array)
+        first = elements.flat[0]
+        if elements.flat[-1] == first and (elements == first).all():
+            return self.filled(array.shape, array.dtype, first.tobytes())
+        # Seen before, as it is or transposed: comparing takes a fraction of the time of hashing.
+        for view in (array, array.T):
+            seen = self._referenced.get(self._by_place.get(_place(view), ""))
+            if seen is not None and (bits(seen[1].array) == bits(view)).all():
+                return seen[0] if view is array else self._transposed(seen[0])
+        constant = snapshot(array)
+        known = self._by_content.get(constant.tensor_id)
+        if known is None:
+            name = name_for(len(self._referenced), [value.name for value in self.root.inputs])
+            known = Value(self.root, name, array.shape, array.dtype)
+            self._by_content[constant.tensor_id] = known
+            self._referenced[name] = known, constant
+        self._by_place[_place(array)] = known.name
+        return known
+
+    def _transposed(self, value: Value) -> Value:
+        key = ("transposed", value.name)
+        if key not in self._by_content:
+            axes = list(range(value.ndim))[::-1]
+            with self.at(self.root):
+                turned = self.one("Transpose", [value], value.shape[::-1], value.dtype, perm=axes)
+            self._by_content[key] = turned
+        return self._by_content[key]
 
     def filled(self, shape: Shape, dtype: DType, element: bytes) -> Value:
         """An array of one repeated element, given by its bytes."""
@@ -305,8 +342,10 @@ class Graph:
             known = self._by_content[key] = self.constant(np.array(key, np.int64))
         return known
 
-    def model(self, outputs: Mapping[str, Value], name: str) -> onnx.ModelProto:
+    def model(self, outputs: Mapping[str, Value], name: str) -> BoundModel:
         """The model that computes ``outputs``; nodes that none of them needs are left out.
+
+        Its inputs are the function's, then those for the large constants.
 
         Raises:
             TraceError: the constants do not fit in one model.
@@ -327,6 +366,11 @@ class Graph:
         graph.name = name
         for value in self.root.inputs:
             graph.input.append(_value_info(value.name, value))
+        bound: dict[str, Constant] = {}
+        for key, (value, held) in self._referenced.items():
+            if key in used:
+                graph.input.append(_value_info(key, value))
+                bound[key] = held
         for label, value in outputs.items():
             graph.output.append(_value_info(label, value))
         size = sum(len(item.data) for key, item in self._constants.items() if key in used)
@@ -352,7 +396,12 @@ class Graph:
                     input=[final.get(value.name, value.name)],
                     output=[label],
                 )
-        return model
+        return BoundModel(model, bound)
+
+
+def _place(array: Array) -> Any:
+    """Where an array lies in memory, and how."""
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.char
 
 
 def _needed(nodes: Sequence[_Node], wanted: set[str]) -> list[_Node]:

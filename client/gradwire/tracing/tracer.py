@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from gradwire.constants import BoundModel
 from gradwire.errors import TraceError
 from gradwire.spec import ArraySpec
 from gradwire.tracing.array import TracedArray, value_of, wrap
@@ -24,15 +25,20 @@ class Traced:
     """A traced function.
 
     Attributes:
-        model: its graph.
+        bound: its graph, large constants by reference.
         structure: what the function returns: an "array", a "tuple", a "list" or a "dict", whose items
             are the model's outputs in order.
         keys: the keys of a dict, in order.
     """
 
-    model: onnx.ModelProto
+    bound: BoundModel
     structure: str
     keys: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The graph with everything in it."""
+        return self.bound.embedded()
 
     def pack(self, outputs: Sequence[Any]) -> Any:
         """Outputs in the structure in which the function returns them."""
@@ -54,8 +60,8 @@ def trace(
         names: names of the inputs; by default the specs' own, then the function's parameters'.
 
     Returns:
-        A model that passes ONNX's full check. Its output is named "y", those of a tuple or list
-        "y0", "y1", ..., those of a dict by their keys.
+        A model that passes ONNX's full check and holds all constants. Its output is named "y", those of a
+        tuple or list "y0", "y1", ..., those of a dict by their keys.
 
     Raises:
         TraceError: the function does something that has no place in a graph.
@@ -66,7 +72,7 @@ def trace(
 def trace_function(
     fn: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None = None
 ) -> Traced:
-    """Like :func:`trace`, with the structure of what the function returns."""
+    """Like :func:`trace`, with the structure of what the function returns and large constants apart."""
     graph = Graph()
     labels = input_names(fn, specs, names)
     inputs = [
