@@ -5,8 +5,9 @@ Each takes a JAX function over named arrays to another one, so any sequence of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import jax
@@ -295,3 +296,12 @@ def apply(function: Function, transform: Transform) -> Function:
     if isinstance(transform, Vjp):
         return _apply_vjp(function, transform)
     return _apply_hvp(function, transform)
+
+
+def transformed(signature: Signature, transforms: Iterable[Transform]) -> Signature:
+    """The signature of a function after transforms, from its own alone: nothing is traced.
+
+    Raises:
+        InvalidInput: see apply. What depends on shapes or on the graph's nodes is not looked at.
+    """
+    return reduce(apply, transforms, Function(signature, dict)).signature

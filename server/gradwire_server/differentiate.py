@@ -247,7 +247,7 @@ class _Run:
 
     def _window(self) -> int:
         """Blocks under way or waiting to be read."""
-        wanted = self._settings.blocks_in_flight or max(4, 3 * len(self._scheduler.workers))
+        wanted = self._settings.window(len(self._scheduler.workers))
         largest = max((block_bytes(self._plan, block) for block in self._plan.blocks[:1]), default=0)
         return max(1, min(wanted, self._settings.inflight_bytes // max(1, largest)))
 

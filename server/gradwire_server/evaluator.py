@@ -11,6 +11,8 @@ from gradwire import wire
 from gradwire.v1 import function_pb2
 from gradwire_engine.kernels import EvaluateSpec, Spec
 from gradwire_engine.plan import Plan, Problem
+from gradwire_engine.transforms import FunctionSpec
+from gradwire_engine.values import Signature
 from gradwire_server import translate
 from gradwire_server.kernel_cache import Executable, KernelCache
 from gradwire_server.lane import Lane, LaneKernel
@@ -145,6 +147,19 @@ class Evaluator:
     async def kernel(self, graph: Registered, spec: Spec) -> Executable:
         """A spec's kernel, compiled by a worker unless it is held."""
         return await self._cache.kernel(graph, spec, self._make)
+
+    async def signature(self, graph: Registered, function: FunctionSpec) -> Signature:
+        """A function's signature, as far as it is known without the shapes of its inputs.
+
+        Raises:
+            EngineError, ServiceError: rows of the error table.
+        """
+        signature = graph.info.signature
+        if not function.transforms:
+            return signature
+        # Every transform may double the inputs: not here, where it would hold up everybody.
+        found: Signature = await self._make("signature", signature, function.transforms)
+        return found
 
     async def plan(self, graph: Registered, problem: Problem) -> Plan:
         """A problem's plan, made by a worker unless it is held."""

@@ -16,6 +16,7 @@ from gradwire.wire import CHUNK_BYTES, byte_view, chunks, varint
 
 _DIFFERENTIATE_CHUNK = 3  # DifferentiateResponse.chunk
 _DIFFERENTIATE_VALUE_CHUNK = 7  # DifferentiateResponse.value_chunk
+_ACCUMULATE_CHUNK = 2  # AccumulateResponse.chunk
 _STREAM_CHUNK = 3  # EvaluateStreamResponse.chunk
 
 
@@ -46,10 +47,20 @@ def block_chunks(block: int, piece: int, array: np.ndarray[Any, Any]) -> Iterato
 
 def value_chunks(output: int, array: np.ndarray[Any, Any]) -> Iterator[bytes]:
     """The DifferentiateResponse messages that carry one of the function's own outputs."""
+    return _filling(_DIFFERENTIATE_VALUE_CHUNK, output, array)
+
+
+def gradient_chunks(output: int, array: np.ndarray[Any, Any]) -> Iterator[bytes]:
+    """The AccumulateResponse messages that carry the loss or one gradient."""
+    return _filling(_ACCUMULATE_CHUNK, output, array)
+
+
+def _filling(field: int, output: int, array: np.ndarray[Any, Any]) -> Iterator[bytes]:
+    """Messages with an OutputChunk each, in field ``field``."""
     offset = 0
     for data in chunks(byte_view(array), CHUNK_BYTES):
         inner = _integer(1, output) + _integer(2, offset)
-        yield _message(b"", _DIFFERENTIATE_VALUE_CHUNK, inner, 3, data, b"")
+        yield _message(b"", field, inner, 3, data, b"")
         offset += len(data)
 
 

@@ -1,9 +1,9 @@
 """Which piece of work goes to which worker next.
 
 Every request has a share. Workers take pieces from the shares in turn, so a request of a thousand blocks
-and one of a single block advance alike. A worker that computes a block may have one more handed to it
-meanwhile, lest it idles while the first result travels. Work whose worker dies is run again; work that
-nobody waits for any more is dropped, and a worker that stays busy with it is replaced.
+and one of a single block advance alike. A worker that computes a block or a batch may have one more handed
+to it meanwhile, lest it idles while the first result travels. Work whose worker dies is run again; work
+that nobody waits for any more is dropped, and a worker that stays busy with it is replaced.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import structlog
 from gradwire_server.errors import DataLost, Overloaded, TimeLimit, Unavailable, WorkerLost
 
 _log = structlog.get_logger()
-_AHEAD = "block"
-"""The method whose calls are short enough to queue one behind another."""
+_AHEAD = ("block", "batch")
+"""Methods of which a request makes many calls, short enough to queue one behind another."""
 
 
 class Worker(Protocol):
@@ -176,9 +176,9 @@ class Scheduler:
             self._assign(worker, piece)
 
     def _with_room(self) -> Worker | None:
-        """A worker that computes one block, and can have another queued."""
+        """A worker that computes one block or batch, and can have another queued."""
         for worker, pieces in self._workers.items():
-            if len(pieces) == 1 and pieces[0].method == _AHEAD and worker not in self._retired:
+            if len(pieces) == 1 and pieces[0].method in _AHEAD and worker not in self._retired:
                 return worker
         return None
 
@@ -192,13 +192,13 @@ class Scheduler:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _next(self, method: str = "") -> Piece | None:
-        """The piece whose turn it is; none if a method is given and it is of another."""
+    def _next(self, methods: tuple[str, ...] = ()) -> Piece | None:
+        """The piece whose turn it is; none if methods are given and it is of another."""
         while self._round:
             share = self._round[0]
             while share.waiting and share.waiting[0].future.done():
                 share.waiting.popleft()
-            if share.waiting and method and share.waiting[0].method != method:
+            if share.waiting and methods and share.waiting[0].method not in methods:
                 return None
             self._round.popleft()
             if not share.waiting:

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from gradwire import wire
 from gradwire.v1 import (
+    accumulate_pb2,
     derivative_pb2,
     function_pb2,
     gradient_service_pb2,
@@ -21,6 +22,7 @@ from gradwire.v1 import (
 from gradwire_engine.errors import InvalidInput
 from gradwire_engine.values import ArrayType
 from gradwire_server import frames, translate
+from gradwire_server.accumulate import Accumulation
 from gradwire_server.differentiate import Differentiation, check_size
 from gradwire_server.errors import Overloaded
 from gradwire_server.evaluate_stream import EvaluateStream
@@ -30,7 +32,7 @@ from gradwire_server.scheduler import Scheduler
 from gradwire_server.settings import Settings
 from gradwire_server.shared import Box, Registered
 from gradwire_server.status import abort
-from gradwire_server.store import Store, StoredTensor
+from gradwire_server.store import Budget, Store, StoredTensor
 
 NAME = gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"].full_name
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -64,6 +66,7 @@ class GradientService:
         self._store = store
         self._evaluator = evaluator
         self._scheduler = scheduler
+        self._sums = Budget("the sums of accumulations", "accumulation_bytes", settings.accumulation_bytes)
         self._registering: Once[tuple[str, bool], Registered] = Once()
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -87,6 +90,11 @@ class GradientService:
                 grpc.unary_stream_rpc_method_handler,
                 self.differentiate,
                 derivative_pb2.DifferentiateRequest,
+            ),
+            "Accumulate": (
+                grpc.stream_stream_rpc_method_handler,
+                self.accumulate,
+                accumulate_pb2.AccumulateRequest,
             ),
         }
         handlers = {
@@ -194,6 +202,13 @@ class GradientService:
     async def evaluate_stream(self, requests: object, context: Context) -> None:
         """EvaluateStream; requests are read through the context."""
         await EvaluateStream(self._evaluator, context, self._settings.calls_per_stream).serve()
+
+    @_answering
+    async def accumulate(self, requests: object, context: Context) -> None:
+        """Accumulate; requests are read through the context."""
+        await Accumulation(
+            self._settings, self._store, self._evaluator, self._scheduler, self._sums, context
+        ).serve()
 
     @_answering
     async def differentiate(self, request: derivative_pb2.DifferentiateRequest, context: Context) -> None:

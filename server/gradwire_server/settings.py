@@ -85,10 +85,15 @@ class Settings(BaseSettings):
         256 * MIB, description="memory of one block, unless asked otherwise"
     )
     blocks_in_flight: NonNegativeInt = Field(
-        0, description="blocks of one request; 0: three a worker, at least 4"
+        0, description="blocks or batches of one request; 0: three a worker, at least 4"
     )
-    inflight_bytes: PositiveInt = Field(512 * MIB, description="finished but unread blocks of one request")
-    evaluate_seconds: PositiveFloat = Field(300.0, description="limit: one evaluation or block")
+    inflight_bytes: PositiveInt = Field(
+        512 * MIB, description="unread blocks, or batches not yet added, of one request"
+    )
+    accumulation_bytes: PositiveInt = Field(
+        4 * GIB, description="limit: the sums that accumulations hold, all together"
+    )
+    evaluate_seconds: PositiveFloat = Field(300.0, description="limit: one evaluation, block or batch")
     compile_seconds: PositiveFloat = Field(600.0, description="limit: parsing, planning or compiling once")
     cancel_grace_seconds: NonNegativeFloat = Field(
         0.5, description="an abandoned computation may take this much longer before its worker is replaced"
@@ -159,6 +164,10 @@ class Settings(BaseSettings):
         if self.workers == "auto":
             return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return self.workers
+
+    def window(self, workers: int) -> int:
+        """Blocks or batches of one request that may be under way with so many workers."""
+        return self.blocks_in_flight or max(4, 3 * workers)
 
     def flags(self) -> list[str]:
         """The flags that give these settings in another process, as far as they were set explicitly."""

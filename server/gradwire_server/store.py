@@ -18,6 +18,29 @@ class StoredTensor:
     box: Box
 
 
+class Budget:
+    """Bytes that all clients together may hold for one purpose."""
+
+    def __init__(self, what: str, name: str, limit: int) -> None:
+        """``what`` holds the bytes, of which the limit called ``name`` allows so many."""
+        self._what = what
+        self._name = name
+        self._limit = limit
+        self._held = 0
+
+    def reserve(self, size: int) -> None:
+        """Count bytes that are held from now on (negative: no longer); raises Overloaded over the limit."""
+        if size > 0 and self._held + size > self._limit:
+            raise Overloaded(
+                f"{self._what} would hold {self._held + size} bytes; the limit is "
+                f"{self._limit} for all clients together; try again later",
+                self._name,
+                self._limit,
+                self._held + size,
+            )
+        self._held += size
+
+
 class Store:
     """What the server holds for clients; content-addressed, so losing any of it costs a new upload."""
 
@@ -25,8 +48,7 @@ class Store:
         """Bounds: graphs and tensors kept, and uploads under way all together."""
         self._graphs: Lru[str, Registered] = Lru(graph_bytes, lambda graph: graph.nbytes)
         self._tensors: Lru[str, StoredTensor] = Lru(tensor_bytes, lambda tensor: tensor.type.nbytes)
-        self._upload_limit = upload_bytes
-        self._uploading = 0
+        self._uploading = Budget("uploads under way", "upload_bytes", upload_bytes)
 
     def graph(self, graph_id: str) -> Registered:
         """A registered graph; raises UnknownId."""
@@ -64,15 +86,7 @@ class Store:
 
     def reserve(self, size: int) -> None:
         """Count bytes of uploads under way (negative: no longer); raises Overloaded over the bound."""
-        if size > 0 and self._uploading + size > self._upload_limit:
-            raise Overloaded(
-                f"uploads under way would hold {self._uploading + size} bytes; the limit is "
-                f"{self._upload_limit} for all clients together; try again later",
-                "upload_bytes",
-                self._upload_limit,
-                self._uploading + size,
-            )
-        self._uploading += size
+        self._uploading.reserve(size)
 
 
 class Upload:

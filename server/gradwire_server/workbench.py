@@ -29,7 +29,8 @@ from gradwire_engine.kernels import (
 from gradwire_engine.limits import Limits
 from gradwire_engine.plan import Plan, Problem, make_plan
 from gradwire_engine.registration import register
-from gradwire_engine.values import Block, GraphInfo
+from gradwire_engine.transforms import Transform, transformed
+from gradwire_engine.values import Block, GraphInfo, Signature
 from gradwire_server.lru import Lru
 from gradwire_server.shared import GraphSource, Source
 
@@ -112,6 +113,10 @@ class Workbench:
         made = tuple(self._transit(spec) for spec in dict.fromkeys(plan.kernels) if spec in self._kernels)
         return Planned(plan, made)
 
+    def signature(self, signature: Signature, transforms: tuple[Transform, ...]) -> Signature:
+        """A signature after transforms."""
+        return transformed(signature, transforms)
+
     def compile(self, graph: GraphSource, spec: Spec) -> Compiled:
         """Trace and compile a kernel, for all workers of this device kind."""
         self._compiled(self._graph(graph), spec)
@@ -134,10 +139,27 @@ class Workbench:
         block: Block,
     ) -> Computed:
         """Compute a block at a point, which is kept for the next: one row-major array for each piece."""
+        return self._run(graph, spec, facts, executable, self._placed(point, inputs), block)
+
+    def batch(
+        self,
+        graph: GraphSource,
+        spec: EvaluateSpec,
+        facts: KernelFacts,
+        executable: Source,
+        point: str,
+        shared: Inputs,
+        inputs: Inputs,
+    ) -> Computed:
+        """Run an evaluation some of whose inputs, ``shared``, are those of a point, kept for the next."""
+        values = {**self._placed(point, shared), **_resolved(inputs)}
+        return self._run(graph, spec, facts, executable, values, None)
+
+    def _placed(self, point: str, inputs: Inputs) -> dict[str, Any]:
         placed = self._inputs.get(point)
         if placed is None:
             placed = self._inputs.put(point, place(_resolved(inputs)))
-        return self._run(graph, spec, facts, executable, placed, block)
+        return placed
 
     def _run(
         self,
