@@ -14,6 +14,7 @@
 from importlib.metadata import version as _version
 
 from gradwire import aio
+from gradwire.accumulator import Accumulator
 from gradwire.aio import GraphInfo, Retry
 from gradwire.callbacks import Callbacks
 from gradwire.client import Client, Stream, connect
@@ -38,14 +39,17 @@ from gradwire.errors import (
 from gradwire.function import Function
 from gradwire.local import LocalClient, local
 from gradwire.pipeline import Pipeline
-from gradwire.results import Block, Entry, Info, Piece, Plan, Progress, Summary
+from gradwire.results import Accumulated, Block, Entry, Info, Piece, Plan, Progress, Summary
 from gradwire.signature import Signature, Value
 from gradwire.spec import ArraySpec, spec, spec_of
 from gradwire.tracing import asarray, full, ones, zeros
+from gradwire.uploads import Uploaded
 
 __version__ = _version("gradwire")
 
 __all__ = [
+    "Accumulated",
+    "Accumulator",
     "ArraySpec",
     "Block",
     "Callbacks",
@@ -78,6 +82,7 @@ __all__ = [
     "TraceError",
     "UnauthenticatedError",
     "UnavailableError",
+    "Uploaded",
     "Value",
     "Violation",
     "__version__",

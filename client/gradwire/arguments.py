@@ -17,6 +17,15 @@ def bind(inputs: Sequence[Value], args: tuple[Any, ...], named: Mapping[str, Any
     `InvalidArgumentError` for an input that is missing, unknown, given twice or of a dtype that does not
     convert without loss of kind (float64 to float32 does, float to int and complex to float do not).
     """
+    values = given_values(inputs, args, named)
+    missing = [str(value) for value in inputs if value.name not in values]
+    if missing:
+        raise InvalidArgumentError(f"missing input{'s' * (len(missing) > 1)}: {', '.join(missing)}")
+    return {value.name: convert(value, values[value.name]) for value in inputs}
+
+
+def given_values(inputs: Sequence[Value], args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of those inputs that were given, as they were given; each once and none unknown."""
     values = _positional(inputs, args)
     for name, value in named.items():
         if name in values:
@@ -28,10 +37,7 @@ def bind(inputs: Sequence[Value], args: tuple[Any, ...], named: Mapping[str, Any
             raise InvalidArgumentError(
                 f"there is no input {name!r}; the inputs are: {', '.join(known) or 'none'}"
             )
-    missing = [str(value) for value in inputs if value.name not in values]
-    if missing:
-        raise InvalidArgumentError(f"missing input{'s' * (len(missing) > 1)}: {', '.join(missing)}")
-    return {value.name: convert(value, values[value.name]) for value in inputs}
+    return values
 
 
 def _positional(inputs: Sequence[Value], args: tuple[Any, ...]) -> dict[str, Any]:

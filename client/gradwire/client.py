@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy.typing as npt
+
 from gradwire import wire
 from gradwire.aio.client import AsyncClient, FunctionStream
 from gradwire.aio.client import connect as connect_async
@@ -13,6 +15,7 @@ from gradwire.function import Function
 from gradwire.pipeline import Pipeline, opened
 from gradwire.sources import Source
 from gradwire.spec import ArraySpec
+from gradwire.uploads import Uploaded
 
 
 def connect(address: str, *, retry: Retry | None = None) -> "Client":
@@ -69,6 +72,15 @@ class Client:
             g = client.function("model.onnx")
         """
         return Function(self._client.function(source, *specs, names=names), self._bridge)
+
+    def put(
+        self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None, *, timeout: float | None = None
+    ) -> Uploaded:
+        """Send an array once, to refer to it many times: a batch that accumulators go over again.
+
+        The server keeps it until it needs the room for others. Raises `LimitError` for one that is too large.
+        """
+        return self._bridge.run(self._client.put(array, dtype, timeout=timeout))
 
     @contextmanager
     def stream(self) -> Iterator["Stream"]:

@@ -1,9 +1,11 @@
 """The synchronous function: every method runs its asynchronous namesake to the end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, overload
 
+from gradwire import wire
+from gradwire.accumulator import Accumulator
 from gradwire.aio.connection import GraphInfo
 from gradwire.aio.evaluation import Arrays
 from gradwire.aio.function import AsyncFunction, Kind, ProgressWish, Sink
@@ -41,6 +43,14 @@ class Function(Together):
     def graph_id(self) -> str:
         """The id of the graph under the transforms."""
         return self._function.graph_id
+
+    @property
+    def constants(self) -> Mapping[str, wire.Array]:
+        """The large arrays that the function closes over, as they were when it was traced.
+
+        They are no part of the graph: each is sent once, when a server does not hold it already.
+        """
+        return self._function.constants
 
     @property
     def asynchronous(self) -> AsyncFunction:
@@ -365,6 +375,39 @@ class Function(Together):
                 **inputs,
             )
         )
+
+    def accumulator(
+        self,
+        /,
+        *params: Any,
+        wrt: Selection = None,
+        of: str | int | None = None,
+        reduction: Literal["sum", "mean"] = "sum",
+        timeout: float | None = None,
+        **inputs: Any,
+    ) -> Accumulator:
+        """The gradient of the loss over batches that never lie in one place.
+
+        Args:
+            *params: the inputs that all batches share, from the first on; the others come with the batches.
+            wrt: those of them to differentiate with respect to.
+            of: the output of one element that is the loss.
+            reduction: "sum", for a loss that is a sum over its rows, or "mean", for one that is a mean over
+                them: an average in which each batch counts by its rows.
+            timeout: seconds that each call may take before the work is stopped with `DeadlineError`.
+            **inputs: shared inputs by name.
+
+        Nothing is sent before the first batch.
+
+            with loss.accumulator(w=w) as acc:
+                for x, y in batches:
+                    acc.add(x, y)
+                print(acc.value, acc.grad)
+        """
+        accumulator = self._function.accumulator(
+            *params, wrt=wrt, of=of, reduction=reduction, timeout=timeout, **inputs
+        )
+        return Accumulator(accumulator, self._bridge)
 
     def plan(
         self,

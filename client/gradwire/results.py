@@ -190,6 +190,29 @@ class Info:
     resumed: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Accumulated:
+    """A loss and its gradient over batches.
+
+    Attributes:
+        value: the loss.
+        grad: its gradient: an array, or a tuple of them, one for each of `wrt`.
+        batches: batches added.
+        rows: rows in them.
+        batches_by_worker: how many batches each worker computed.
+        batches_rerun: batches computed again because a worker was lost.
+        compute: seconds that the workers spent.
+    """
+
+    value: wire.Array
+    grad: Any
+    batches: int
+    rows: int
+    batches_by_worker: Mapping[str, int]
+    batches_rerun: int
+    compute: float
+
+
 class Reporter:
     """Tells a user how far a derivative is: nothing, a progress bar, or a call of their function."""
 

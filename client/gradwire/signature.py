@@ -37,6 +37,13 @@ class Value:
         """Whether it can be differentiated, as far as its type tells."""
         return self.dtype is not None and wire.is_float(self.dtype)
 
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Whether an array of this shape may be given for it, as far as its own shape tells."""
+        return self.shape is None or (
+            len(self.shape) == len(shape)
+            and all(own == one for own, one in zip(self.shape, shape, strict=True) if isinstance(own, int))
+        )
+
     def __str__(self) -> str:
         extents = "..." if self.shape is None else ", ".join("?" if e is None else str(e) for e in self.shape)
         return f"{self.name}: {self.dtype.name if self.dtype is not None else '?'}[{extents}]"

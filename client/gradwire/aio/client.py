@@ -1,8 +1,12 @@
 """The asynchronous client."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from gradwire import wire
 from gradwire.aio.connection import Connection
@@ -13,6 +17,7 @@ from gradwire.errors import InvalidArgumentError
 from gradwire.signature import FunctionSpec
 from gradwire.sources import Source, load
 from gradwire.spec import ArraySpec, spec_of
+from gradwire.uploads import Uploaded
 
 
 def connect(address: str, *, retry: Retry | None = None) -> "AsyncClient":
@@ -66,6 +71,18 @@ class AsyncClient:
         """
         model = load(source, specs, names)
         return AsyncFunction(self._connection, model, FunctionSpec(model.graph_id, model.signature))
+
+    async def put(
+        self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None, *, timeout: float | None = None
+    ) -> Uploaded:
+        """Send an array once, to refer to it many times: a batch that accumulators go over again.
+
+        The server keeps it until it needs the room for others. Raises `LimitError` for one that is too large.
+        """
+        values = wire.wire_array(np.asarray(array, dtype))
+        tensor_id = await asyncio.to_thread(wire.tensor_id, values)
+        await self._connection.upload(tensor_id, values, Deadline(timeout))
+        return Uploaded(tensor_id, values)
 
     @asynccontextmanager
     async def stream(self) -> AsyncIterator["FunctionStream"]:

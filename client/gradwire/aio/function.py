@@ -6,12 +6,14 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from gradwire import wire
+from gradwire.aio.accumulation import AsyncAccumulator
 from gradwire.aio.differentiate import Order, Reception, public_block
 from gradwire.aio.evaluation import Arrays, Evaluable, one_output, unwrapped
 from gradwire.aio.request import tensor_ids, tensors
 from gradwire.aio.retry import Deadline
-from gradwire.arguments import bind
+from gradwire.arguments import bind, given_values
 from gradwire.assembly import Assembly, Fresh, flatten_out
+from gradwire.batches import Loss
 from gradwire.errors import InvalidArgumentError
 from gradwire.results import KINDS, MODES, Block, Info, Plan, Progress, Reporter
 from gradwire.signature import Selection, Value, select, select_scalar
@@ -273,6 +275,33 @@ class AsyncFunction(Evaluable):
         options = (mode, block_width, block_memory)
         return self._blocks("hessian", args, inputs, wrt, of, options, progress, timeout)
 
+    def accumulator(
+        self,
+        /,
+        *params: Any,
+        wrt: Selection = None,
+        of: str | int | None = None,
+        reduction: Literal["sum", "mean"] = "sum",
+        timeout: float | None = None,
+        **inputs: Any,
+    ) -> AsyncAccumulator:
+        """The gradient of the loss over batches that never lie in one place.
+
+        Args:
+            *params: the inputs that all batches share, from the first on; the others come with the batches.
+            wrt: those of them to differentiate with respect to.
+            of: the output of one element that is the loss.
+            reduction: "sum", for a loss that is a sum over its rows, or "mean", for one that is a mean over
+                them: an average in which each batch counts by its rows.
+            timeout: seconds that each call may take before the work is stopped with `DeadlineError`.
+            **inputs: shared inputs by name.
+
+        Nothing is sent before the first batch.
+        """
+        shared = given_values(self.signature.inputs, params, inputs)
+        loss = Loss(self._model, self._spec, tuple(shared), wrt, one_output(of), reduction)
+        return AsyncAccumulator(self._connection, loss, loss.start(shared), wrt, timeout)
+
     async def plan(
         self,
         /,
@@ -299,7 +328,8 @@ class AsyncFunction(Evaluable):
         chosen_wrt, chosen_of = self._choose(kind, wrt, of)
         request = derivative_pb2.PlanRequest(
             function=self._spec.proto,
-            inputs={name: wire.tensor_type(array.dtype, array.shape) for name, array in arrays.items()},
+            inputs={name: wire.tensor_type(array.dtype, array.shape) for name, array in arrays.items()}
+            | self._constants,
             kind=KINDS[kind],
             wrt=chosen_wrt,
             of=chosen_of,
@@ -337,7 +367,7 @@ class AsyncFunction(Evaluable):
         ids = await tensor_ids(arrays)
         request = derivative_pb2.DifferentiateRequest(
             function=self._spec.proto,
-            inputs=tensors(arrays, ids),
+            inputs=tensors(arrays, ids) | self._constants,
             kind=KINDS[kind],
             wrt=chosen_wrt,
             of=chosen_of,
