@@ -104,6 +104,8 @@ class Faults:
     unavailable: int = 0  # calls to refuse before the next one works
     delay: float = 0.0  # seconds that each evaluation and block takes
     message_bytes: int = 1 << 62
+    values_after: int = 0  # blocks sent before the function's own outputs, where they are asked for
+    break_values: list[int] = field(default_factory=list)  # bytes of them sent before a stream breaks
     plan_id: str = "plan-1"
     error: status_pb2.Status | None = None
 
@@ -259,7 +261,10 @@ class WireServer(gradient_service_pb2_grpc.GradientServiceServicer):
         order = [index for index in range(len(blocks)) if index not in request.skip]
         if self.faults.shuffle:
             np.random.default_rng(0).shuffle(order)
+        own = self._own_outputs(request, graph.graph.name, values, context) if request.values else iter(())
         for done, index in enumerate(order, 1):
+            if done > self.faults.values_after:
+                yield from own
             time.sleep(self.faults.delay)
             messages = list(self._block(index, blocks[index], arrays))
             if left is not None and done > left:
@@ -268,9 +273,28 @@ class WireServer(gradient_service_pb2_grpc.GradientServiceServicer):
             yield from messages
             progress = d.Progress(blocks_done=done, blocks_total=len(blocks))
             yield d.DifferentiateResponse(progress=progress)
+        yield from own
         summary = d.Summary(blocks=len(order), blocks_by_worker={"w0": len(order)})
         summary.elapsed.FromMilliseconds(1500)
         yield d.DifferentiateResponse(summary=summary)
+
+    def _own_outputs(self, request: Any, name: str, at: Arrays, context: Any) -> Iterator[Any]:
+        """The outputs within a stream; with a chunk size set, those of some size follow in chunks."""
+        results = apply(name, request.function.transforms, at)
+        size = self.faults.chunk_bytes
+        left = self.faults.break_values.pop(0) if self.faults.break_values else None
+        outputs = [tensor_pb2.NamedTensor(name=name, tensor=tensor(a)) for name, a in results.items()]
+        contents = [one.tensor.data for one in outputs]
+        for one in outputs:
+            if len(one.tensor.data) > size:
+                one.tensor.ClearField("data")
+        yield d.DifferentiateResponse(values=f.EvaluateResponse(outputs=outputs))
+        for number, data in enumerate(contents):
+            for offset in range(0, len(data) if len(data) > size else 0, size):
+                if left is not None and offset >= left:
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "draining")
+                chunk = f.OutputChunk(output=number, offset=offset, data=data[offset : offset + size])
+                yield d.DifferentiateResponse(value_chunk=chunk)
 
     def _plan(self, request: Any, entries: list[Any], blocks: int) -> Any:
         size = sum(8 * int(np.prod([*e.row_shape, *e.column_shape])) for e in entries)
@@ -407,6 +431,11 @@ def matrices(request: Any, name: str, at: Arrays) -> tuple[list[Any], list[np.nd
     assert not hessian or known.hessian is not None
     blocks = known.hessian(at) if hessian and known.hessian else known.jacobian(at)
     shapes = {n: np.shape(v) for n, v in (at if hessian else known.value(at)).items()}
+    if request.function.transforms:  # a gradient: its Jacobian is the Hessian
+        assert known.hessian is not None
+        wrt = request.function.transforms[0].gradient.wrt
+        blocks = {(f"{x}.gradient", z): array for (x, z), array in known.hessian(at).items()}
+        shapes = {f"{x}.gradient": at[x].shape for x in wrt}
     for row in request.wrt if hessian else request.of:
         for column in request.wrt:
             array = np.asarray(blocks[row, column], at[column].dtype)
