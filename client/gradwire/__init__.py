@@ -42,7 +42,7 @@ from gradwire.pipeline import Pipeline
 from gradwire.results import Accumulated, Block, Entry, Info, Piece, Plan, Progress, Summary
 from gradwire.signature import Signature, Value
 from gradwire.spec import ArraySpec, spec, spec_of
-from gradwire.tracing import asarray, full, ones, zeros
+from gradwire.tracing import asarray, cond, fori, full, ones, scan, vmap, while_, zeros
 from gradwire.uploads import Uploaded
 
 __version__ = _version("gradwire")
@@ -88,11 +88,16 @@ __all__ = [
     "__version__",
     "aio",
     "asarray",
+    "cond",
     "connect",
+    "fori",
     "full",
     "local",
     "ones",
+    "scan",
     "spec",
     "spec_of",
+    "vmap",
+    "while_",
     "zeros",
 ]

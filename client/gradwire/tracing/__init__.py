@@ -6,6 +6,7 @@ happens to them.
 """
 
 from gradwire.tracing.array import TracedArray
+from gradwire.tracing.control_flow import cond, fori, scan, vmap, while_
 from gradwire.tracing.functions.creation import asarray, full, ones, zeros
 from gradwire.tracing.tracer import Traced, input_names, trace, trace_function
 
@@ -13,10 +14,15 @@ __all__ = [
     "Traced",
     "TracedArray",
     "asarray",
+    "cond",
+    "fori",
     "full",
     "input_names",
     "ones",
+    "scan",
     "trace",
     "trace_function",
+    "vmap",
+    "while_",
     "zeros",
 ]

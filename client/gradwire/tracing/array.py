@@ -123,8 +123,8 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
     def __bool__(self) -> bool:
         raise refuse(
             f"the truth of a traced {self._describe()} (if, while, and, or, not, assert, max(), sorted())",
-            "use np.where(condition, a, b), np.logical_and/or/not for and/or/not, "
-            "np.max and np.sort for max() and sorted()",
+            "use np.where(condition, a, b) or gw.cond for if, gw.while_ for while, np.logical_and/or/not for "
+            "and/or/not, np.max and np.sort for max() and sorted()",
         )
 
     def __float__(self) -> float:
@@ -144,7 +144,8 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
     def __index__(self) -> int:
         raise refuse(
             f"a traced {self._describe()} as a Python integer (range, a list index, a shape)",
-            "index arrays with it, not lists (np.stack makes an array of a list); shapes must be fixed",
+            "loop with gw.fori instead of range, or along an array with gw.scan; index arrays with it, not "
+            "lists (np.stack makes an array of a list); shapes must be fixed",
         )
 
     def __contains__(self, item: Any) -> bool:
