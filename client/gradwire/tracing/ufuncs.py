@@ -1,8 +1,7 @@
-"""NumPy's universal functions, and SciPy's, as ONNX operators.
+"""NumPy's universal functions as ONNX operators; SciPy's are in :mod:`gradwire.tracing.special_ufuncs`.
 
 A rule takes operands that have the dtypes of NumPy's loop for them, and returns the result; NumPy
-itself resolves the loop, so promotion is exactly its own. Rules are found by the ufunc's name, so SciPy's
-need no import of SciPy.
+itself resolves the loop, so promotion is exactly its own. Rules are found by the ufunc's name.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from gradwire.tracing import ops
 from gradwire.tracing.graph import Array, DType, Graph, Value
 from gradwire.tracing.ops import binary, cast, compare, constant_like, predicate, sci, unary, where
 from gradwire.tracing.refusals import refuse
+from gradwire.tracing.special_ufuncs import SPECIAL
 
 Operand = Value | Array | np.generic | bool | int | float
 Rule = Callable[..., Value | tuple[Value, ...]]
@@ -292,53 +292,15 @@ def _vecmat(a: Value, b: Value) -> Value:
     return ops.reshape(product, (*product.shape[:-2], product.shape[-1]))
 
 
-def _gamma(x: Value) -> Value:
-    """The sign of Gamma alternates between negative integers."""
-    size = unary("Exp", sci("Lgamma", x))
-    odd = compare("Greater", _remainder(unary("Floor", x), constant_like(x, 2)), constant_like(x, 0))
-    negative = compare("And", compare("Less", x, constant_like(x, 0)), odd)
-    return where(negative, unary("Neg", size), size)
-
-
-def _logit(x: Value) -> Value:
-    return binary("Sub", unary("Log", x), sci("Log1p", unary("Neg", x)))
-
-
-def _log_expit(x: Value) -> Value:
-    return unary("Neg", sci("LogAddExp", constant_like(x, 0), unary("Neg", x)))
-
-
-def _ndtr(x: Value) -> Value:
-    """The distribution function of the standard normal."""
-    return _scaled(0.5, sci("Erfc", _scaled(-math.sqrt(0.5), x)))
-
-
-def _xlog1py(x: Value, y: Value) -> Value:
-    zero = constant_like(x, 0)
-    value = binary("Mul", x, sci("Log1p", y))
-    finite = compare("And", compare("Equal", x, zero), negate(predicate("IsNaN", y)))
-    return where(finite, zero, value)
-
-
-def _entr(x: Value) -> Value:
-    return unary("Neg", sci("Xlogy", x, x))
-
-
-def _rel_entr(x: Value, y: Value) -> Value:
-    return binary("Sub", sci("Xlogy", x, x), sci("Xlogy", x, y))
-
-
 _UNARY = {
     "sqrt": "Sqrt", "exp": "Exp", "log": "Log", "sin": "Sin", "cos": "Cos", "tan": "Tan", "arcsin": "Asin",
     "arccos": "Acos", "arctan": "Atan", "sinh": "Sinh", "cosh": "Cosh", "tanh": "Tanh", "arcsinh": "Asinh",
-    "arccosh": "Acosh", "arctanh": "Atanh", "sign": "Sign", "erf": "Erf",
+    "arccosh": "Acosh", "arctanh": "Atanh", "sign": "Sign",
 }  # fmt: skip
 
 _SCI = {
     "exp2": "Exp2", "expm1": "Expm1", "log1p": "Log1p", "log2": "Log2", "log10": "Log10", "cbrt": "Cbrt",
-    "hypot": "Hypot", "arctan2": "Atan2", "logaddexp": "LogAddExp", "gammaln": "Lgamma", "loggamma": "Lgamma",
-    "psi": "Digamma", "digamma": "Digamma", "erfc": "Erfc", "erfinv": "Erfinv", "expit": "Expit",
-    "xlogy": "Xlogy",
+    "hypot": "Hypot", "arctan2": "Atan2", "logaddexp": "LogAddExp",
 }  # fmt: skip
 
 _COMPARISONS = {
@@ -404,11 +366,5 @@ RULES: dict[str, Rule] = {
     "vecdot": _vecdot,
     "matvec": _matvec,
     "vecmat": _vecmat,
-    "gamma": _gamma,
-    "logit": _logit,
-    "log_expit": _log_expit,
-    "ndtr": _ndtr,
-    "xlog1py": _xlog1py,
-    "entr": _entr,
-    "rel_entr": _rel_entr,
+    **SPECIAL,
 }

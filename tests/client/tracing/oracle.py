@@ -71,6 +71,17 @@ _SCI = {
     "Log2": lambda x: np.log2(x),
     "Log10": lambda x: np.log10(x),
     "Sinc": lambda x: np.sinc(x),
+    "SVD": lambda a: tuple(np.linalg.svd(a, full_matrices=False)),
+    "Pinv": lambda a, rtol: np.linalg.pinv(a, rtol=rtol),
+    "LogNdtr": scipy.special.log_ndtr,
+    "Ndtri": scipy.special.ndtri,
+    "Betaln": scipy.special.betaln,
+    "Betainc": scipy.special.betainc,
+    "Igamma": scipy.special.gammainc,
+    "Igammac": scipy.special.gammaincc,
+    "BesselI0e": scipy.special.i0e,
+    "BesselI1e": scipy.special.i1e,
+    "StopGradient": lambda x: x,
 }
 
 NEW_OPS = [_operator(name, function) for name, function in _SCI.items()]

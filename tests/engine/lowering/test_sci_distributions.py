@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import jax
@@ -57,6 +58,26 @@ def test_bessel_functions_differentiate_twice() -> None:
 def test_the_beta_function_keeps_its_digits_where_the_gamma_functions_cancel() -> None:
     a = np.array([1e5, 1e10, 1e200])
     np.testing.assert_allclose(evaluate("Betaln", a, np.ones(3)), -np.log(a), rtol=1e-15)
+    # For whole n: B(n, b) = (n - 1)! / (b (b + 1) ... (b + n - 1)).
+    counts, sizes = (1, 2, 5, 9, 10, 15, 50), (0.1, 0.5, 1.5, 8.0, 9.99, 10.0, 15.5, 50.0, 1e3, 1e5)
+    exact = [
+        [
+            math.fsum([*(math.log(k) for k in range(1, n)), *(-math.log(b + k) for k in range(n))])
+            for b in sizes
+        ]
+        for n in counts
+    ]
+    found = evaluate("Betaln", np.array(counts, float)[:, None], np.array(sizes))
+    np.testing.assert_allclose(found, exact, rtol=1e-13, atol=1e-14)
+    np.testing.assert_array_equal(
+        found, evaluate("Betaln", np.array(sizes), np.array(counts, float)[:, None])
+    )
+
+
+def test_the_beta_function_differentiates_on_its_diagonal_and_across_its_branches() -> None:
+    sizes = np.array([0.7, 9.0, 10.5, 40.0])
+    a, b = (grid.ravel() for grid in np.meshgrid(sizes, sizes))
+    check("Betaln", a, b, check={"order": 2})
 
 
 def test_the_normal_distribution_and_the_beta_function_differentiate_twice() -> None:

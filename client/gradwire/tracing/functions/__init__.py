@@ -6,6 +6,7 @@ Importing the package fills the table of :mod:`gradwire.tracing.dispatch`.
 from gradwire.tracing.functions import (
     creation,
     joining,
+    least_squares,
     linalg,
     norms,
     products,
@@ -21,6 +22,7 @@ from gradwire.tracing.functions import (
 __all__ = [
     "creation",
     "joining",
+    "least_squares",
     "linalg",
     "norms",
     "products",

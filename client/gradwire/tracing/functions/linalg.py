@@ -141,14 +141,47 @@ def qr(a: Any, mode: str = "reduced") -> Any:
     return wrap(r) if mode == "r" else QRResult(wrap(q), wrap(r))
 
 
+class SVDResult(NamedTuple):
+    """What ``np.linalg.svd`` returns."""
+
+    U: Any
+    S: Any
+    Vh: Any
+
+
 @implements("linalg.svd")
-def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> TracedArray:
-    if compute_uv:
+def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
+    """Singular values, and the vectors of the reduced decomposition.
+
+    Vectors of equal singular values have no derivative.
+    """
+    if hermitian:
+        return _hermitian_svd(a, compute_uv)
+    if not compute_uv:
+        return svdvals(a)
+    matrix = _matrix(a, square=False)
+    rows, columns = matrix.shape[-2:]
+    if full_matrices and rows != columns:
         raise refuse(
-            "np.linalg.svd with singular vectors",
-            "use compute_uv=False, or np.linalg.eigh(a.T @ a) for vectors",
+            f"np.linalg.svd of a {rows} x {columns} matrix with full_matrices=True",
+            "the vectors beyond the first min(rows, columns) are not functions of the matrix: "
+            "give full_matrices=False",
         )
-    return svdvals(a)
+    batch, rank, kind = matrix.shape[:-2], min(rows, columns), matrix.dtype
+    results = [((*batch, rows, rank), kind), ((*batch, rank), kind), ((*batch, rank, columns), kind)]
+    return SVDResult(*map(wrap, matrix.graph.emit("SVD", [matrix], results, SCI)))
+
+
+def _hermitian_svd(a: Any, compute_uv: bool) -> Any:
+    """Singular values of a symmetric matrix are the sizes of its eigenvalues, largest first."""
+    values, vectors = eigh(a)
+    order = np.argsort(-np.abs(values), axis=-1)
+    sizes = np.take_along_axis(np.abs(values), order, -1)
+    if not compute_uv:
+        return sizes
+    left = np.take_along_axis(vectors, order[..., None, :], -1)
+    signs = np.take_along_axis(np.sign(values), order, -1)
+    return SVDResult(left, sizes, np.swapaxes(left * signs[..., None, :], -1, -2))
 
 
 @implements("linalg.svdvals")

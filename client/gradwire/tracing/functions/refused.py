@@ -21,17 +21,10 @@ refuses(
     "its answer is a Python bool: compute np.max(np.abs(a - b)) and return it",
     "allclose", "array_equal", "array_equiv",
 )  # fmt: skip
-refuses("for full column rank use np.linalg.solve(a.T @ a, a.T)", "linalg.pinv")
-refuses("for full column rank use np.linalg.solve(a.T @ a, a.T @ b)", "linalg.lstsq")
 refuses(
     "eigenvalues of a general matrix are complex: use np.linalg.eigh for a symmetric one",
     "linalg.eig", "linalg.eigvals", "roots",
 )  # fmt: skip
-refuses(
-    "use np.linalg.svd(a, compute_uv=False) and compute it from the values",
-    "linalg.cond",
-    "linalg.matrix_rank",
-)
 refuses("apply the function to whole arrays with axis=", "apply_along_axis", "apply_over_axes")
 refuses("assign with indices: x[index] = value", "put", "place", "putmask", "put_along_axis")
 refuses(
