@@ -18,7 +18,7 @@ from gradwire import wire
 from gradwire.aio.function import AsyncFunction
 from gradwire.bridge import Bridge
 from gradwire.errors import InvalidArgumentError
-from gradwire.signature import Value, select
+from gradwire.signature import Value, select, select_scalar
 
 Floats = npt.NDArray[np.float64]
 Along = Literal["auto", "grad", "jacobian", "hessian", "nothing"]
@@ -73,12 +73,15 @@ class Callbacks:
         chosen = ("grad" if _one_number(output) else "jacobian") if along == "auto" else along
         if chosen not in _ALONG:
             raise InvalidArgumentError(f"along is 'auto' or one of {', '.join(_ALONG)}; it is {along!r}")
+        if chosen in ("grad", "hessian"):
+            select_scalar(signature.outputs, self._of)
         self._along = _ALONG[chosen]
         self._lock = threading.Lock()
         self._last = _Point(None)
 
     def __repr__(self) -> str:
-        return f"<Callbacks of {self._of} by {self._wrt}: {' + '.join(self._along)}, {self._function!r}>"
+        function = repr(self._function).replace("<Async", "<", 1)
+        return f"<Callbacks of {self._of} by {self._wrt}: {' + '.join(self._along)}, {function}>"
 
     def __call__(self, /, *args: Any) -> float | Floats:
         """The value; the same as `value`."""
