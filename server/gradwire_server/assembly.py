@@ -86,7 +86,7 @@ class Assembly:
         """What has not arrived yet, in words; "" once the batch is complete."""
         return ", ".join(
             f"input {name!r} has {filling.filled} of {filling.buffer.nbytes} bytes"
-            for name, filling in self._fillings.items()
+            for name, filling in sorted(self._fillings.items())
             if filling.filled < filling.buffer.nbytes
         )
 

@@ -31,6 +31,24 @@ LOGISTIC = """g (double[d] w, double[n,d] X, double[n] y) => (double loss) {
   loss = ReduceSum <keepdims = 0> (each)
 }"""
 
+LEAST_SQUARES = """g (double[d] w, double b, double[n,d] X, double[n] y) => (double[1] loss, double[n] r) {
+  z = MatMul(X, w)
+  s = Add(z, b)
+  r = Sub(s, y)
+  q = Mul(r, r)
+  loss = ReduceMean <keepdims = 1> (q)
+}"""
+
+# x times w until it is over 100: no reverse mode.
+GROWTH = """g (double w, double x) => (double y) {
+  go = Constant <value = bool {1}> ()
+  y = Loop (, go, x) <body = body (int64 i, bool c, double s) => (bool d, double t) {
+    bound = Constant <value = double {100.0}> ()
+    t = Mul(s, w)
+    d = Less(t, bound)
+  }>
+}"""
+
 
 def logistic(w: Array, X: Array, y: Array) -> tuple[float, Array]:
     """The loss over all rows at once, and its gradient."""
