@@ -39,7 +39,12 @@ Converter = Callable[[Any, Sequence[ArraySpec], Sequence[str] | None], BoundMode
 converters: dict[str, Converter] = {}
 """Converters by the root module ("torch", "jax") of a source's type or of the function itself."""
 
-_FRAMEWORKS = {"jax": "gradwire.jax", "jaxlib": "gradwire.jax", "torch": "gradwire.torch"}
+_FRAMEWORKS = {
+    "jax": "gradwire.jax",
+    "jaxlib": "gradwire.jax",
+    "sklearn": "gradwire.sklearn",
+    "torch": "gradwire.torch",
+}
 """Modules that register converters, by the root module of what they convert."""
 
 
