@@ -210,12 +210,19 @@ def _scan_traced(
             + [Kind((trips, *value.shape), value.dtype) for value in outputs],
             body=body,
             num_scan_inputs=len(scanned),
-            scan_input_directions=[int(reverse)] * len(scanned),
-            scan_output_directions=[int(reverse)] * len(outputs),
+            **(_backwards(len(scanned), len(outputs)) if reverse else {}),
         )
         stacked = results[len(start) :]
     final = carry.pack([wrap(value) for value in results[: len(start)]])
     return final, shapes[0].pack([wrap(value) for value in stacked])
+
+
+def _backwards(inputs: int, outputs: int) -> dict[str, list[int]]:
+    """Attributes of a Scan that begins at the end; ONNX's lists are not empty."""
+    directions = {"scan_input_directions": [1] * inputs}
+    if outputs:
+        directions["scan_output_directions"] = [1] * outputs
+    return directions
 
 
 def _reversed(value: Value) -> Value:
