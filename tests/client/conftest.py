@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from client.accumulate_server import FIT, AccumulateServer
 from client.wire_server import WireServer
 
 import gradwire as gw
@@ -21,3 +22,21 @@ def wire_server() -> Iterator[WireServer]:
 def client(wire_server: WireServer) -> Iterator[gw.Client]:
     with gw.connect(wire_server.address, retry=QUICK) as connected:
         yield connected
+
+
+@pytest.fixture
+def fit_server() -> Iterator[AccumulateServer]:
+    server = AccumulateServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def fit_client(fit_server: AccumulateServer) -> Iterator[gw.Client]:
+    with gw.connect(fit_server.address, retry=QUICK) as connected:
+        yield connected
+
+
+@pytest.fixture
+def loss(fit_client: gw.Client) -> gw.Function:
+    return fit_client.function(FIT)

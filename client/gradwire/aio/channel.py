@@ -4,7 +4,7 @@ Everything that decides how a connection is made (options, and in time transport
 decided in `open_channel`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 import grpc
@@ -43,6 +43,10 @@ class DuplexCall(StreamCall, Protocol):
 
     async def write(self, request: bytes) -> None: ...
     async def done_writing(self) -> None: ...
+    async def code(self) -> grpc.StatusCode: ...
+    async def details(self) -> str: ...
+    async def trailing_metadata(self) -> Any: ...
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None: ...
 
 
 class Stub:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
@@ -9,7 +10,7 @@ from gradwire import wire
 from gradwire.aio.channel import DuplexCall, Stub
 from gradwire.aio.framing import FramingError, gradient_chunk
 from gradwire.aio.request import fill_output, output_arrays
-from gradwire.aio.status import from_rpc_error
+from gradwire.aio.status import Ending, from_rpc_error
 from gradwire.errors import CancelledError, ServerError, UnavailableError
 from gradwire.v1 import accumulate_pb2
 
@@ -38,6 +39,7 @@ class GradientStream:
     def __init__(self, stub: Stub, address: str) -> None:
         self._address = address
         self._call: DuplexCall = stub.accumulate()
+        self._ending = Ending(self._call)
         self._reader = asyncio.create_task(self._read(), name="gradwire gradient reader")
         self._answer: asyncio.Future[Incoming] | None = None
         self._failure: ServerError | None = None
@@ -70,12 +72,14 @@ class GradientStream:
 
     async def ask(self) -> Incoming:
         """The gradient of everything sent so far."""
-        self._answer = asyncio.get_running_loop().create_future()
+        answer = self._answer = asyncio.get_running_loop().create_future()
         try:
             await self.write(_READ)
-            return await self._answer
+            return await answer
         finally:
             self._answer = None
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # seen, also where the write had failed with it
 
     def cancel(self) -> None:
         """Give the call up, and with it whatever the server does for it."""
@@ -92,7 +96,9 @@ class GradientStream:
             while (message := await self._call.read()) is not grpc.aio.EOF:
                 incoming = self._taken(message, incoming)
         except grpc.aio.AioRpcError as error:
-            failure = from_rpc_error(error, self._address, None)
+            reason = await self._ending.reason(error)
+            if reason.code() is not grpc.StatusCode.OK:
+                failure = from_rpc_error(reason, self._address, None)
         except (FramingError, DecodeError, wire.WireError, ServerError) as error:
             failure = ServerError(f"the server's answer cannot be read: {error}", code="DATA_LOSS")
         except asyncio.CancelledError:

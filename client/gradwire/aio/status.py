@@ -1,7 +1,9 @@
 """From a gRPC status to the SDK's exceptions."""
 
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -9,11 +11,15 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from gradwire.aio.channel import DuplexCall
 from gradwire.errors import BY_CODE, PreconditionError, ServerError, Violation
 
 #: The reason of the error for a stream that cannot be resumed, because the server would plan it differently.
 PLAN_CHANGED = "PLAN_CHANGED"
 _DETAILS_KEY = "grpc-status-details-bin"
+_OF_WRITING = "Internal error from Core"
+_WAITS, _WAIT_SECONDS = 100, 0.01
+T = TypeVar("T")
 
 
 @contextmanager
@@ -24,6 +30,42 @@ def translated(address: str, timeout: float | None = None) -> Iterator[None]:
     except grpc.aio.AioRpcError as error:
         # The gRPC error repeats status and message in ten lines of debugging text: not chained.
         raise from_rpc_error(error, address, timeout) from None
+
+
+class Ending:
+    """Why a stream both ways ended, as the server said it.
+
+    A write to a call that the server has ended puts an error of gRPC's own in the place of the server's, be
+    that already there or still to come. Here the server's is kept.
+    """
+
+    def __init__(self, call: DuplexCall) -> None:
+        self._known: grpc.aio.AioRpcError | None = None
+        call.add_done_callback(self._note)
+
+    def _note(self, call: DuplexCall) -> None:
+        # Called whenever a status is set, and while it is set none of these waits.
+        details = _at_once(call.details())
+        if details != _OF_WRITING:
+            self._known = self._known or grpc.aio.AioRpcError(
+                _at_once(call.code()), grpc.aio.Metadata(), _at_once(call.trailing_metadata()), details
+            )
+
+    async def reason(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+        """The error to report in place of one that reading raised."""
+        waits = _WAITS if error.details() == _OF_WRITING else 0
+        while self._known is None and waits:
+            waits -= 1
+            await asyncio.sleep(_WAIT_SECONDS)
+        return self._known or error
+
+
+def _at_once(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return cast(T, end.value)
+    raise RuntimeError("gRPC waits for the status of a call that has ended")
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, address: str, timeout: float | None) -> ServerError:

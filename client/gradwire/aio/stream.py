@@ -17,7 +17,7 @@ from gradwire import wire
 from gradwire.aio.channel import DuplexCall, Stub
 from gradwire.aio.framing import FramingError, output_chunk
 from gradwire.aio.request import fill_output, output_arrays
-from gradwire.aio.status import from_parts, from_rpc_error
+from gradwire.aio.status import Ending, from_parts, from_rpc_error
 from gradwire.errors import DeadlineError, ServerError, UnavailableError
 from gradwire.v1 import function_pb2
 
@@ -104,11 +104,14 @@ class CallStream:
 
     async def _read(self, call: DuplexCall) -> None:
         error: ServerError = UnavailableError(f"the server at {self._address} ended the stream")
+        ending = Ending(call)
         try:
             while (message := await call.read()) is not grpc.aio.EOF:
                 self._dispatch(message)
         except grpc.aio.AioRpcError as failure:
-            error = from_rpc_error(failure, self._address, None)
+            reason = await ending.reason(failure)
+            if reason.code() is not grpc.StatusCode.OK:
+                error = from_rpc_error(reason, self._address, None)
         except (FramingError, wire.WireError, ServerError) as failure:
             error = ServerError(f"the server's answer cannot be read: {failure}", code="DATA_LOSS")
         finally:
