@@ -22,7 +22,8 @@ class Cost:
     bounded: bool
 
 
-def _bytes(variable: Any) -> int:
+def nbytes(variable: Any) -> int:
+    """Bytes of a variable's array; 0 for what is none."""
     aval = variable.aval
     # Keys of random draws have a dtype of JAX's own.
     return prod(aval.shape) * int(aval.dtype.itemsize) if hasattr(aval, "shape") else 0
@@ -79,17 +80,17 @@ def estimate(jaxpr: Any) -> Cost:
         if not isinstance(variable, jex.Literal):
             last[variable] = len(jaxpr.eqns)
     flops, bounded = 0.0, True
-    alive = peak = sum(_bytes(variable) for variable in (*jaxpr.invars, *jaxpr.constvars))
+    alive = peak = sum(nbytes(variable) for variable in (*jaxpr.invars, *jaxpr.constvars))
     for index, equation in enumerate(jaxpr.eqns):
         cost = _equation(equation)
         flops += cost.flops
         bounded = bounded and cost.bounded
-        alive += sum(_bytes(variable) for variable in equation.outvars)
+        alive += sum(nbytes(variable) for variable in equation.outvars)
         peak = max(peak, alive + cost.memory_bytes)
         gone = {
             variable
             for variable in (*equation.invars, *equation.outvars)
             if not isinstance(variable, jex.Literal) and last.get(variable, index) == index
         }
-        alive -= sum(_bytes(variable) for variable in gone)
+        alive -= sum(nbytes(variable) for variable in gone)
     return Cost(flops, peak, bounded)

@@ -16,6 +16,7 @@ from gradwire_engine.graph import Graph
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import Notes, evaluate
 from gradwire_engine.refusals import refusals
+from gradwire_engine.rolling import rolled
 from gradwire_engine.segments import runner
 from gradwire_engine.transforms import Arrays, Function, FunctionSpec, apply
 from gradwire_engine.values import Arguments, ArrayType, Signature, TensorType
@@ -125,7 +126,7 @@ def trace(graph: Graph, arguments: Arguments, limits: Limits) -> TracedGraph:
     no_derivative = "; ".join(
         f"node {name} ({op}) defines no derivative" for name, op in notes.no_derivative.items()
     )
-    return TracedGraph(runner(jaxpr), outputs, forward_only, no_derivative, tuple(notes.warnings))
+    return TracedGraph(runner(rolled(jaxpr)), outputs, forward_only, no_derivative, tuple(notes.warnings))
 
 
 def _is_text(value: Any) -> bool:
