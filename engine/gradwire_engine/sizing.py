@@ -76,8 +76,10 @@ def fitting(
     """
     cost = seed_cost(graph, function, derivative)
     result = max(1, result_bytes // seeds)
-    weights = sum(array.nbytes for array in graph.weights.values())
-    batch = max(1, max(CACHE_BYTES, weights) // cost.memory_bytes)
+    # What every seed reads, whether the graph holds it or it is given: it pays to read it for many at once.
+    read = sum(array.nbytes for array in graph.weights.values())
+    read += sum(value.nbytes for name, value in function.arguments if name not in derivative.wrt)
+    batch = max(1, max(CACHE_BYTES, read) // cost.memory_bytes)
     if not width:
         largest = max(1, min(BLOCK_BYTES // result, int(BLOCK_FLOPS / max(1.0, cost.flops))))
         worth = max(1, min(ceil(WORTH_BYTES / result), ceil(WORTH_FLOPS / max(1.0, cost.flops))))

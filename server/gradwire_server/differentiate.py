@@ -131,7 +131,7 @@ class Differentiation:
                 self._lane,
                 {spec: await self._lane.load(graph, kernel) for spec, kernel in kernels.items()},
                 plan,
-                await self._lane.place({name: await box.value() for name, box in inputs.items()}),
+                await self._lane.place(await self._lane.inputs(inputs)),
             )
         return _Run(self._settings, self._scheduler, graph, plan, kernels, point, inputs)
 

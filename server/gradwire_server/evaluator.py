@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradwire import wire
-from gradwire.v1 import function_pb2
+from gradwire.v1 import function_pb2, tensor_pb2
 from gradwire_engine.kernels import EvaluateSpec, Spec
 from gradwire_engine.plan import Plan, Problem
 from gradwire_engine.transforms import FunctionSpec
@@ -19,7 +19,7 @@ from gradwire_server.lane import Lane, LaneKernel
 from gradwire_server.lru import Lru
 from gradwire_server.scheduler import Scheduler
 from gradwire_server.settings import Settings
-from gradwire_server.shared import Box, Registered
+from gradwire_server.shared import Registered
 from gradwire_server.store import Store
 from gradwire_server.workbench import Computed
 
@@ -71,6 +71,7 @@ class Evaluator:
         self.lane = lane
         self._scheduler = scheduler
         self._ready: Lru[object, LaneKernel] = Lru(1024)
+        self._signatures: Lru[object, Signature] = Lru(64)
 
     def immediate(self, request: function_pb2.EvaluateRequest) -> Answer | None:
         """The answer, if a tiny kernel for just this is loaded here; None if it takes longer."""
@@ -79,14 +80,24 @@ class Evaluator:
             return None
         inputs = {}
         for name, tensor in request.inputs.items():
-            if not tensor.HasField("data"):
-                return None
-            try:
-                inputs[name] = wire.from_tensor(tensor)
-            except wire.WireError:
-                return None  # the long way says which input it is
+            content = self._at_hand(tensor)
+            if content is None:
+                return None  # the long way fetches it, or says which input is wrong
+            inputs[name] = content
         arrays, seconds = kernel.run(inputs)
         return Answer(kernel.output_names, arrays, SERVER, seconds)
+
+    def _at_hand(self, tensor: tensor_pb2.Tensor) -> Any:
+        """An input's elements, if they came with the request or are placed here; None if not, or if wrong."""
+        try:
+            if tensor.HasField("data"):
+                return wire.from_tensor(tensor)
+            placed = self.lane.tensor(tensor.tensor_id)
+            declared = wire.numpy_dtype(tensor.dtype), tuple(tensor.shape)
+        except wire.WireError:
+            return None
+        fits = placed is not None and (placed.dtype, placed.shape) == declared
+        return placed if fits else None
 
     async def evaluate(self, request: function_pb2.EvaluateRequest) -> Answer:
         """Evaluate a function at a point.
@@ -101,7 +112,7 @@ class Evaluator:
         kernel = await self._here(graph, executable, inputs)
         if kernel is None:
             return await self._on_worker(graph, spec, executable, inputs)
-        if kernel.inline and inputs.inline:
+        if kernel.inline:
             self._ready.put(_shape_of(request), kernel)
         return await self._in_lane(kernel, inputs)
 
@@ -122,11 +133,7 @@ class Evaluator:
         return await self.lane.load(graph, executable)
 
     async def _in_lane(self, kernel: LaneKernel, inputs: translate.Inputs) -> Answer:
-        values = {
-            name: await value.value() if isinstance(value, Box) else value
-            for name, value in inputs.values.items()
-        }
-        arrays, seconds = await self.lane.run(kernel, values)
+        arrays, seconds = await self.lane.run(kernel, await self.lane.inputs(inputs.values))
         return Answer(kernel.output_names, arrays, SERVER, seconds)
 
     async def _on_worker(
@@ -158,7 +165,10 @@ class Evaluator:
         if not function.transforms:
             return signature
         # Every transform may double the inputs: not here, where it would hold up everybody.
-        found: Signature = await self._make("signature", signature, function.transforms)
+        key = function.graph_id, function.transforms
+        found: Signature | None = self._signatures.get(key)
+        if found is None:
+            found = self._signatures.put(key, await self._make("signature", signature, function.transforms))
         return found
 
     async def plan(self, graph: Registered, problem: Problem) -> Plan:

@@ -18,9 +18,12 @@ from gradwire_engine.values import Block, GraphInfo
 from gradwire_server.kernel_cache import Executable
 from gradwire_server.lru import Lru
 from gradwire_server.settings import Settings
-from gradwire_server.shared import Registered
+from gradwire_server.shared import Box, Registered
 
 Array = np.ndarray[Any, Any]
+
+_REQUESTS = 4
+"""Uploaded arrays are kept placed here for about so many of the largest requests."""
 
 
 class LaneKernel:
@@ -47,6 +50,9 @@ class Lane:
         """Keep up to ``capacity`` kernels loaded."""
         self._settings = settings
         self._kernels: Lru[Spec, LaneKernel] = Lru(capacity)
+        self._tensors: Lru[str, Any] = Lru(
+            _REQUESTS * settings.lane_memory_bytes, lambda tensor: int(tensor.nbytes)
+        )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lane")
 
     def fits(self, executable: Executable, info: GraphInfo) -> bool:
@@ -88,7 +94,27 @@ class Lane:
             return kernel.run(inputs)
         return await asyncio.get_running_loop().run_in_executor(self._thread, kernel.run, inputs)
 
-    async def place(self, inputs: Mapping[str, Array]) -> Mapping[str, Any]:
+    async def inputs(self, values: Mapping[str, Array | Box]) -> dict[str, Any]:
+        """What a kernel is run with; uploaded arrays are placed once for all requests that refer to them."""
+        return {
+            name: await self._content(value) if isinstance(value, Box) else value
+            for name, value in values.items()
+        }
+
+    async def _content(self, box: Box) -> Any:
+        if not box.lasting:
+            return await box.value()
+        tensor = self._tensors.get(box.key)
+        if tensor is None:
+            placed = await self.place({box.key: await box.value()})
+            tensor = self._tensors.put(box.key, placed[box.key])
+        return tensor
+
+    def tensor(self, tensor_id: str) -> Any:
+        """An uploaded array that is placed here already, or None."""
+        return self._tensors.get(tensor_id)
+
+    async def place(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Inputs that many blocks of one request share."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, place, inputs)
 

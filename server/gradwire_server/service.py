@@ -170,7 +170,8 @@ class GradientService:
                 )
             array = wire.array_from_bytes(upload.joined(), first.dtype, first.shape)
         tensor_id = digest.hexdigest()
-        self._store.add_tensor(tensor_id, StoredTensor(declared, Box(tensor_id, array, nbytes=array.nbytes)))
+        box = Box(tensor_id, array, nbytes=array.nbytes, lasting=True)
+        self._store.add_tensor(tensor_id, StoredTensor(declared, box))
         reference = tensor_pb2.TensorRef(tensor_id=tensor_id, dtype=first.dtype, shape=first.shape)
         return tensor_pb2.PutTensorResponse(tensor=reference)
 

@@ -26,6 +26,10 @@ class Source(Protocol):
     def key(self) -> str:
         """Names the content."""
 
+    @property
+    def lasting(self) -> bool:
+        """Whether later requests refer to it too, so that it is worth keeping where it is used."""
+
     def get(self) -> Any:
         """The content."""
 
@@ -36,6 +40,7 @@ class Sent:
 
     key: str
     value: Any
+    lasting: bool = False
 
     def get(self) -> Any:
         """The content."""
@@ -48,6 +53,7 @@ class Stored:
 
     key: str
     ref: ray.ObjectRef[Any]
+    lasting: bool = False
 
     def get(self) -> Any:
         """The content; raises Ray's ObjectLostError when the node that held it is gone."""
@@ -58,11 +64,21 @@ class Box:
     """A value that workers read."""
 
     def __init__(
-        self, key: str, value: Any = None, *, nbytes: int = 0, ref: ray.ObjectRef[Any] | None = None
+        self,
+        key: str,
+        value: Any = None,
+        *,
+        nbytes: int = 0,
+        ref: ray.ObjectRef[Any] | None = None,
+        lasting: bool = False,
     ) -> None:
-        """Hold a value, or the reference of one that is in the object store already."""
+        """Hold a value, or the reference of one that is in the object store already.
+
+        ``lasting``: the key names the content for ever, and more than one request uses it.
+        """
         self.key = key
         self.nbytes = nbytes
+        self.lasting = lasting
         self._value = value
         self._ref = ref
 
@@ -73,11 +89,11 @@ class Box:
             self._ref = await asyncio.to_thread(ray.put, value) if self.nbytes > _LARGE else ray.put(value)
             if self.nbytes > _LARGE:
                 self._value = None
-        return Stored(self.key, self._ref)
+        return Stored(self.key, self._ref, self.lasting)
 
     async def sent(self) -> Sent:
         """The value itself."""
-        return Sent(self.key, await self.value())
+        return Sent(self.key, await self.value(), self.lasting)
 
     async def value(self) -> Any:
         """The value in this process."""

@@ -44,11 +44,6 @@ class Inputs:
     values: Mapping[str, Array | Box]
 
     @property
-    def inline(self) -> bool:
-        """Whether all elements came with the request."""
-        return not any(isinstance(value, Box) for value in self.values.values())
-
-    @property
     def nbytes(self) -> int:
         """Bytes of all inputs."""
         return sum(value.nbytes for _, value in self.arguments)

@@ -37,6 +37,9 @@ from gradwire_server.shared import GraphSource, Source
 Array = np.ndarray[Any, Any]
 Inputs = Mapping[str, "Array | Source"]
 
+_TENSOR_BYTES = 256 << 20
+"""Uploaded arrays that stay on a worker's device from request to request."""
+
 
 @dataclass(frozen=True)
 class KernelFacts:
@@ -91,6 +94,7 @@ class Workbench:
         self._weights: Lru[str, dict[str, Any]] = Lru(graphs)
         self._kernels: Lru[Spec, tuple[Kernel, float]] = Lru(kernels)
         self._inputs: Lru[str, dict[str, Any]] = Lru(inputs)
+        self._tensors: Lru[str, Any] = Lru(_TENSOR_BYTES, lambda tensor: int(tensor.nbytes))
 
     def hello(self) -> tuple[str, int]:
         """The device fingerprint and the process id, once the process is ready to work."""
@@ -126,7 +130,7 @@ class Workbench:
         self, graph: GraphSource, spec: EvaluateSpec, facts: KernelFacts, executable: Source, inputs: Inputs
     ) -> Computed:
         """Run an evaluation."""
-        return self._run(graph, spec, facts, executable, _resolved(inputs), None)
+        return self._run(graph, spec, facts, executable, self._resolved(inputs), None)
 
     def block(
         self,
@@ -152,14 +156,28 @@ class Workbench:
         inputs: Inputs,
     ) -> Computed:
         """Run an evaluation some of whose inputs, ``shared``, are those of a point, kept for the next."""
-        values = {**self._placed(point, shared), **_resolved(inputs)}
+        values = {**self._placed(point, shared), **self._resolved(inputs)}
         return self._run(graph, spec, facts, executable, values, None)
 
     def _placed(self, point: str, inputs: Inputs) -> dict[str, Any]:
         placed = self._inputs.get(point)
         if placed is None:
-            placed = self._inputs.put(point, place(_resolved(inputs)))
+            placed = self._inputs.put(point, place(self._resolved(inputs)))
         return placed
+
+    def _resolved(self, inputs: Inputs) -> dict[str, Any]:
+        return {
+            name: value if isinstance(value, np.ndarray) else self._content(value)
+            for name, value in inputs.items()
+        }
+
+    def _content(self, source: Source) -> Any:
+        if not source.lasting:
+            return source.get()
+        tensor = self._tensors.get(source.key)
+        if tensor is None:
+            tensor = self._tensors.put(source.key, place({source.key: source.get()})[source.key])
+        return tensor
 
     def _run(
         self,
@@ -211,7 +229,3 @@ class Workbench:
                 return self._compiled(self._graph(graph), spec)[0]
             found = self._kernels.put(spec, (load_kernel(executable.get()), 0.0))
         return found[0]
-
-
-def _resolved(inputs: Inputs) -> dict[str, Array]:
-    return {name: value if isinstance(value, np.ndarray) else value.get() for name, value in inputs.items()}
