@@ -1,0 +1,115 @@
+"""Minimize in 150 dimensions with scipy.optimize.minimize and derivatives computed by the service.
+
+Value and gradient of a point come from a single trip (`callbacks`), products with the Hessian from one each,
+and constraints bring Jacobians of their own.
+"""
+
+import time
+from collections import Counter
+
+import numpy as np
+from scipy.optimize import NonlinearConstraint, minimize
+
+import gradwire as gw
+
+SIZE = 150
+START = np.full(SIZE, 1.3)
+TARGET, RADIUS = np.linspace(-2, 2, SIZE), 9.0
+runs = Counter()
+
+
+def rosenbrock(x):
+    """The chained banana function: 0 at (1, ..., 1)."""
+    runs["value"] += 1
+    return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def valley(x):
+    """Least at the target, which lies outside the ball."""
+    runs["value"] += 1
+    return np.sum(np.cosh(x - TARGET))
+
+
+def room(x):
+    """How much is left of a ball: not negative within it."""
+    return RADIUS**2 - np.sum(x**2)
+
+
+def timed(solve):
+    """The seconds that a solver takes, how often it ran the function here, and what it found."""
+    runs.clear()
+    started = time.perf_counter()
+    found = solve()
+    return time.perf_counter() - started, runs["value"], found
+
+
+def compare(method, exact, plain):
+    """Run a solver with derivatives from the service and one with differences, and print how they compare."""
+    exact_seconds, _, found = timed(exact)
+    seconds, evaluations, other = timed(plain)
+    assert found.fun <= other.fun + 1e-6
+    print(
+        f"{method:10} exact: {found.nfev} points, {exact_seconds:.2f} s; "
+        f"differences: {evaluations} evaluations, {seconds:.2f} s; "
+        f"ratios {evaluations / found.nfev:.0f} and {seconds / exact_seconds:.1f}"
+    )
+    return found
+
+
+with gw.local(workers=2) as client:
+    f = client.function(rosenbrock, gw.spec(SIZE))
+    c = f.callbacks()
+    g = client.function(valley, gw.spec(SIZE)).callbacks()
+    ball = client.function(room, gw.spec(SIZE)).callbacks()
+    for one in (c, g, ball):  # the first call of each compiles
+        one.value(START), one.hessian(START)
+    c.hvp(START, START), ball.jacobian(START), ball.weighted_hessian(START, np.ones(1))
+
+    for method in ("BFGS", "L-BFGS-B"):
+        options = {"maxiter": 10_000} | ({"maxfun": 10**6} if method == "L-BFGS-B" else {})
+        settings = {"method": method, "options": options}
+        found = compare(
+            method,
+            lambda s=settings: minimize(c.value, START, jac=c.grad, **s),
+            lambda s=settings: minimize(rosenbrock, START, **s),
+        )
+        np.testing.assert_allclose(found.x, 1, atol=2e-2)
+
+    # Newton's method solves for its step by products: no Hessian is ever formed, here or there.
+    seconds, _, newton = timed(
+        lambda: minimize(c.value, START, jac=c.grad, hessp=c.hvp, method="Newton-CG", options={"xtol": 1e-10})
+    )
+    np.testing.assert_allclose(newton.x, 1, atol=1e-6)
+    print(f"Newton-CG    {newton.nfev} points, {newton.nhev} products, {seconds:.2f} s, f = {newton.fun:.1e}")
+
+    # And with the whole Hessian, from the same trip as value and gradient.
+    whole = f.callbacks(along="hessian")
+    whole.value(START)
+    seconds, _, exact = timed(
+        lambda: minimize(whole.value, START, jac=whole.grad, hess=whole.hessian, method="trust-exact")
+    )
+    np.testing.assert_allclose(exact.x, 1, atol=1e-6)
+    print(f"trust-exact  {exact.nfev} points, {seconds:.2f} s, f = {exact.fun:.1e}")
+
+    # Within a ball that does not hold the minimum.
+    zero = np.zeros(SIZE)
+    slsqp = compare(
+        "SLSQP",
+        lambda: minimize(
+            g.value,
+            zero,
+            jac=g.grad,
+            method="SLSQP",
+            constraints={"type": "ineq", "fun": ball.value, "jac": ball.grad},
+        ),
+        lambda: minimize(valley, zero, method="SLSQP", constraints={"type": "ineq", "fun": room}),
+    )
+    inside = NonlinearConstraint(ball.value, 0, np.inf, jac=ball.jacobian, hess=ball.weighted_hessian)
+    seconds, _, trust = timed(
+        lambda: minimize(g.value, zero, jac=g.grad, hess=g.hessian, method="trust-constr", constraints=inside)
+    )
+    print(f"trust-constr {trust.nfev} points, {seconds:.2f} s, on the sphere as SLSQP is")
+    for solution in (slsqp.x, trust.x):  # function and constraint pull along one line
+        np.testing.assert_allclose(np.linalg.norm(solution), RADIUS, rtol=1e-5)
+        slope = g.grad(solution)
+        np.testing.assert_allclose(slope, solution * (slope @ solution) / RADIUS**2, atol=1e-2)
