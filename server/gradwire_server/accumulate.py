@@ -20,7 +20,7 @@ from gradwire_engine.errors import InvalidInput
 from gradwire_server import frames, translate
 from gradwire_server.assembly import Assembly
 from gradwire_server.evaluator import Evaluator
-from gradwire_server.objective import Objective, objective_from
+from gradwire_server.objective import Loss, Objective, blaming, objective_from
 from gradwire_server.reduction import Partial, Reduction, nothing, of_batch, rounded
 from gradwire_server.scheduler import Scheduler, Share
 from gradwire_server.settings import Settings
@@ -193,7 +193,14 @@ class Accumulation:
 
     async def _batch(self, tally: _Tally, batch: accumulate_pb2.Batch) -> None:
         _check_complete(tally)
-        assembly = Assembly(tally.batches, batch, tally.objective, self._store, self._settings.tensor_bytes)
+        assembly = Assembly(
+            tally.batches,
+            batch,
+            tally.objective,
+            await self._loss(tally, batch),
+            self._store,
+            self._settings.tensor_bytes,
+        )
         with assembly.blaming():
             if tally.rows + assembly.rows > _MOST_ROWS:
                 raise InvalidInput(
@@ -207,6 +214,13 @@ class Accumulation:
         tally.rows += assembly.rows
         tally.assembly = assembly
         self._submit_if_complete(tally)
+
+    async def _loss(self, tally: _Tally, batch: accumulate_pb2.Batch) -> Loss:
+        """The function that a batch is evaluated by."""
+        if not batch.HasField("function"):
+            return tally.objective.loss
+        with blaming(f"batch {tally.batches}", "batch"):
+            return await tally.objective.variant(batch.function, self._store, self._evaluator)
 
     async def _room(self, tally: _Tally, nbytes: int) -> None:
         """Wait until a batch of so many bytes, and its gradient, may be under way."""
@@ -240,12 +254,12 @@ class Accumulation:
 
     async def _add(self, tally: _Tally, assembly: Assembly) -> None:
         objective = tally.objective
-        spec = objective.spec(assembly.arguments)
+        loss, spec = assembly.loss, assembly.loss.spec(objective.shared + assembly.arguments)
         with assembly.blaming():
-            kernel = await self._evaluator.kernel(objective.graph, spec)
+            kernel = await self._evaluator.kernel(loss.graph, spec)
             piece = tally.share.submit(
                 "batch",
-                objective.graph,
+                loss.graph,
                 spec,
                 kernel.facts,
                 kernel.box,
@@ -298,7 +312,7 @@ def _messages(
         batches_rerun=reruns,
         compute=translate.duration(total.seconds),
     )
-    for name, array in zip(objective.names, arrays, strict=True):
+    for name, array in zip(objective.loss.names, arrays, strict=True):
         item = gradient.outputs.add(name=name)
         item.tensor.dtype = wire.data_type(array.dtype)
         item.tensor.shape.extend(array.shape)

@@ -15,7 +15,7 @@ from gradwire_engine.errors import InvalidInput
 from gradwire_engine.values import Arguments, ArrayType
 from gradwire_server import translate
 from gradwire_server.errors import Overloaded
-from gradwire_server.objective import Objective, blaming, rows_of
+from gradwire_server.objective import Loss, Objective, blaming, rows_of
 from gradwire_server.shared import Box
 from gradwire_server.store import Store
 
@@ -37,7 +37,13 @@ class Assembly:
     """A batch: its types at once, its elements when it is complete."""
 
     def __init__(
-        self, index: int, batch: accumulate_pb2.Batch, objective: Objective, store: Store, limit: int
+        self,
+        index: int,
+        batch: accumulate_pb2.Batch,
+        objective: Objective,
+        loss: Loss,
+        store: Store,
+        limit: int,
     ) -> None:
         """Check a batch as it was announced.
 
@@ -45,6 +51,7 @@ class Assembly:
             index: of the batch, counted from 0 since the last start or zero.
             batch: the message.
             objective: what it is a batch of.
+            loss: the function that it is evaluated by.
             store: that holds tensors by id, and counts bytes under way.
             limit: bytes of one tensor.
 
@@ -54,6 +61,8 @@ class Assembly:
             Overloaded: a tensor is over the limit.
         """
         self.index = index
+        self.loss = loss
+        self._loss_field = "batch.function" if batch.HasField("function") else "start"
         self._store = store
         self._received = 0
         announced = {
@@ -65,7 +74,7 @@ class Assembly:
             )
             types = {name: translate.tensor_type(name, tensor) for name, tensor in announced.items()}
             self.arguments: Arguments = tuple(sorted((*inputs.arguments, *types.items())))
-            objective.check(self.arguments)
+            objective.check(loss, self.arguments)
             self.rows = rows_of(self.arguments, batch.rows)
         for name, declared in types.items():
             _check_size(f"batch {index}: input {name!r}", declared, limit)
@@ -79,7 +88,7 @@ class Assembly:
 
     def blaming(self) -> AbstractContextManager[None]:
         """Have refusals within name this batch."""
-        return blaming(f"batch {self.index}", "batch")
+        return blaming(f"batch {self.index}", "batch", self._loss_field)
 
     @property
     def missing(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gradwire.v1 import accumulate_pb2
+from gradwire.v1 import accumulate_pb2, function_pb2
 from gradwire_engine.errors import InvalidInput, LimitExceeded
 from gradwire_engine.function import check_arguments
 from gradwire_engine.kernels import EvaluateSpec
@@ -26,35 +26,59 @@ _MEANS = {
 
 
 @dataclass(frozen=True)
+class Loss:
+    """A function of which one output is the loss.
+
+    Attributes:
+        graph: the registered graph.
+        signature: the function's, extents left open.
+        gradient: the function's gradient, its values kept.
+        names: of the outputs wanted: the loss, then its gradient by each input of ``wrt``.
+        type: of the loss itself.
+    """
+
+    graph: Registered
+    signature: Signature
+    gradient: FunctionSpec
+    names: tuple[str, ...]
+    type: ArrayType
+
+    def spec(self, arguments: Arguments) -> EvaluateSpec:
+        """What a worker evaluates for a batch; batches of the same types have the same."""
+        return EvaluateSpec(self.gradient, tuple(sorted(arguments)), self.names)
+
+
+@dataclass(frozen=True)
 class Objective:
     """A loss, a point, and what to differentiate with respect to.
 
     Attributes:
-        graph: the registered graph.
-        loss: the signature of the function that the loss is an output of.
-        gradient: that function's gradient, its values kept.
-        names, types: of the outputs: the loss, then its gradient by each input of ``wrt``.
+        loss: of all batches that do not bring another function.
+        wrt: the inputs to differentiate with respect to.
         shared: types of the inputs that all batches share, by name.
         values: their elements; workers keep them under ``point``.
         mean: whether batches are averaged instead of added.
     """
 
-    graph: Registered
-    loss: Signature
-    gradient: FunctionSpec
-    names: tuple[str, ...]
-    types: tuple[ArrayType, ...]
+    loss: Loss
+    wrt: tuple[str, ...]
     shared: Arguments
     values: Mapping[str, Box]
     point: str
     mean: bool
 
     @property
+    def types(self) -> tuple[ArrayType, ...]:
+        """Types of the loss and of its gradients."""
+        types = dict(self.shared)
+        return (self.loss.type, *(types[name] for name in self.wrt))
+
+    @property
     def nbytes(self) -> int:
-        """Bytes of the loss and its gradient in float64, as they are added up."""
+        """Bytes of the loss and its gradients in float64, as they are added up."""
         return sum(8 * item.size for item in self.types)
 
-    def check(self, batch: Arguments) -> None:
+    def check(self, loss: Loss, batch: Arguments) -> None:
         """Refuse a batch whose inputs do not complete the function's; raises InvalidInput."""
         shared = dict(self.shared)
         for name, _ in batch:
@@ -63,11 +87,27 @@ class Objective:
                     f"input {name!r} was given by start, for all batches; leave it out of one of them",
                     f'inputs["{name}"]',
                 )
-        check_arguments(self.loss, self.shared + batch)
+        check_arguments(loss.signature, self.shared + batch)
 
-    def spec(self, batch: Arguments) -> EvaluateSpec:
-        """What a worker evaluates for a batch; batches of the same types have the same."""
-        return EvaluateSpec(self.gradient, tuple(sorted(self.shared + batch)), self.names)
+    async def variant(self, function: function_pb2.Function, store: Store, evaluator: Evaluator) -> Loss:
+        """The same loss by another function, which one batch brings along.
+
+        Raises:
+            InvalidInput: its loss or shared inputs are not those of the start.
+            EngineError, ServiceError: other rows of the error table.
+        """
+        graph, spec = store.graph(function.graph_id), translate.function_from(function)
+        try:
+            signature = await evaluator.signature(graph, spec)
+            _check_shared(signature, self.shared)
+            loss = _loss(graph, signature, spec, self.wrt, self.loss.names[0])
+        except InvalidInput as error:
+            raise InvalidInput(f"its function is not like that of start: {error}", "function") from None
+        if loss.type != self.loss.type:
+            raise InvalidInput(
+                f"its function's loss is {loss.type}, but that of start's is {self.loss.type}", "function"
+            )
+        return loss
 
 
 async def objective_from(
@@ -91,21 +131,14 @@ async def objective_from(
                 )
         inputs = translate.inputs_from(start.inputs, store)
         function = translate.function_from(start.function)
-        loss = await evaluator.signature(graph, function)
-        _check_shared(loss, inputs.arguments)
-        wrt = _wrt(loss, inputs.arguments, tuple(start.wrt))
-        gradient = Gradient(wrt, start.of, keep_values=True)
-        outputs = transformed(loss, (gradient,)).outputs
-        of = start.of or _only_floating(loss)
-        scalar = _one_element(of, dict(loss.outputs)[of])
-    types = dict(inputs.arguments)
+        signature = await evaluator.signature(graph, function)
+        _check_shared(signature, inputs.arguments)
+        wrt = _wrt(signature, inputs.arguments, tuple(start.wrt))
+        loss = _loss(graph, signature, function, wrt, start.of)
     point = secrets.token_hex(8)
     return Objective(
-        graph=graph,
         loss=loss,
-        gradient=FunctionSpec(function.graph_id, (*function.transforms, gradient)),
-        names=(of, *(name for name, _ in outputs[: len(wrt)])),
-        types=(scalar, *(types[name] for name in wrt)),
+        wrt=wrt,
         shared=inputs.arguments,
         values={
             name: value if isinstance(value, Box) else Box(f"{point} {name}", value, nbytes=value.nbytes)
@@ -116,18 +149,34 @@ async def objective_from(
     )
 
 
-def _check_shared(loss: Signature, shared: Arguments) -> None:
-    given, known = dict(shared), dict(loss.inputs)
+def _loss(
+    graph: Registered, signature: Signature, function: FunctionSpec, wrt: tuple[str, ...], of: str
+) -> Loss:
+    gradient = Gradient(wrt, of, keep_values=True)
+    outputs = transformed(signature, (gradient,)).outputs
+    # Without a name it is the only floating-point one: the gradient has checked that there is no other.
+    name = of or next(name for name, value in signature.outputs if is_floating(value.dtype))
+    return Loss(
+        graph=graph,
+        signature=signature,
+        gradient=FunctionSpec(function.graph_id, (*function.transforms, gradient)),
+        names=(name, *(name for name, _ in outputs[: len(wrt)])),
+        type=_one_element(name, dict(signature.outputs)[name]),
+    )
+
+
+def _check_shared(signature: Signature, shared: Arguments) -> None:
+    given, known = dict(shared), dict(signature.inputs)
     for name in given:
         if name not in known:
             raise InvalidInput(
                 f"there is no input {name!r}; the inputs are: {', '.join(known) or 'none'}",
                 f'inputs["{name}"]',
             )
-    check_arguments(Signature(tuple(item for item in loss.inputs if item[0] in given), ()), shared)
+    check_arguments(Signature(tuple(item for item in signature.inputs if item[0] in given), ()), shared)
 
 
-def _wrt(loss: Signature, shared: Arguments, wrt: tuple[str, ...]) -> tuple[str, ...]:
+def _wrt(signature: Signature, shared: Arguments, wrt: tuple[str, ...]) -> tuple[str, ...]:
     """The inputs to differentiate with respect to, all of them shared."""
     given = dict(shared)
     for name in wrt:
@@ -137,15 +186,12 @@ def _wrt(loss: Signature, shared: Arguments, wrt: tuple[str, ...]) -> tuple[str,
                 "inputs that all batches share; give it in start, or leave it out of wrt",
                 "wrt",
             )
-    chosen = wrt or tuple(name for name, _ in loss.inputs if name in given and is_floating(given[name].dtype))
+    chosen = wrt or tuple(
+        name for name, _ in signature.inputs if name in given and is_floating(given[name].dtype)
+    )
     if not chosen:
         raise InvalidInput("start gives no floating-point input to differentiate with respect to", "inputs")
     return chosen
-
-
-def _only_floating(loss: Signature) -> str:
-    """The only floating-point output; that it is, the gradient has checked."""
-    return next(name for name, value in loss.outputs if is_floating(value.dtype))
 
 
 def _one_element(name: str, value: TensorType) -> ArrayType:
@@ -184,13 +230,15 @@ def rows_of(batch: Arguments, declared: int) -> int:
 
 
 @contextmanager
-def blaming(what: str, field: str) -> Iterator[None]:
-    """Have refusals say what they are about: ``what`` in the message, ``field`` before the field."""
+def blaming(what: str, field: str, loss: str = "start") -> Iterator[None]:
+    """Have refusals say what they are about: ``what`` in the message, ``field`` before the field.
+
+    What a worker finds out about the loss itself was said in ``loss``, whichever batch it came with.
+    """
     try:
         yield
     except InvalidInput as error:
-        # What a worker finds out about the loss itself was said in start, whichever batch it came with.
-        owner = "start" if error.field in ("of", "wrt") else field
+        owner = loss if error.field in ("of", "wrt") else field
         raise InvalidInput(f"{what}: {error}", f"{owner}.{error.field}" if error.field else owner) from None
     except LimitExceeded as error:
         raise LimitExceeded(f"{what}: {error}", error.limit, error.allowed, error.requested) from None

@@ -31,6 +31,12 @@ LOGISTIC = """g (double[d] w, double[n,d] X, double[n] y) => (double loss) {
   loss = ReduceSum <keepdims = 0> (each)
 }"""
 
+
+def logistic_of(count: int) -> str:
+    """The same with all its shapes fixed, as exporters and tracers write it."""
+    return LOGISTIC.replace("[d]", "[4]").replace("[n,d]", f"[{count},4]").replace("[n]", f"[{count}]")
+
+
 LEAST_SQUARES = """g (double[d] w, double b, double[n,d] X, double[n] y) => (double[1] loss, double[n] r) {
   z = MatMul(X, w)
   s = Add(z, b)
@@ -78,6 +84,12 @@ def start(
 def batch(count: int = 0, **inputs: Array) -> Request:
     """A batch with its elements inline."""
     return Request(batch=accumulate_pb2.Batch(inputs=calls.tensors(inputs), rows=count))
+
+
+def with_function(request: Request, graph_id: str) -> Request:
+    """A batch that brings its own function."""
+    request.batch.function.graph_id = graph_id
+    return request
 
 
 def announced(count: int = 0, **inputs: Array) -> Request:

@@ -24,8 +24,10 @@ from server.accumulations import (
     chunk,
     chunked,
     logistic,
+    logistic_of,
     rows,
     start,
+    with_function,
 )
 
 from gradwire import wire
@@ -234,6 +236,18 @@ class TestProtocol:
 
         found = accumulate(channel, [begin, by_id(0), by_id(40)])
         assert found.bits == accumulate(channel, [begin, *batches(X, y, 40)]).bits
+
+    def test_a_batch_may_bring_a_function_of_its_own_shapes(
+        self, channel: grpc.Channel, graph_id: str
+    ) -> None:
+        w, X, y = rows(70, 4, seed=14)
+        thirty, ten = (calls.register(channel, logistic_of(count)).graph_id for count in (30, 10))
+        sent = batches(X, y, 30)
+        sent[2] = with_function(sent[2], ten)
+        found = accumulate(channel, [start(thirty, {"w": w}), *sent])
+        open_shapes = accumulate(channel, [start(graph_id, {"w": w}), *batches(X, y, 30)])
+        np.testing.assert_allclose(found.arrays["w.gradient"], open_shapes.arrays["w.gradient"], rtol=1e-13)
+        np.testing.assert_allclose(found.arrays["w.gradient"], logistic(w, X, y)[1], rtol=1e-12)
 
     def test_many_tiny_batches_are_computed_by_all_workers(
         self, channel: grpc.Channel, graph_id: str

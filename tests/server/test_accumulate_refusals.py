@@ -18,8 +18,10 @@ from server.accumulations import (
     batch,
     chunk,
     chunked,
+    logistic_of,
     refused,
     start,
+    with_function,
 )
 
 from gradwire import wire
@@ -226,6 +228,27 @@ class TestRefusals:
         graph = calls.register(channel, LEAST_SQUARES).graph_id
         refusal = refused(channel, start(graph, {"w": W, "b": np.asarray(0.0)}))
         assert refusal.fields == ["start.of"] and "loss, r" in refusal.message
+
+    def test_a_function_of_a_batch_must_be_like_that_of_start(
+        self, channel: grpc.Channel, graph_id: str
+    ) -> None:
+        begin = start(graph_id, {"w": W})
+
+        def own(text: str) -> calls.Refusal:
+            other = calls.register(channel, text).graph_id
+            return refused(channel, begin, with_function(batch(X=X, y=Y), other))
+
+        renamed = own(LOGISTIC.replace("loss", "cost"))
+        assert "batch 0: its function is not like that of start: there is no output 'loss'" in renamed.message
+        assert renamed.fields == ["batch.function"]
+        narrow = own(LOGISTIC.replace("double", "float"))
+        assert "input 'w' should be float32, not float64" in narrow.message
+        longer = own(LOGISTIC.replace("(double loss)", "(double[1] loss)").replace("dims = 0", "dims = 1"))
+        assert "its function's loss is float64[1], but that of start's is float64[]" in longer.message
+        fixed = own(logistic_of(5).replace("[4] w", "[3] w").replace("[5,4]", "[5,3]"))
+        assert "batch 0: input 'X' should be float64[5, 3], not float64[4, 3]" in fixed.message
+        missing = refused(channel, begin, with_function(batch(X=X, y=Y), "2" * 64))
+        assert missing.code == grpc.StatusCode.NOT_FOUND
 
     def test_unknown_ids_are_not_found(self, channel: grpc.Channel, graph_id: str) -> None:
         assert refused(channel, start("0" * 64, {"w": W})).code == grpc.StatusCode.NOT_FOUND
