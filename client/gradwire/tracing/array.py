@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from gradwire.tracing import indexing, ops, ufuncs
+from gradwire.tracing import complex_dispatch, indexing, ops, ufuncs
 from gradwire.tracing.cells import Cell, FrozenCell, ViewCell
 from gradwire.tracing.dispatch import call_function
 from gradwire.tracing.graph import DType, Graph, Shape, Value
@@ -88,6 +88,8 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
     # NumPy's protocols
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if complex_dispatch.involved(inputs):
+            return complex_dispatch.call_ufunc(ufunc, method, inputs, kwargs)
         out = kwargs.pop("out", None)
         if kwargs.pop("where", True) is not True:
             raise refuse(f"np.{ufunc.__name__} with where=", "write np.where(condition, result, otherwise)")
@@ -102,6 +104,8 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
     def __array_function__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if complex_dispatch.involved((*args, *kwargs.values())):
+            return complex_dispatch.call_function(function, args, kwargs)
         return call_function(function, args, kwargs)
 
     def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType:
@@ -227,9 +231,12 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         """A new array with the same values."""
         return type(self)(Cell(self.value))
 
-    def astype(self, dtype: npt.DTypeLike, **_: Any) -> TracedArray:
-        """A copy in another dtype."""
-        return wrap(ops.cast(self.value, np.dtype(dtype)))
+    def astype(self, dtype: npt.DTypeLike, **_: Any) -> Any:
+        """A copy in another dtype; complex64 and complex128 give a :class:`TracedComplex`."""
+        kind = np.dtype(dtype)
+        if kind.kind == "c":
+            return self * kind.type(1)
+        return wrap(ops.cast(self.value, kind))
 
 
 def _plain_key(key: Any) -> Any:

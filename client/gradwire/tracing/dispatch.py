@@ -17,7 +17,7 @@ _functions: dict[Any, Function] = {}
 _refusals: dict[Any, str] = {}
 
 
-def _named(name: str) -> Any:
+def named(name: str) -> Any:
     """The NumPy function of a dotted name, None where this NumPy lacks it."""
     target: Any = np
     for part in name.split("."):
@@ -30,7 +30,7 @@ def implements(*names: str) -> Callable[[_F], _F]:
 
     def register(function: _F) -> _F:
         for name in names:
-            target = _named(name)
+            target = named(name)
             if target is not None:
                 _functions[target] = function
         return function
@@ -41,7 +41,7 @@ def implements(*names: str) -> Callable[[_F], _F]:
 def refuses(instead: str, *names: str) -> None:
     """Give the advice that goes with functions that cannot be traced."""
     for name in names:
-        target = _named(name)
+        target = named(name)
         if target is not None:
             _refusals[target] = instead
 

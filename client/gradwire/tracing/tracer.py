@@ -16,6 +16,7 @@ from gradwire.constants import BoundModel
 from gradwire.errors import TraceError
 from gradwire.spec import ArraySpec
 from gradwire.tracing.array import TracedArray, value_of, wrap
+from gradwire.tracing.complex_array import TracedComplex
 from gradwire.tracing.functions.joining import holds_traced
 from gradwire.tracing.graph import Graph, Value, active
 
@@ -160,6 +161,11 @@ def _output(graph: Graph, key: str, item: Any) -> Value:
         raise TraceError(
             f"{where} of the traced function is a {type(item).__name__} of arrays inside another; "
             "np.stack the arrays, or return a flat tuple"
+        )
+    if isinstance(item, TracedComplex | complex) or (hasattr(item, "dtype") and item.dtype.kind == "c"):
+        raise TraceError(
+            f"{where} of the traced function is complex; derivatives are of real functions: "
+            "return np.abs(z), or np.real(z) and np.imag(z) as two outputs"
         )
     if not isinstance(item, TracedArray | np.ndarray | np.generic | bool | int | float):
         raise TraceError(

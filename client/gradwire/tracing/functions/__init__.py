@@ -4,7 +4,9 @@ Importing the package fills the table of :mod:`gradwire.tracing.dispatch`.
 """
 
 from gradwire.tracing.functions import (
+    complex_functions,
     creation,
+    fourier,
     joining,
     least_squares,
     linalg,
@@ -20,7 +22,9 @@ from gradwire.tracing.functions import (
 )
 
 __all__ = [
+    "complex_functions",
     "creation",
+    "fourier",
     "joining",
     "least_squares",
     "linalg",

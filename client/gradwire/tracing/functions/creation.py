@@ -8,15 +8,21 @@ import numpy as np
 import numpy.typing as npt
 
 from gradwire.tracing.array import TracedArray, fitted, graph_of, traced, wrap
+from gradwire.tracing.complex_array import combine, parts
 from gradwire.tracing.dispatch import implements
 from gradwire.tracing.functions.joining import common_dtype, holds_traced, stack
 from gradwire.tracing.functions.shaping import as_shape
 from gradwire.tracing.graph import Graph, active
 
 
-def filled(graph: Graph, shape: Any, number: Any, dtype: npt.DTypeLike) -> TracedArray:
+def filled(graph: Graph, shape: Any, number: Any, dtype: npt.DTypeLike) -> Any:
     """An array of one number (an array broadcasts), which can hold traced values."""
-    return wrap(fitted(graph, number, as_shape(shape), np.dtype(dtype)))
+    kind = np.dtype(dtype)
+    if kind.kind == "c":
+        part = np.float32 if kind == np.complex64 else np.float64
+        real, imag = parts(number)
+        return combine(*(filled(graph, shape, item, part) for item in (real, 0.0 if imag is None else imag)))
+    return wrap(fitted(graph, number, as_shape(shape), kind))
 
 
 def zeros(shape: Any, dtype: npt.DTypeLike = np.float64) -> Any:
@@ -62,7 +68,7 @@ def full_like(
     shape: Any = None,
     *,
     device: Any = None,
-) -> TracedArray:
+) -> Any:
     kind = np.asarray(a).dtype if not isinstance(a, TracedArray) else a.dtype
     return filled(graph_of(a, fill_value), np.shape(a) if shape is None else shape, fill_value, dtype or kind)
 
@@ -70,47 +76,47 @@ def full_like(
 @implements("zeros_like", "empty_like")
 def zeros_like(
     a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
-) -> TracedArray:
+) -> Any:
     return full_like(a, 0, dtype, shape=shape)
 
 
 @implements("ones_like")
 def ones_like(
     a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
-) -> TracedArray:
+) -> Any:
     return full_like(a, 1, dtype, shape=shape)
 
 
 @implements("copy", "array", "asarray", "asanyarray", "ascontiguousarray")
-def copy(a: Any, dtype: Any = None, **_: Any) -> TracedArray:
+def copy(a: Any, dtype: Any = None, **_: Any) -> Any:
     """A copy; the others arrive here only with ``like=``, which NumPy strips."""
     if not isinstance(a, TracedArray):
-        return np.stack(a)  # type: ignore[return-value]
+        return np.stack(a)
     return a.copy() if dtype is None else a.astype(dtype)
 
 
 @implements("astype")
-def astype(x: TracedArray, dtype: Any, /, *, copy: bool = True, device: Any = None) -> TracedArray:
+def astype(x: TracedArray, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
     return x.astype(dtype)
 
 
 @implements("real", "real_if_close")
-def real(val: TracedArray) -> TracedArray:
+def real(val: TracedArray) -> Any:
     return val
 
 
 @implements("imag")
-def imag(val: TracedArray) -> TracedArray:
+def imag(val: TracedArray) -> Any:
     return zeros_like(val)
 
 
 @implements("isreal")
-def isreal(x: TracedArray) -> TracedArray:
+def isreal(x: TracedArray) -> Any:
     return full_like(x, True, np.bool_)
 
 
 @implements("iscomplex")
-def iscomplex(x: TracedArray) -> TracedArray:
+def iscomplex(x: TracedArray) -> Any:
     return full_like(x, False, np.bool_)
 
 

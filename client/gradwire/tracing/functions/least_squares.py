@@ -13,7 +13,7 @@ from gradwire.tracing import ops
 from gradwire.tracing.array import TracedArray, graph_of, traced, value_of, wrap
 from gradwire.tracing.dispatch import implements
 from gradwire.tracing.functions.joining import common_dtype
-from gradwire.tracing.functions.linalg import svdvals
+from gradwire.tracing.functions.linalg import svd, svdvals
 from gradwire.tracing.graph import SCI
 from gradwire.tracing.refusals import refuse
 
@@ -84,7 +84,7 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, Any, Any]:
     rank = (values > tolerance * values[0]).sum().astype(np.int32)
     if rows > columns:
         rest = b - np.matmul(a, solution)
-        residuals = np.atleast_1d(np.sum(rest * rest, axis=0))
+        residuals: Any = np.atleast_1d(np.sum(rest * rest, axis=0))
     else:
         residuals = wrap(graph.constant(np.empty(0, kind)))
     return solution, residuals, rank, values
@@ -95,13 +95,13 @@ def matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any =
     """A traced integer; its derivative is refused, as that of any integer."""
     if A.ndim < 2:
         return np.any(A != 0).astype(np.int64)
-    values = np.linalg.svd(A, compute_uv=False, hermitian=hermitian)
+    values: Any = svd(A, compute_uv=False, hermitian=hermitian)
     if tol is None:
         relative = max(A.shape[-2:]) * float(np.finfo(values.dtype).eps) if rtol is None else rtol
-        tol = values.max(-1, keepdims=True) * np.asarray(relative)[..., None]
+        limit: Any = values.max(-1, keepdims=True) * np.asarray(relative)[..., None]
     else:
-        tol = np.asarray(tol)[..., None]
-    return (values > tol).sum(-1)
+        limit = np.asarray(tol)[..., None]
+    return (values > limit).sum(-1)
 
 
 @implements("linalg.cond")

@@ -27,8 +27,4 @@ refuses(
 )  # fmt: skip
 refuses("apply the function to whole arrays with axis=", "apply_along_axis", "apply_over_axes")
 refuses("assign with indices: x[index] = value", "put", "place", "putmask", "put_along_axis")
-refuses(
-    "Fourier transforms are complex: multiply by the real cosine and sine matrices instead",
-    "fft.fft", "fft.ifft", "fft.rfft", "fft.irfft", "fft.fft2", "fft.fftn", "fft.rfftn", "fft.rfft2",
-)  # fmt: skip
 refuses("a graph has no files: return the array from the function", "save", "savez", "savetxt")
