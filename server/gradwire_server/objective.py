@@ -12,7 +12,7 @@ from gradwire_engine.errors import InvalidInput, LimitExceeded
 from gradwire_engine.function import check_arguments
 from gradwire_engine.kernels import EvaluateSpec
 from gradwire_engine.transforms import FunctionSpec, Gradient, transformed
-from gradwire_engine.values import Arguments, ArrayType, Signature, TensorType, is_floating
+from gradwire_engine.values import Arguments, ArrayType, Named, Signature, TensorType, is_floating
 from gradwire_server import translate
 from gradwire_server.evaluator import Evaluator
 from gradwire_server.shared import Box, Registered
@@ -93,20 +93,21 @@ class Objective:
         """The same loss by another function, which one batch brings along.
 
         Raises:
-            InvalidInput: its loss or shared inputs are not those of the start.
+            InvalidInput: its inputs or outputs are not those of the start's, or what start gave does not fit.
             EngineError, ServiceError: other rows of the error table.
         """
         graph, spec = store.graph(function.graph_id), translate.function_from(function)
+        own = self.loss.signature
         try:
             signature = await evaluator.signature(graph, spec)
+            _check_alike("inputs", signature.inputs, own.inputs)
+            _check_alike("outputs", signature.outputs, own.outputs)
             _check_shared(signature, self.shared)
             loss = _loss(graph, signature, spec, self.wrt, self.loss.names[0])
+            if loss.type != self.loss.type:
+                raise InvalidInput(f"its loss is {loss.type}, not {self.loss.type}")
         except InvalidInput as error:
-            raise InvalidInput(f"its function is not like that of start: {error}", "function") from None
-        if loss.type != self.loss.type:
-            raise InvalidInput(
-                f"its function's loss is {loss.type}, but that of start's is {self.loss.type}", "function"
-            )
+            raise InvalidInput(f"its function does not fit start: {error}", "function") from None
         return loss
 
 
@@ -163,6 +164,16 @@ def _loss(
         names=(name, *(name for name, _ in outputs[: len(wrt)])),
         type=_one_element(name, dict(signature.outputs)[name]),
     )
+
+
+def _check_alike(kind: str, values: tuple[Named, ...], expected: tuple[Named, ...]) -> None:
+    """Refuse inputs or outputs whose names and dtypes are not the ones expected, in any order."""
+    found, wanted = (sorted((name, value.dtype) for name, value in side) for side in (values, expected))
+    if found != wanted:
+        listed, others = (
+            ", ".join(f"{name}: {value}" for name, value in side) for side in (values, expected)
+        )
+        raise InvalidInput(f"its {kind} {listed} are not what that of start has ({others})")
 
 
 def _check_shared(signature: Signature, shared: Arguments) -> None:

@@ -239,12 +239,12 @@ class TestRefusals:
             return refused(channel, begin, with_function(batch(X=X, y=Y), other))
 
         renamed = own(LOGISTIC.replace("loss", "cost"))
-        assert "batch 0: its function is not like that of start: there is no output 'loss'" in renamed.message
+        assert "batch 0: its function does not fit start: its outputs cost: float64[] are" in renamed.message
         assert renamed.fields == ["batch.function"]
         narrow = own(LOGISTIC.replace("double", "float"))
-        assert "input 'w' should be float32, not float64" in narrow.message
+        assert "its inputs w: float32[d]," in narrow.message
         longer = own(LOGISTIC.replace("(double loss)", "(double[1] loss)").replace("dims = 0", "dims = 1"))
-        assert "its function's loss is float64[1], but that of start's is float64[]" in longer.message
+        assert "its loss is float64[1], not float64[]" in longer.message
         fixed = own(logistic_of(5).replace("[4] w", "[3] w").replace("[5,4]", "[5,3]"))
         assert "batch 0: input 'X' should be float64[5, 3], not float64[4, 3]" in fixed.message
         missing = refused(channel, begin, with_function(batch(X=X, y=Y), "2" * 64))
