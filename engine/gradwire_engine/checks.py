@@ -240,6 +240,25 @@ def _lengths(model: ModelProto) -> dict[str, int]:
     return found
 
 
+def refuse_negative_extents(model: ModelProto) -> None:
+    """Refuse shapes with an extent below zero, with which ONNX's shape inference leaves its memory.
+
+    Raises:
+        InvalidGraph: naming the value.
+    """
+    for graph in graphs_in(model.graph):
+        if isinstance(graph, GraphProto):
+            for value in (*graph.input, *graph.output, *graph.value_info):
+                if any(dim.dim_value < 0 for dim in value.type.tensor_type.shape.dim):
+                    raise InvalidGraph(
+                        f"{value.name!r} has a negative extent in its shape; "
+                        "leave an extent out, or name it, where it is not known"
+                    )
+    for tensor in tensors_in(model):
+        if any(extent < 0 for extent in tensor.dims):
+            raise InvalidGraph(f"constant {tensor.name or '(unnamed)'} has a negative extent in its shape")
+
+
 def _texts(model: ModelProto) -> Iterator[str]:
     """Every name in a model that its evaluation may look at."""
     yield from (item.domain for item in model.opset_import)
@@ -310,6 +329,12 @@ def refuse_fatal(model: ModelProto) -> None:
     lengths = _lengths(model)
     for owner in owners:
         for node in nodes_in(owner):
+            for attribute in node.attribute:
+                if attribute.name == "axis" and not -RANK <= attribute.i <= RANK:
+                    raise InvalidGraph(
+                        f"node {node.name or '(unnamed)'} ({node.op_type}): attribute axis is {attribute.i}; "
+                        f"arrays have {RANK} axes at most"
+                    )
             if node.op_type in _FATAL and not domain_of(node):
                 attributes = {attribute.name: attribute for attribute in node.attribute}
                 reason = _FATAL[node.op_type](node, attributes)
@@ -335,6 +360,7 @@ def check(model: ModelProto) -> None:
         InvalidGraph: with the checker's reason.
     """
     refuse_undecodable(model)
+    refuse_negative_extents(model)
     refuse_fatal(model)
     refuse_unreadable_strings(model)
     try:

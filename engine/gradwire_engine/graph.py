@@ -169,8 +169,6 @@ def _tensor_type(info: onnx.ValueInfoProto) -> TensorType:
         dtype = "string"
     if not tensor.HasField("shape"):
         return TensorType(dtype, None)
-    if any(dim.dim_value < 0 for dim in tensor.shape.dim):
-        raise InvalidGraph(f"{info.name!r} has a negative extent in its shape")
     shape = tuple(
         int(dim.dim_value) if dim.HasField("dim_value") else (dim.dim_param or None)
         for dim in tensor.shape.dim

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from gradwire_engine import inline
 from gradwire_engine.graph import Graph
@@ -61,3 +63,29 @@ def matrices(
 ) -> list[np.ndarray[Any, Any]]:
     """The whole derivative, one array an entry."""
     return inline.assemble(graph, plan_of(graph, inputs, kind, *transforms, **options), inputs)
+
+
+SINE = "(double[3] x) => (double[3] y) { y = Sin(x) }"
+
+
+def model_of(
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    opset: int = 21,
+    **parts: Any,
+) -> onnx.ModelProto:
+    graph = helper.make_graph(nodes, "main", inputs, outputs, **parts)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+
+
+def doubles(name: str, *shape: int | str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.DOUBLE, list(shape))
+
+
+def weighted(count: int, name: str = "w", dtype: type = np.float64) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.arange(count, dtype=dtype) / 8, name)
+
+
+def proto_bytes(body: str = SINE) -> bytes:
+    return onnx.parser.parse_model(model_text(body).decode()).SerializeToString()
