@@ -38,6 +38,7 @@ from gradwire.errors import (
 )
 from gradwire.function import Function
 from gradwire.local import LocalClient, local
+from gradwire.pictures import spy
 from gradwire.pipeline import Pipeline
 from gradwire.results import Accumulated, Block, Entry, Info, Piece, Plan, Progress, Summary
 from gradwire.signature import Signature, Value
@@ -97,6 +98,7 @@ __all__ = [
     "scan",
     "spec",
     "spec_of",
+    "spy",
     "vmap",
     "while_",
     "zeros",

@@ -1,0 +1,5 @@
+"""Pictures for people who look: sparsity patterns with their colorings, and graphs."""
+
+from gradwire.pictures.sparsity import spy
+
+__all__ = ["spy"]
