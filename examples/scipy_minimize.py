@@ -1,4 +1,4 @@
-"""Minimize in 150 dimensions with scipy.optimize.minimize and derivatives computed by the service.
+"""Minimize in 100 dimensions with scipy.optimize.minimize and derivatives computed by the service.
 
 Value and gradient of a point come from a single trip (`callbacks`), products with the Hessian from one each,
 and constraints bring Jacobians of their own.
@@ -12,9 +12,9 @@ from scipy.optimize import NonlinearConstraint, minimize
 
 import gradwire as gw
 
-SIZE = 150
+SIZE = 100
 START = np.full(SIZE, 1.3)
-TARGET, RADIUS = np.linspace(-2, 2, SIZE), 9.0
+TARGET, RADIUS = np.linspace(-2, 2, SIZE), 7.0
 runs = Counter()
 
 

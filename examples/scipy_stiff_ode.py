@@ -65,6 +65,5 @@ with gw.local(workers=2) as client:
             ("values and Jacobians from the service", remote_seconds, 0),
         ):
             print(f"  {what:40} {count:6d} evaluations here, {took:.2f} s")
-        print(
-            f"  ratios {evaluations / mixed_runs:.1f} in evaluations and {seconds / mixed_seconds:.1f} in time"
-        )
+        fewer, quicker = evaluations / mixed_runs, seconds / mixed_seconds
+        print(f"  ratios {fewer:.1f} in evaluations and {quicker:.1f} in time")
