@@ -166,6 +166,20 @@ def assignment_inside(np: Any, gw: Any, x: Any, rows: Any) -> Any:
     return gw.scan(step, x, rows)
 
 
+def complex_numbers(np: Any, gw: Any, x: Any, rows: Any) -> Any:
+    phase = np.exp(1j * x)
+
+    def step(wave: Any, row: Any) -> Any:
+        wave = np.fft.ifft(np.fft.fft(wave * np.exp(0.1j * row)) * phase)
+        turned = gw.cond(row[0] > 0, lambda w: w * 1j, lambda w: w + x, wave)
+        return turned, wave
+
+    last, waves = gw.scan(step, x + 0.5j * rows[0], rows)
+    turned = gw.vmap(lambda wave, angle: wave * np.exp(1j * angle))(last, np.real(last))
+    settled = gw.fori(0, 3, lambda i, c: c * c + 0.1j, np.zeros(3, complex))
+    return np.abs(last) ** 2, np.real(waves), np.imag(turned), np.real(settled) * x
+
+
 def single_precision(np: Any, gw: Any, x: Any) -> Any:
     small = x.astype(np.float32)
     carried = gw.fori(0, 3, lambda i, c: (np.sin(c[0]) * 0.5, c[1] + i), (small, 0))
@@ -208,6 +222,7 @@ PROGRAMS: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
     (batch_of_branches, (X, ROWS)),
     (assignment_inside, (X, ROWS)),
     (integers, (X,)),
+    (complex_numbers, (X, ROWS)),
 ]
 
 
@@ -471,6 +486,15 @@ def test_empty_batches_and_scans_have_the_shapes_that_a_trace_finds() -> None:
         np.testing.assert_array_equal(found, want)
 
 
+def test_empty_batches_of_complex_numbers_are_complex() -> None:
+    def turn(z: Any) -> Any:
+        return z * 1j
+
+    assert gw.vmap(turn)(np.zeros((0, 2), complex)).dtype == np.complex128
+    final, ys = gw.scan(lambda c, z: (c * z, turn(z)), 1j, np.zeros(0, np.complex64))
+    assert (final, ys.shape, ys.dtype) == (1j, (0,), np.complex64)
+
+
 def test_a_known_condition_chooses_while_tracing() -> None:
     model = trace(lambda x: gw.cond(np.bool_(True), np.sin, lambda y: 1 / 0, x), [spec(3)])
     assert operators(model) == ["Sin"]
@@ -608,6 +632,10 @@ REFUSALS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "assignment to an array around": (_assign_outside, r"table\[i\] = c\[0\].*as the carry of a loop"),
     "in-place arithmetic on an array around": (_add_outside, r"as the carry of a loop"),
     "assignment to a view around": (_assign_to_an_outer_view, r"half\[0\] = c\[0\].*as the carry of a loop"),
+    "a carry that becomes complex": (
+        lambda x: gw.fori(0, 2, lambda i, c: c * 1j, x),
+        r"takes a carry of structure array and returns one of complex array",
+    ),
     "a batch of nothing known": (lambda x: gw.vmap(lambda a: "text")(x), r"gw\.vmap: the result is a str"),
     "an if on a traced value": (lambda x: x if x[0] > 0 else -x, r"gw\.cond for if, gw\.while_ for while"),
     "a range of a traced value": (

@@ -17,6 +17,7 @@ from gradwire.tracing.control_flow.structure import (
     Leaf,
     Structure,
     as_value,
+    emptied,
     flatten,
     kind_of,
     own,
@@ -52,14 +53,9 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callabl
         leaves, given = flatten("gw.vmap", "the arguments", arguments)
         slicing = _slicing(leaves, given, in_axes)
         graph = active.get()
-        if graph is None and slicing.extent:
-            return _map_here(fn, slicing, out_axes)
-        scratch = graph or Graph()
-        token = active.set(scratch)
-        try:
-            return _map_traced(scratch, fn, slicing, out_axes, graph is None)
-        finally:
-            active.reset(token)
+        if graph is not None:
+            return _map_traced(graph, fn, slicing, out_axes)
+        return _map_here(fn, slicing, out_axes) if slicing.extent else emptied(lambda: batched(*arguments))
 
     return batched
 
@@ -167,10 +163,7 @@ def _map_here(fn: Callable[..., Any], slicing: _Slicing, out_axes: Any) -> Any:
     return first.pack([np.stack(column, axis) for column, axis in zip(columns, axes, strict=True)])
 
 
-def _map_traced(
-    graph: Graph, fn: Callable[..., Any], slicing: _Slicing, out_axes: Any, shapes_only: bool
-) -> Any:
-    """The results in a graph; or, of an empty batch outside of a trace, empty arrays."""
+def _map_traced(graph: Graph, fn: Callable[..., Any], slicing: _Slicing, out_axes: Any) -> Any:
     mapped = [
         (as_value(graph, leaf), axis)
         for leaf, axis in zip(slicing.leaves, slicing.axes, strict=True)
@@ -188,8 +181,6 @@ def _map_traced(
         ((*kind.shape[:axis], slicing.extent, *kind.shape[axis:]), kind.dtype)
         for kind, axis in zip(kinds, axes, strict=True)
     ]
-    if shapes_only:
-        return structure.pack([np.zeros(shape, dtype) for shape, dtype in results])
     if not results:
         return structure.pack([])
     values = graph.emit(

@@ -20,6 +20,7 @@ from gradwire.tracing.control_flow.structure import (
     Leaf,
     Structure,
     as_value,
+    emptied,
     flatten,
     kind_of,
     plain,
@@ -82,10 +83,12 @@ def scan(
         return after, outputs, structure
 
     graph = active.get()
-    if trips == 0:
-        return _no_trips(graph, step, states, carry, items)
+    if graph is None and trips == 0:
+        return carry.pack([plain(leaf) for leaf in states]), emptied(lambda: scan(f, init, xs, length)[1])
     if graph is None:
         return _scan_here(step, states, carry, items, trips, reverse)
+    if trips == 0:
+        return _no_trips(graph, step, states, carry, items)
     return _scan_traced(graph, step, states, carry, items, trips, reverse)
 
 
@@ -112,28 +115,19 @@ def _length(items: Sequence[Leaf], given: Structure, length: int | None) -> int:
 
 
 def _no_trips(
-    graph: Graph | None,
+    graph: Graph,
     step: _ScanStep,
     states: Sequence[Leaf],
     carry: Structure,
     items: Sequence[Leaf],
 ) -> tuple[Any, Any]:
-    """The carry as it was; ys of length 0, whose shapes a trace of ``f`` that is thrown away tells."""
-    scratch = graph or Graph()
-    token = active.set(scratch)
-    try:
-        with scratch.nested():
-            slices = [_argument(scratch, Kind(k.shape[1:], k.dtype)) for k in map(kind_of, items)]
-            before = [_argument(scratch, kind_of(leaf)) for leaf in states]
-            _, outputs, structure = step(before, slices)
-            kinds = [kind_of(leaf) for leaf in outputs]
-    finally:
-        active.reset(token)
-    empty = [np.zeros((0, *kind.shape), kind.dtype) for kind in kinds]
-    if graph is None:
-        return carry.pack([plain(leaf) for leaf in states]), structure.pack(empty)
-    final = [wrap(as_value(graph, leaf)) for leaf in states]
-    return carry.pack(final), structure.pack([traced(graph, array) for array in empty])
+    """The carry as it was; ys of length 0, whose shapes a body that is thrown away tells."""
+    with graph.nested():
+        slices = [_argument(graph, Kind(k.shape[1:], k.dtype)) for k in map(kind_of, items)]
+        _, outputs, structure = step([_argument(graph, kind_of(leaf)) for leaf in states], slices)
+        kinds = [kind_of(leaf) for leaf in outputs]
+    empty = [traced(graph, np.zeros((0, *kind.shape), kind.dtype)) for kind in kinds]
+    return carry.pack([wrap(as_value(graph, leaf)) for leaf in states]), structure.pack(empty)
 
 
 def _argument(graph: Graph, kind: Kind) -> TracedArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,13 +10,17 @@ import numpy as np
 
 from gradwire.errors import TraceError
 from gradwire.tracing.array import TracedArray, value_of
-from gradwire.tracing.graph import DType, Graph, Shape, Value
+from gradwire.tracing.complex_array import TracedComplex
+from gradwire.tracing.graph import DType, Graph, Shape, Value, active
 from gradwire.tracing.refusals import user_line
 
 Leaf = Any
-"""A traced array, a NumPy array or scalar, or a Python number."""
+"""A traced array, a NumPy array or scalar, or a Python number.
 
-_NUMBERS = (bool, int, float)
+A complex array in a trace is two leaves, its real and imaginary parts, since graphs hold real arrays only.
+"""
+
+_NUMBERS = (bool, int, float, complex)
 _LEAVES = (TracedArray, np.ndarray, np.generic, *_NUMBERS)
 
 
@@ -27,8 +31,8 @@ class Structure:
     Two are equal if they nest in the same way; the order of a dict's keys does not count.
 
     Attributes:
-        kind: "leaf", "none" (None, which has no leaves), "tuple", "list" or "dict".
-        keys: the sorted keys of a dict, "0", "1", ... otherwise.
+        kind: "leaf", "none" (None, which has no leaves), "complex", "tuple", "list" or "dict".
+        keys: the sorted keys of a dict, 0, 1, ... otherwise.
         parts: what is at each key.
         order: the keys of a dict as it was written.
         make: builds a tuple with names from its items, where it is one.
@@ -53,6 +57,8 @@ class Structure:
         """How a user would write each leaf of a variable of this structure: ``carry[0]['velocity']``."""
         if self.kind == "leaf":
             return [name]
+        if self.kind == "complex":
+            return [f"{name}.real", f"{name}.imag"]
         return [
             path
             for key, part in zip(self.keys, self.parts, strict=True)
@@ -65,6 +71,8 @@ class Structure:
         if self.kind == "none":
             return None
         items = [part._packed(leaves) for part in self.parts]
+        if self.kind == "complex":
+            return _complex(*items)
         if self.kind == "dict":
             found = dict(zip(self.keys, items, strict=True))
             return {key: found[key] for key in self.order}
@@ -77,6 +85,8 @@ class Structure:
             return "array"
         if self.kind == "none":
             return "None"
+        if self.kind == "complex":
+            return "complex array"
         if self.kind == "dict":
             return "{" + ", ".join(f"{k!r}: {p}" for k, p in zip(self.keys, self.parts, strict=True)) + "}"
         items = ", ".join(map(str, self.parts))
@@ -86,6 +96,13 @@ class Structure:
 
 
 LEAF, NONE = Structure("leaf"), Structure("none")
+COMPLEX = Structure("complex", (0, 1), (LEAF, LEAF), (0, 1))
+
+
+def _complex(real: Leaf, imag: Leaf) -> Any:
+    if isinstance(real, TracedArray) and isinstance(imag, TracedArray):
+        return TracedComplex(real, imag)
+    return real + 1j * imag
 
 
 @dataclass(frozen=True)
@@ -116,6 +133,9 @@ def flatten(call: str, name: str, tree: Any) -> tuple[list[Leaf], Structure]:
 def _take(call: str, name: str, tree: Any, leaves: list[Leaf]) -> Structure:
     if tree is None:
         return NONE
+    if isinstance(tree, TracedComplex) or (active.get() is not None and _is_complex(tree)):
+        leaves += [np.real(tree), np.imag(tree)]
+        return COMPLEX
     if isinstance(tree, _LEAVES):
         leaves.append(tree)
         return LEAF
@@ -133,6 +153,11 @@ def _take(call: str, name: str, tree: Any, leaves: list[Leaf]) -> Structure:
         f"{call}: {name} is a {type(tree).__name__}{where()}; give arrays, numbers, or tuples, lists and "
         "dicts of them"
     )
+
+
+def _is_complex(leaf: Any) -> bool:
+    kind = getattr(leaf, "dtype", None)
+    return isinstance(leaf, complex) or (isinstance(kind, np.dtype) and kind.kind == "c")
 
 
 def where() -> str:
@@ -172,6 +197,16 @@ def fits(leaf: Leaf, kind: Kind) -> bool:
 def as_value(graph: Graph, leaf: Leaf, kind: Kind | None = None) -> Value:
     """A leaf as a value of a graph; a number in the given dtype."""
     return value_of(graph, leaf, kind.dtype if kind and is_number(leaf) else None)
+
+
+def emptied(call: Callable[[], Any]) -> Any:
+    """What ``call`` would return in a trace of its own, as zeros: for shapes that nothing else tells."""
+    token = active.set(Graph())
+    try:
+        leaves, structure = flatten("", "the result", call())
+    finally:
+        active.reset(token)
+    return structure.pack([np.zeros(kind.shape, kind.dtype) for kind in map(kind_of, leaves)])
 
 
 def stable(
