@@ -91,8 +91,8 @@ def main(client):
     rest = client.function(equilibrium, gw.spec(4))
     birth, hunt, growth, death = rates
     np.testing.assert_allclose(rest(rates), [death / growth, birth / hunt], rtol=1e-12)
-    # How often the loop runs depends on the data: derivatives go forward through it.
-    jacobian = rest.jacobian(rates, mode="forward")
+    # How often the loop runs depends on the data: derivatives go through it in forward mode.
+    jacobian = rest.jacobian(rates)
     expected = [[0, 0, -death / growth**2, 1 / growth], [1 / hunt, -birth / hunt**2, 0, 0]]
     np.testing.assert_allclose(jacobian, expected, atol=1e-9)
     print("equilibrium:", rest(rates).round(4), "and by the rates:\n", jacobian.round(4))
