@@ -71,6 +71,13 @@ KNOWN = {
         },
     ),
     "mix": Known(lambda v: {"p": v["a"] * v["b"].sum(), "q": v["b"] ** 2}, _mix_jacobian),
+    # What these close over is one more input.
+    "affine": Known(lambda v: {"y": v["constant.0"] @ v["x"]}, lambda v: {("y", "x"): v["constant.0"]}),
+    "quadratic": Known(
+        lambda v: {"y": v["x"] @ (v["constant.0"] @ v["x"])},
+        lambda v: {("y", "x"): (v["constant.0"] + v["constant.0"].T) @ v["x"]},
+        lambda v: {("x", "x"): v["constant.0"] + v["constant.0"].T},
+    ),
     "pick": Known(lambda v: {"y": v["x"][v["i"]]}, lambda v: {("y", "x"): np.eye(len(v["x"]))[v["i"]]}),
 }
 

@@ -50,7 +50,7 @@ def as_value(graph: Graph, operand: Any, dtype: DType) -> Value:
         return cast(operand, dtype)
     if isinstance(operand, bool | int | float):
         return graph.scalar(operand, dtype)
-    return graph.constant(np.asarray(operand).astype(dtype))
+    return graph.constant(np.asarray(operand).astype(dtype, copy=False))
 
 
 def call(ufunc: np.ufunc, operands: Sequence[Any], graph: Graph, dtype: DType | None = None) -> list[Value]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from gradwire.constants import BoundModel
 from gradwire.signature import FunctionSpec, Signature, Transform
 from gradwire.sources import load
 from gradwire_engine import transforms
@@ -24,17 +25,20 @@ class EngineClient:
         self.calls: list[tuple[str, tuple[str, ...]]] = []
         """The kinds of transforms and the batched inputs of each evaluation."""
 
-    def function(self, source: onnx.ModelProto) -> EngineFunction:
+    def function(self, source: BoundModel | onnx.ModelProto) -> EngineFunction:
         model = load(source, ())
         spec = FunctionSpec(model.graph_id, model.signature)
-        return EngineFunction(self, register(model.data), spec)
+        constants = {name: constant.array for name, constant in model.bound.items()}
+        return EngineFunction(self, register(model.data), spec, constants)
 
 
 class EngineFunction:
     """The part of a function on the service that `gradwire.jax.remote` uses."""
 
-    def __init__(self, client: EngineClient, graph: Graph, spec: FunctionSpec) -> None:
-        self._client, self._graph, self._spec = client, graph, spec
+    def __init__(
+        self, client: EngineClient, graph: Graph, spec: FunctionSpec, constants: Mapping[str, Any]
+    ) -> None:
+        self._client, self._graph, self._spec, self._constants = client, graph, spec, constants
 
     @property
     def signature(self) -> Signature:
@@ -48,7 +52,7 @@ class EngineFunction:
 
     def _then(self, kind: str, wrt: Sequence[str], of: Sequence[str]) -> EngineFunction:
         spec = self._spec.then(Transform(kind, tuple(wrt), tuple(of)))
-        return EngineFunction(self._client, self._graph, spec)
+        return EngineFunction(self._client, self._graph, spec, self._constants)
 
     def value(self, inputs: Mapping[str, Any], /, *, batched: Sequence[str] | None = None) -> Any:
         leading = tuple(batched or ())
@@ -57,7 +61,7 @@ class EngineFunction:
             for step in self._spec.transforms
         )
         function = transforms.FunctionSpec(self._graph.info.graph_id, steps)
-        arrays = {name: np.asarray(array) for name, array in inputs.items()}
+        arrays = {name: np.asarray(array) for name, array in {**inputs, **self._constants}.items()}
         arguments = tuple((name, ArrayType(array.dtype.name, array.shape)) for name, array in arrays.items())
         kernel = compile_kernel(self._graph, EvaluateSpec(function, arguments, (), leading))
         self._client.calls.append((" ".join(step.kind for step in self._spec.transforms) or "value", leading))
