@@ -4,13 +4,18 @@ Importing the package fills the table of :mod:`gradwire.tracing.dispatch`.
 """
 
 from gradwire.tracing.functions import (
+    applying,
     complex_functions,
+    counting,
     creation,
     fourier,
+    in_place,
     joining,
     least_squares,
     linalg,
+    nan_statistics,
     norms,
+    polynomials,
     products,
     reductions,
     refused,
@@ -22,13 +27,18 @@ from gradwire.tracing.functions import (
 )
 
 __all__ = [
+    "applying",
     "complex_functions",
+    "counting",
     "creation",
     "fourier",
+    "in_place",
     "joining",
     "least_squares",
     "linalg",
+    "nan_statistics",
     "norms",
+    "polynomials",
     "products",
     "reductions",
     "refused",

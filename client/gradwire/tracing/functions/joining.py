@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradwire.tracing import ops
-from gradwire.tracing.array import TracedArray, graph_of, value_of, wrap
+from gradwire.tracing.array import TracedArray, graph_of, traced, value_of, wrap
 from gradwire.tracing.dispatch import implements
 from gradwire.tracing.functions.axes import one_axis
 from gradwire.tracing.functions.scans import along
@@ -130,6 +130,37 @@ def delete(arr: Any, obj: Any, axis: Any = None) -> Any:
         arr, axis = arr.ravel(), 0
     place = one_axis(axis, arr.ndim)
     return along(arr, place, np.delete(np.arange(arr.shape[place]), obj))
+
+
+@implements("insert")
+def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
+    """NumPy's own insertion of positions says where each element comes from."""
+    graph = graph_of(arr, values)
+    arr = traced(graph, arr)
+    if axis is None:
+        arr, axis = arr.ravel(), 0
+    place = one_axis(axis, arr.ndim)
+    extent = arr.shape[place]
+    new: Any = traced(graph, values).astype(arr.dtype)
+    single = np.ndim(obj) == 0 and not isinstance(obj, slice)
+    if single and new.ndim:
+        # A single position takes the values along the axis; several take one each.
+        new = np.moveaxis(np.reshape(new, (1,) * (arr.ndim - new.ndim) + new.shape), 0, place)
+    if single:
+        count = new.shape[place] if new.ndim else 1
+    else:
+        count = len(range(extent)[obj]) if isinstance(obj, slice) else np.size(obj)
+    shape = (*arr.shape[:place], count, *arr.shape[place + 1 :])
+    source = np.insert(np.arange(extent), obj, np.arange(extent, extent + count))
+    joined = np.concatenate([arr, np.broadcast_to(new, shape)], axis=place)
+    return along(joined, place, source)
+
+
+@implements("resize")
+def resize(a: Any, new_shape: Any) -> Any:
+    shape = (new_shape,) if np.ndim(new_shape) == 0 else tuple(new_shape)
+    size = int(np.prod(shape))
+    return np.reshape(np.take(a, np.arange(size) % max(a.size, 1)), shape)
 
 
 @implements("block")

@@ -263,11 +263,3 @@ def _slide(a: TracedArray, kernel: TracedArray, mode: str) -> TracedArray:
         "Conv", [signal, filter_], (1, 1, count), inner, kernel_shape=[extent], pads=[low, high]
     )
     return wrap(ops.cast(ops.reshape(result, (count,)), kind))
-
-
-@implements("polyval")
-def polyval(p: Any, x: Any) -> Any:
-    result: Any = np.zeros_like(x)
-    for coefficient in p:
-        result = result * x + coefficient
-    return result

@@ -24,30 +24,67 @@ def _accumulator(ufunc: np.ufunc, x: TracedArray, dtype: Any) -> DType:
     return np.dtype(dtype) if dtype is not None else reduction_dtype(ufunc, x.dtype)
 
 
+def _chosen(x: Any, where: Any, neutral: Any) -> Any:
+    """The elements that take part; the others are replaced by what changes nothing."""
+    x = traced(graph_of(x, where), x)
+    return x if where is True else np.where(where, x, np.asarray(neutral).astype(x.dtype))
+
+
 @implements("sum")
-def sum_(x: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False) -> TracedArray:
-    x = traced(graph_of(x), x)
-    return reduced("ReduceSum", x, axis, keepdims, _accumulator(np.add, x, dtype))
+def sum_(
+    x: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    keepdims: Any = False,
+    initial: Any = None,
+    where: Any = True,
+) -> TracedArray:
+    x = _chosen(x, where, 0)
+    result = reduced("ReduceSum", x, axis, keepdims, _accumulator(np.add, x, dtype))
+    return result if initial is None else result + initial
 
 
 @implements("prod")
-def prod(x: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False) -> TracedArray:
-    x = traced(graph_of(x), x)
-    return reduced("ReduceProd", x, axis, keepdims, _accumulator(np.multiply, x, dtype))
+def prod(
+    x: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    keepdims: Any = False,
+    initial: Any = None,
+    where: Any = True,
+) -> TracedArray:
+    x = _chosen(x, where, 1)
+    result = reduced("ReduceProd", x, axis, keepdims, _accumulator(np.multiply, x, dtype))
+    return result if initial is None else result * initial
 
 
 @implements("max", "amax")
-def max_(x: Any, axis: Any = None, out: None = None, keepdims: Any = False) -> TracedArray:
-    return _extremum("ReduceMax", "maximum", x, axis, keepdims)
+def max_(
+    x: Any, axis: Any = None, out: None = None, keepdims: Any = False, initial: Any = None, where: Any = True
+) -> TracedArray:
+    return _extremum("ReduceMax", np.maximum, x, axis, keepdims, initial, where)
 
 
 @implements("min", "amin")
-def min_(x: Any, axis: Any = None, out: None = None, keepdims: Any = False) -> TracedArray:
-    return _extremum("ReduceMin", "minimum", x, axis, keepdims)
+def min_(
+    x: Any, axis: Any = None, out: None = None, keepdims: Any = False, initial: Any = None, where: Any = True
+) -> TracedArray:
+    return _extremum("ReduceMin", np.minimum, x, axis, keepdims, initial, where)
 
 
-def _extremum(op: str, name: str, x: Any, axis: Any, keepdims: Any) -> TracedArray:
-    x = traced(graph_of(x), x)
+def _extremum(
+    op: str, ufunc: np.ufunc, x: Any, axis: Any, keepdims: Any, initial: Any, where: Any
+) -> TracedArray:
+    name = ufunc.__name__
+    if initial is None and where is not True:
+        raise ValueError(f"reduction operation '{name}' has no identity: a where mask needs an initial value")
+    x = _chosen(x, where, initial)
+    if initial is not None:
+        # ONNX's extremum of nothing is the identity, so this holds for empty arrays too.
+        extremum: TracedArray = ufunc(reduced(op, x, axis, keepdims, x.dtype), initial)
+        return extremum
     if any(x.shape[item] == 0 for item in all_axes(axis, x.ndim)):
         raise ValueError(f"zero-size array to reduction operation {name} which has no identity")
     return reduced(op, x, axis, keepdims, x.dtype)
@@ -59,13 +96,17 @@ def ptp(x: Any, axis: Any = None, out: None = None, keepdims: Any = False) -> An
 
 
 @implements("any")
-def any_(x: Any, axis: Any = None, out: None = None, keepdims: Any = False) -> TracedArray:
-    return _test("ReduceMax", x, axis, keepdims)
+def any_(
+    x: Any, axis: Any = None, out: None = None, keepdims: Any = False, *, where: Any = True
+) -> TracedArray:
+    return _test("ReduceMax", _chosen(x, where, False), axis, keepdims)
 
 
 @implements("all")
-def all_(x: Any, axis: Any = None, out: None = None, keepdims: Any = False) -> TracedArray:
-    return _test("ReduceMin", x, axis, keepdims)
+def all_(
+    x: Any, axis: Any = None, out: None = None, keepdims: Any = False, *, where: Any = True
+) -> TracedArray:
+    return _test("ReduceMin", _chosen(x, where, True), axis, keepdims)
 
 
 def _test(op: str, x: TracedArray, axis: Any, keepdims: Any) -> TracedArray:
@@ -113,7 +154,14 @@ def _mean_value(x: TracedArray, axis: Any, dtype: Any, keepdims: Any) -> tuple[T
 
 
 @implements("mean")
-def mean(x: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False) -> TracedArray:
+def mean(
+    x: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False, *, where: Any = True
+) -> TracedArray:
+    if where is not True:
+        total: Any = sum_(x, axis, dtype, None, keepdims, None, where)
+        taking_part = traced(graph_of(x, where), np.broadcast_to(where, np.shape(x)))
+        count = sum_(taking_part, axis, np.int64, None, keepdims)
+        return total / (count.astype(total.dtype) if total.dtype.kind == "f" else count)  # type: ignore[no-any-return]
     value, kind = _mean_value(traced(graph_of(x), x), axis, dtype, keepdims)
     return wrap(ops.cast(value.value, kind))
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from gradwire.tracing import ops, ufuncs
-from gradwire.tracing.array import TracedArray, wrap
+from gradwire.tracing.array import TracedArray, graph_of, traced, wrap
 from gradwire.tracing.dispatch import implements
 from gradwire.tracing.functions.axes import all_axes, one_axis, reduction_dtype
-from gradwire.tracing.refusals import refuse
 
 
-@implements("cumsum", "nancumsum")
+@implements("cumsum")
 def cumsum(x: TracedArray, axis: Any = None, dtype: Any = None, out: None = None) -> TracedArray:
     return accumulate(np.add, x.ravel() if axis is None else x, 0 if axis is None else axis, dtype)
 
@@ -96,33 +94,60 @@ def ediff1d(x: TracedArray) -> Any:
 @implements("gradient")
 def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
     """Second-order central differences inside, one-sided ones at the ends."""
+    graph = graph_of(f, *varargs)
+    f = traced(graph, f)
     axes = all_axes(axis, np.ndim(f))
     if len(varargs) not in (0, 1, len(axes)):
         raise TypeError("invalid number of arguments")
     steps = varargs * len(axes) if len(varargs) == 1 else varargs or (1.0,) * len(axes)
-    if any(np.ndim(step) for step in steps):
-        raise refuse("np.gradient with coordinates", "give one spacing for each axis")
     f = f if f.dtype.kind == "f" else f.astype(np.float64)
     results = [_gradient(f, place, step, edge_order) for place, step in zip(axes, steps, strict=True)]
     return results[0] if len(results) == 1 else tuple(results)
 
 
 def _gradient(f: Any, axis: int, step: Any, edge_order: int) -> Any:
-    if f.shape[axis] < edge_order + 1:
+    extent = f.shape[axis]
+    if extent < edge_order + 1:
         raise ValueError("Shape of array too small to calculate a numerical gradient")
+    if edge_order not in (1, 2):
+        raise ValueError("'edge_order' greater than 2 not supported")
+    if np.ndim(step) > 1 or (np.ndim(step) == 1 and np.shape(step)[0] != extent):
+        raise ValueError("when 1d, distances must match the length of the corresponding dimension")
+    # The distances between neighbours, shaped to go along the axis.
+    gaps: Any = np.diff(step) if np.ndim(step) else step
+    if np.ndim(step):
+        gaps = np.reshape(gaps, (-1,) + (1,) * (f.ndim - axis - 1))
 
-    def at(*places: int) -> Sequence[Any]:
-        return [along(f, axis, slice(place, place + 1 or None)) for place in places]
+    def at(place: int) -> Any:
+        return along(f, axis, slice(place, place + 1 or None))
 
-    inner = (along(f, axis, slice(2, None)) - along(f, axis, slice(None, -2))) / (2.0 * step)
-    if edge_order == 1:
-        (first, second), (last, previous) = at(0, 1), at(-1, -2)
-        left, right = (second - first) / step, (last - previous) / step
+    def gap(place: int) -> Any:
+        return gaps[place : place + 1 or None] if np.ndim(step) else gaps
+
+    if np.ndim(step):
+        before, after = gaps[:-1], gaps[1:]
+        left = -after / (before * (before + after))
+        middle, right = (after - before) / (before * after), before / (after * (before + after))
+        pieces = (slice(None, -2), slice(1, -1), slice(2, None))
+        inner = sum(c * along(f, axis, piece) for c, piece in zip((left, middle, right), pieces, strict=True))
     else:
-        (f0, f1, f2), (b0, b1, b2) = at(0, 1, 2), at(-1, -2, -3)
-        left = (-1.5 * f0 + 2.0 * f1 - 0.5 * f2) / step
-        right = (1.5 * b0 - 2.0 * b1 + 0.5 * b2) / step
-    return np.concatenate([left, inner, right], axis=axis)
+        inner = (along(f, axis, slice(2, None)) - along(f, axis, slice(None, -2))) / (2.0 * step)
+    if edge_order == 1:
+        first, last = (at(1) - at(0)) / gap(0), (at(-1) - at(-2)) / gap(-1)
+    else:
+        near, far = gap(0), gap(1)
+        first = (
+            -(2.0 * near + far) / (near * (near + far)) * at(0)
+            + (near + far) / (near * far) * at(1)
+            - near / (far * (near + far)) * at(2)
+        )
+        far, near = gap(-2), gap(-1)
+        last = (
+            near / (far * (far + near)) * at(-3)
+            - (far + near) / (far * near) * at(-2)
+            + (2.0 * near + far) / (near * (far + near)) * at(-1)
+        )
+    return np.concatenate([first, inner, last], axis=axis)
 
 
 @implements("trapezoid", "trapz")

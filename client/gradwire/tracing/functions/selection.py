@@ -182,31 +182,47 @@ def _pad_constant(array: TracedArray, widths: Sequence[tuple[int, int]], fill: A
     return result
 
 
+@implements("i0")
+def i0(x: TracedArray) -> TracedArray:
+    value = ops.cast(x.value, ops.FLOAT64)
+    size = ops.unary("Exp", ops.unary("Abs", value))
+    return wrap(ops.binary("Mul", size, ops.sci("BesselI0e", value)))
+
+
 @implements("interp")
 def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
-    """Piecewise linear interpolation at fixed knots; the interval is found by counting the knots passed."""
-    if isinstance(xp, TracedArray) or period is not None:
-        raise refuse(
-            "np.interp with traced knots or a period", "keep the knots xp fixed and reduce x yourself"
-        )
-    graph, knots = graph_of(x, fp), np.asarray(xp, np.float64)
-    fp = traced(graph, fp).astype(np.float64)
-    if knots.size == 1:
-        inner = np.take(fp, np.zeros(np.shape(x), np.int64))
+    """Piecewise linear interpolation; the interval is found by comparing with every knot."""
+    graph = graph_of(x, xp, fp)
+    x, xp, fp = (traced(graph, item).astype(np.float64) for item in (x, xp, fp))
+    if period is not None:
+        span = abs(period)
+        x, xp = np.mod(x, span), np.mod(xp, span)
+        order = np.argsort(xp)
+        xp, fp = np.take(xp, order), np.take(fp, order)
+        xp = np.concatenate([xp[-1:] - span, xp, xp[:1] + span])
+        fp = np.concatenate([fp[-1:], fp, fp[:1]])
+        left = right = None
+    first, last = xp[0], xp[-1]
+    if xp.size == 1:
+        inner = np.take(fp, np.zeros(x.shape, np.int64))
     else:
-        if isinstance(x, TracedArray):
-            which = (x[..., None] >= knots[1:-1]).sum(-1) if knots.size > 2 else np.zeros(x.shape, np.int64)
-        else:
-            which = np.searchsorted(knots[1:-1], x, side="right")
-        start, end = np.take(fp, which), np.take(fp, which + 1)
-        x0 = np.take(traced(graph, knots), which)
-        slope = (end - start) / np.take(traced(graph, np.diff(knots)), which)
+        which = (x[..., None] >= xp[1:-1]).sum(-1) if xp.size > 2 else np.zeros(x.shape, np.int64)
+        start, x0 = np.take(fp, which), np.take(xp, which)
+        slope = np.take(np.diff(fp), which) / np.take(np.diff(xp), which)
         inner = slope * (x - x0) + start
-    low = np.take(fp, 0) if left is None else left
-    high = np.take(fp, -1) if right is None else right
+    low = fp[0] if left is None else left
+    high = fp[-1] if right is None else right
     # At the last knot itself NumPy gives its value.
-    inner = np.where(np.equal(x, knots[-1]), np.take(fp, -1), inner)
-    return np.where(np.less(x, knots[0]), low, np.where(np.greater(x, knots[-1]), high, inner))
+    inner = np.where(np.equal(x, last), fp[-1], inner)
+    return np.where(np.less(x, first), low, np.where(np.greater(x, last), high, inner))
+
+
+@implements("compress")
+def compress(condition: Any, a: Any, axis: Any = None, out: None = None) -> Any:
+    if isinstance(condition, TracedArray):
+        raise refuse("np.compress with a traced condition", "use np.where(condition, a, b), or a sum over it")
+    places = np.flatnonzero(condition)
+    return np.take(a, places) if axis is None else np.take(a, places, axis=axis)
 
 
 @implements("unwrap")

@@ -34,7 +34,7 @@ def average(
     return (result, total) if returned else result
 
 
-def _axes_last(x: Any, axis: Any) -> Any:
+def axes_last(x: Any, axis: Any) -> Any:
     """``x`` with the given axes made one, which comes last."""
     axes = all_axes(axis, x.ndim)
     rest = [item for item in range(x.ndim) if item not in axes]
@@ -52,15 +52,14 @@ def quantile(
     method: str = "linear",
     keepdims: bool = False,
 ) -> Any:
-    if isinstance(q, TracedArray) or method != "linear":
-        raise refuse(
-            "np.quantile with a traced q, or a method but linear", "keep q fixed and the method linear"
-        )
+    if isinstance(q, TracedArray):
+        raise refuse("np.quantile with a traced q", "keep q fixed")
     a = a if a.dtype.kind == "f" else a.astype(np.float64)
-    ordered = np.sort(_axes_last(a, axis), axis=-1)
-    places = np.asarray(q, np.float64) * (ordered.shape[-1] - 1)
+    ordered = np.sort(axes_last(a, axis), axis=-1)
+    count = ordered.shape[-1]
+    places = _places(np.asarray(q, np.float64), count, method)
     below = np.floor(places).astype(np.int64)
-    above = np.minimum(below + 1, ordered.shape[-1] - 1)
+    above = np.minimum(below + 1, count - 1)
     low, high = ordered[..., below], ordered[..., above]
     share = places - below
     # From the nearer end, as NumPy interpolates.
@@ -73,11 +72,41 @@ def quantile(
     # NaN sorts last and makes the whole result NaN.
     last = ordered[..., -1]
     result = np.where(np.isnan(last), last, result)
-    if keepdims:
-        axes = all_axes(axis, a.ndim)
-        shape = tuple(1 if item in axes else extent for item, extent in enumerate(a.shape))
-        result = np.reshape(result, share.shape + shape)
-    return result
+    return restored(result, a.shape, all_axes(axis, a.ndim), share.ndim) if keepdims else result
+
+
+_PLOTTING = {
+    "weibull": (0.0, 0.0), "hazen": (0.5, 0.5), "interpolated_inverted_cdf": (0.0, 1.0),
+    "median_unbiased": (1 / 3, 1 / 3), "normal_unbiased": (3 / 8, 3 / 8), "linear": (1.0, 1.0),
+}  # fmt: skip
+"""Hyndman and Fan's families ("Sample quantiles in statistical packages", 1996) by their two parameters."""
+
+
+def _places(q: Any, count: int, method: str) -> Any:
+    """The positions, whole or between two, at which quantiles stand among sorted numbers."""
+    linear = q * (count - 1)
+    whole = {"lower": np.floor, "higher": np.ceil, "nearest": np.rint}
+    if method in whole:
+        return whole[method](linear)
+    if method == "midpoint":
+        return (np.floor(linear) + np.ceil(linear)) / 2
+    if method not in _PLOTTING:
+        raise refuse(
+            f"np.quantile with method={method!r}",
+            f"use one of {', '.join((*_PLOTTING, *whole, 'midpoint'))}",
+        )
+    alpha, beta = _PLOTTING[method]
+    return (
+        linear
+        if method == "linear"
+        else np.clip(count * q + alpha + q * (1 - alpha - beta) - 1, 0, count - 1)
+    )
+
+
+def restored(result: Any, shape: Any, axes: Any, leading: int) -> Any:
+    """A result with the axes over which it was taken put back, of extent 1, after its leading axes."""
+    kept = tuple(1 if item in axes else extent for item, extent in enumerate(shape))
+    return np.reshape(result, result.shape[:leading] + kept)
 
 
 @implements("percentile")
@@ -100,7 +129,7 @@ def median(
     a: Any, axis: Any = None, out: None = None, overwrite_input: bool = False, keepdims: bool = False
 ) -> Any:
     a = a if a.dtype.kind == "f" else a.astype(np.float64)
-    ordered = np.sort(_axes_last(a, axis), axis=-1)
+    ordered = np.sort(axes_last(a, axis), axis=-1)
     middle = ordered.shape[-1] // 2
     first = middle if ordered.shape[-1] % 2 else middle - 1
     result = ordered[..., first : middle + 1].mean(-1)
