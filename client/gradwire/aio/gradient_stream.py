@@ -72,7 +72,8 @@ class GradientStream:
 
     async def ask(self) -> Incoming:
         """The gradient of everything sent so far."""
-        answer = self._answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Incoming] = asyncio.get_running_loop().create_future()
+        self._answer = answer
         try:
             await self.write(_READ)
             return await answer
