@@ -1,7 +1,8 @@
 """One Accumulate call: batches in, each differentiated by a worker, their sum out.
 
-Batches go to workers however small they are: the short lane would take them one by one in this process,
-and what accumulating is for is that they are computed side by side.
+Workers compute batches side by side. Only one so small that handing it over takes many times longer than
+computing it, a few dozen rows of a linear model say, is computed here: by the same executable, so that it
+makes no difference to the bits.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from gradwire.v1 import accumulate_pb2
 from gradwire_engine.errors import InvalidInput
 from gradwire_server import frames, translate
 from gradwire_server.assembly import Assembly
-from gradwire_server.evaluator import Evaluator
+from gradwire_server.evaluator import SERVER, Evaluator
+from gradwire_server.kernel_cache import Executable
 from gradwire_server.objective import Loss, Objective, blaming, objective_from
 from gradwire_server.reduction import Partial, Reduction, nothing, of_batch, rounded
 from gradwire_server.scheduler import Scheduler, Share
@@ -37,7 +39,7 @@ INLINE_BYTES = 1 << 20
 """A loss and gradients up to this size, all together, travel in the message that announces them."""
 
 _LARGE = 1 << 20
-"""Bytes from which adding leaves the event loop."""
+"""Bytes from which computing or adding leaves the event loop."""
 
 _MOST_ROWS = 1 << 53
 """Up to here float64 counts rows exactly."""
@@ -253,23 +255,41 @@ class Accumulation:
         task.add_done_callback(lambda done: tally.adding.pop(done, None))
 
     async def _add(self, tally: _Tally, assembly: Assembly) -> None:
-        objective = tally.objective
-        loss, spec = assembly.loss, assembly.loss.spec(objective.shared + assembly.arguments)
         with assembly.blaming():
-            kernel = await self._evaluator.kernel(loss.graph, spec)
-            piece = tally.share.submit(
-                "batch",
-                loss.graph,
-                spec,
-                kernel.facts,
-                kernel.box,
-                objective.point,
-                objective.values,
-                assembly.values(),
-                seconds=self._settings.evaluate_seconds,
-            )
-            computed: Computed = await piece.future
-        await tally.add(assembly.index, assembly.rows, computed, piece.worker)
+            computed, worker = await self._compute(tally, assembly)
+        await tally.add(assembly.index, assembly.rows, computed, worker)
+
+    async def _compute(self, tally: _Tally, assembly: Assembly) -> tuple[Computed, str]:
+        """The loss and gradients of a batch, and who computed them."""
+        objective, loss, lane = tally.objective, assembly.loss, self._evaluator.lane
+        spec = loss.spec(objective.shared + assembly.arguments)
+        kernel = await self._evaluator.kernel(loss.graph, spec)
+        values = assembly.values()
+        if self._tiny(objective, assembly, kernel):
+            loaded = await lane.load(loss.graph, kernel)
+            arrays, seconds = await lane.run(loaded, await lane.inputs({**objective.values, **values}))
+            return Computed(arrays, seconds), SERVER
+        piece = tally.share.submit(
+            "batch",
+            loss.graph,
+            spec,
+            kernel.facts,
+            kernel.box,
+            objective.point,
+            objective.values,
+            values,
+            seconds=self._settings.evaluate_seconds,
+        )
+        return await piece.future, piece.worker
+
+    def _tiny(self, objective: Objective, assembly: Assembly, kernel: Executable) -> bool:
+        """Whether a batch, with all that it reads and writes, takes no time that others would notice."""
+        shared = sum(value.nbytes for _, value in objective.shared)
+        return (
+            kernel.facts.cost.flops <= self._settings.inline_flops
+            and shared + assembly.nbytes + objective.nbytes <= _LARGE
+            and self._evaluator.lane.fits(kernel, assembly.loss.graph.info)
+        )
 
     async def _read(self, tally: _Tally) -> None:
         _check_complete(tally)

@@ -86,9 +86,9 @@ def batch(count: int = 0, **inputs: Array) -> Request:
     return Request(batch=accumulate_pb2.Batch(inputs=calls.tensors(inputs), rows=count))
 
 
-def with_function(request: Request, graph_id: str) -> Request:
+def with_function(request: Request, graph_id: str, *transforms: function_pb2.Transform) -> Request:
     """A batch that brings its own function."""
-    request.batch.function.graph_id = graph_id
+    request.batch.function.CopyFrom(function_pb2.Function(graph_id=graph_id, transforms=transforms))
     return request
 
 

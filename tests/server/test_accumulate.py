@@ -249,10 +249,26 @@ class TestProtocol:
         np.testing.assert_allclose(found.arrays["w.gradient"], open_shapes.arrays["w.gradient"], rtol=1e-13)
         np.testing.assert_allclose(found.arrays["w.gradient"], logistic(w, X, y)[1], rtol=1e-12)
 
-    def test_many_tiny_batches_are_computed_by_all_workers(
+    def test_a_function_that_a_batch_brings_carries_its_own_transforms(self, channel: grpc.Channel) -> None:
+        w, X, y = rows(40, 4, seed=15)
+        v = np.array([1.0, -1.0, 0.5, 2.0])
+        thirty, ten = (calls.register(channel, logistic_of(count)).graph_id for count in (30, 10))
+        pushed = function_pb2.Transform(jvp=function_pb2.JvpTransform(wrt=["w"]))
+        begin = start(thirty, {"w": w, "w.tangent": v}, pushed, wrt=["w"])
+        first, last = batches(X, y, 30)
+        found = accumulate(channel, [begin, first, with_function(last, ten, pushed)])
+        margin = y * (X @ w)
+        hessian = X.T @ (expit(margin) * expit(-margin) * X.T).T
+        np.testing.assert_allclose(found.arrays["w.gradient"], hessian @ v, rtol=1e-12)
+
+    def test_batches_are_computed_by_all_workers_and_tiny_ones_at_once(
         self, channel: grpc.Channel, graph_id: str
     ) -> None:
-        w, X, y = rows(400, 3, seed=13)
-        found = accumulate(channel, [start(graph_id, {"w": w}), *batches(X, y, 1)])
+        w, X, y = rows(120_000, 3, seed=13)
+        found = accumulate(channel, [start(graph_id, {"w": w}), *batches(X[:400], y[:400], 1)])
+        np.testing.assert_allclose(found.arrays["w.gradient"], logistic(w, X[:400], y[:400])[1], rtol=1e-12)
+        assert dict(found.message.batches_by_worker) == {"server": 400}
+        found = accumulate(channel, [start(graph_id, {"w": w}), *batches(X, y, 20_000)])
         np.testing.assert_allclose(found.arrays["w.gradient"], logistic(w, X, y)[1], rtol=1e-12)
         assert len(found.message.batches_by_worker) == 2
+        assert "server" not in found.message.batches_by_worker
