@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from gradwire.tracing.array import TracedArray, value_of, wrap
 from gradwire.tracing.complex_array import TracedComplex
 from gradwire.tracing.functions.joining import holds_traced
 from gradwire.tracing.graph import Graph, Value, active
+from gradwire.tracing.repeatability import check_same, check_unmoved, random_states
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,23 @@ def trace(
 def trace_function(
     fn: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None = None
 ) -> Traced:
-    """Like :func:`trace`, with the structure of what the function returns and large constants apart."""
-    graph = Graph()
+    """Like :func:`trace`, with the structure of what the function returns and large constants apart.
+
+    The function is called twice, to see that it does the same each time.
+    """
     labels = input_names(fn, specs, names)
+    name, states = _function_name(fn), random_states(fn)
+    traced = _traced_once(fn, specs, labels)
+    check_unmoved(name, states)
+    check_same(name, traced.bound, _traced_once(fn, specs, labels).bound)
+    return traced
+
+
+def _traced_once(fn: Callable[..., Any], specs: Sequence[ArraySpec], labels: Sequence[str]) -> Traced:
+    graph = Graph()
     inputs = [
         wrap(graph.input(label, spec.shape, spec.dtype)) for label, spec in zip(labels, specs, strict=True)
     ]
-    draws = _random_state()
     token = active.set(graph)
     try:
         result = fn(*inputs)
@@ -94,11 +104,6 @@ def trace_function(
         raise
     finally:
         active.reset(token)
-    if _random_state() != draws:
-        raise TraceError(
-            f"{_function_name(fn)} drew random numbers while it was traced, "
-            "which would freeze them in the graph; draw the samples outside and pass them in as an input"
-        )
     keys = tuple(values) if structure == "dict" else ()
     outputs = dict(zip(_output_names(structure, list(values), labels), values.values(), strict=True))
     return Traced(graph.model(outputs, _identifier(_function_name(fn))), structure, keys)
@@ -191,11 +196,3 @@ def _function_name(fn: Callable[..., Any]) -> str:
 
 def _identifier(text: str) -> str:
     return re.sub(r"\W", "_", text).strip("_") or "function"
-
-
-def _random_state() -> tuple[Any, ...]:
-    """Where the global random generators stand."""
-    state = np.random.get_state(legacy=False)
-    assert isinstance(state, dict)
-    inner = state["state"]
-    return hash(random.getstate()), inner.get("pos"), bytes(np.asarray(inner["key"]))
