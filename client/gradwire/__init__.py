@@ -38,7 +38,7 @@ from gradwire.errors import (
 )
 from gradwire.function import Function
 from gradwire.local import LocalClient, local
-from gradwire.pictures import spy
+from gradwire.pictures import Picture, graph, spy
 from gradwire.pipeline import Pipeline
 from gradwire.results import Accumulated, Block, Entry, Info, Piece, Plan, Progress, Summary
 from gradwire.signature import Signature, Value
@@ -70,6 +70,7 @@ __all__ = [
     "NotDifferentiableError",
     "NotFoundError",
     "PermissionDeniedError",
+    "Picture",
     "Piece",
     "Pipeline",
     "Plan",
@@ -93,6 +94,7 @@ __all__ = [
     "connect",
     "fori",
     "full",
+    "graph",
     "local",
     "ones",
     "scan",

@@ -50,6 +50,16 @@ class Evaluable:
         return self._spec.graph_id
 
     @property
+    def model(self) -> Model:
+        """The graph under the transforms, as it is registered."""
+        return self._model
+
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """What is applied to the graph, first to last."""
+        return self._spec.transforms
+
+    @property
     def constants(self) -> Mapping[str, wire.Array]:
         """The large arrays that the function closes over, as they were when it was traced.
 

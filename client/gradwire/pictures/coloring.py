@@ -8,6 +8,7 @@ A. H. Gebremedhin, F. Manne, A. Pothen, "What color is your Jacobian?" (2005).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -37,10 +38,8 @@ def coloring(pattern: Pattern, partition: Partition = "column", order: Order = "
     if nonzeros.max(initial=0) == count:
         return np.arange(count)  # one full row: no two columns are apart
     starts = np.concatenate([[0], np.cumsum(np.bincount(by_column.rows, minlength=count))])
-    if order == "natural":
-        sequence = range(count)
-    else:
-        sequence = _largest_first(by_column.columns, starts, nonzeros)
+    natural = order == "natural"
+    sequence: Sequence[int] = range(count) if natural else _largest_first(by_column.columns, starts, nonzeros)
     # The colors in a row are the bits of one integer, so that a column costs one step for each nonzero.
     taken = [0] * across
     colors = np.zeros(count, np.int64)
@@ -57,7 +56,7 @@ def coloring(pattern: Pattern, partition: Partition = "column", order: Order = "
     return colors
 
 
-def _largest_first(columns: Indices, starts: Indices, nonzeros: Indices) -> list[int]:
+def _largest_first(columns: Indices, starts: Indices, nonzeros: Indices) -> Sequence[int]:
     """Columns by how many others they meet, counted once for each row that they meet in, most first."""
     meetings = np.concatenate([[0], np.cumsum(nonzeros[columns] - 1)])
     return [int(one) for one in np.argsort(-(meetings[starts[1:]] - meetings[starts[:-1]]), kind="stable")]

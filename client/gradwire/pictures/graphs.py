@@ -1,0 +1,86 @@
+"""Pictures of graphs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from gradwire.aio.evaluation import Evaluable
+from gradwire.function import Function
+from gradwire.pictures.drawing import Drawing, draw, figure, svg
+from gradwire.pictures.sketch import sketch
+from gradwire.sources import load
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn graph: a notebook shows it, `svg` is its text, `save` writes it."""
+
+    drawing: Drawing
+    title: str
+
+    @property
+    def svg(self) -> str:
+        """The picture as SVG."""
+        return svg(self.drawing)
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def __repr__(self) -> str:
+        return f"<Picture of {self.title}, {self.drawing.width:.0f} x {self.drawing.height:.0f}>"
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write a file of the kind that its name ends in: .svg, or by matplotlib .png or .pdf.
+
+        Raises:
+            ValueError: the name ends in something else.
+            ModuleNotFoundError: a .png or .pdf without matplotlib.
+        """
+        target = Path(path)
+        kind = target.suffix.lower()
+        if kind == ".svg":
+            target.write_text(self.svg, encoding="utf-8")
+        elif kind in (".png", ".pdf"):
+            try:
+                made = figure(self.drawing)
+            except ModuleNotFoundError:
+                raise ModuleNotFoundError(
+                    f"{kind} is drawn with matplotlib: pip install 'gradwire[plot]', or save a .svg",
+                    name="matplotlib",
+                ) from None
+            made.savefig(target, dpi=144)
+        else:
+            raise ValueError(f"{target.name}: a picture is saved as .svg, .png or .pdf")
+        return target
+
+
+def graph(source: Any, limit: int = 60) -> Picture:
+    """Draw the graph of a function: what goes in, every operator with its constants, what comes out.
+
+        gw.graph(f).save("f.svg")
+
+    Arrows carry shapes. The bodies of Loop, Scan and If are drawn inside their boxes while they are small.
+    The graph is that of the function before transforms, which the title names.
+
+    Args:
+        source: a function of a client, or a model: an `onnx.ModelProto`, its bytes, its text, or a path.
+        limit: nodes to draw; those after them are one box that counts them.
+
+    Raises:
+        ValueError: a limit below one.
+    """
+    if limit < 1:
+        raise ValueError(f"limit={limit}: at least one box is drawn")
+    if isinstance(source, Function):
+        source = source.asynchronous
+    function = source if isinstance(source, Evaluable) else None
+    loaded = load(source, ()) if function is None else function.model
+    model = onnx.load_model_from_string(loaded.data)
+    steps = () if function is None else function.transforms
+    title = " | ".join([model.graph.name or "graph", *(step.kind for step in steps)])
+    return Picture(draw(sketch(model, title, limit, loaded.bound)), title)
