@@ -45,7 +45,7 @@ def simulate(rates: dict[str, jax.Array], start: jax.Array) -> jax.Array:
 
 
 def main(client: gw.Client) -> None:
-    remote = gradwire.jax.remote(client, simulate)
+    remote = gradwire.jax.remote(simulate, client=client)
     start = jnp.array([10.0, 5.0])
     truth = {name: jnp.asarray(rate) for name, rate in TRUTH.items()}
     guess = {name: 0.95 * rate for name, rate in truth.items()}

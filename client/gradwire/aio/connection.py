@@ -22,6 +22,7 @@ from gradwire.errors import (
     UnavailableError,
 )
 from gradwire.sources import Model
+from gradwire.tables import html_table
 from gradwire.v1 import graph_pb2, tensor_pb2
 
 T = TypeVar("T")
@@ -46,6 +47,16 @@ class GraphInfo:
     node_count: int
     weight_bytes: int
     opset: int
+
+    def _repr_html_(self) -> str:
+        facts = [
+            ("nodes", f"{self.node_count:,}"),
+            ("bytes of weights", f"{self.weight_bytes:,}"),
+            ("opset", str(self.opset)),
+            ("derivatives", "forward mode only" if self.forward_only else "both modes"),
+        ]
+        reasons = [self.forward_only_reason] if self.forward_only_reason else []
+        return html_table(f"graph {self.graph_id[:12]}", ("", ""), facts, [*reasons, *self.warnings])
 
 
 class Connection:
@@ -218,6 +229,7 @@ class Recovery:
         self._uploads = {**uploads, **{one.tensor_id: one.array for one in model.bound.values()}}
         self._deadline = deadline
         self._backoff = Backoff(connection.retry, deadline)
+        self._crowded = Backoff(connection.retry, deadline)
         self._sent: set[str] = set()
 
     async def after(self, error: NotFoundError | UnavailableError, moment: int, done: int = 0) -> None:
@@ -226,14 +238,29 @@ class Recovery:
             self._sent.clear()  # whoever answers next may have lost everything
             await self._backoff.pause(error, done)
             return
-        missing = self._missing(error) - self._sent
+        named = self._named(error)
+        missing = (named or {self._model.graph_id, *self._uploads}) - self._sent
         if not missing:
-            raise error
+            await self._make_room(error, named)
+            missing = named
         if self._model.graph_id in missing:
             self._sent.add(self._model.graph_id)
             await self._connection.register(self._model, self._deadline, again=True)
         for tensor_id in missing & self._uploads.keys():
             await self._send(tensor_id, moment)
+
+    async def _make_room(self, error: NotFoundError, named: set[str]) -> None:
+        """Let the calls be over whose arrays have taken the place of one that was sent."""
+        if not named or self._model.graph_id in named:
+            raise error
+        try:
+            await self._crowded.pause(error)
+        except NotFoundError:
+            error.message += (
+                "; it was sent, and forgotten before it was used, again and again: the arrays in use are "
+                "more than the server keeps (its setting tensor_cache_bytes)"
+            )
+            raise
 
     async def _send(self, tensor_id: str, moment: int) -> None:
         array = self._uploads[tensor_id]
@@ -247,10 +274,10 @@ class Recovery:
             error.message = f"{what}: {error.message}"
             raise
 
-    def _missing(self, error: NotFoundError) -> set[str]:
+    def _named(self, error: NotFoundError) -> set[str]:
+        """What the server says it lacks, as far as it can be had here."""
         mine = {self._model.graph_id, *self._uploads}
-        named = {one for one in mine if one == error.metadata.get("resource_name") or one in error.message}
-        return named or mine
+        return {one for one in mine if one == error.metadata.get("resource_name") or one in error.message}
 
 
 async def _model_parts(data: bytes) -> AsyncIterator[bytes]:

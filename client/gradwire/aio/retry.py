@@ -5,7 +5,7 @@ import random
 import time
 from dataclasses import dataclass
 
-from gradwire.errors import UnavailableError
+from gradwire.errors import ServerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Backoff:
         self._retry, self._deadline = retry, deadline
         self._failures = self._done = 0
 
-    async def pause(self, error: UnavailableError, done: int = 0) -> None:
+    async def pause(self, error: ServerError, done: int = 0) -> None:
         """Wait before the next attempt, or raise `error` when there is none.
 
         `done` counts what has arrived of the answer; attempts start anew when it has grown.

@@ -4,14 +4,25 @@ import gradwire.jax
 
 f = client.function(jax.jit(fn), gw.spec(3))          # functions under jax.jit are known by their type
 f = client.function(gradwire.jax.wrap(fn), gw.spec(3))  # any other is marked by wrap
-f = gradwire.jax.function(client, fn, params, x)      # arguments may be trees: params is a dict
 
-g = gradwire.jax.remote(client, fn)                   # a function of JAX, computed by the service:
+gradwire.jax.use(client)
+f = gradwire.jax.function(fn, params, x)              # arguments may be trees: params is a dict
+g = gradwire.jax.remote(fn)                           # a function of JAX, computed by the service:
 jax.jit(jax.grad(lambda x: jnp.sum(g(x) ** 2)))(x)    # under jit, grad, jvp, vjp and vmap
 """
 
-from gradwire.jax.calling import Remote, remote
+from gradwire.jax.calling import Remote, function, remote, use
 from gradwire.jax.conversion import Converted, convert, convert_function
-from gradwire.jax.wrapping import JaxFunction, function, wrap
+from gradwire.jax.wrapping import JaxFunction, wrap
 
-__all__ = ["Converted", "JaxFunction", "Remote", "convert", "convert_function", "function", "remote", "wrap"]
+__all__ = [
+    "Converted",
+    "JaxFunction",
+    "Remote",
+    "convert",
+    "convert_function",
+    "function",
+    "remote",
+    "use",
+    "wrap",
+]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
+from gradwire.default_client import DefaultClient
 from gradwire.errors import InvalidArgumentError, TraceError
 from gradwire.jax.conversion import convert_function
 from gradwire.jax.primitive import Handle, remote_p
@@ -28,6 +31,21 @@ class _Compiled(NamedTuple):
     structure: Any
 
 
+_default = DefaultClient("gradwire.jax")
+
+
+def use(client: Client | None) -> AbstractContextManager[None]:
+    """Let every function of `gradwire.jax` that is not told otherwise use a client.
+
+    As a statement it holds from now on, as a context manager until the end of the block. What `jax.jit` has
+    traced stays with the client of that time.
+
+        gradwire.jax.use(client)
+        with gradwire.jax.use(client): ...
+    """
+    return _default.use(client)
+
+
 class Remote:
     """A function of JAX arrays, computed by the service; made by `remote`.
 
@@ -35,9 +53,12 @@ class Remote:
     `hessian`), to any order. Under `vmap` a whole batch is one call.
     """
 
-    def __init__(self, make: Callable[[tuple[Any, ...]], _Compiled], name: str) -> None:
-        self._make = make
-        self._compiled: dict[Any, _Compiled] = {}
+    def __init__(
+        self, name: str, owner: Callable[[], Any], make: Callable[[Any, tuple[Any, ...]], _Compiled]
+    ) -> None:
+        """`make(owner(), argument types)` gives the function on the service, once for each of both."""
+        self._owner, self._make = owner, make
+        self._compiled: WeakKeyDictionary[Any, dict[Any, _Compiled]] = WeakKeyDictionary()
         self.__name__ = self.__qualname__ = name
 
     def __repr__(self) -> str:
@@ -47,79 +68,82 @@ class Remote:
         leaves, tree = tree_util.tree_flatten(args)
         arrays = [jnp.asarray(leaf) for leaf in leaves]
         kinds = [type_only(array.shape, array.dtype) for array in arrays]
+        owner = self._owner()
+        compiled = self._compiled.setdefault(owner, {})
         key = (tree, tuple((kind.shape, kind.dtype) for kind in kinds))
-        if key not in self._compiled:
-            self._compiled[key] = self._make(tree_util.tree_unflatten(tree, kinds))
-        handle, structure = self._compiled[key]
+        if key not in compiled:
+            compiled[key] = self._make(owner, tree_util.tree_unflatten(tree, kinds))
+        handle, structure = compiled[key]
         given = [_fitting(value, array) for value, array in zip(handle.inputs, arrays, strict=True)]
         outputs = remote_p.bind(*given, handle=handle, batched=(False,) * len(given))  # type: ignore[no-untyped-call]
         return tree_util.tree_unflatten(structure, outputs)
 
 
-def remote(target: Client | Function, fn: Callable[..., Any] | None = None, *specs: Any) -> Remote:
-    """A function that the service computes, for use in JAX programs.
+def remote(fn: Callable[..., Any] | Function, *, client: Client | None = None) -> Remote:
+    """`fn`, computed by the service, for use in JAX programs and differentiable like any other function.
 
-    Args:
-        target: a client, or a function on the service (then arguments are its inputs in order, and the
-            result is an array, or a tuple of them).
-        fn: with a client, the JAX function to be computed. It is converted for each set of argument shapes it
-            is called with; arguments and result may be trees. Arrays that it closes over are kept as they are
-            at its first call.
-        specs: argument types (see `gradwire.jax.convert`) to convert it for at once, not at the first call.
+    A function takes and returns arrays or trees of them. It is converted for each set of argument shapes it
+    is called with, and keeps the arrays that it closes over as they are at the first such call. A function
+    that is on the service already, made by `client.function`, takes its inputs in order.
+
+        f = gradwire.jax.remote(simulate)
+        jax.jit(jax.grad(lambda x: jnp.sum(f(x) ** 2)))(x)
 
     A gradient is two calls, one for the value and one for the cotangents. Where the value alone is wanted
     over many points, vmap: a batch is one call.
 
+    Args:
+        fn: the function.
+        client: where to compute; the one given to `use` by default.
+
     Raises:
-        TraceError: the function uses something that has no place in a graph.
-        InvalidArgumentError: `target` and `fn` do not go together.
+        InvalidArgumentError: `fn` is no function. The first call raises `TraceError` where it does something
+            that has no place in a graph, and `GradwireError` where no client was named.
     """
-    if fn is None:
-        return _of_function(target)
-    if not hasattr(target, "function"):
-        raise InvalidArgumentError("remote(client, fn) takes a client first; remote(function) takes no fn")
-    name = str(getattr(fn, "__name__", type(fn).__name__))
+    if hasattr(fn, "as_vjp"):
+        return Remote("remote", lambda: fn, _of_function)
+    if not callable(fn):
+        raise InvalidArgumentError(
+            f"remote takes a function of JAX arrays, or one on the service, not {type(fn).__name__}; "
+            "the client is named by client=, or by gradwire.jax.use(client)"
+        )
     source = fn.fn if isinstance(fn, JaxFunction) else fn
 
-    def make(kinds: tuple[Any, ...]) -> _Compiled:
+    def make(owner: Client, kinds: tuple[Any, ...]) -> _Compiled:
         converted = convert_function(source, kinds)
-        return _Compiled(Handle(_synchronous(target.function(converted.bound))), converted.structure)
+        return _Compiled(Handle(_synchronous(owner.function(converted.bound))), converted.structure)
 
-    made = Remote(make, name)
-    if specs:
-        leaves, tree = tree_util.tree_flatten(specs, is_leaf=lambda leaf: hasattr(leaf, "shape"))
-        kinds = [
-            type_only(np.shape(leaf) if not hasattr(leaf, "shape") else leaf.shape, _dtype(leaf))
-            for leaf in leaves
-        ]
-        key = (tree, tuple((kind.shape, kind.dtype) for kind in kinds))
-        made._compiled[key] = make(tree_util.tree_unflatten(tree, kinds))
-    return made
+    name = str(getattr(fn, "__name__", type(fn).__name__))
+    return Remote(name, lambda: _default.or_given(client), make)
 
 
-def _dtype(leaf: Any) -> Any:
-    return jax.dtypes.canonicalize_dtype(leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype)
+def function(
+    fn: Callable[..., Any], *specs: Any, names: Sequence[str] | None = None, client: Client | None = None
+) -> Function:
+    """A function on the service from one of JAX; like `client.function`, but arguments may be trees.
+
+    Args:
+        fn: takes arrays or trees of them.
+        specs: for each argument a `gw.spec`, a `jax.ShapeDtypeStruct`, an array, or a tree of those.
+        names: names of the inputs, which are the leaves of the arguments.
+        client: of the service; the one given to `use` by default.
+
+    Raises:
+        TraceError: the function uses something that has no place in a graph.
+        GradwireError: no client was named.
+    """
+    return _default.or_given(client).function(convert_function(fn, specs, names).bound)
 
 
-def _of_function(function: Any) -> Remote:
-    if not hasattr(function, "as_vjp"):
+def _of_function(function: Any, kinds: tuple[Any, ...]) -> _Compiled:
+    inputs, outputs = function.signature.inputs, function.signature.outputs
+    if len(tree_util.tree_leaves(kinds)) != len(inputs):
         raise InvalidArgumentError(
-            "remote takes a function on the service, or a client and a function, "
-            f"not {type(function).__name__}"
+            f"the function takes {len(inputs)} arrays ({', '.join(map(str, inputs))}), not {len(kinds)}"
         )
-    handle = Handle(_synchronous(function))
-    count = len(handle.outputs)
+    count = len(outputs)
     structure = tree_util.tree_structure(0 if count == 1 else (0,) * count)
-
-    def make(kinds: tuple[Any, ...]) -> _Compiled:
-        if len(tree_util.tree_leaves(kinds)) != len(handle.inputs):
-            wanted = ", ".join(map(str, handle.inputs))
-            raise InvalidArgumentError(
-                f"the function takes {len(handle.inputs)} arrays ({wanted}), not {len(kinds)}"
-            )
-        return _Compiled(handle, structure)
-
-    return Remote(make, "remote")
+    return _Compiled(Handle(_synchronous(function)), structure)
 
 
 def _synchronous(function: Any) -> Any:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradwire.constants import BoundModel
 from gradwire.jax.conversion import convert_function
 from gradwire.sources import converters
-
-if TYPE_CHECKING:
-    from gradwire.client import Client
-    from gradwire.function import Function
 
 
 class JaxFunction:
@@ -44,20 +40,3 @@ def _convert(source: Any, specs: Sequence[Any], names: Sequence[str] | None) -> 
 
 
 converters["jax"] = converters["jaxlib"] = _convert
-
-
-def function(
-    client: Client, fn: Callable[..., Any], *specs: Any, names: Sequence[str] | None = None
-) -> Function:
-    """A function on the service from one of JAX; like `client.function`, but arguments may be trees.
-
-    Args:
-        client: of the service.
-        fn: takes arrays or trees of them.
-        specs: for each argument a `gw.spec`, a `jax.ShapeDtypeStruct`, an array, or a tree of those.
-        names: names of the inputs, which are the leaves of the arguments.
-
-    Raises:
-        TraceError: the function uses something that has no place in a graph.
-    """
-    return client.function(convert_function(fn, specs, names).bound)

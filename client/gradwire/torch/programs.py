@@ -8,14 +8,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any
 
 import torch
 
 from gradwire.client import Client
 from gradwire.constants import BoundModel
-from gradwire.errors import GradwireError
+from gradwire.default_client import DefaultClient
 from gradwire.torch.calls import Program
 from gradwire.torch.capture import TensorSpec
 from gradwire.torch.export import Exported, export
@@ -27,10 +26,10 @@ _exports: OrderedDict[Hashable, _Kept] = OrderedDict()
 _programs: weakref.WeakKeyDictionary[Client, OrderedDict[int, tuple[BoundModel, Program]]] = (
     weakref.WeakKeyDictionary()
 )
-_default: Client | None = None
+_default = DefaultClient("gradwire.torch")
 
 
-class use(AbstractContextManager["use"]):
+def use(client: Client | None) -> AbstractContextManager[None]:
     """Let every function of `gradwire.torch` that is not told otherwise use a client.
 
     As a statement it holds from now on, as a context manager until the end of the block:
@@ -38,17 +37,7 @@ class use(AbstractContextManager["use"]):
         gradwire.torch.use(client)
         with gradwire.torch.use(client): ...
     """
-
-    def __init__(self, client: Client | None) -> None:
-        global _default
-        self._before = _default
-        _default = client
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        global _default
-        _default = self._before
+    return _default.use(client)
 
 
 def client_or_default(client: Client | None) -> Client:
@@ -57,12 +46,7 @@ def client_or_default(client: Client | None) -> Client:
     Raises:
         GradwireError: there is none.
     """
-    if client is None and _default is None:
-        raise GradwireError(
-            "which server? Say gradwire.torch.use(client) once, or pass client= "
-            "(a client comes from gw.local() or gw.connect('host:port'))"
-        )
-    return client or _default  # type: ignore[return-value]  # one of them is a client
+    return _default.or_given(client)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def test_equal_arrays_are_one_constant_in_one_piece_of_memory() -> None:
 
 @pytest.mark.parametrize(
     "fn",
-    [lambda x: A.T @ (A @ x), lambda x: A @ (A.T @ x), lambda x: A.T @ x + A @ x + A.T @ A.T @ x],
+    [lambda x: A.T @ (A @ x), lambda x: A @ (A.T @ x), lambda x: A.T @ x + A @ x + A.T @ (A.T @ x)],
     ids=["least squares", "transposed first", "three times"],
 )
 def test_an_array_and_its_transpose_are_one_constant(fn: Any) -> None:
