@@ -172,10 +172,10 @@ async def test_a_retired_worker_finishes_and_takes_no_more(make: Make) -> None:
     assert isinstance(first, Pretender) and first.killed
 
 
-async def test_a_block_waits_behind_another_only_when_all_workers_are_busy(make: Make) -> None:
+async def test_a_block_or_batch_waits_behind_another_only_when_all_workers_are_busy(make: Make) -> None:
     scheduler, _ = make(workers=2)
     share = scheduler.open()
-    pieces = [share.submit("block", index, seconds=9) for index in range(5)]
+    pieces = [share.submit(("block", "batch")[index % 2], index, seconds=9) for index in range(5)]
     assert [piece.worker for piece in pieces] == ["w0", "w1", "w0", "w1", ""]
     assert await asyncio.gather(*(piece.future for piece in pieces)) == [0, 1, 2, 3, 4]
 
