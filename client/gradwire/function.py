@@ -60,6 +60,9 @@ class Function(Together):
     def __repr__(self) -> str:
         return repr(self._function).replace("<Async", "<", 1)
 
+    def _repr_html_(self) -> str:
+        return self._function._repr_html_().replace("<b>Async", "<b>", 1)
+
     def describe(self) -> GraphInfo:
         """What the server says about the graph: warnings, size, whether reverse mode is possible."""
         return self._bridge.run(self._function.describe())

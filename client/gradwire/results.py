@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradwire import wire
+from gradwire.tables import html_notes, html_table
 from gradwire.v1 import derivative_pb2
 
 _MODES = {
@@ -89,26 +90,64 @@ class Plan:
         )
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.kind}, mode {self.mode.replace('_', ' ')}",
-            f"  {_count(self.seeds, 'seed')} in {_count(self.blocks, 'block')} of up to {self.block_width}",
+        rows = [
+            (_pair(entry), f"{entry.dtype.name} {list(entry.shape)}", _matrix(entry))
+            for entry in self.entries[:_LISTED]
         ]
-        width = max((len(_pair(entry)) for entry in self.entries), default=0)
-        for entry in self.entries:
-            rows, columns = entry.matrix_shape
-            lines.append(
-                f"  {_pair(entry):{width}}  {entry.dtype.name} {list(entry.shape)} ({rows} x {columns})"
-            )
-        lines.append(f"  result {_scaled(self.result_bytes, 'B', 1024)}")
-        lines.append(
-            f"  a block: {_scaled(self.block_memory_bytes, 'B', 1024)} of memory, "
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        entries = [
+            "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        if len(self.entries) > _LISTED:
+            entries.append(f"  … and {len(self.entries) - _LISTED:,} more matrices")
+        return "\n".join([self._heading(), f"  {self._work()}", *entries, f"  {self._cost()}"])
+
+    def _heading(self) -> str:
+        return f"{self.kind}, {self.mode.replace('_', ' ')} mode"
+
+    def _work(self) -> str:
+        seeds = _count(self.seeds, "seed")
+        if self.blocks <= 1:
+            return f"{seeds} in {_count(self.blocks, 'block')}"
+        return f"{seeds} in {_count(self.blocks, 'block')} of up to {self.block_width:,}"
+
+    def _cost(self) -> str:
+        return (
+            f"result {_scaled(self.result_bytes, 'B', 1024)}; a block takes about "
+            f"{_scaled(self.block_memory_bytes, 'B', 1024)} of memory and "
             f"{_scaled(self.block_flops, 'flop', 1000)}"
         )
-        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (_pair(entry), entry.dtype.name, str(list(entry.shape)), _matrix(entry))
+            for entry in self.entries[:_LISTED]
+        ]
+        hidden = len(self.entries) - _LISTED
+        notes = [self._work(), self._cost()]
+        notes += [f"{hidden:,} more matrices are not listed"] if hidden > 0 else []
+        return html_table(self._heading(), ("derivative", "dtype", "shape", "as a matrix"), rows, notes)
+
+
+#: Matrices of a plan that are listed.
+_LISTED = 12
 
 
 def _pair(entry: Entry) -> str:
     return f"d {entry.row} / d {entry.column}"
+
+
+def _matrix(entry: Entry) -> str:
+    return " × ".join(f"{side:,}" for side in entry.matrix_shape)
+
+
+def _range(part: slice) -> str:
+    return f"{part.start:,}:{part.stop:,}"
+
+
+def _seconds(figure: float) -> str:
+    return f"{figure:.3g} s" if figure >= 1 else f"{figure * 1000:.3g} ms"
 
 
 def _count(number: int, noun: str) -> str:
@@ -135,6 +174,10 @@ class Piece:
     columns: slice
     data: wire.Array
 
+    def __repr__(self) -> str:
+        place = f"[{_range(self.rows)}, {_range(self.columns)}]"
+        return f"<Piece of d {self.row} / d {self.column} {place}, {self.data.dtype.name}>"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
@@ -144,6 +187,10 @@ class Block:
     pieces: tuple[Piece, ...]
     worker: str
     compute: float
+
+    def __repr__(self) -> str:
+        pieces = ", ".join(map(repr, self.pieces))
+        return f"<Block {self.index} by {self.worker} in {_seconds(self.compute)}: {pieces}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +235,27 @@ class Info:
     summary: Summary
     elapsed: float
     resumed: int
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.plan), *(f"  {line}" for line in self._lines())])
+
+    def _lines(self) -> list[str]:
+        done = self.summary
+        shares = ", ".join(f"{worker} {count:,}" for worker, count in sorted(done.blocks_by_worker.items()))
+        lines = [
+            f"took {_seconds(self.elapsed)}, {_seconds(done.elapsed)} of them on the server"
+            + (f", {_seconds(done.compile)} to compile" if done.compile else "")
+        ]
+        if shares:
+            lines.append(f"blocks by worker: {shares}")
+        if done.blocks_rerun:
+            lines.append(f"{_count(done.blocks_rerun, 'block')} computed again after a worker was lost")
+        if self.resumed:
+            lines.append(f"the stream broke and was resumed {_count(self.resumed, 'time')}")
+        return lines
+
+    def _repr_html_(self) -> str:
+        return self.plan._repr_html_() + html_notes(self._lines())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

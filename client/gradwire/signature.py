@@ -13,6 +13,7 @@ import numpy as np
 
 from gradwire import wire
 from gradwire.errors import InvalidArgumentError
+from gradwire.tables import html_table
 from gradwire.v1 import function_pb2
 
 Shape = tuple[int | str | None, ...] | None
@@ -44,9 +45,14 @@ class Value:
             and all(own == one for own, one in zip(self.shape, shape, strict=True) if isinstance(own, int))
         )
 
-    def __str__(self) -> str:
+    @property
+    def type_name(self) -> str:
+        """Dtype and shape, as "float64[3, N]"."""
         extents = "..." if self.shape is None else ", ".join("?" if e is None else str(e) for e in self.shape)
-        return f"{self.name}: {self.dtype.name if self.dtype is not None else '?'}[{extents}]"
+        return f"{self.dtype.name if self.dtype is not None else '?'}[{extents}]"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type_name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,18 @@ class Signature:
     def __str__(self) -> str:
         inputs, outputs = (", ".join(map(str, values)) for values in (self.inputs, self.outputs))
         return f"({inputs}) -> ({outputs})"
+
+    def _repr_html_(self) -> str:
+        return self.html("signature")
+
+    def html(self, title: str, notes: Iterable[str] = ()) -> str:
+        """The table of inputs and outputs that a notebook shows."""
+        rows = [
+            (role, value.name, value.type_name)
+            for role, values in (("input", self.inputs), ("output", self.outputs))
+            for value in values
+        ]
+        return html_table(title, ("", "name", "type"), rows, notes)
 
     def result_bytes(self, shapes: Mapping[str, Sequence[int]]) -> int | None:
         """Bytes of all outputs for inputs of these shapes; None when shapes do not tell."""

@@ -73,6 +73,11 @@ class Evaluable:
         over = f" over {held}" if held else ""
         return f"<{type(self).__name__} {self.graph_id[:12]}{steps} {self.signature}{over}>"
 
+    def _repr_html_(self) -> str:
+        steps = "".join(f" | {step.kind}" for step in self._spec.transforms)
+        notes = [f"over {name}: {constant}" for name, constant in self._model.bound.items()]
+        return self.signature.html(f"{type(self).__name__} {self.graph_id[:12]}{steps}", notes)
+
     async def describe(self) -> GraphInfo:
         """What the server says about the graph: warnings, size, whether reverse mode is possible."""
         return await self._connection.register(self._model, Deadline(None))

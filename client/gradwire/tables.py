@@ -1,0 +1,25 @@
+"""Tables as notebooks show them. Everything is escaped: names come from models."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+_CELL = "text-align:left;padding:2px 10px"
+
+
+def html_table(
+    title: str, header: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()
+) -> str:
+    """A titled table, and notes below it."""
+    head = "".join(f'<th style="{_CELL}">{escape(name)}</th>' for name in header)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{_CELL}">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows
+    )
+    return (
+        f'<div><b>{escape(title)}</b><table style="margin:4px 0">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{html_notes(notes)}</div>"
+    )
+
+
+def html_notes(lines: Iterable[str]) -> str:
+    """Lines of small text."""
+    return "".join(f'<div style="font-size:90%">{escape(line)}</div>' for line in lines)
