@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 import grpc
 import numpy as np
@@ -12,7 +13,9 @@ from server.accumulations import (
     LEAST_SQUARES,
     LOGISTIC,
     READ,
+    ZERO,
     Request,
+    Stream,
     accumulate,
     announced,
     batch,
@@ -273,3 +276,21 @@ class TestRefusals:
         assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert refusal.message.startswith("batch 1: ")
         assert refusal.limit["limit"] == "array_bytes"
+
+    @pytest.mark.parametrize("seed", range(40))
+    def test_messages_in_any_order_are_answered_or_refused_in_words(
+        self, channel: grpc.Channel, graph_id: str, seed: int
+    ) -> None:
+        random = Random(seed)
+        begin = start(graph_id, {"w": W})
+        whole = [batch(X=X, y=Y), *chunked(50, X=X, y=Y)]
+        choices = [begin, *whole, READ, ZERO, batch(X=X), batch(3, X=X[:2], y=Y[:2]), announced(X=X, y=Y)]
+        picked = [begin, *random.choices(choices, k=random.randint(1, 12))]
+        stream = Stream(channel)
+        stream.send(*picked)
+        stream.end()
+        try:
+            answers = sum(event.HasField("gradient") for event in stream.call)
+            assert answers == picked.count(READ) + 1
+        except grpc.RpcError as error:
+            assert calls.refusal(error).code == INVALID
