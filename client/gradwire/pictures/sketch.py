@@ -168,7 +168,9 @@ def _box(node: onnx.NodeProto, scope: _Scope) -> tuple[Box, list[str]]:
     """The box of a node, and the names that it and its subgraphs read."""
     reads = [name for name in node.input if name]
     lines = [scope.constants[name] for name in reads if name in scope.constants]
-    if len(lines) > 3:
+    if len(joined := ", ".join(lines)) <= _LINE:
+        lines = [joined] if lines else []
+    elif len(lines) > 3:
         lines = [*lines[:2], f"… {len(lines) - 2} more constants"]
     settings, inside = [], []
     for attribute in node.attribute:

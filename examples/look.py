@@ -1,0 +1,48 @@
+"""Look before and after: a printed plan, and pictures of a graph and of the sparsity of its Jacobian.
+
+Run: python examples/look.py
+"""
+
+import tempfile
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+
+import gradwire as gw
+
+matplotlib.use("Agg")  # no window: pictures go to files
+
+
+def reaction(u, diffusion):
+    """Two species that react and diffuse on a ring of cells: each depends on itself and its neighbors."""
+    spread = np.roll(u, 1, axis=1) + np.roll(u, -1, axis=1) - 2 * u
+    rate = u[0] * u[1] ** 2
+    return diffusion * spread + np.stack([0.04 * (1 - u[0]) - rate, rate - 0.1 * u[1]])
+
+
+def main(client: gw.Client, folder: Path) -> None:
+    f = client.function(reaction, gw.spec((2, 16)), gw.spec(()))
+    print(f.plan(wrt="u"), end="\n\n")
+
+    picture = gw.graph(f)
+    saved = picture.save(folder / "graph.svg")  # or .png; a notebook shows `picture` by itself
+    words = {text.text for text in ElementTree.parse(saved).iter("{http://www.w3.org/2000/svg}text")}
+    assert {"u", "float64[2, 16]", "diffusion", "Mul"} <= words
+    print(f"{picture!r} in {saved.name}, {saved.stat().st_size:,} bytes")
+
+    u = np.random.default_rng(0).uniform(0.2, 0.8, size=(2, 16))
+    jacobian, info = f.jacobian(u, 0.1, wrt="u", return_info=True)  # (2, 16, 2, 16)
+    ax = gw.spy(jacobian)  # flattened to 32 by 32
+    ax.figure.savefig(folder / "sparsity.png")
+    title = ax.get_title().replace("\n", "; ")
+    assert "32 × 32, 128 nonzeros" in title, title
+    print(title, end="\n\n")
+
+    print(info)
+
+
+if __name__ == "__main__":
+    with gw.local(workers=2) as client, tempfile.TemporaryDirectory() as folder:
+        main(client, Path(folder))
