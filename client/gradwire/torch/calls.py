@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from gradwire.function import Function
+from gradwire.torch.gradient_batches import is_batched, unwrapped, wrapped
 from gradwire.torch.tensors import to_numpy, to_torch
 
 Tensors = tuple[torch.Tensor, ...]
@@ -93,6 +94,10 @@ class Program:
             batched: which of them carry one more, leading axis; then so do all outputs.
         """
         flags = tuple(batched) if any(batched) else ()
+        if any(map(is_batched, tensors)):
+            plain, axes = unwrapped(tensors)
+            size = next(tensor.shape[0] for tensor, axis in zip(plain, axes, strict=True) if axis == 0)
+            return wrapped(_nested(size, axes, self, flags, tuple(plain)))
         return tuple(Evaluation.apply(self, flags, *tensors))  # type: ignore[no-untyped-call]
 
 

@@ -6,11 +6,16 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from gradwire.client import Client
+from gradwire.errors import InvalidArgumentError
+from gradwire.function import Function
+from gradwire.signature import Value
+from gradwire.torch.calls import Program
 from gradwire.torch.capture import TensorSpec
 from gradwire.torch.programs import client_or_default, exported, program_of, spec_of
 
@@ -19,7 +24,7 @@ from gradwire.torch.programs import client_or_default, exported, program_of, spe
 def remote(fn: torch.nn.Module, *, client: Client | None = None) -> RemoteModule: ...
 @overload
 def remote(fn: Callable[..., Any], *, client: Client | None = None) -> Callable[..., Any]: ...
-def remote(fn: Callable[..., Any], *, client: Client | None = None) -> Callable[..., Any]:
+def remote(fn: Callable[..., Any] | Function, *, client: Client | None = None) -> Callable[..., Any]:
     """`fn`, computed by a server, and differentiable like any other operation.
 
     A function takes and returns tensors, or tuples, lists and dicts of them; other arguments are fixed in the
@@ -31,8 +36,44 @@ def remote(fn: Callable[..., Any], *, client: Client | None = None) -> Callable[
 
         f = gradwire.torch.remote(lambda w, x: torch.tanh(w @ x))
         f(w, x).sum().backward()  # accumulates into w.grad and x.grad
+
+    A function that is on a server already, made by `client.function` from an ONNX model or from code, takes a
+    tensor for each of its inputs, in order.
+
+    Args:
+        fn: the function or module.
+        client: where to compute; the one given to `use` by default.
     """
+    if isinstance(fn, Function):
+        return _of_function(fn)
     return RemoteModule(fn, client) if isinstance(fn, torch.nn.Module) else _remote_function(fn, client)
+
+
+def _of_function(function: Function) -> Callable[..., Any]:
+    inputs, outputs = function.signature.inputs, function.signature.outputs
+    every = frozenset(place for place, value in enumerate(inputs) if value.floating)
+    program = Program(function, tuple(every if value.floating else frozenset() for value in outputs))
+
+    def call(*tensors: torch.Tensor) -> Any:
+        if len(tensors) != len(inputs):
+            wanted = ", ".join(map(str, inputs))
+            raise InvalidArgumentError(
+                f"the function takes {len(inputs)} tensors ({wanted}), not {len(tensors)}"
+            )
+        results = program([_fitting(value, one) for value, one in zip(inputs, tensors, strict=True)])
+        return results if len(results) != 1 else results[0]
+
+    return call
+
+
+def _fitting(value: Value, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in the input's dtype, converted by PyTorch so that gradients go through."""
+    if value.dtype is None:
+        return tensor
+    dtype = torch.from_numpy(np.empty(0, value.dtype)).dtype
+    if not torch.can_cast(tensor.dtype, dtype):
+        raise InvalidArgumentError(f"input {value} cannot be given as {tensor.dtype}: convert it with .to()")
+    return tensor.to(dtype)
 
 
 def _remote_function(fn: Callable[..., Any], client: Client | None) -> Callable[..., Any]:
