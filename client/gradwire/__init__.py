@@ -13,7 +13,7 @@
 
 from importlib.metadata import version as _version
 
-from gradwire import aio
+from gradwire import aio, special
 from gradwire.accumulator import Accumulator
 from gradwire.aio import GraphInfo, Retry
 from gradwire.callbacks import Callbacks
@@ -100,6 +100,7 @@ __all__ = [
     "scan",
     "spec",
     "spec_of",
+    "special",
     "spy",
     "vmap",
     "while_",

@@ -82,6 +82,10 @@ def linspace(
 
 
 def __getattr__(name: str) -> Any:
+    if name == "special":  # where SciPy looks for special functions of arrays that are not NumPy's
+        from gradwire import special
+
+        return special
     return getattr(np, _ALIASES.get(name, name))
 
 

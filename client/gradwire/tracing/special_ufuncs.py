@@ -47,8 +47,14 @@ def _sign_of_gamma(x: Value) -> Value:
     return where(odd, constant_like(x, -1), constant_like(x, 1))
 
 
+def _sign_or_nan(x: Value) -> Value:
+    """NaN at the poles, where the sign of the gamma function changes."""
+    pole = compare("And", _less(x, 0), compare("Equal", unary("Floor", x), x))
+    return where(pole, constant_like(x, math.nan), _sign_of_gamma(x))
+
+
 def _gamma(x: Value) -> Value:
-    return binary("Mul", _sign_of_gamma(x), unary("Exp", sci("Lgamma", x)))
+    return binary("Mul", _sign_or_nan(x), unary("Exp", sci("Lgamma", x)))
 
 
 def _reciprocal_gamma(x: Value) -> Value:
@@ -269,7 +275,7 @@ SPECIAL: dict[str, Callable[..., Value | tuple[Value, ...]]] = {
     **{name: partial(sci, op) for name, op in _SCI.items()},
     "erf": partial(unary, "Erf"),
     "gamma": _gamma,
-    "gammasgn": _sign_of_gamma,
+    "gammasgn": _sign_or_nan,
     "rgamma": _reciprocal_gamma,
     "beta": _beta,
     "betaln": _betaln,

@@ -156,6 +156,32 @@ def linspace(
     return (points, step) if retstep else points
 
 
+@implements("logspace")
+def logspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    base: Any = 10.0,
+    dtype: Any = None,
+    axis: int = 0,
+) -> Any:
+    points = np.power(base, np.linspace(start, stop, num, endpoint, axis=axis))
+    return points if dtype is None else points.astype(dtype)
+
+
+@implements("geomspace")
+def geomspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
+) -> Any:
+    """Between ends of the same sign."""
+    ratio = np.power(
+        np.divide(stop, start), np.linspace(0.0, 1.0, num, endpoint)[(...,) + (None,) * np.ndim(start)]
+    )
+    points = np.moveaxis(start * ratio, 0, axis)
+    return points if dtype is None else points.astype(dtype)
+
+
 @implements("diag")
 def diag(v: Any, k: int = 0) -> Any:
     if v.ndim == 2:

@@ -268,7 +268,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     return tuple(np.moveaxis(x, axis, 0))
 
 
-@implements("diagonal", "linalg.diagonal")
+@implements("diagonal")
 def diagonal(x: TracedArray, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The diagonals along two axes, which become the last axis."""
     moved = moveaxis(x, (axis1, axis2), (-2, -1))
@@ -276,6 +276,11 @@ def diagonal(x: TracedArray, offset: int = 0, axis1: int = 0, axis2: int = 1) ->
     count = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
     steps = np.arange(count)
     return moved[..., steps - min(offset, 0), steps + max(offset, 0)]
+
+
+@implements("linalg.diagonal")
+def linalg_diagonal(x: TracedArray, /, *, offset: int = 0) -> Any:
+    return diagonal(x, offset, -2, -1)
 
 
 @implements("linalg.trace")

@@ -29,8 +29,8 @@ from gradwire_engine.lowering.registry import SCI, Node, Value, rule
 
 sci = partial(rule, since=1, domain=SCI)
 
-_SERIES_ORDER = 12
-"""Terms of the asymptotic series of log Ndtr below -20, where the first one left out is under 1e-16."""
+_SERIES_BELOW, _SERIES_ORDER = -20.0, 12
+"""Where the asymptotic series of log Ndtr is used, and its terms: the first one left out is under 1e-16."""
 
 
 _STIRLING_FROM = 10.0
@@ -74,7 +74,21 @@ def modified_bessel(node: Node, x: Value) -> Value:
 
 @sci("LogNdtr")
 def log_normal_distribution(node: Node, x: Value) -> Value:
-    return special.log_ndtr(jnp.asarray(x), _SERIES_ORDER)
+    """Below -20 by the asymptotic series: its derivative keeps its digits, a ratio of densities does not."""
+    x = jnp.asarray(x)
+    root_half = constant(math.sqrt(0.5), x)
+    left, right = x < _SERIES_BELOW, x > 0
+    far = select(left, x, constant(_SERIES_BELOW, x))
+    inverse_square = lax.integer_pow(far, -2)
+    series = jnp.ones_like(x)
+    for order in range(_SERIES_ORDER, 0, -1):
+        series = 1 - (2 * order - 1) * inverse_square * series
+    half_log = constant(0.5 * math.log(2 * math.pi), x)
+    tail = -0.5 * lax.square(far) - lax.log(-far) - half_log + lax.log(series)
+    middle = select(left | right, constant(0, x), x)
+    body = lax.log(0.5 * lax.erfc(-middle * root_half))
+    above = lax.log1p(-0.5 * lax.erfc(select(right, x, constant(0, x)) * root_half))
+    return select(left, tail, select(right, above, body))
 
 
 @sci("Ndtri")
