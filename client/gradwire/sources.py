@@ -10,23 +10,23 @@ import hashlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx.helper
-import onnx.parser
 from google.protobuf.message import DecodeError
 
 from gradwire import wire
 from gradwire.constants import BoundModel, Constant
-from gradwire.errors import GradwireError, InvalidArgumentError
+from gradwire.errors import GradwireError, GraphWarning, InvalidArgumentError
+from gradwire.reading import read, with_numbers_alone
 from gradwire.signature import Shape, Signature, Value
 from gradwire.spec import ArraySpec, spec_of
 from gradwire.tracing import trace_function
@@ -148,47 +148,12 @@ def _roots(modules: Iterable[str]) -> Iterable[str]:
 
 
 def _read(source: Any) -> BoundModel | onnx.ModelProto:
-    if isinstance(source, BoundModel | onnx.ModelProto):
+    if isinstance(source, BoundModel):
         return source
-    if isinstance(source, bytes | bytearray | memoryview):
-        return _parse_bytes(bytes(source), "the given bytes")
-    if isinstance(source, str) and (source.lstrip().startswith("<") or "\n" in source):
-        return _parse_text(source)
-    if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if path.suffix in {".txt", ".onnxtxt"}:
-            return _parse_text(path.read_text(encoding="utf-8"))
-        data = path.read_bytes()
-        model = _parse_bytes(data, str(path))
-        onnx.load_external_data_for_model(model, str(path.parent))
-        return model
-    raise InvalidArgumentError(
-        f"cannot make a function of {type(source).__name__}: pass a function over NumPy arrays, "
-        "an ONNX model, its bytes, its text, or the path of a .onnx file"
-    )
-
-
-def _parse_bytes(data: bytes, name: str) -> onnx.ModelProto:
-    try:
-        model = onnx.ModelProto.FromString(data)
-    except DecodeError:
-        raise InvalidArgumentError(f"{name}: not an ONNX model (the protobuf cannot be read)") from None
-    if not model.HasField("graph"):
-        raise InvalidArgumentError(f"{name}: not an ONNX model (it has no graph)")
+    model, left_out = with_numbers_alone(read(source))
+    for name in left_out:
+        warnings.warn(f"output {name!r} is left out: it is no array of numbers", GraphWarning, stacklevel=2)
     return model
-
-
-def _parse_text(text: str) -> onnx.ModelProto:
-    try:
-        return onnx.parser.parse_model(text)
-    except onnx.parser.ParseError as error:
-        raise InvalidArgumentError(f"the ONNX text cannot be read: {_reason(error)}") from None
-
-
-def _reason(error: onnx.parser.ParseError) -> str:
-    reason = error.args[0] if error.args else ""
-    text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def from_proto(model: BoundModel | onnx.ModelProto) -> Model:

@@ -99,7 +99,7 @@ def parse(data: bytes, *, text: bool = False, limits: Limits | None = None) -> G
     check(model)
     model = _with_rules(model)
     signature = _signature(model)
-    warnings = tuple(_rounded_constants(model))
+    warnings = (*_rounded_constants(model), *_steps(model))
     weights = _take_weights(model)
     info = GraphInfo(
         graph_id=fingerprint(data),
@@ -153,8 +153,16 @@ def _with_rules(model: ModelProto) -> ModelProto:
     where = f"domain {node.domain!r}" if node.domain else "ONNX"
     raise InvalidGraph(
         f"node {node.name or '(unnamed)'}: operator {node.op_type} of {where} (opset {opset}) "
-        "is not supported"
+        f"is not supported{_ADVICE.get((node.domain, node.op_type), '')}"
     )
+
+
+#: What to do about operators that models often end with and that have no derivative to speak of.
+_ADVICE = {
+    ("ai.onnx.ml", "ZipMap"): (
+        ": it makes dictionaries, which do not travel; export the model without it (skl2onnx: zipmap=False)"
+    )
+}
 
 
 def _tensor_type(info: onnx.ValueInfoProto) -> TensorType:
@@ -207,6 +215,17 @@ def _rounded_constants(model: ModelProto) -> Iterator[str]:
                     "derivatives are off by about 1e-8"
                 )
                 break
+
+
+def _steps(model: ModelProto) -> Iterator[str]:
+    """Warnings for ensembles of trees."""
+    for owner in bodies_of(model):
+        for node in nodes_in(owner):
+            if node.op_type.startswith("TreeEnsemble"):
+                yield (
+                    f"node {node.name or '(unnamed)'} ({node.op_type}): trees are piecewise constant; the "
+                    "derivative is zero wherever it exists"
+                )
 
 
 def _is_rounded(value: float) -> bool:

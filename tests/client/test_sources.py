@@ -82,6 +82,102 @@ def test_what_is_no_model_is_refused(source: object, words: str) -> None:
         load(source, ())  # type: ignore[arg-type]
 
 
+def _weighted(folder: Path) -> Path:
+    """A model whose weights are in a file beside it."""
+    path = folder / "dense.onnx"
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, [40]) for name in "xy"]
+    weights = onnx.numpy_helper.from_array(np.eye(40), "w")
+    node = onnx.helper.make_node("MatMul", ["w", "x"], ["y"])
+    graph = onnx.helper.make_graph([node], "dense", values[:1], values[1:], [weights])
+    onnx.save(
+        onnx.helper.make_model(graph), path, save_as_external_data=True, location="w.bin", size_threshold=0
+    )
+    return path
+
+
+def test_contents_without_the_weights_beside_them_are_refused(tmp_path: Path) -> None:
+    path = _weighted(tmp_path)
+    for source in (path.read_bytes(), onnx.load(path, load_external_data=False)):
+        with pytest.raises(
+            gw.InvalidArgumentError, match=r"'w' are in another file \(w.bin\): pass the path"
+        ):
+            load(source, ())
+
+
+def test_weights_that_are_gone_cut_or_elsewhere_are_refused(tmp_path: Path) -> None:
+    path = _weighted(tmp_path)
+    (tmp_path / "w.bin").write_bytes(b"123")
+    with pytest.raises(gw.InvalidArgumentError, match=r"dense\.onnx: its weights cannot be loaded.*3 bytes"):
+        load(path, ())
+    (tmp_path / "w.bin").unlink()
+    with pytest.raises(gw.InvalidArgumentError, match=r"its weights cannot be loaded.*w\.bin"):
+        load(path, ())
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = "../../etc/passwd"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(gw.InvalidArgumentError, match="outside"):
+        load(path, ())
+
+
+def test_text_may_be_in_a_file_of_any_name(tmp_path: Path) -> None:
+    for name in ("square.onnx", "square.txt", "square.onnxtxt"):
+        (tmp_path / name).write_text(TEXT, encoding="utf-8")
+        assert load(tmp_path / name, ()).graph_id == load(SQUARE, ()).graph_id
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "words"),
+    [
+        (SQUARE.SerializeToString()[:60], "cut.onnx", "cut.onnx: not an ONNX model.*cut short"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "pointer.onnx", "git lfs pull"),
+        (b"\xff\xfe", "text.txt", "text.txt: the ONNX text is not UTF-8"),
+        (b"<ir_version: 10>\nnonsense", "text.onnx", "text.onnx cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_model_is_named(tmp_path: Path, data: bytes, name: str, words: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(gw.InvalidArgumentError, match=words):
+        load(tmp_path / name, ())
+
+
+CLASSIFIER = onnx.parser.parse_model(
+    """<ir_version: 10, opset_import: ["" : 21, "ai.onnx.ml" : 3]>
+    classifier (float[N, 2] x) => (string[N] label, float[N, 2] probabilities)
+    <string[2] names = {"no", "yes"}> {
+        probabilities = Softmax <axis = 1> (x)
+        best = ArgMax <axis = 1, keepdims = 0> (probabilities)
+        label = Gather (names, best)
+    }"""
+)
+
+
+def test_outputs_of_text_are_left_out_with_a_warning() -> None:
+    with pytest.warns(gw.GraphWarning, match="'label' is left out"):
+        model = load(CLASSIFIER, ())
+    assert str(model.signature) == "(x: float32[N, 2]) -> (probabilities: float32[N, 2])"
+    assert [node.op_type for node in onnx.load_from_string(model.data).graph.node] == ["Softmax"]
+    assert len(CLASSIFIER.graph.output) == 2, "the caller's model is left alone"
+
+
+def test_dictionaries_of_probabilities_become_the_probabilities() -> None:
+    zipped = onnx.ModelProto()
+    zipped.CopyFrom(CLASSIFIER)
+    zipped.graph.node.append(
+        onnx.helper.make_node(
+            "ZipMap", ["probabilities"], ["maps"], domain="ai.onnx.ml", classlabels_int64s=[0, 1]
+        )
+    )
+    value = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [])
+    kind = onnx.helper.make_sequence_type_proto(
+        onnx.helper.make_map_type_proto(onnx.TensorProto.INT64, value)
+    )
+    del zipped.graph.output[:]
+    zipped.graph.output.append(onnx.helper.make_value_info("maps", kind))
+    model = load(zipped, ())
+    assert str(model.signature) == "(x: float32[N, 2]) -> (maps: float32[N, 2])"
+    onnx.checker.check_model(onnx.load_from_string(model.data), full_check=True)
+
+
 def test_a_missing_file_is_an_os_error() -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.onnx"):
         load("nowhere.onnx", ())

@@ -7,7 +7,7 @@ wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import onnx.helper
 import onnx.shape_inference
 
 from gradwire.errors import InvalidArgumentError
+from gradwire.pruning import keep
 
 _FAILURES = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
 _ML = "ai.onnx.ml"
@@ -55,7 +56,7 @@ def finished(
     entry = graph.input[0].type.tensor_type
     _set_shape(entry, rows, (entry.shape.dim[1].dim_value,))
     del graph.value_info[:], graph.output[:]
-    _keep(graph, kept)
+    keep(graph, kept)
     _cast(graph, opsets, onnx.helper.np_dtype_to_tensor_dtype(dtype))
     types = _inferred(proto)
     for name, new in kept.items():
@@ -90,34 +91,6 @@ def finished(
 
 def _conflict(proto: onnx.ModelProto, error: Exception) -> InvalidArgumentError:
     return InvalidArgumentError(f"skl2onnx makes a graph of {proto.graph.name} that does not hold: {error}")
-
-
-def _keep(graph: onnx.GraphProto, wanted: Iterable[str]) -> None:
-    """Drop nodes and constants that nothing wanted needs."""
-    needed, nodes = set(wanted), []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            nodes.append(node)
-            needed.update(node.input)
-            for attribute in node.attribute:
-                needed |= _read_inside(attribute)
-    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
-    ordered = list(reversed(nodes))
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(ordered)
-    graph.initializer.extend(constants)
-
-
-def _read_inside(attribute: onnx.AttributeProto) -> set[str]:
-    """Names that a subgraph reads, its own among them."""
-    if attribute.type != onnx.AttributeProto.GRAPH:
-        return set()
-    names = {output.name for output in attribute.g.output}
-    for node in attribute.g.node:
-        names.update(node.input)
-        for inner in node.attribute:
-            names |= _read_inside(inner)
-    return names
 
 
 def _cast(graph: onnx.GraphProto, opsets: Mapping[str, int], to: int) -> None:

@@ -18,6 +18,8 @@ from client.sklearn.estimators import (
     difference,
     fitted,
 )
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import DoubleTensorType
 from sklearn.base import is_regressor
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -28,6 +30,8 @@ from sklearn.svm import SVC, SVR
 import gradwire as gw
 import gradwire.sklearn
 from gradwire.sources import load
+from gradwire_engine.errors import InvalidGraph
+from gradwire_engine.registration import register
 
 
 def _evaluated(source):
@@ -171,3 +175,35 @@ def test_an_input_that_does_not_fit_is_refused(at, words):
 def test_a_deviation_is_only_that_of_a_process():
     with pytest.raises(gw.InvalidArgumentError, match="not LinearRegression"):
         gradwire.sklearn.model(fitted(LinearRegression(), TARGET), return_std=True)
+
+
+@pytest.mark.parametrize("zipmap", [True, False, "columns"])
+def test_a_file_that_skl2onnx_made_differentiates_with_its_labels_of_text_left_out(tmp_path, zipmap):
+    estimator = fitted(*SMOOTH["logistic_of_words"])
+    exported = to_onnx(
+        estimator,
+        initial_types=[("X", DoubleTensorType([None, 4]))],
+        options={id(estimator): {"zipmap": zipmap}},
+    )
+    path = tmp_path / "classifier.onnx"
+    path.write_bytes(exported.SerializeToString())
+    with pytest.warns(gw.GraphWarning, match="label' is left out"):
+        model = load(path, ())
+    function = EngineClient().function(model.data)
+    outputs = [value.name for value in function.signature.outputs]
+    along = function.as_jvp(["X"], outputs).value({"X": POINT, "X.tangent": TANGENT})
+    along = np.stack(along, axis=1) if isinstance(along, tuple) else along
+    expected = difference(estimator.predict_proba, POINT, TANGENT)
+    np.testing.assert_allclose(along, expected, rtol=1e-8, atol=1e-9)
+
+
+def test_the_engine_says_what_to_do_about_dictionaries():
+    estimator = fitted(*SMOOTH["logistic"])
+    exported = to_onnx(estimator, ROWS[:1].astype(np.float32))
+    with pytest.raises(InvalidGraph, match=r"ZipMap.*zipmap=False"):
+        register(exported.SerializeToString())
+
+
+def test_trees_come_with_a_warning_from_the_engine():
+    graph = register(load(fitted(*STEPS["forest"]), ()).data)
+    assert any("piecewise constant" in text for text in graph.info.warnings)

@@ -33,6 +33,11 @@ def array_feature_extractor(node: Node, x: Value, indices: Value) -> Value:
     flat = indices.reshape(-1)
     if is_static(flat) and flat.size and (flat.min() < 0 or flat.max() >= x.shape[-1]):
         raise node.fail(f"an index lies outside the {x.shape[-1]} features")
+    if is_static(x) and np.asarray(x).dtype == object and not is_static(flat):
+        raise node.fail(
+            "picks strings by computed indices, and strings have no numeric value: use integer labels, or "
+            "drop the label output"
+        )
     return namespace(x, indices).take(x if x.ndim > 1 else x[None], flat, axis=-1)
 
 

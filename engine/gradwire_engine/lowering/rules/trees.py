@@ -118,12 +118,6 @@ class Forest:
         return total if base is None else total + base
 
 
-def _walked(node: Node, x: Value) -> Value:
-    """The input of an ensemble, in the type that it is compared in."""
-    node.warn("trees are piecewise constant: the derivative is zero wherever it exists")
-    return floating(x)
-
-
 def _numbers(node: Node, name: str) -> Array | None:
     """A float attribute, or its ``_as_tensor`` twin."""
     tensor = node.attr(f"{name}_as_tensor")
@@ -185,7 +179,7 @@ def _aggregate(node: Node, name: Any) -> str:
 
 @rule("TreeEnsembleRegressor", domain=ML)
 def tree_ensemble_regressor(node: Node, x: Value) -> Value:
-    values, base = _walked(node, x), _numbers(node, "base_values")
+    values, base = floating(x), _numbers(node, "base_values")
     dtype = _widest(values, _numbers(node, "target_weights"), base)
     forest = _classic(node, "target", int(node.attr("n_targets", 1)), dtype)
     scores = forest.predict(values, _aggregate(node, node.attr("aggregate_function", "SUM")), base)
@@ -198,7 +192,7 @@ def tree_ensemble_classifier(node: Node, x: Value) -> tuple[Value, Value]:
 
     All weights positive makes that score a probability, else a margin.
     """
-    values, base = _walked(node, x), _numbers(node, "base_values")
+    values, base = floating(x), _numbers(node, "base_values")
     weights = _numbers(node, "class_weights")
     labels = labels_of(node, "classlabels_int64s")
     classes = len(node.attr("classlabels_int64s") or node.attr("classlabels_strings") or ())
@@ -237,7 +231,7 @@ def _members(modes: Array, values: Array | None) -> Array | None:
 @rule("TreeEnsemble", domain=ML, since=5)
 def tree_ensemble(node: Node, x: Value) -> Value:
     """Ensembles whose leaves have arrays of their own; output in the input's type."""
-    x = _walked(node, x)
+    x = floating(x)
     inner = len(_integers(node, "nodes_featureids"))
     leaf_targets, leaf_weights = _integers(node, "leaf_targetids"), np.asarray(node.attr("leaf_weights"))
     itself = np.arange(inner, inner + len(leaf_targets))
