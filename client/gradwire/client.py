@@ -68,6 +68,9 @@ class Client:
         `specs` are the shapes and dtypes of a Python function's arguments (`gw.spec((2, 3))`, or arrays like
         them) and `names` what to call them. Nothing is sent before the function is used.
 
+        Arrays that a function closes over are taken as they are now: later changes to them do not count.
+        Those of 1 MiB or more are copied for that, and sent once to a server that does not hold them.
+
             f = client.function(lambda w, x: np.tanh(w @ x), gw.spec((4, 3)), gw.spec(3))
             g = client.function("model.onnx")
         """
