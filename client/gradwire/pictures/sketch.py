@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
 
@@ -135,6 +135,9 @@ def _sketch(graph: onnx.GraphProto, title: str, limit: int, outer: _Scope) -> Sk
         box, reads = _box(node, scope)
         for name in reads:
             connect(name, len(boxes))
+        around = [name for name in reads if name not in owner and name not in constants]
+        if around:  # values of the graphs around this one
+            box = replace(box, lines=(*box.lines, _short(f"outer {', '.join(around)}")))
         owner.update(dict.fromkeys((name for name in node.output if name), len(boxes)))
         boxes.append(box)
     rest = nodes[len(shown) :]

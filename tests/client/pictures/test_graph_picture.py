@@ -75,6 +75,7 @@ def test_branches_are_drawn_inside_their_box_which_gets_what_they_read():
     branch = drawn.boxes[titles.index("If")]
     assert [one.title for one in branch.inside] == ["then_branch", "else_branch"]
     assert [box.title for box in branch.inside[0].boxes] == ["Mul", "a"]
+    assert branch.inside[0].boxes[0].lines == ("outer x, s",)
     readers = {titles[arrow.source] for arrow in drawn.arrows if titles[arrow.target] == "If"}
     assert readers == {"x", "c", "Sin"}
     assert {"then_branch", "Exp"} <= set(_texts(gw.graph(BRANCHES)))

@@ -101,15 +101,18 @@ def test_the_standard_deviation_of_a_process_comes_along_and_differentiates():
 
 
 @pytest.mark.parametrize("nu", [1.5, 2.5])
-def test_a_process_has_derivatives_at_its_own_training_points(nu):
-    # scikit-learn's own values go through a square root there; the limit from aside is the oracle.
+def test_a_process_has_both_derivatives_at_its_own_training_points(nu):
+    # They are continuous there, so that those a little aside are the oracle.
     estimator = fitted(GaussianProcessRegressor(Matern(nu=nu), alpha=0.1, optimizer=None), TARGET)
     function = _evaluated(estimator)
+    slope = function.as_jvp(["X"], ["prediction"])
+    curvature = slope.as_jvp(["X"], ["prediction.tangent"])
     at = ROWS[:3]
-    along = function.as_jvp(["X"], ["prediction"]).value({"X": at, "X.tangent": TANGENT})
-    assert np.isfinite(along).all()
-    aside = function.as_jvp(["X"], ["prediction"]).value({"X": at + 1e-7, "X.tangent": TANGENT})
-    np.testing.assert_allclose(along, aside, atol=1e-5)
+    here, aside = ({"X": at + shift, "X.tangent": TANGENT} for shift in (0, 1e-7))
+    np.testing.assert_allclose(slope.value(here), slope.value(aside), atol=1e-5)
+    here["X.tangent.2"] = aside["X.tangent.2"] = TANGENT
+    assert abs(curvature.value(here)).min() > 1e-2
+    np.testing.assert_allclose(curvature.value(here), curvature.value(aside), rtol=1e-4, atol=1e-4)
 
 
 def test_probabilities_of_support_vectors_are_as_exact_as_libsvms_iteration():
