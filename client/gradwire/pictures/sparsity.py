@@ -29,7 +29,7 @@ def spy(
 ) -> Axes:
     """Draw where a matrix has nonzeros, and which of its columns (or rows) share a color.
 
-        gw.spy(f.jacobian(x, sparse=True))
+        gw.spy(f.jacobian(x))
 
     Columns of one color have no row in common, so one seed serves them all. A pattern of more than 300 rows
     or columns is drawn as a map of how many nonzeros fall into each of at most 300 by 300 cells: it has the
