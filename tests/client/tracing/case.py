@@ -78,3 +78,11 @@ def check_derivative(case: Case) -> None:
     right = sum(np.vdot(gradient, tangent) for gradient, tangent in zip(pulled, tangents, strict=True))
     left = sum(np.vdot(cotangent, item) for cotangent, item in zip(cotangents, pushed, strict=True))
     np.testing.assert_allclose(right, left, rtol=1e-9, atol=1e-9 * size)
+
+
+def is_smooth(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
+    """Whether floating numbers go in and come out."""
+    arrays = [np.asarray(argument) for argument in arguments]
+    with np.errstate(all="ignore"):
+        results = flat(function(*(array.copy() for array in arrays)))
+    return all(any(array.dtype == np.float64 for array in part) for part in (arrays, results))

@@ -244,10 +244,11 @@ def nanvar(x: TracedArray, axis: Any = None, *, ddof: float = 0, keepdims: Any =
     if x.dtype.kind != "f":
         return var(x, axis, None, None, ddof, keepdims)
     count = sum_(~np.isnan(x), axis, x.dtype, None, keepdims)
-    deviation = x - nanmean(x, axis, keepdims=True)
+    # NaN goes before it is squared: a derivative of zero times NaN would be NaN.
+    deviation = np.where(np.isnan(x), 0.0, _without_nan(x, 0) - nanmean(x, axis, keepdims=True))
     # Too few numbers are NaN, as 0 / 0 is.
     freedom = np.where(count > ddof, count - ddof, np.nan)
-    return nansum(deviation * deviation, axis, keepdims=keepdims) / freedom
+    return sum_(deviation * deviation, axis, None, None, keepdims) / freedom
 
 
 @implements("nanstd")
