@@ -43,6 +43,15 @@ SLOW = """g (double[300] x) => (double[300] y) {
   }>
 }"""
 WIDE = """g (double[n] x) => (double[n] y) { y = Sin(x) }"""
+# As many results, with work enough for each that workers compute them.
+WIDE_AND_SLOW = """g (double[n] x) => (double[n] y) {
+  trips = Constant <value = int64 {100}> ()
+  go = Constant <value = bool {1}> ()
+  y = Loop (trips, go, x) <body = body (int64 i, bool c, double[n] s) => (bool d, double[n] t) {
+    d = Identity(c)
+    t = Sin(s)
+  }>
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +137,11 @@ def test_a_small_request_is_not_starved_by_a_large_one(channel: grpc.Channel, sl
         reader.join()
 
 
-def test_memory_stays_flat_while_a_client_stalls(server: Handle, channel: grpc.Channel) -> None:
-    graph_id = calls.register(channel, WIDE).graph_id
+@pytest.mark.parametrize(("graph", "by_a_worker"), [(WIDE, False), (WIDE_AND_SLOW, True)])
+def test_memory_stays_flat_while_a_client_stalls(
+    server: Handle, channel: grpc.Channel, graph: str, by_a_worker: bool
+) -> None:
+    graph_id = calls.register(channel, graph).graph_id
     request = calls.derivative(graph_id, {"x": np.ones(16_000)})  # a Jacobian of 2 GB
     calls.stub(channel).Plan(
         derivative_pb2.PlanRequest(function=request.function, inputs=request.inputs, kind=request.kind),
@@ -138,6 +150,7 @@ def test_memory_stays_flat_while_a_client_stalls(server: Handle, channel: grpc.C
     with grpc.insecure_channel(server.address) as own:
         stream = calls.stub(own).Differentiate(request, timeout=120)
         assert next(stream).HasField("header")
+        assert (next(stream).block_start.worker != "server") == by_a_worker
         time.sleep(3)
         settled = processes.resident_bytes(server.process_id)
         time.sleep(3)
