@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import re2
 
 from gradwire_engine.errors import LimitExceeded
 from gradwire_engine.lowering.registry import Node, Value, rule
-from gradwire_engine.lowering.regular_expressions import FullMatch, UnsupportedPattern
 
 Array = np.ndarray[Any, Any]
 
@@ -85,8 +85,14 @@ def string_normalizer(node: Node, x: Value) -> Value:
 @rule("RegexFullMatch", since=20)
 def regex_full_match(node: Node, x: Value) -> Value:
     texts = texts_of(node, x)
+    pattern = node.attr("pattern", "")
+    # The operator is specified by RE2, which no pattern can make backtrack; Python's own engine does.
+    options = re2.Options()
+    options.log_errors = False
     try:
-        matches = FullMatch(node.attr("pattern", ""))
-        return np.fromiter(map(matches, texts.flat), bool, texts.size).reshape(texts.shape)
-    except UnsupportedPattern as error:
-        raise node.fail(str(error)) from None
+        matches = re2.compile(pattern, options).fullmatch
+    except re2.error as error:
+        reason = error.args[0].decode() if isinstance(error.args[0], bytes) else error
+        raise node.fail(f"{pattern!r} is not a regular expression of RE2's: {reason}") from None
+    found = (matches(text) is not None for text in texts.flat)
+    return np.fromiter(found, bool, texts.size).reshape(texts.shape)
