@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,6 +33,11 @@ def implements_complex(*names: str) -> Callable[[_F], _F]:
         return function
 
     return register
+
+
+def implemented() -> Collection[str]:
+    """The public names of what traces with complex arguments."""
+    return {*map(public_name, _functions), *(f"np.{name}" for name in _ufuncs)}
 
 
 def complex_ufunc(*names: str) -> Callable[[_F], _F]:

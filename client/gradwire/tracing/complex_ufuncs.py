@@ -37,7 +37,7 @@ def multiply(z: Any, w: Any) -> TracedComplex:
     return combine(a * c - b * d, a * d + b * c)
 
 
-@complex_ufunc("divide", "true_divide")
+@complex_ufunc("divide")
 def divide(z: Any, w: Any) -> TracedComplex:
     """By the conjugate, scaled by the larger part of the divisor: squares neither overflow nor vanish."""
     (a, b), (c, d) = parts(z), parts(w)

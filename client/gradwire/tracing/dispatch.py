@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +15,11 @@ _F = TypeVar("_F", bound=Function)
 
 _functions: dict[Any, Function] = {}
 _refusals: dict[Any, str] = {}
+
+_PLACES = {
+    "linalg": "linalg.", "fft": "fft.", "stride_tricks": "lib.stride_tricks.", "scimath": "emath.",
+}  # fmt: skip
+"""Where users find functions, by a part of the name of the module that defines them."""
 
 
 def named(name: str) -> Any:
@@ -46,11 +51,21 @@ def refuses(instead: str, *names: str) -> None:
             _refusals[target] = instead
 
 
+def implemented() -> Collection[Any]:
+    """The NumPy functions that trace."""
+    return _functions.keys()
+
+
+def refused() -> Mapping[Any, str]:
+    """The NumPy functions that are refused by name, with the advice."""
+    return _refusals
+
+
 def public_name(function: Any) -> str:
     """How a user writes a NumPy function."""
     module = str(getattr(function, "__module__", "numpy") or "numpy")
-    inner = ".linalg" if "linalg" in module else ".fft" if "fft" in module else ""
-    return f"np{inner}.{getattr(function, '__name__', function)}"
+    inner = next((path for part, path in _PLACES.items() if part in module), "")
+    return f"np.{inner}{getattr(function, '__name__', function)}"
 
 
 def call_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

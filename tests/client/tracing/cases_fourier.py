@@ -19,7 +19,7 @@ c = C[0]
 
 
 def parts(result: Any) -> tuple[Any, ...]:
-    """Real and imaginary parts of a result or of several."""
+    """Real and imaginary parts of a result, or of several in a list or tuple."""
     if isinstance(result, list | tuple):
         return tuple(part for item in result for part in parts(item))
     return np.real(result), np.imag(result)
@@ -190,6 +190,33 @@ CASES: dict[str, Case] = {
             np.fliplr(np.outer(z, c)),
         )
     ),
+    "pieces of complex arrays": of_complex(
+        lambda z: (
+            np.array_split(z, 3),
+            np.hsplit(z, [2]),
+            np.vsplit(z[:6].reshape(2, 3), 2),
+            np.dsplit(z[None, None], [3]),
+            np.unstack(z[:2]),
+            np.take_along_axis(z, np.array([3, 0]), 0),
+            np.rollaxis(z[None], 1),
+            np.matrix_transpose(z[None]),
+        )
+    ),
+    "linear algebra of complex matrices": of_complex(
+        lambda z: (
+            np.linalg.matmul(C, z[:, None]),
+            np.linalg.tensordot(z, C, axes=1),
+            np.linalg.cross(z[:3], c[:3]),
+            np.linalg.diagonal(np.outer(z, c)),
+            np.linalg.trace(np.outer(z, c)),
+            np.linalg.matrix_transpose(z[None]),
+            np.vecdot(z, c),
+        )
+    ),
+    "arrays like complex ones": of_complex(
+        lambda z: (np.full_like(z, 2j) + z, 0 * np.empty_like(z), z * np.iscomplexobj(z), z * np.isrealobj(z))
+    ),
+    "rounded complex numbers": of_complex(lambda z: (np.round(z, 1), np.around(z))),
     "solutions of complex systems": of_complex(
         lambda z: (
             np.linalg.solve(C, z),

@@ -33,6 +33,7 @@ def _of_the_last(name: str, *fixed: np.ndarray) -> Case:
 
 
 CASES: dict[str, Case] = {
+    **{name: Case(getattr(scipy.special, name), (OFF_POLES,)) for name in OF_ALL_BUT_POLES},
     **{name: Case(getattr(scipy.special, name), (ANY,)) for name in OF_ANY},
     **{
         f"{name} of positive numbers": Case(getattr(scipy.special, name), (POSITIVE,)) for name in OF_POSITIVE

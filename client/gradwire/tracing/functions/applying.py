@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from gradwire.tracing.array import TracedArray, graph_of, traced
+from gradwire.tracing.array import graph_of, traced
 from gradwire.tracing.dispatch import implements
 from gradwire.tracing.functions.axes import all_axes, one_axis
 from gradwire.tracing.refusals import refuse
@@ -100,10 +100,3 @@ def sliding_window_view(
         taken = np.take(x, starts[:, None] + np.arange(extent), axis=place)
         x = np.moveaxis(taken, place + 1, -1)
     return x
-
-
-@implements("lib.stride_tricks.as_strided")
-def as_strided(x: TracedArray, *_: Any, **__: Any) -> Any:
-    raise refuse(
-        "np.lib.stride_tricks.as_strided", "use sliding_window_view, or index with an array of positions"
-    )

@@ -115,11 +115,6 @@ def append(arr: Any, values: Any, axis: Any = None) -> Any:
     return np.concatenate([arr, values], axis=axis)
 
 
-@implements_complex("atleast_1d", "atleast_2d", "atleast_3d")
-def atleast(*arrays: Any) -> Any:
-    raise refuse("np.atleast_1d and kin of complex numbers", "use np.reshape or np.expand_dims")
-
-
 @implements_complex("where")
 def where(condition: Any, /, x: Any = None, y: Any = None) -> Any:
     if x is None or y is None:

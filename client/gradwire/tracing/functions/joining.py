@@ -97,7 +97,7 @@ def _raised(lift: Any, arrays: Any) -> list[Any]:
     ]
 
 
-@implements("vstack", "row_stack")
+@implements("vstack")
 def vstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> TracedArray:
     return concatenate(_raised(atleast_2d, tup), 0, dtype=dtype)
 

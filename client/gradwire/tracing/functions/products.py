@@ -16,7 +16,6 @@ from gradwire.tracing.dispatch import implements
 from gradwire.tracing.functions.axes import all_axes
 from gradwire.tracing.functions.joining import common_dtype
 from gradwire.tracing.graph import Shape
-from gradwire.tracing.refusals import refuse
 
 
 def _both(a: Any, b: Any) -> tuple[Any, Any]:
@@ -221,11 +220,6 @@ def _checked(equation: str, shapes: Sequence[Shape]) -> tuple[str, Shape]:
         raise ValueError(f"einsum: the output of {equation!r} names an axis that no term has")
     shape = tuple(extents[x] for x in head) + (dots if ellipsis else ()) + tuple(extents[x] for x in tail)
     return f"{left}->{output}", shape
-
-
-@implements("einsum_path")
-def einsum_path(*_: Any, **__: Any) -> Any:
-    raise refuse("np.einsum_path", "call np.einsum directly; the compiler chooses the order")
 
 
 @implements("convolve")

@@ -18,7 +18,7 @@ refuses(
     "allclose", "array_equal", "array_equiv",
 )  # fmt: skip
 refuses(
-    "eigenvalues of a general matrix are complex: use np.linalg.eigh for a symmetric one",
+    "eigenvalues of a general matrix are complex and have no operator: use np.linalg.eigh on a symmetric",
     "linalg.eig", "linalg.eigvals", "roots",
 )  # fmt: skip
 refuses(
@@ -36,6 +36,8 @@ refuses(
     "emath.sqrt", "emath.log", "emath.log2", "emath.log10", "emath.logn", "emath.power", "emath.arccos",
     "emath.arcsin", "emath.arctanh",
 )  # fmt: skip
+refuses("call np.einsum directly: the compiler chooses the order", "einsum_path")
+refuses("use np.vstack: NumPy deprecates the other name", "row_stack")
 refuses("sort np.abs(z) or np.real(z)", "sort_complex")
 refuses("divide numbers by hand: the degree of the result must be known", "polydiv")
 refuses("a graph has no files: return the array from the function", "save", "savez", "savetxt")
