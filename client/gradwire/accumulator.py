@@ -33,6 +33,9 @@ class Accumulator:
     def __init__(self, accumulator: AsyncAccumulator, bridge: Bridge) -> None:
         self._accumulator, self._bridge = accumulator, bridge
 
+    def __repr__(self) -> str:
+        return repr(self._accumulator).replace("<Async", "<", 1)
+
     @property
     def grad(self) -> Arrays:
         """The gradient over all batches added so far: an array, or a tuple as `wrt` asked for it.

@@ -99,6 +99,9 @@ class Loss:
             )
         self._again: dict[object, tuple[Model, FunctionSpec]] = {}
 
+    def __str__(self) -> str:
+        return f"{self.of} by {', '.join(self.wrt)}"
+
     def _chosen(self, wrt: Selection) -> tuple[str, ...]:
         if not self.shared:
             raise InvalidArgumentError(

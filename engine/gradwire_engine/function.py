@@ -122,7 +122,7 @@ def trace(graph: Graph, arguments: Arguments, limits: Limits) -> TracedGraph:
         jaxpr = jax.make_jaxpr(run)(weights, [abstract_argument(value) for _, value in arguments])
     types = iter(ArrayType(np.dtype(aval.dtype).name, tuple(aval.shape)) for aval in jaxpr.out_avals)
     outputs = tuple(None if other else next(types) for other in not_arrays)
-    forward_only = "; ".join(f"node {name} {reason}" for name, reason in notes.forward_only.items())
+    forward_only = "; ".join(f"node {name}: {reason}" for name, reason in notes.forward_only.items())
     no_derivative = "; ".join(
         f"node {name} ({op}) defines no derivative" for name, op in notes.no_derivative.items()
     )

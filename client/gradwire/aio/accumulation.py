@@ -62,6 +62,9 @@ class AsyncAccumulator:
         self._failure: ServerError | None = None
         self._last: Accumulated | None = None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._loss}: {self.batches} batches, {self.rows} rows>"
+
     @property
     def batches(self) -> int:
         """Batches added since the last `zero`."""

@@ -266,8 +266,13 @@ def _shape(tensor: onnx.TypeProto.Tensor | None) -> str:
     if tensor is None or not tensor.HasField("shape"):
         return ""
     return _sides(
-        [d.dim_value if d.HasField("dim_value") else _short(d.dim_param, 10) or "?" for d in tensor.shape.dim]
+        [dim.dim_value if dim.HasField("dim_value") else _symbol(dim.dim_param) for dim in tensor.shape.dim]
     )
+
+
+def _symbol(name: str) -> str:
+    """An extent's name; shape inference calls those that it knows nothing of unk__0, unk__1 ..."""
+    return "?" if not name or name.startswith("unk__") else _short(name, 10)
 
 
 def _sides(dims: Sequence[int | str]) -> str:

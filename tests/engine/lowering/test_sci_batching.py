@@ -109,7 +109,7 @@ WHILE = """(double[3] x) => (double[3] y) {
 def test_a_loop_of_unknown_length_in_a_body_is_forward_only_by_name() -> None:
     graph = graph_of(WHILE)
     assert graph.info.forward_only
-    assert "node #0/#2 its number of trips depends on the data" in graph.info.forward_only_reason
+    assert "node #0/#2: its number of trips depends on the data" in graph.info.forward_only_reason
     x = np.array([2.0, 3.0, 11.0])
     np.testing.assert_allclose(value_of(graph, {"x": x})["y"], [256.0, 6561.0, 121.0])
     jacobian = matrices(graph, {"x": x}, mode="forward")[0]
