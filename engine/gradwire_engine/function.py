@@ -15,6 +15,7 @@ from gradwire_engine.errors import InvalidInput
 from gradwire_engine.graph import Graph
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import Notes, evaluate
+from gradwire_engine.recent import Recent
 from gradwire_engine.refusals import refusals
 from gradwire_engine.rolling import rolled
 from gradwire_engine.segments import runner
@@ -32,6 +33,7 @@ class TracedGraph:
         forward_only: why reverse mode is not possible, "" where it is.
         no_derivative: why no derivative is, "" where there is one.
         warnings: for the client.
+        equations: of the program, which tell how much memory it takes to keep it.
     """
 
     run: Callable[..., Sequence[Any]]
@@ -39,6 +41,11 @@ class TracedGraph:
     forward_only: str
     no_derivative: str
     warnings: tuple[str, ...]
+    equations: int
+
+
+_traced = Recent[TracedGraph](100_000, lambda traced: traced.equations)
+"""A graph is traced for its registration, its plan and its kernels, one soon after the other."""
 
 
 def fixed_arguments(signature: Signature) -> Arguments | None:
@@ -105,6 +112,11 @@ def trace(graph: Graph, arguments: Arguments, limits: Limits) -> TracedGraph:
         InvalidGraph: it cannot be evaluated on arrays of these shapes.
         LimitExceeded: an intermediate array is over the limit.
     """
+    key = (graph.info.graph_id, arguments, limits)
+    return _traced.get(key, lambda: _trace(graph, arguments, limits))
+
+
+def _trace(graph: Graph, arguments: Arguments, limits: Limits) -> TracedGraph:
     model = graph.proto()
     notes = Notes()
     weight_names = sorted(graph.weights)
@@ -126,7 +138,15 @@ def trace(graph: Graph, arguments: Arguments, limits: Limits) -> TracedGraph:
     no_derivative = "; ".join(
         f"node {name} ({op}) defines no derivative" for name, op in notes.no_derivative.items()
     )
-    return TracedGraph(runner(rolled(jaxpr)), outputs, forward_only, no_derivative, tuple(notes.warnings))
+    program = rolled(jaxpr)
+    return TracedGraph(
+        runner(program),
+        outputs,
+        forward_only,
+        no_derivative,
+        tuple(notes.warnings),
+        len(program.jaxpr.eqns),
+    )
 
 
 def _is_text(value: Any) -> bool:
