@@ -114,7 +114,7 @@ class _Operands:
 
 
 def _loop(jaxpr: Any, found: Repetition) -> _Loop | None:
-    """The loop over all but the first repetitions, where unit seeds fold, and the last, which gives results."""
+    """The loop over all but the first ones, where unit seeds fold, and the last, which has results."""
     equations, makers = jaxpr.eqns, makers_of(jaxpr.eqns)
     first, count = found.lag, found.count - 1 - found.lag
     start = found.start + first * found.period
