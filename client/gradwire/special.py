@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy
@@ -60,9 +61,7 @@ def polygamma(n: Any, x: Any) -> Any:
     if order < 0:
         raise ValueError("n of polygamma must be 0 or more")
     if not isinstance(x, TracedArray):
-        import scipy.special  # type: ignore[import-untyped]
-
-        return scipy.special.polygamma(order, x)
+        return _of_scipy("polygamma")(order, x)
     value = _real(x).value
     return wrap(value.graph.one("Polygamma", [value], value.shape, value.dtype, SCI, n=order))
 
@@ -77,6 +76,12 @@ def multigammaln(a: Any, d: int) -> Any:
 def gammaln(x: Any) -> Any:
     """The logarithm of the size of the gamma function."""
     return _elementwise("gammaln", x)
+
+
+def _of_scipy(name: str) -> Callable[..., Any]:
+    """SciPy is needed for plain arrays only, so it is imported here and by name."""
+    function: Callable[..., Any] = getattr(import_module("scipy.special"), name)
+    return function
 
 
 def _real(x: Any) -> Any:
@@ -99,9 +104,7 @@ def _shifted(x: Any, axis: Any) -> tuple[Any, Any]:
 def _elementwise(name: str, *operands: Any) -> Any:
     """A function of SciPy's by its name, in the floating dtype of its operands."""
     if not any(isinstance(operand, TracedArray) for operand in operands):
-        import scipy.special
-
-        return getattr(scipy.special, name)(*operands)
+        return _of_scipy(name)(*operands)
     graph = graph_of(*operands)
     # Numbers of Python are weak.
     kinds = [operand.dtype for operand in operands if hasattr(operand, "dtype")]
