@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help run test lint stubs conformance derivatives fuzz bench docs clean
+.PHONY: help run test lint stubs conformance tracing derivatives fuzz bench clean
 
 help:
 	@echo "make run          install, start a local server with 2 workers, show the main job"
@@ -10,6 +10,7 @@ help:
 	@echo "make lint         ruff, mypy, buf lint, import contracts"
 	@echo "make stubs        generate the wire's stubs again, after a change under proto/"
 	@echo "make conformance  onnx's backend suite: the table of marks, and docs/operators.md"
+	@echo "make tracing      docs/tracing.md, the table of what traces"
 	@echo "make derivatives  every derivative case, not the sample that make test takes"
 	@echo "make fuzz         200,000 mutated models"
 	@echo "make bench        the benchmarks, as ratios from one run"
@@ -44,6 +45,9 @@ stubs: $(BIN)/python
 
 conformance: $(VENV)/.dev
 	PYTHONPATH=tests $(BIN)/python -m conformance.marks --operators
+
+tracing: $(VENV)/.dev
+	PYTHONPATH=tests $(BIN)/python -m client.tracing.table
 
 derivatives: $(VENV)/.dev
 	GRADWIRE_DERIVATIVES=full $(BIN)/python -m pytest tests/conformance/test_derivatives.py
