@@ -46,7 +46,7 @@ def test_gradients_add_up_over_batches_and_stay_when_they_are_read(loss: gw.Func
         found = acc.read()
         assert (found.batches, found.rows, found.batches_by_worker) == (4, 15, {"w0": 4})
         assert (found.batches_rerun, found.compute) == (0, 0.25)
-        assert repr(acc).startswith("<Accumulator of ") and repr(acc).endswith(" by w, b: 4 batches, 15 rows>")
+        assert repr(acc) == "<Accumulator of e by w, b: 4 batches, 15 rows>"
 
 
 def test_value_and_gradient_cost_one_question(loss: gw.Function, fit_server: AccumulateServer) -> None:
