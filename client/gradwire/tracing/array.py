@@ -117,7 +117,7 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         raise refuse(
             "turning a traced array into a plain NumPy array (np.asarray, np.array([...]), assigning it "
             "into an array made by np.zeros or np.empty, indexing a plain array with it, a SciPy function)",
-            "drop np.asarray; build arrays with np.stack or np.concatenate; make arrays that are to be "
+            "drop np.asarray; write gw.asarray([...]) for np.array([...]); make arrays that are to be "
             "filled with np.zeros_like(x) or gw.zeros(shape), and tables that are to be indexed with "
             "gw.asarray(table); for functions of SciPy use gw.special (logsumexp, softmax), "
             "or set SCIPY_ARRAY_API=1 before SciPy is imported",

@@ -107,7 +107,11 @@ class TracedComplex(ArrayMethods, NDArrayOperatorsMixin):
         return self._real.__array_namespace__(api_version=api_version)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        raise self._refused("where plain or real numbers are needed (np.asarray, a real array)")
+        raise refuse(
+            f"a traced {self.dtype} array of shape {self.shape} where plain or real numbers are needed "
+            "(np.asarray, np.array([...]), a real array)",
+            f"{_REAL_PARTS}, or write gw.asarray([...]) for np.array([...])",
+        )
 
     # What needs a value
 

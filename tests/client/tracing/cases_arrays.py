@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from client.tracing.case import Case
 
+import gradwire as gw
+
 RNG = np.random.default_rng(15)
 V = RNG.normal(size=7)
 A = RNG.normal(size=(4, 5))
@@ -237,6 +239,32 @@ CASES: dict[str, Case] = {
             v + 0 * np.empty_like(v),
             np.asarray(v, like=v),
             np.array(v, like=v),
+        ),
+        (V,),
+    ),
+    "arrays of lists": Case(
+        lambda v: (
+            gw.asarray([[np.cos(v[0]), -np.sin(v[0]), 1], [v[1], 2, 3], [4, 5, 6]]),
+            gw.asarray([v, [1, 2, 3, 4, 5, 6, 7]]),
+            np.array([[v[0], 1], [2, 3]], like=v),
+            np.array([v[0], 1], ndmin=3, like=v),
+            v * np.array([1, 2, 3, 4, 5, 6, 7], like=v),
+            v * np.asarray(3.0, like=v),
+            np.copy(v, "C"),
+        ),
+        (V,),
+    ),
+    "arrays of lists in single precision": Case(
+        lambda v: (gw.asarray([v[0], 1], dtype=np.float32), np.asarray([v[0], v[1]], np.float32, like=v)),
+        (V,),
+        slope_rtol=None,
+    ),
+    "arrays of lists of complex numbers": Case(
+        lambda v: (
+            np.abs(gw.asarray([[v[0], 1j * v[1]], [2, v[2]]]) @ gw.asarray([1j * v[0], 3])),
+            np.imag(gw.asarray([[1j, 2], [v[0], 1j * v[1]]])),
+            np.imag(v * gw.asarray([1, 2, 3, 4, 5, 6, 7j])),
+            np.real(gw.asarray(1j * v) ** 2),
         ),
         (V,),
     ),

@@ -43,6 +43,9 @@ SciPy {scipy.__version__}. *Real* and *complex* say what tests check: the *value
 or SciPy's own, the *slope* (forward and reverse mode) against a difference of those values. A value without a
 slope is a whole number or a truth value. A blank means that such arguments are refused.
 
+- To put traced numbers together, write `gw.asarray([[np.cos(a), 0], [0, 1]])`: nested to any depth, real or
+  complex; on plain numbers it is NumPy's own. `np.array([...], like=a)` does the same. Without `like=`,
+  `np.array` is refused: NumPy lets nobody take part in it.
 - Methods (`x.sum()`), operators and indexing go the way of the functions; `out=` is for traced arrays only.
 - Complex arrays come from `np.fft`, complex constants and `x.astype(complex)`. A function takes and returns
   real arrays: return `np.abs(z)`, or `np.real(z)` and `np.imag(z)`.

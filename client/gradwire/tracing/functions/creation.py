@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gradwire.tracing.array import TracedArray, fitted, graph_of, traced, wrap
-from gradwire.tracing.complex_array import combine, parts
+from gradwire.tracing.complex_array import TracedComplex, combine, parts
 from gradwire.tracing.dispatch import implements
-from gradwire.tracing.functions.joining import common_dtype, holds_traced, stack
+from gradwire.tracing.functions.joining import common_dtype
 from gradwire.tracing.functions.shaping import as_shape
 from gradwire.tracing.graph import Graph, active
 
@@ -44,18 +44,33 @@ def full(shape: Any, fill_value: Any, dtype: npt.DTypeLike | None = None) -> Any
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
-    """A traced array is itself; anything else becomes a constant of the running trace, if there is one.
+    """An array of traced values: what to write for ``np.array([[np.cos(a), 0], [0, 1]])`` of a traced ``a``.
 
-    A plain table must be made a constant before a traced array can index it.
+    Lists are stacked, at any depth. A traced array is itself. Anything else becomes a constant of the running
+    trace, if there is one: a plain table must be made a constant before a traced array can index it.
     """
-    if isinstance(obj, TracedArray):
+    if isinstance(obj, TracedArray | TracedComplex):
         return obj.astype(dtype) if dtype is not None and obj.dtype != dtype else obj.copy() if copy else obj
-    if holds_traced(obj):
-        stacked = stack(obj)
+    if _holds_traced(obj):
+        stacked = _stacked(obj)
         return stacked if dtype is None else stacked.astype(dtype)
     graph = active.get()
     plain = np.asarray(obj, dtype)
-    return plain if graph is None else traced(graph, plain)
+    # Complex constants stay plain: they become a pair of real ones where they meet traced values.
+    return plain if graph is None or plain.dtype.kind == "c" else traced(graph, plain)
+
+
+def _holds_traced(item: Any) -> bool:
+    return isinstance(item, TracedArray | TracedComplex) or (
+        isinstance(item, list | tuple) and any(map(_holds_traced, item))
+    )
+
+
+def _stacked(item: Any) -> Any:
+    """A nested list as one array, real or complex as its entries are."""
+    if not isinstance(item, list | tuple):
+        return item
+    return np.stack([_stacked(part) for part in item]) if _holds_traced(item) else np.asarray(item)
 
 
 @implements("full_like")
@@ -87,12 +102,16 @@ def ones_like(
     return full_like(a, 1, dtype, shape=shape)
 
 
-@implements("copy", "array", "asarray", "asanyarray", "ascontiguousarray")
-def copy(a: Any, dtype: Any = None, **_: Any) -> Any:
-    """A copy; the others arrive here only with ``like=``, which NumPy strips."""
-    if not isinstance(a, TracedArray):
-        return np.stack(a)
-    return a.copy() if dtype is None else a.astype(dtype)
+@implements("copy")
+def copy(a: TracedArray, order: str = "K", subok: bool = False) -> Any:
+    return a.copy()
+
+
+@implements("array", "asarray", "asanyarray", "ascontiguousarray")
+def array(obj: Any, dtype: Any = None, *_: Any, ndmin: int = 0, **__: Any) -> Any:
+    """What NumPy calls with ``like=`` a traced array; the order of elements in memory means nothing here."""
+    made = asarray(obj, dtype=dtype, copy=True)
+    return made.reshape((1,) * max(0, ndmin - made.ndim) + made.shape)
 
 
 @implements("astype")
