@@ -18,6 +18,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _positive(seconds: float | None) -> float | None:
+    if seconds is not None and not seconds > 0:
+        raise typer.BadParameter(f"{seconds:g} is no positive number of seconds")
+    return seconds
+
+
 Model = Annotated[
     Path, typer.Argument(help="an ONNX model: .onnx, or its text form", exists=True, dir_okay=False)
 ]
@@ -30,7 +37,9 @@ Inputs = Annotated[
 Address = Annotated[
     str | None, typer.Option("--address", "-a", help="a running server, host:port; default: a local one")
 ]
-Workers = Annotated[int | None, typer.Option(help="workers of the local server; default: one per core")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="workers of the local server; default: one per core")
+]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="write arrays here: .npz, or .npy for a single one")
 ]
@@ -39,7 +48,7 @@ Wrt = Annotated[
 ]
 Of = Annotated[list[str] | None, typer.Option("--of", help="output to differentiate; may repeat")]
 Mode = Annotated[str | None, typer.Option(help="forward or reverse; for a Hessian forward_over_reverse, ...")]
-Timeout = Annotated[float | None, typer.Option(help="give up after this many seconds")]
+Timeout = Annotated[float | None, typer.Option(callback=_positive, help="give up after this many seconds")]
 Vectors = Annotated[
     list[str] | None,
     typer.Option(
@@ -59,7 +68,7 @@ def serve(context: typer.Context) -> None:
 
 
 @app.command()
-def demo(workers: Annotated[int, typer.Option(help="workers of the local server")] = 2) -> None:
+def demo(workers: Annotated[int, typer.Option(min=1, help="workers of the local server")] = 2) -> None:
     """Show the main job: Jacobians and Hessians from a local server, checked before your eyes."""
     from gradwire_server.cli.demo import run
 

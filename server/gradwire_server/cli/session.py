@@ -164,6 +164,14 @@ def product(request: Request, kind: str, vectors: Sequence[str] | None) -> None:
                     f"{name!r} takes no vector here; these do: {known}", param_hint="--vector"
                 )
             arrays[full] = _literal_as(array, chosen.dtype)
+        missing = [seed.name.removesuffix(suffix) for seed in seeds if seed.name not in arrays]
+        if missing:
+            which = "--wrt" if kind == "jvp" else "--of"
+            raise typer.BadParameter(
+                f"a vector is missing for {', '.join(missing)}: "
+                f"write {missing[0]}=VALUE, or choose with {which}",
+                param_hint="--vector",
+            )
         outputs = derived.value(arrays, timeout=request.timeout)
         write(_named([value.name for value in derived.signature.outputs], outputs), request.output)
 

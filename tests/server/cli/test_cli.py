@@ -108,6 +108,10 @@ def test_plan_shows_mode_and_blocks_without_evaluating(gradwire):
         (("jacobian", "model.onnx", *INPUTS, "--mode", "sideways"), "sideways"),
         (("hessian", "model.onnx", *INPUTS, "--of", "y"), "one"),
         (("vjp", "model.onnx", *INPUTS, "-v", "z=1"), "these do: y, s"),
+        (("vjp", "model.onnx", *INPUTS, "-v", "y=[1,1]"), "a vector is missing for s: write s=VALUE"),
+        (("jvp", "model.onnx", *INPUTS, "--wrt", "x"), "a vector is missing for x: write x=VALUE"),
+        (("value", "model.onnx", *INPUTS, "--timeout", "-1"), "-1 is no positive number of seconds"),
+        (("value", "model.onnx", *INPUTS, "--timeout", "nan"), "nan is no positive number of seconds"),
         (("value", "absent.onnx"), "absent.onnx"),
     ],
 )
