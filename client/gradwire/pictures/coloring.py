@@ -9,7 +9,7 @@ A. H. Gebremedhin, F. Manne, A. Pothen, "What color is your Jacobian?" (2005).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,12 @@ def coloring(pattern: Pattern, partition: Partition = "column", order: Order = "
 
     Returns:
         Colors, at most one more than any column has neighbors. An empty column has color 0.
+
+    Raises:
+        ValueError: an order of another name.
     """
+    if order not in get_args(Order):
+        raise ValueError(f"order={order!r}: use 'largest_first' or 'natural'")
     by_column = pattern.transposed() if partition == "column" else pattern
     count, across = by_column.shape
     nonzeros = np.bincount(by_column.columns, minlength=across)

@@ -9,11 +9,14 @@ from typing import Any
 
 import onnx
 
+from gradwire import wire
 from gradwire.aio.evaluation import Evaluable
+from gradwire.errors import InvalidArgumentError
 from gradwire.function import Function
 from gradwire.pictures.drawing import Drawing, draw, figure, svg
 from gradwire.pictures.sketch import sketch
 from gradwire.sources import load
+from gradwire.spec import ArraySpec
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Picture:
         return target
 
 
-def graph(source: Any, limit: int = 60) -> Picture:
+def graph(source: Any, *specs: ArraySpec | wire.Array, limit: int = 60) -> Picture:
     """Draw the graph of a function: what goes in, every operator with its constants, what comes out.
 
         gw.graph(f).save("f.svg")
@@ -68,10 +71,13 @@ def graph(source: Any, limit: int = 60) -> Picture:
     The graph is that of the function before transforms, which the title names.
 
     Args:
-        source: a function of a client, or a model: an `onnx.ModelProto`, its bytes, its text, or a path.
+        source: a function of a client, or what `Client.function` takes: Python code, an `onnx.ModelProto`,
+            its bytes, its text, or a path.
+        *specs: the shapes and dtypes of the arguments of Python code.
         limit: nodes to draw; those after them are one box that counts them.
 
     Raises:
+        InvalidArgumentError: no function can be made of the source, or specs with a function that is made.
         ValueError: a limit below one.
     """
     if limit < 1:
@@ -79,7 +85,9 @@ def graph(source: Any, limit: int = 60) -> Picture:
     if isinstance(source, Function):
         source = source.asynchronous
     function = source if isinstance(source, Evaluable) else None
-    loaded = load(source, ()) if function is None else function.model
+    if function is not None and specs:
+        raise InvalidArgumentError("this function has its shapes already: draw it without specs")
+    loaded = load(source, specs) if function is None else function.model
     model = onnx.load_model_from_string(loaded.data)
     steps = () if function is None else function.transforms
     title = " | ".join([model.graph.name or "graph", *(step.kind for step in steps)])

@@ -47,7 +47,8 @@ def pattern_of(matrix: Any, row_axes: int | None = None) -> Pattern:
     axes are flattened, row-major, to rows and the others to columns. They are found where both halves have
     the same shape. Stored zeros count, since they are where a value may come to be; NaN counts.
 
-    Raises `ValueError` where the array does not tell which axes are rows.
+    Raises `ValueError` where the array does not tell which axes are rows, `TypeError` for anything but
+    numbers.
     """
     if hasattr(matrix, "tocoo"):
         entries = matrix.tocoo()
@@ -61,6 +62,8 @@ def pattern_of(matrix: Any, row_axes: int | None = None) -> Pattern:
             entries.col.astype(np.int64),
         )
     array = np.asarray(matrix)
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"{type(matrix).__name__} is no matrix of numbers: pass a sparse matrix or an array")
     axes = _row_axes(array.shape) if row_axes is None else row_axes
     if not 0 <= axes <= array.ndim:
         raise ValueError(f"row_axes={row_axes} is not within the {array.ndim} axes of shape {array.shape}")

@@ -48,7 +48,9 @@ def spy(
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
-        ValueError: colors for neither the columns nor the rows, or axes that cannot be told apart.
+        TypeError: what has no numbers in it.
+        ValueError: colors for neither the columns nor the rows, an order of another name, or axes that cannot
+            be told apart.
     """
     try:
         from matplotlib import pyplot

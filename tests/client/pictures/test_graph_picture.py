@@ -149,6 +149,16 @@ def test_constants_that_a_function_refers_to_are_no_inputs(channel_free_client):
     assert not [text for text in texts if text.startswith("float64[400, 400]")]
 
 
+def test_code_is_drawn_by_its_shapes_without_a_client():
+    picture = gw.graph(lambda a, b: np.sin(a @ b), gw.spec((2, 3)), np.ones(3))
+    assert "float64[2, 3]" in picture.svg and "MatMul" in picture.svg and "Sin" in picture.svg
+
+
+def test_shapes_for_a_function_that_has_some_are_refused(channel_free_client):
+    with pytest.raises(gw.InvalidArgumentError, match="without specs"):
+        gw.graph(channel_free_client.function(lambda x: np.sin(x), gw.spec(3)), gw.spec(3))
+
+
 def test_transforms_are_named_in_the_title(channel_free_client):
     f = channel_free_client.function(lambda x: np.sum(np.sin(x)), gw.spec(3))
     assert gw.graph(f.gradient().as_jvp()).title.endswith(" | gradient | jvp")

@@ -120,6 +120,17 @@ def test_colors_that_do_not_fit_are_refused(wrong):
         gw.spy(np.eye(3), wrong)
 
 
+def test_an_order_of_another_name_is_refused():
+    with pytest.raises(ValueError, match=r"order='biggest': use 'largest_first' or 'natural'"):
+        gw.spy(np.eye(3), order="biggest")
+
+
+@pytest.mark.parametrize("wrong", [None, "jacobian.npz", np.array([[None, 1]])])
+def test_what_has_no_numbers_is_no_pattern(wrong):
+    with pytest.raises(TypeError, match=r"no matrix of numbers: pass a sparse matrix or an array"):
+        gw.spy(wrong)
+
+
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
     real = builtins.__import__
 
