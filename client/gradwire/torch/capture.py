@@ -29,6 +29,7 @@ from torch.utils import _pytree as pytree
 from gradwire.errors import TraceError
 from gradwire.torch.lowering import name_of_op, needs_decomposition
 
+_C: Any = torch._C
 _ON_VALUES = (GuardOnDataDependentSymNode, DataDependentOutputException)
 _lock = threading.Lock()
 
@@ -169,17 +170,40 @@ class _Connections(TorchFunctionMode):
             raise TraceError("a random generator cannot be traced: draw the numbers outside and pass them in")
         if func is torch.nn.functional.one_hot:  # which would look at the values to check them
             return _one_hot(*args, **(kwargs or {}))
+        leaves = pytree.tree_leaves((args, kwargs))
+        followed = any(isinstance(leaf, torch.Tensor) and _followed(leaf) for leaf in leaves)
         result = func(*args, **(kwargs or {}))
-        if not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves((args, kwargs))):
-            return result  # made from nothing: there is no derivative to stop
-        if isinstance(result, torch.Tensor):
-            return _marked(result, args)
-        if isinstance(result, tuple | list) and any(isinstance(item, torch.Tensor) for item in result):
-            marked = [_marked(item, args) for item in result]
-            if type(result) in (tuple, list):
-                return type(result)(marked)
-            return type(result)(marked) if hasattr(result, "n_sequence_fields") else result
+        # Of what was not followed there is no derivative to stop, and it may be a view to write through.
+        return _marked(func, args, result) if followed else result
+
+
+def _marked(func: Any, args: tuple[Any, ...], result: Any) -> Any:
+    """The result of a call in which something was followed, where that ends here."""
+    if func is _C._VariableFunctions._make_dual:
+        return result  # what is followed may be its tangent
+    if isinstance(result, tuple | list) and any(isinstance(item, torch.Tensor) for item in result):
+        marked = [_stopped(item) if _unfollowed(item) else item for item in result]
+        if type(result) in (tuple, list):
+            return type(result)(marked)
+        return type(result)(marked) if hasattr(result, "n_sequence_fields") else result
+    written = args[0] if func is torch.Tensor.__setitem__ else result
+    if not _unfollowed(written):
         return result
+    if any(written is one for one in args):
+        # In-place results keep their identity, and whoever holds them.
+        with torch.no_grad():
+            written.copy_(_stopped(written))
+        return result
+    return _stopped(result)
+
+
+def _unfollowed(item: Any) -> bool:
+    return isinstance(item, torch.Tensor) and item.is_floating_point() and not _followed(item)
+
+
+def _stopped(tensor: torch.Tensor) -> torch.Tensor:
+    marked: torch.Tensor = _stop_gradient(tensor)
+    return marked
 
 
 def _one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
@@ -188,13 +212,14 @@ def _one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
     return (tensor.unsqueeze(-1) == torch.arange(num_classes)).to(torch.int64)
 
 
-def _marked(item: Any, args: tuple[Any, ...]) -> Any:
-    if not isinstance(item, torch.Tensor) or item.requires_grad or not item.is_floating_point():
-        return item
-    # In-place results keep their identity, and whoever holds them.
-    if any(item is one for one in args):
-        return item
-    return _stop_gradient(item)
+def _followed(tensor: torch.Tensor) -> bool:
+    """Whether autograd follows a tensor, or what it wraps within a transform of `torch.func`.
+
+    A wrapper answers for its own level alone: for `vmap` never, for `grad` where the inner variable is in it.
+    """
+    while not tensor.requires_grad and _C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = _C._functorch.get_unwrapped(tensor)
+    return tensor.requires_grad
 
 
 def name_of(fn: Any) -> str:

@@ -38,7 +38,7 @@ def fill(call: Call, x: Array, number: Any) -> Array:
 
 
 @rule("zeros", "new_zeros", "zeros_like", "empty", "new_empty", "empty_like", "empty_strided",
-      "new_empty_strided", "empty_permuted", "zero")  # fmt: skip
+      "new_empty_strided", "empty_permuted", "zero", "_efficientzerotensor")  # fmt: skip
 def zeros(call: Call, *_: Any, **__: Any) -> Array:
     return _filled(call, 0)
 
@@ -114,6 +114,6 @@ def stop_gradient(call: Call, x: Array) -> Array:
 
 
 @rule("_linalg_check_errors", "_assert_async", "_assert_tensor_metadata", "sym_constrain_range_for_size",
-      "_assert_scalar")  # fmt: skip
+      "_assert_scalar", "_has_same_storage_numel")  # fmt: skip
 def check(call: Call, *_: Any, **__: Any) -> None:
     """Checks of values: they are not known here, and what does not exist becomes NaN or Inf."""

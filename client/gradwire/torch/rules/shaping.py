@@ -11,6 +11,8 @@ from gradwire.torch.lowering import Array, Call, rule
 from gradwire.tracing import array as arrays
 from gradwire.tracing import ops
 from gradwire.tracing.array import TracedArray
+from gradwire.tracing.cells import ViewCell
+from gradwire.tracing.graph import Value
 
 
 def part(rank: int, axis: int, index: Any) -> tuple[Any, ...]:
@@ -156,10 +158,26 @@ def repeat(call: Call, x: Array, repeats: Sequence[int]) -> Any:
 
 @rule("diagonal", "diagonal_copy")
 def diagonal(call: Call, x: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
-    moved = np.moveaxis(x, (dim1, dim2), (-2, -1))
-    rows, columns = moved.shape[-2:]
-    flat = moved.reshape((*moved.shape[:-2], rows * columns))
-    return flat[..., _diagonal_positions(rows, columns, offset, call.shape[-1])]
+    """As a view that can be written through."""
+    if not isinstance(x, TracedArray):
+        piece = np.diagonal(x, offset, dim1, dim2)
+        piece.flags.writeable = x.flags.writeable  # which NumPy takes away from diagonals
+        return piece
+    count = call.shape[-1]
+
+    def forward(base: Value) -> Value:
+        whole: Array = arrays.wrap(base)
+        moved: Any = np.moveaxis(whole, (dim1, dim2), (-2, -1))
+        rows, columns = moved.shape[-2:]
+        flat = moved.reshape((*moved.shape[:-2], rows * columns))
+        found: TracedArray = flat[..., _diagonal_positions(rows, columns, offset, count)]
+        return found.value
+
+    def backward(base: Value, new: Value) -> Value:
+        whole: TracedArray = _with_diagonal(arrays.wrap(base), arrays.wrap(new), offset, dim1, dim2)
+        return whole.value
+
+    return TracedArray(ViewCell(x._cell, call.shape, forward, backward))
 
 
 def _diagonal_positions(rows: int, columns: int, offset: int, count: int) -> np.ndarray[Any, Any]:
@@ -179,6 +197,10 @@ def diag_embed(call: Call, x: Array, offset: int = 0, dim1: int = -2, dim2: int 
 def diagonal_scatter(
     call: Call, x: Array, source: Array, offset: int = 0, dim1: int = 0, dim2: int = 1
 ) -> Any:
+    return _with_diagonal(x, source, offset, dim1, dim2)
+
+
+def _with_diagonal(x: Array, source: Array, offset: int, dim1: int, dim2: int) -> Any:
     moved = np.moveaxis(x, (dim1, dim2), (-2, -1))
     rows, columns = moved.shape[-2:]
     flat = moved.reshape((*moved.shape[:-2], rows * columns)).copy()

@@ -1,0 +1,116 @@
+"""Functions that transform other functions or write to parts of tensors have PyTorch's derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch import func
+from torch.autograd import functional
+
+import gradwire.torch as remote
+
+pytestmark = pytest.mark.usefixtures("client")
+
+f64 = torch.float64
+local: Any = functional  # its functions have no types
+dual: Any = forward_ad  # nor have these
+X = 0.3 + torch.rand((3, 2), dtype=f64, generator=torch.Generator().manual_seed(0))
+C = 0.3 + torch.rand((3, 2), dtype=f64, generator=torch.Generator().manual_seed(1))
+
+
+def stopped_in_a_batch(a: torch.Tensor) -> torch.Tensor:
+    def one(row: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            scale = row.sin()
+        return scale * row * row.detach()
+
+    return func.vmap(one)(a)
+
+
+def dual_numbers(a: torch.Tensor) -> torch.Tensor:
+    with dual.dual_level():
+        tangent: torch.Tensor = dual.unpack_dual(torch.sin(dual.make_dual(C, a))).tangent
+        return tangent
+
+
+TRANSFORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "vmap": lambda a: func.vmap(lambda row: row.prod())(a),
+    "vmap of vmap": lambda a: func.vmap(func.vmap(lambda x: x * x.sin()))(a),
+    "vmap over what is closed over": lambda a: func.vmap(lambda row: (row * a[0]).sum())(C),
+    "vmap of what is stopped": stopped_in_a_batch,
+    "vmap of grad": lambda a: func.vmap(func.grad(lambda row: (row**3).prod()))(a),
+    "gradients by sample": lambda a: func.vmap(func.grad(lambda w, z: (w * z).tanh().sum()), (None, 0))(
+        a[0], a
+    ),
+    "grad of a product with what is closed over": lambda a: func.grad(lambda r: (r**2 * (a * 2)).sum())(a),
+    "grad at a constant": lambda a: func.grad(lambda r: (r**2 * a.sin()).sum())(C),
+    "jacrev": lambda a: func.jacrev(lambda r: r.sin() * r.sum())(a),
+    "jacfwd": lambda a: func.jacfwd(lambda r: r.sin() * r.sum())(a),
+    "hessian": lambda a: func.hessian(lambda r: r.prod())(a),
+    "jvp": lambda a: func.jvp(torch.sin, (a,), (a * a,))[1],
+    "jvp at a constant": lambda a: func.jvp(torch.sin, (C,), (a,))[1],
+    "dual numbers": dual_numbers,
+    "functional.jacobian at once": lambda a: local.jacobian(torch.sin, a, True, vectorize=True).sum((0, 1)),
+}
+
+
+def through_a_diagonal(a: torch.Tensor) -> torch.Tensor:
+    z = torch.zeros_like(a)
+    z.diagonal().copy_(a.sum(0))
+    z.diagonal(-1).mul_(3.0).add_(1.0)
+    return z * a
+
+
+def through_a_mask(a: torch.Tensor) -> torch.Tensor:
+    kept = torch.ones(3, 2, dtype=torch.bool)
+    kept.diagonal().fill_(False)
+    return torch.where(kept, a * a, a)
+
+
+def through_a_flat_view(a: torch.Tensor) -> torch.Tensor:
+    z = torch.zeros_like(a)
+    z.view(-1)[2:4] = a[0]
+    z.T[0].add_(a[:, 1])
+    return z * a
+
+
+def without_gradients(a: torch.Tensor) -> torch.Tensor:
+    z, y = torch.zeros(3, 2, dtype=f64), torch.zeros(3, 2, dtype=f64)
+    with torch.no_grad():
+        z.copy_(a * 2)
+        y[0] = a[0]
+        y[1:] += a[1:]
+    return z * a + y * a
+
+
+def detached_in_place(a: torch.Tensor) -> torch.Tensor:
+    z = a * 2
+    z.detach_()
+    z[0] = a[0]
+    return z * a
+
+
+WRITES = {
+    fn.__name__.replace("_", " "): fn
+    for fn in (through_a_diagonal, through_a_mask, through_a_flat_view, without_gradients, detached_in_place)
+}
+
+
+@pytest.mark.parametrize("case", [*TRANSFORMS, *WRITES])
+def test_value_jacobian_and_second_derivative_are_those_of_pytorch(case: str) -> None:
+    fn = {**TRANSFORMS, **WRITES}[case]
+
+    def total(a: torch.Tensor) -> torch.Tensor:
+        return fn(a).square().sum()
+
+    for actual, expected in (
+        (remote.remote(fn)(X), fn(X)),
+        (remote.jacobian(fn, X), local.jacobian(fn, X)),
+        (remote.hvp(total, X, C)[1], local.hvp(total, X, C)[1]),
+    ):
+        assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
+        torch.testing.assert_close(actual.detach(), expected.detach(), rtol=1e-11, atol=1e-12)
