@@ -26,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from gradwire.errors import TraceError
+from gradwire.errors import GraphWarning, TraceError
 from gradwire.torch.lowering import name_of_op, needs_decomposition
 
 _C: Any = torch._C
@@ -69,12 +69,14 @@ class Capture:
         connected: for each output, whether PyTorch would differentiate it.
         literals: names of the graph's tensors that the function made itself (`torch.tensor(0.5)`); the others
             are those that it closes over.
+        rules: names of the backward rules in it that are not PyTorch's, and are not in the graph.
     """
 
     graph: torch.fx.GraphModule
     outputs: pytree.TreeSpec
     connected: tuple[bool, ...]
     literals: frozenset[str]
+    rules: tuple[str, ...]
 
 
 def capture(fn: Callable[..., Any], specs: Sequence[TensorSpec]) -> Capture:
@@ -100,18 +102,26 @@ def capture(fn: Callable[..., Any], specs: Sequence[TensorSpec]) -> Capture:
     thread.join()
     if failure:
         raise failure[0]
+    for name in result[0].rules:
+        warnings.warn(
+            f"{name} in {name_of(fn)} has a backward rule of its own, which a graph cannot carry: its "
+            "derivatives will be those of what runs forward; write x + (g(x) - x).detach() for the values "
+            "of g with the slope of x",
+            GraphWarning,
+            stacklevel=2,
+        )
     return result[0]
 
 
 def _capture(fn: Callable[..., Any], specs: Sequence[TensorSpec]) -> Capture:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"rules": set()}
 
     def run(*tensors: torch.Tensor) -> list[torch.Tensor]:
         arguments = [
             tensor.requires_grad_().view_as(tensor) if spec.requires_grad else tensor
             for tensor, spec in zip(tensors, specs, strict=True)
         ]
-        with _Connections():
+        with _Connections(found["rules"]):
             returned = fn(*arguments)
         leaves, found["outputs"] = pytree.tree_flatten(returned)
         for leaf in leaves:
@@ -121,6 +131,7 @@ def _capture(fn: Callable[..., Any], specs: Sequence[TensorSpec]) -> Capture:
                     "dicts of them"
                 )
         found["connected"] = tuple(leaf.requires_grad for leaf in leaves)
+        found["rules"] |= _own_rules(leaves)
         return leaves
 
     table: dict[Any, Callable[..., Any]] = {
@@ -147,7 +158,9 @@ def _capture(fn: Callable[..., Any], specs: Sequence[TensorSpec]) -> Capture:
                 f"{name_of(fn)} makes a shape out of values ({error}); write torch.where(mask, a, b) in "
                 "place of a boolean mask"
             ) from None
-    return Capture(graph, found["outputs"], found["connected"], _literals(graph))
+    return Capture(
+        graph, found["outputs"], found["connected"], _literals(graph), tuple(sorted(found["rules"]))
+    )
 
 
 def _literals(graph: torch.fx.GraphModule) -> frozenset[str]:
@@ -161,7 +174,15 @@ def _literals(graph: torch.fx.GraphModule) -> frozenset[str]:
 
 
 class _Connections(TorchFunctionMode):
-    """Marks floating-point results that autograd does not follow."""
+    """Marks floating-point results that autograd does not follow.
+
+    Args:
+        rules: where names of hooks on gradients are noted.
+    """
+
+    def __init__(self, rules: set[str]) -> None:
+        super().__init__()
+        self._rules = rules
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -170,6 +191,8 @@ class _Connections(TorchFunctionMode):
             raise TraceError("a random generator cannot be traced: draw the numbers outside and pass them in")
         if func is torch.nn.functional.one_hot:  # which would look at the values to check them
             return _one_hot(*args, **(kwargs or {}))
+        if func is torch.Tensor.register_hook:
+            self._rules.add("Tensor.register_hook")
         leaves = pytree.tree_leaves((args, kwargs))
         followed = any(isinstance(leaf, torch.Tensor) and _followed(leaf) for leaf in leaves)
         result = func(*args, **(kwargs or {}))
@@ -220,6 +243,23 @@ def _followed(tensor: torch.Tensor) -> bool:
     while not tensor.requires_grad and _C._functorch.is_functorch_wrapped_tensor(tensor):
         tensor = _C._functorch.get_unwrapped(tensor)
     return tensor.requires_grad
+
+
+def _own_rules(results: Sequence[torch.Tensor]) -> set[str]:
+    """Names of the `torch.autograd.Function`s that results come from, without PyTorch's own."""
+    names = set[str]()
+    ahead: list[Any] = [result.grad_fn for result in results]
+    seen = set[Any]()
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        ahead += [before for before, _ in node.next_functions]
+        function = getattr(type(node), "_forward_cls", None)
+        if function is not None and function.__module__.partition(".")[0] != "torch":
+            names.add(function.__qualname__)
+    return names
 
 
 def name_of(fn: Any) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
+import torch.utils.checkpoint
 from torch import func
 from torch.autograd import functional
 
+import gradwire as gw
 import gradwire.torch as remote
 
 pytestmark = pytest.mark.usefixtures("client")
@@ -114,3 +117,40 @@ def test_value_jacobian_and_second_derivative_are_those_of_pytorch(case: str) ->
     ):
         assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
         torch.testing.assert_close(actual.detach(), expected.detach(), rtol=1e-11, atol=1e-12)
+
+
+class Rounded(torch.autograd.Function):
+    """Rounds, and passes gradients as if it did not."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return gradients[0]
+
+
+def hooked(a: torch.Tensor) -> torch.Tensor:
+    b: Any = a * 2
+    b.register_hook(lambda gradient: gradient.clamp(max=0.1))
+    doubled: torch.Tensor = b
+    return doubled
+
+
+def test_a_backward_rule_that_a_graph_cannot_carry_is_named_in_a_warning() -> None:
+    rounded: Any = Rounded
+    with pytest.warns(gw.GraphWarning, match=r"Rounded in <lambda> has a backward rule of its own"):
+        assert torch.equal(remote.remote(lambda a: rounded.apply(a) + a)(X), X.round() + X)
+    with pytest.warns(gw.GraphWarning, match="register_hook in hooked has a backward rule of its own"):
+        remote.remote(hooked)(X)
+
+
+def test_what_the_warning_advises_has_the_slope_and_is_silent_as_checkpoints_are() -> None:
+    def straight(a: torch.Tensor) -> torch.Tensor:
+        a = torch.utils.checkpoint.checkpoint(torch.sin, a, use_reentrant=False)
+        return a + (a.round() - a).detach()
+
+    with warnings.catch_warnings(action="error"):
+        found = remote.jacobian(straight, X)
+    torch.testing.assert_close(found, local.jacobian(torch.sin, X))
