@@ -143,6 +143,12 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
             f"int() of a traced {self._describe()}", "use .astype(np.int64), or np.floor and np.rint"
         )
 
+    def __round__(self, ndigits: int | None = None) -> Any:
+        if self.shape:
+            raise TypeError("round() is for one number: use np.round for an array")
+        rounded = np.round(self, ndigits or 0)
+        return rounded.astype(np.int64) if ndigits is None else rounded
+
     def __complex__(self) -> complex:
         raise refuse(f"complex() of a traced {self._describe()}", _NOT_A_NUMBER)
 

@@ -1,10 +1,12 @@
-"""The methods of NumPy's arrays that are one call of one of its functions."""
+"""The methods that real and complex traced arrays share: calls of NumPy's functions, and text."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy
+
+from gradwire.tracing.refusals import refuse
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
 np: Any = numpy
@@ -14,6 +16,15 @@ class ArrayMethods:
     """Methods that hand over to array functions, which dispatch back to the tracer."""
 
     __slots__ = ()
+
+    def __format__(self, form: str) -> str:
+        if form:
+            raise refuse(
+                f"writing a traced array as {form!r}",
+                "it has no digits yet: print it without a format, which shows shape and dtype, or return it "
+                "and print the result",
+            )
+        return str(self)
 
     def sum(self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Any:
         """``np.sum``."""

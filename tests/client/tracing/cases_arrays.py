@@ -242,6 +242,9 @@ CASES: dict[str, Case] = {
         ),
         (V,),
     ),
+    "rounding with Python's round": Case(
+        lambda v: (round(10 * v[0]), round(v[1], 2), f"{v}" and v), (V,), slope_rtol=None
+    ),
     "arrays of lists": Case(
         lambda v: (
             gw.asarray([[np.cos(v[0]), -np.sin(v[0]), 1], [v[1], 2, 3], [4, 5, 6]]),

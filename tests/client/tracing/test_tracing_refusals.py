@@ -63,6 +63,8 @@ REFUSALS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "asarray": (lambda x: np.asarray(x), r"drop np\.asarray"),
     "array of parts": (lambda x: np.array([x[0], x[1]]), r"gw\.asarray\(\[\.\.\.\]\)"),
     "array of complex parts": (lambda x: np.array([1j * x[0], 1]), r"gw\.asarray\(\[\.\.\.\]\)"),
+    "digits": (lambda x: f"{x[0]:.2f}", r"'\.2f'.*without a format"),
+    "digits of a complex number": (lambda x: f"{x[0] * 1j:.2f}", r"without a format"),
     "item": (lambda x: x[0].item(), r"np\.sin, not math\.sin"),
     "tolist": (lambda x: x.tolist(), r"iterate over the array"),
     "flat": (lambda x: x.flat[0], r"\.ravel\(\)"),
