@@ -50,7 +50,7 @@ tracing: $(VENV)/.dev
 	PYTHONPATH=tests $(BIN)/python -m client.tracing.table
 
 derivatives: $(VENV)/.dev
-	GRADWIRE_DERIVATIVES=full $(BIN)/python -m pytest tests/conformance/test_derivatives.py
+	GRADWIRE_DERIVATIVES=full $(BIN)/python -m pytest --numprocesses auto --timeout 1800 tests/conformance/test_derivatives.py
 
 fuzz: $(VENV)/.dev
 	PYTHONPATH=tests $(BIN)/python -m conformance.fuzz --inputs 200000
