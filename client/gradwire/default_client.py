@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from gradwire.client import Client
@@ -20,7 +20,12 @@ class DefaultClient:
         self._client: Client | None = None
 
     def use(self, client: Client | None) -> AbstractContextManager[None]:
-        """Make a client the default: from now on, and as a context manager until the end of the block."""
+        """Make a client the default: from now on, and as a context manager until the end of the block.
+
+        Raises:
+            InvalidArgumentError: it is no client.
+        """
+        self._check(client)
         before, self._client = self._client, client
         return _Use(self, before)
 
@@ -29,14 +34,23 @@ class DefaultClient:
 
         Raises:
             GradwireError: there is neither.
+            InvalidArgumentError: what is given is no client.
         """
-        chosen = client or self._client
+        self._check(client)
+        chosen = self._client if client is None else client
         if chosen is None:
             raise GradwireError(
                 f"which server? Say {self._module}.use(client) once, or pass client= "
                 "(a client comes from gw.local() or gw.connect('host:port'))"
             )
         return chosen
+
+    def _check(self, client: object) -> None:
+        if client is not None and not hasattr(client, "function"):
+            raise InvalidArgumentError(
+                f"{self._module} takes a client, as gw.local() or gw.connect('host:port') gives it, "
+                f"not {client!r}"
+            )
 
 
 class _Use(AbstractContextManager[None]):

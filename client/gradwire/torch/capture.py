@@ -189,6 +189,11 @@ class _Connections(TorchFunctionMode):
     ) -> Any:
         if kwargs and kwargs.get("generator") is not None:
             raise TraceError("a random generator cannot be traced: draw the numbers outside and pass them in")
+        if func in (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist):
+            raise TraceError(
+                f"Tensor.{func.__name__} needs the values of a tensor, which are not known while a graph is "
+                "recorded; compute with PyTorch's functions, or give a NumPy function to client.function"
+            )
         if func is torch.nn.functional.one_hot:  # which would look at the values to check them
             return _one_hot(*args, **(kwargs or {}))
         if func is torch.Tensor.register_hook:

@@ -431,6 +431,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "a branch on a value": (lambda x: x if x.sum() > 0 else -x, "torch.where"),
     "float()": (lambda x: x * float(x[0]), "value of a tensor"),
     "a boolean mask": (lambda x: x[x > 0], "torch.where"),
+    "NumPy": (lambda x: torch.from_numpy(np.sin(x.detach().numpy())), "numpy needs the values.*PyTorch"),
     "random numbers": (lambda x: x + torch.rand(3), "random"),
     "dropout in training": (lambda x: torch.nn.functional.dropout(x, 0.5), "random"),
     "a Fourier transform": (lambda x: torch.fft.rfft(x).abs(), "complex|_fft"),
