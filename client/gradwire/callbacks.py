@@ -93,16 +93,16 @@ class Callbacks:
         return float(value) if value.ndim == 0 else _floats(value, -1)
 
     def grad(self, /, *args: Any) -> Floats:
-        """The gradient of a one-element output, of shape (inputs,)."""
-        return _floats(self._part("grad", args), -1)
+        """The gradient of a one-element output, of shape (inputs,); () at a point of rank 0."""
+        return self._like_point(args, _floats(self._part("grad", args), -1))
 
     def jacobian(self, /, *args: Any) -> Floats:
         """The Jacobian, of shape (outputs, inputs)."""
         return _floats(self._part("jacobian", args), -1, self._inputs(args))
 
     def hessian(self, /, *args: Any) -> Floats:
-        """The Hessian of a one-element output, of shape (inputs, inputs)."""
-        return _floats(self._part("hessian", args), -1, self._inputs(args))
+        """The Hessian of a one-element output, of shape (inputs, inputs); () at a point of rank 0."""
+        return self._like_point(args, _floats(self._part("hessian", args), -1, self._inputs(args)))
 
     def hvp(self, /, *args: Any) -> Floats:
         """The Hessian times a vector, which follows the varied input: `hvp(x, p, *args)`."""
@@ -130,6 +130,10 @@ class Callbacks:
         if len(args) <= after:
             raise InvalidArgumentError(f"{what} is missing: pass it after input {self._wrt!r}")
         return args[:after] + args[after + 1 :], args[after]
+
+    def _like_point(self, args: tuple[Any, ...], derivative: Floats) -> Floats:
+        # Solvers of one variable, such as root_scalar, have points without axes and expect the same back.
+        return derivative.reshape(()) if np.ndim(args[self._position]) == 0 else derivative
 
     def _inputs(self, args: tuple[Any, ...]) -> int:
         return int(np.size(args[self._position]))

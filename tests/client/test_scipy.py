@@ -316,3 +316,13 @@ def test_a_float32_graph_serves_solvers_that_compute_in_float64(client: gw.Clien
 
 def test_the_gradient_is_that_of_finite_differences(f: gw.Function) -> None:
     assert optimize.check_grad(f, f.grad, START) < 1e-4
+
+
+def test_solvers_of_one_variable_take_callbacks_of_a_function_of_one_number(client: gw.Client) -> None:
+    c = client.function(lambda x: x**3 - 2, gw.spec(())).callbacks(along="hessian")
+    assert np.shape(c.grad(1.0)) == np.shape(c.hessian(1.0)) == ()
+    assert (c.grad([1.0]).shape, c.hessian([1.0]).shape) == ((1,), (1, 1))  # as minimize has its points
+    for more in ({"fprime": c.grad}, {"fprime": c.grad, "fprime2": c.hessian}):
+        found = optimize.root_scalar(c.value, x0=1, **more)
+        assert np.shape(found.root) == ()
+        np.testing.assert_allclose(found.root, 2 ** (1 / 3), rtol=1e-12)
