@@ -235,7 +235,9 @@ def _is_rounded(value: float) -> bool:
     single = np.float32(value)
     # Fractions of few binary digits, powers of two among them, are exact in both.
     few_bits = (frexp(value)[0] * 2**16).is_integer()
-    return float(single) == value and not few_bits and len(repr(value)) >= len(str(single)) + 5
+    # 3e+07 is shorter than 30000000.0, and the same number.
+    rounded = float(single) == value != float(str(single))
+    return rounded and not few_bits and len(repr(value)) >= len(str(single)) + 5
 
 
 def _take_weights(model: ModelProto) -> dict[str, np.ndarray[Any, Any]]:

@@ -132,6 +132,14 @@ def test_a_rounded_double_constant_is_used_as_it_is_and_warned_of() -> None:
     assert any("0.1 rounded to float32" in warning for warning in graph.info.warnings)
 
 
+@pytest.mark.parametrize("whole", [3e7, 1e10, -7e8])
+def test_a_whole_number_that_is_written_shorter_with_an_exponent_was_not_rounded(whole: float) -> None:
+    graph = graph_of(
+        f"(double x) => (double y) {{ c = Constant<value = double {{{whole!r}}}>() y = Mul(x, c) }}"
+    )
+    assert not graph.info.warnings
+
+
 def test_a_rounded_double_initializer_in_a_branch_is_warned_of_too() -> None:
     rounded = float(np.float32(0.7))
     graph = graph_of(
