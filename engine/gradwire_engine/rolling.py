@@ -48,17 +48,24 @@ def rolled(closed: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
 
 
 def _early_first(closed: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
-    """The equations that only pick pieces of inputs, then all others."""
+    """The equations that only pick pieces of inputs, and what they need for it, then all others."""
     jaxpr = closed.jaxpr
-    early = {*jaxpr.invars, *jaxpr.constvars}
-    first, rest = [], []
-    for equation in jaxpr.eqns:
-        known = all(isinstance(item, jex.Literal) or item in early for item in equation.invars)
-        if known and equation.primitive.name in _MOVES:
-            early.update(equation.outvars)
-            first.append(equation)
-        else:
-            rest.append(equation)
+    inputs, known = {*jaxpr.invars, *jaxpr.constvars}, set[Any]()
+    moves = []
+    for index, equation in enumerate(jaxpr.eqns):
+        operands = [item for item in equation.invars if not isinstance(item, jex.Literal)]
+        if equation.primitive.name in _MOVES and all(item in inputs or item in known for item in operands):
+            moves.append(index)
+            (known if all(item in known for item in operands) else inputs).update(equation.outvars)
+    # What is made of numbers alone stays in the loop, unless something that is picked takes it.
+    needed, early = set[Any](), set[int]()
+    for index in reversed(moves):
+        equation = jaxpr.eqns[index]
+        if any(item in inputs or item in needed for item in equation.outvars):
+            early.add(index)
+            needed.update(item for item in equation.invars if not isinstance(item, jex.Literal))
+    first = [equation for index, equation in enumerate(jaxpr.eqns) if index in early]
+    rest = [equation for index, equation in enumerate(jaxpr.eqns) if index not in early]
     return jex.ClosedJaxpr(jaxpr.replace(eqns=[*first, *rest]), closed.consts)
 
 

@@ -139,6 +139,37 @@ def test_pieces_of_an_input_are_picked_before_the_loop():
     check(recurrent, X, inputs)
 
 
+def test_numbers_that_are_spread_over_arrays_stay_in_the_loop():
+    def forced(x):
+        for step in range(200):
+            x = x + jnp.full(4, 0.01) * jnp.sin(x) * jnp.full(4, 1.0 + step % 3)
+        return x
+
+    assert len(check(forced, X).jaxpr.eqns) < 60
+
+
+def test_a_piece_is_picked_before_the_loop_with_the_index_that_it_needs():
+    inputs = np.random.default_rng(3).standard_normal((130, 4))
+
+    def recurrent(x, inputs):
+        for step in range(130):
+            at = jnp.full(1, step, np.int32)
+            piece = jax.lax.gather(
+                inputs, at, jax.lax.GatherDimensionNumbers((0,), (0,), (0,)), (1, 4), mode="clip"
+            )
+            x = jnp.tanh(x + piece) * 0.9 + jnp.sin(x)
+        return x
+
+    short = check(recurrent, X, inputs, loops=2)
+    picking, stepping = (
+        {one.primitive.name for one in item.params["jaxpr"].jaxpr.eqns}
+        for item in short.jaxpr.eqns
+        if item.primitive.name == "scan"
+    )
+    assert "gather" in picking
+    assert "tanh" in stepping and "gather" not in stepping
+
+
 def test_values_from_two_and_three_repetitions_back_are_carried():
     def leapfrog(x):
         oldest, old, new = x, x * 1.01, x * 1.02
