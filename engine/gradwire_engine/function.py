@@ -18,7 +18,7 @@ from gradwire_engine.lowering import Notes, evaluate
 from gradwire_engine.recent import Recent
 from gradwire_engine.refusals import refusals
 from gradwire_engine.rolling import rolled
-from gradwire_engine.segments import runner
+from gradwire_engine.segments import bodies_cut, runner
 from gradwire_engine.transforms import Arrays, Function, FunctionSpec, apply
 from gradwire_engine.values import Arguments, ArrayType, Signature, TensorType
 
@@ -138,7 +138,7 @@ def _trace(graph: Graph, arguments: Arguments, limits: Limits) -> TracedGraph:
     no_derivative = "; ".join(
         f"node {name} ({op}) defines no derivative" for name, op in notes.no_derivative.items()
     )
-    program = rolled(jaxpr)
+    program = bodies_cut(rolled(jaxpr))
     return TracedGraph(
         runner(program),
         outputs,

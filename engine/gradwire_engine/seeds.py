@@ -181,8 +181,6 @@ _FOLDS: dict[str, Fold] = {
 
 _ELEMENTWISE = ("mul", "div", "add_any", "add", "sub")
 
-_CALLS = ("pjit", "jit", "closed_call", "core_call")
-
 
 def push_units(
     function: Callable[[Array], Any], shape: tuple[int, ...], dtype: Any, block: Block
@@ -251,7 +249,9 @@ def _evaluate(
             _vectorise(jaxpr, index, len(jaxpr.eqns), jaxpr.outvars, values, block)
             break
         operands = [read(variable) for variable in equation.invars]
-        if equation.primitive.name in _CALLS and any(isinstance(operand, Unit) for operand in operands):
+        if equation.primitive.name in segments.CALLS and any(
+            isinstance(operand, Unit) for operand in operands
+        ):
             results = _call(equation, operands, block)
             values.update(zip(equation.outvars, results, strict=True))
             live |= {var for var in equation.outvars if isinstance(values[var], Unit) and var in last_use}

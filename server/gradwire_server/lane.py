@@ -22,6 +22,9 @@ from gradwire_server.shared import Box, Registered
 
 Array = np.ndarray[Any, Any]
 
+_INLINE_SECONDS = 1e-3
+"""The event loop is not held for longer, whatever the estimates say."""
+
 _REQUESTS = 4
 """Uploaded arrays are kept placed here for about so many of the largest requests."""
 
@@ -63,6 +66,8 @@ class Lane:
             and cost.bounded
             and cost.flops <= settings.lane_flops
             and cost.memory_bytes <= settings.lane_memory_bytes
+            # Nothing can stop a kernel here: what it was seen to take counts, too.
+            and executable.facts.trial <= settings.lane_seconds
             and info.weight_bytes <= settings.lane_weight_bytes
             and executable.box.nbytes <= settings.lane_executable_bytes
             and executable.facts.device == device_fingerprint()
@@ -80,7 +85,8 @@ class Lane:
         if found is not None:
             return found
         data, weights = await executable.box.value(), await graph.weights.value()
-        inline = executable.facts.cost.flops <= self._settings.inline_flops
+        facts = executable.facts
+        inline = facts.cost.flops <= self._settings.inline_flops and facts.trial <= _INLINE_SECONDS
 
         def make() -> LaneKernel:
             return LaneKernel(load_kernel(data), place(weights), inline)

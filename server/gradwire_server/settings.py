@@ -110,6 +110,7 @@ class Settings(BaseSettings):
         5e7, description="the server's process itself evaluates up to this many operations; 0: none"
     )
     lane_memory_bytes: NonNegativeInt = Field(32 * MIB, description="... and this much memory")
+    lane_seconds: NonNegativeFloat = Field(0.1, description="... and took no longer than this when tried")
     lane_weight_bytes: NonNegativeInt = Field(16 * MIB, description="... and graphs with weights up to this")
     lane_executable_bytes: NonNegativeInt = Field(8 * MIB, description="... and kernels up to this")
     lane_flops_per_byte: NonNegativeFloat = Field(

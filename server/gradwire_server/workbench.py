@@ -5,6 +5,7 @@ The same in a Ray actor and in the helper process; nothing here knows which.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -30,12 +31,19 @@ from gradwire_engine.limits import Limits
 from gradwire_engine.plan import Plan, Problem, make_plan
 from gradwire_engine.registration import register
 from gradwire_engine.transforms import Transform, transformed
-from gradwire_engine.values import Block, GraphInfo, Signature
+from gradwire_engine.values import Block, GraphInfo, Signature, dtype_of
 from gradwire_server.lru import Lru
 from gradwire_server.shared import GraphSource, Source
 
 Array = np.ndarray[Any, Any]
 Inputs = Mapping[str, "Array | Source"]
+
+_TRIAL_FLOPS = 5e8
+_TRIAL_BYTES = 128 << 20
+"""Kernels up to this are tried: those that the serving process may want to run itself."""
+
+_LONG_TRIAL_SECONDS = 0.2
+"""One run as long as this is enough to know."""
 
 _TENSOR_BYTES = 256 << 20
 """Uploaded arrays that stay on a worker's device from request to request."""
@@ -50,12 +58,14 @@ class KernelFacts:
         cost: of one run.
         output_names: of an evaluation.
         seconds: what tracing and compiling it took.
+        trial: seconds of a run, measured where it could be stopped; infinite for a kernel too large to try.
     """
 
     device: str
     cost: Cost
     output_names: tuple[str, ...]
     seconds: float
+    trial: float
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ class Workbench:
         self._limits = limits
         self._graphs: Lru[str, Graph] = Lru(graphs)
         self._weights: Lru[str, dict[str, Any]] = Lru(graphs)
-        self._kernels: Lru[Spec, tuple[Kernel, float]] = Lru(kernels)
+        self._kernels: Lru[Spec, _Held] = Lru(kernels)
         self._inputs: Lru[str, dict[str, Any]] = Lru(inputs)
         self._tensors: Lru[str, Any] = Lru(_TENSOR_BYTES, lambda tensor: int(tensor.nbytes))
 
@@ -111,7 +121,7 @@ class Workbench:
         source = self._graph(graph)
 
         def build(spec: BlockSpec) -> Kernel:
-            return self._compiled(source, spec)[0]
+            return self._compiled(source, spec).kernel
 
         plan = make_plan(source, problem, self._limits, build)
         made = tuple(self._transit(spec) for spec in dict.fromkeys(plan.kernels) if spec in self._kernels)
@@ -207,25 +217,57 @@ class Workbench:
             placed = self._weights.put(source.info.graph_id, place(source.weights.get()))
         return placed
 
-    def _compiled(self, graph: Graph, spec: Spec) -> tuple[Kernel, float]:
+    def _compiled(self, graph: Graph, spec: Spec) -> _Held:
         found = self._kernels.get(spec)
         if found is None:
             start = time.perf_counter()
             kernel = compile_kernel(graph, spec, self._limits)
-            found = self._kernels.put(spec, (kernel, time.perf_counter() - start))
+            seconds = time.perf_counter() - start
+            found = self._kernels.put(spec, _Held(kernel, seconds, _trial(kernel, graph)))
         return found
 
     def _transit(self, spec: Spec) -> Compiled:
-        found = self._kernels.get(spec)
-        assert found is not None
-        kernel, seconds = found
-        facts = KernelFacts(device_fingerprint(), kernel.cost, kernel.output_names, seconds)
+        held = self._kernels.get(spec)
+        assert held is not None
+        kernel = held.kernel
+        facts = KernelFacts(device_fingerprint(), kernel.cost, kernel.output_names, held.seconds, held.trial)
         return Compiled(spec, facts, kernel.serialize())
 
     def _loaded(self, graph: GraphSource, spec: Spec, facts: KernelFacts, executable: Source) -> Kernel:
         found = self._kernels.get(spec)
         if found is None:
             if facts.device != device_fingerprint():
-                return self._compiled(self._graph(graph), spec)[0]
-            found = self._kernels.put(spec, (load_kernel(executable.get()), 0.0))
-        return found[0]
+                return self._compiled(self._graph(graph), spec).kernel
+            held = _Held(load_kernel(executable.get()), facts.seconds, facts.trial)
+            found = self._kernels.put(spec, held)
+        return found.kernel
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A kernel of this process, and what is known of it: see KernelFacts."""
+
+    kernel: Kernel
+    seconds: float
+    trial: float
+
+
+def _trial(kernel: Kernel, graph: Graph) -> float:
+    """How long a run takes, the best of three; what a kernel costs cannot always be told from its operations.
+
+    A run that does not end ends with its worker, when the time for compiling is over.
+    """
+    cost = kernel.cost
+    if not cost.bounded or cost.flops > _TRIAL_FLOPS or cost.memory_bytes > _TRIAL_BYTES:
+        return math.inf
+    spec = kernel.spec
+    inputs = {name: np.zeros(value.shape, dtype_of(value.dtype)) for name, value in spec.arguments}
+    block = Block(0, 0, 0, spec.width) if isinstance(spec, BlockSpec) else None
+    best = math.inf
+    for _ in range(3):
+        start = time.perf_counter()
+        kernel.run(graph.weights, inputs, block)
+        best = min(best, time.perf_counter() - start)
+        if best > _LONG_TRIAL_SECONDS:
+            break
+    return best

@@ -95,3 +95,72 @@ def test_jacobians_in_both_modes_are_those_of_the_whole(
 ) -> None:
     (jacobian,) = matrices(graph, {"x": X}, mode=mode)
     np.testing.assert_allclose(jacobian, np.diag(diagonals[1]), rtol=1e-10)
+
+
+def epidemic(steps: int, start: str) -> str:
+    """Nodes of an unrolled epidemic: each number is used several times in the next step, and again."""
+    lines = [f"s0 = Identity({start})", "i0 = Identity(b)"]
+    for k in range(steps):
+        lines += [
+            f"n{k} = Mul(s{k}, i{k})",
+            f"s{k + 1} = Sub(s{k}, n{k})",
+            f"r{k} = Mul(i{k}, g)",
+            f"m{k} = Sub(n{k}, r{k})",
+            f"i{k + 1} = Add(i{k}, m{k})",
+        ]
+    return "\n".join(lines)
+
+
+NUMBERS = "b = Constant <value = double {0.01}> ()\n g = Constant <value = double {0.1}> ()\n"
+
+
+def test_numbers_that_fork_and_meet_again_are_not_computed_anew_for_each_use() -> None:
+    # As one computation, the work of these steps doubles with each of them: no test would see its end.
+    def epidemic(rates: Any) -> Any:
+        infection, onset, recovery = rates
+        s, e, i, history = 0.99, 0.0, 0.01, []
+        for _ in range(40):
+            new = infection * s * i
+            s, e, i = s - new, e + new - onset * e, i + onset * e - recovery * i
+            history.append(i)
+        return jnp.stack(history)
+
+    rates, cotangent = jnp.array([0.5, 0.2, 0.1]), jnp.ones(40)
+    run = segments.runner(jax.make_jaxpr(epidemic)(rates))
+    ours = jax.jit(lambda x, w: jax.vjp(lambda x: run(x)[0], x)[1](w)[0])(rates, cotangent)
+    with jax.disable_jit():
+        expected = jax.vjp(epidemic, rates)[1](cotangent)[0]
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)
+
+
+def test_bodies_of_loops_are_cut_as_well() -> None:
+    steps, trips = 30, 3
+    graph = graph_of(
+        f"""(double x) => (double y) {{
+        {NUMBERS}
+        t = Constant <value = int64 {{{trips}}}> ()
+        c = Constant <value = bool {{1}}> ()
+        y = Loop (t, c, x) <body = turn (int64 k, bool d, double v) => (bool e, double w) {{
+            e = Identity(d)
+            {epidemic(steps, "v")}
+            w = Add(s{steps}, i{steps})
+        }}>
+        }}"""
+    )
+
+    def by_hand(x: Any) -> Any:
+        for _ in range(trips):
+            s, i = x, jnp.float64(0.01)
+            for _ in range(steps):
+                n = s * i
+                s, i = s - n, i + (n - i * 0.1)
+            x = s + i
+        return x
+
+    with jax.disable_jit():
+        expected = jax.jvp(by_hand, (jnp.float64(0.9),), (jnp.float64(1.0),))[1]
+    point = {"x": np.array(0.9), "y.cotangent": np.array(1.0)}
+    kernel = kernel_of(graph, point, Vjp())
+    assert " call(" in kernel.compiled.as_text()
+    (result,) = kernel.run({}, point)
+    np.testing.assert_allclose(result, expected, rtol=1e-12)

@@ -4,7 +4,7 @@ Everything that decides how a connection is made (options, and in time transport
 decided in `open_channel`.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, Protocol
 
 import grpc
@@ -38,15 +38,26 @@ class StreamCall(Protocol):
     def cancel(self) -> bool: ...
 
 
-class DuplexCall(StreamCall, Protocol):
-    """A call with streams both ways."""
+class RequestsCall(Protocol):
+    """A call whose requests are a stream, with what it ended in."""
 
-    async def write(self, request: bytes) -> None: ...
-    async def done_writing(self) -> None: ...
     async def code(self) -> grpc.StatusCode: ...
     async def details(self) -> str: ...
     async def trailing_metadata(self) -> Any: ...
     def add_done_callback(self, callback: Callable[[Any], None]) -> None: ...
+
+
+class UploadCall(RequestsCall, Protocol):
+    """A call whose requests are a stream, and whose answer is one message."""
+
+    def __await__(self) -> Generator[Any, Any, bytes]: ...
+
+
+class DuplexCall(StreamCall, RequestsCall, Protocol):
+    """A call with streams both ways."""
+
+    async def write(self, request: bytes) -> None: ...
+    async def done_writing(self) -> None: ...
 
 
 class Stub:
@@ -80,15 +91,15 @@ class Stub:
         answer: bytes = await self._get_graph(request, timeout=timeout)
         return answer
 
-    async def register_graph(self, requests: AsyncIterator[bytes], timeout: float | None) -> bytes:
+    def register_graph(self, requests: AsyncIterator[bytes], timeout: float | None) -> UploadCall:
         """RegisterGraph: `RegisterGraphRequest`s to a `RegisterGraphResponse`."""
-        answer: bytes = await self._register_graph(requests, timeout=timeout)
-        return answer
+        call: UploadCall = self._register_graph(requests, timeout=timeout)
+        return call
 
-    async def put_tensor(self, requests: AsyncIterator[bytes], timeout: float | None) -> bytes:
+    def put_tensor(self, requests: AsyncIterator[bytes], timeout: float | None) -> UploadCall:
         """PutTensor: `PutTensorRequest`s to a `PutTensorResponse`."""
-        answer: bytes = await self._put_tensor(requests, timeout=timeout)
-        return answer
+        call: UploadCall = self._put_tensor(requests, timeout=timeout)
+        return call
 
     async def serving(self, timeout: float | None) -> bool:
         """Whether grpc.health.v1 says that all workers' work is served."""

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from gradwire import wire
 from gradwire.aio.channel import Stub, open_channel
 from gradwire.aio.retry import Backoff, Deadline, Retry
-from gradwire.aio.status import translated
+from gradwire.aio.status import translated, uploaded
 from gradwire.errors import (
     DeadlineError,
     GraphWarning,
@@ -159,7 +159,7 @@ class Connection:
                 return graph_pb2.GetGraphResponse.FromString(found).graph
             except NotFoundError:
                 pass  # the first to bring it
-        answer = await self.stub.register_graph(_model_parts(model.data), deadline.remaining())
+        answer = await uploaded(self.stub.register_graph(_model_parts(model.data), deadline.remaining()))
         return graph_pb2.RegisterGraphResponse.FromString(answer).graph
 
     async def upload(self, tensor_id: str, array: wire.Array, deadline: Deadline) -> None:
@@ -179,7 +179,7 @@ class Connection:
 
     async def _upload(self, tensor_id: str, array: wire.Array, deadline: Deadline) -> None:
         answer = await self._retried(
-            lambda: self.stub.put_tensor(_tensor_parts(array), deadline.remaining()), deadline
+            lambda: uploaded(self.stub.put_tensor(_tensor_parts(array), deadline.remaining())), deadline
         )
         received = tensor_pb2.PutTensorResponse.FromString(answer).tensor.tensor_id
         if received != tensor_id:

@@ -11,7 +11,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from gradwire.aio.channel import DuplexCall
+from gradwire.aio.channel import RequestsCall, UploadCall
 from gradwire.errors import BY_CODE, PreconditionError, ServerError, Violation
 
 #: The reason of the error for a stream that cannot be resumed, because the server would plan it differently.
@@ -33,17 +33,17 @@ def translated(address: str, timeout: float | None = None) -> Iterator[None]:
 
 
 class Ending:
-    """Why a stream both ways ended, as the server said it.
+    """Why a stream of requests ended, as the server said it.
 
     A write to a call that the server has ended puts an error of gRPC's own in the place of the server's, be
     that already there or still to come. Here the server's is kept.
     """
 
-    def __init__(self, call: DuplexCall) -> None:
+    def __init__(self, call: RequestsCall) -> None:
         self._known: grpc.aio.AioRpcError | None = None
         call.add_done_callback(self._note)
 
-    def _note(self, call: DuplexCall) -> None:
+    def _note(self, call: RequestsCall) -> None:
         # Called whenever a status is set, and while it is set none of these waits.
         details = _at_once(call.details())
         if details != _OF_WRITING:
@@ -58,6 +58,15 @@ class Ending:
             waits -= 1
             await asyncio.sleep(_WAIT_SECONDS)
         return self._known or error
+
+
+async def uploaded(call: UploadCall) -> bytes:
+    """The answer to requests that were streamed in; the error is the server's own, as `Ending` has it."""
+    ending = Ending(call)
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise await ending.reason(error) from None
 
 
 def _at_once(work: Coroutine[Any, Any, T]) -> T:

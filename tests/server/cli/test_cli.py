@@ -93,7 +93,7 @@ def test_inspect_shows_inputs_outputs_and_operators(gradwire):
 def test_plan_shows_mode_and_blocks_without_evaluating(gradwire):
     done = gradwire("plan", "model.onnx", *INPUTS, "--kind", "hessian", "--wrt", "x", "--of", "s")
     assert done.returncode == 0, done.stderr
-    assert "hessian, mode forward over reverse" in done.stdout and "d x / d x" in done.stdout
+    assert "hessian, forward over reverse mode" in done.stdout and "d x / d x" in done.stdout
 
 
 @pytest.mark.parametrize(
