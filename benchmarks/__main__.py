@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.report import table
 
-MODULES = ("latency", "jacobian", "throughput", "scaling", "memory")
+MODULES = ("latency", "jacobian", "throughput", "scaling", "memory", "arrival", "solvers", "accumulate")
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     for module in MODULES:
         print(f"{module} ...", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", f"benchmarks.{module}"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300, check=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=600, check=True)
         rows += done.stdout.splitlines()[2:]
     print("\n".join([table([]), *rows]))
 

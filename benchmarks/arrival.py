@@ -1,6 +1,6 @@
 """How long a graph takes to arrive: registered, planned and its first block compiled, by number of nodes.
 
-    python -m benchmarks.arrival [--profile NODES]
+    python -m benchmarks.arrival [--curve | --profile NODES]
 
 The graph is a chain over one vector of 64 elements; each length runs in a process of its own, so that
 nothing is warm but the imports. Three chains of a length are told apart: "mixed" has its operators in no
@@ -23,7 +23,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from benchmarks.report import Figure
+from benchmarks.report import Figure, table
 
 LENGTHS = (500, 1000, 2000, 5000)
 SIZE = 64
@@ -145,6 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--curve", action="store_true", help="every chain at every length")
     parser.add_argument("--profile", type=int, metavar="NODES", help="where the time of one length goes")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--kind", choices=KINDS, default="mixed", help="of the chain that is profiled")
@@ -161,7 +162,7 @@ def main() -> None:
             arrive(data)
         pstats.Stats(profile).sort_stats("cumulative").print_stats(45)
     else:
-        print(curve())
+        print(curve() if options.curve else table(figures()))
 
 
 if __name__ == "__main__":
