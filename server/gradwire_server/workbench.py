@@ -223,7 +223,9 @@ class Workbench:
             start = time.perf_counter()
             kernel = compile_kernel(graph, spec, self._limits)
             seconds = time.perf_counter() - start
-            found = self._kernels.put(spec, _Held(kernel, seconds, _trial(kernel, graph)))
+            # Some kernels, those that sort, cannot be serialized any more once they have run.
+            executable = kernel.serialize()
+            found = self._kernels.put(spec, _Held(kernel, seconds, _trial(kernel, graph), executable))
         return found
 
     def _transit(self, spec: Spec) -> Compiled:
@@ -231,15 +233,15 @@ class Workbench:
         assert held is not None
         kernel = held.kernel
         facts = KernelFacts(device_fingerprint(), kernel.cost, kernel.output_names, held.seconds, held.trial)
-        return Compiled(spec, facts, kernel.serialize())
+        return Compiled(spec, facts, held.executable)
 
     def _loaded(self, graph: GraphSource, spec: Spec, facts: KernelFacts, executable: Source) -> Kernel:
         found = self._kernels.get(spec)
         if found is None:
             if facts.device != device_fingerprint():
                 return self._compiled(self._graph(graph), spec).kernel
-            held = _Held(load_kernel(executable.get()), facts.seconds, facts.trial)
-            found = self._kernels.put(spec, held)
+            data = executable.get()
+            found = self._kernels.put(spec, _Held(load_kernel(data), facts.seconds, facts.trial, data))
         return found.kernel
 
 
@@ -250,6 +252,7 @@ class _Held:
     kernel: Kernel
     seconds: float
     trial: float
+    executable: bytes
 
 
 def _trial(kernel: Kernel, graph: Graph) -> float:
