@@ -136,6 +136,7 @@ class Accumulation:
         self._tasks = asyncio.TaskGroup()
         self._tally: _Tally | None = None
         self._answer: asyncio.Task[None] | None = None
+        self._writing: asyncio.Future[None] | None = None
 
     async def serve(self) -> None:
         """Take messages until the client closes its side, then answer a last time.
@@ -147,6 +148,9 @@ class Accumulation:
             async with self._tasks:
                 self._tasks.create_task(self._receive())
         except BaseExceptionGroup as group:
+            # A status that meets a message on its way is lost, and the client would wait for ever.
+            if self._writing is not None:
+                await asyncio.gather(self._writing, return_exceptions=True)
             raise group.exceptions[0] from None
         finally:
             if self._tally is not None:
@@ -307,7 +311,9 @@ class Accumulation:
             await asyncio.wait(before)
         total, arrays = await tally.read()
         for message in _messages(tally.objective, total, arrays, tally.share.reruns):
-            await self._context.write(message)
+            # Not to be broken off: what ends the call waits until the message has left.
+            self._writing = asyncio.ensure_future(self._context.write(message))
+            await asyncio.shield(self._writing)
 
 
 def _check_complete(tally: _Tally) -> None:
