@@ -44,19 +44,19 @@ stubs: $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable .
 
 conformance: $(VENV)/.dev
-	PYTHONPATH=tests $(BIN)/python -m conformance.marks --operators
+	PYTHONPATH=. $(BIN)/python -m tests.conformance.marks --operators
 
 tracing: $(VENV)/.dev
-	PYTHONPATH=tests $(BIN)/python -m client.tracing.table
+	PYTHONPATH=. $(BIN)/python -m tests.client.frontends.numpy.table
 
 derivatives: $(VENV)/.dev
 	GRADWIRE_DERIVATIVES=full $(BIN)/python -m pytest --numprocesses auto --timeout 1800 tests/conformance/test_derivatives.py
 
 fuzz: $(VENV)/.dev
-	PYTHONPATH=tests $(BIN)/python -m conformance.fuzz --inputs 200000
+	PYTHONPATH=. $(BIN)/python -m tests.conformance.fuzz --inputs 200000
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf build dist client/gradwire/v1 .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist proto/gradwire_wire/v1 .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Build hook: generate the Python stubs of the wire into ``client/gradwire/v1``.
+"""Build hook: generate the Python stubs of the wire into ``proto/gradwire_wire/v1``.
 
 The stubs are never committed; they are made from ``proto/`` whenever the project is
 installed (editable or not) or built, so they cannot drift from the ``.proto`` files.
@@ -6,7 +6,9 @@ installed (editable or not) or built, so they cannot drift from the ``.proto`` f
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -22,24 +24,32 @@ class StubBuildHook(BuildHookInterface):
         import grpc_tools
         from grpc_tools import protoc
 
-        root = Path(self.root)
-        source = root / "proto"
-        target = root / "client"
+        source = Path(self.root) / "proto"
         protos = sorted(str(path) for path in source.rglob("*.proto"))
-        package = target / "gradwire" / "v1"
-        package.mkdir(parents=True, exist_ok=True)
         well_known = Path(grpc_tools.__file__).parent / "_proto"
-        status = protoc.main(
-            [
-                "protoc",
-                f"-I{source}",
-                f"-I{well_known}",
-                f"--python_out={target}",
-                f"--pyi_out={target}",
-                f"--grpc_python_out={target}",
-                *protos,
-            ]
+        with TemporaryDirectory() as target:
+            status = protoc.main(
+                [
+                    "protoc",
+                    f"-I{source}",
+                    f"-I{well_known}",
+                    f"--python_out={target}",
+                    f"--pyi_out={target}",
+                    f"--grpc_python_out={target}",
+                    *protos,
+                ]
+            )
+            if status != 0:
+                raise RuntimeError(f"protoc failed with status {status} on {len(protos)} files")
+            install(Path(target) / "gradwire" / "v1", source / "gradwire_wire" / "v1")
+
+
+def install(generated: Path, package: Path) -> None:
+    """Copy stubs into ``package``, which is not named after the proto package as protoc would have it."""
+    package.mkdir(parents=True, exist_ok=True)
+    for module in generated.iterdir():
+        text = re.sub(
+            r"^from gradwire\.v1 import", "from gradwire_wire.v1 import", module.read_text(), flags=re.M
         )
-        if status != 0:
-            raise RuntimeError(f"protoc failed with status {status} on {len(protos)} files")
-        (package / "__init__.py").write_text('"""Generated stubs of the wire, gradwire.v1."""\n')
+        (package / module.name).write_text(text)
+    (package / "__init__.py").write_text('"""Generated stubs of the wire, gradwire.v1."""\n')

@@ -70,10 +70,10 @@ def chain(length: int, kind: str) -> bytes:
 
 def arrive(data: bytes) -> dict[str, float]:
     """Seconds of each stage."""
-    from gradwire_engine.kernels import BlockSpec, Kernel, compile_kernel
-    from gradwire_engine.plan import JACOBIAN, Problem, make_plan
-    from gradwire_engine.registration import register
-    from gradwire_engine.transforms import FunctionSpec
+    from gradwire_engine.planning.kernels import BlockSpec, Kernel, compile_kernel
+    from gradwire_engine.planning.plan import JACOBIAN, Problem, make_plan
+    from gradwire_engine.planning.registration import register
+    from gradwire_engine.planning.transforms import FunctionSpec
     from gradwire_engine.values import ArrayType
 
     kernels: dict[BlockSpec, Kernel] = {}
@@ -151,8 +151,6 @@ def main() -> None:
     parser.add_argument("--kind", choices=KINDS, default="mixed", help="of the chain that is profiled")
     options = parser.parse_args()
     if options.one:
-        import gradwire_engine.plan  # noqa: F401  (imports are not part of an arrival)
-
         arrive(chain(30, "mixed"))
         print(json.dumps(arrive(chain(options.one, options.kind))))
     elif options.profile:

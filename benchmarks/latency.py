@@ -15,7 +15,7 @@ import numpy as np
 import gradwire as gw
 from benchmarks.bare import bare_server
 from benchmarks.report import Figure, table
-from gradwire.v1 import function_pb2
+from gradwire_wire.v1 import function_pb2
 
 CALLS = 2000
 ROUNDS = 5

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 if TYPE_CHECKING:
-    from gradwire_server.embedded import Handle
+    from gradwire_server.process.embedded import Handle
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,7 +30,7 @@ def _needs_server(item: pytest.Item) -> bool:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
     """A server whose Ray and both workers are up; its kernels are cached for this run alone."""
-    from gradwire_server import embedded
+    from gradwire_server.process import embedded
 
     handle = embedded.start(workers=2, cache_dir=tmp_path_factory.mktemp("kernels"), log_level="error")
     try:

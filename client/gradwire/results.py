@@ -7,24 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from gradwire import wire
+import gradwire_wire as wire
 from gradwire.tables import html_notes, html_table
-from gradwire.v1 import derivative_pb2
-
-_MODES = {
-    derivative_pb2.MODE_UNSPECIFIED: "",
-    derivative_pb2.MODE_FORWARD: "forward",
-    derivative_pb2.MODE_REVERSE: "reverse",
-    derivative_pb2.MODE_FORWARD_OVER_REVERSE: "forward_over_reverse",
-    derivative_pb2.MODE_FORWARD_OVER_FORWARD: "forward_over_forward",
-}
-_KINDS = {
-    derivative_pb2.DERIVATIVE_KIND_JACOBIAN: "jacobian",
-    derivative_pb2.DERIVATIVE_KIND_HESSIAN: "hessian",
-}
-#: Modes and kinds by the names that users write.
-MODES: Mapping[str, derivative_pb2.Mode] = {name: number for number, name in _MODES.items()}
-KINDS: Mapping[str, derivative_pb2.DerivativeKind] = {name: number for number, name in _KINDS.items()}
+from gradwire_wire.kinds import KIND_NAMES, MODE_NAMES
+from gradwire_wire.v1 import derivative_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +63,8 @@ class Plan:
             for one in plan.entries
         )
         return cls(
-            _KINDS.get(plan.kind, ""),
-            _MODES.get(plan.mode, ""),
+            KIND_NAMES.get(plan.kind, ""),
+            MODE_NAMES.get(plan.mode, ""),
             entries,
             plan.blocks,
             plan.block_width,

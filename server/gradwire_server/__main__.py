@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a server until it is told to stop; returns the exit code."""
     from pydantic import ValidationError
 
-    from gradwire_server import logs, process
+    from gradwire_server.process import environment, logs
     from gradwire_server.settings import Settings
 
     try:
@@ -24,9 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"the settings are not valid: {error}", file=sys.stderr)
         return 2
     logs.configure(settings.log_format, settings.log_level)
-    process.prepare_server(settings.threads_per_worker, settings.worker_niceness, not settings.ray_address)
+    environment.prepare_server(
+        settings.threads_per_worker, settings.worker_niceness, not settings.ray_address
+    )
     # Only now: importing it imports JAX and Ray, which read what was just set.
-    from gradwire_server.app import serve
+    from gradwire_server.process.app import serve
 
     descriptor = os.environ.pop(PARENT, "")
     if not descriptor:

@@ -9,10 +9,10 @@ from typing import Any
 
 import grpc
 import numpy as np
-from client.wire_server import Arrays, WireServer, abort, model, status, tensor
 
-from gradwire.v1 import accumulate_pb2 as a
-from gradwire.v1 import function_pb2, tensor_pb2
+from gradwire_wire.v1 import accumulate_pb2 as a
+from gradwire_wire.v1 import function_pb2, tensor_pb2
+from tests.client.wire_server import Arrays, WireServer, abort, model, status, tensor
 
 #: sum((x w + b - y)^2), of a model that takes batches of any size, and of one that takes four rows.
 FIT = model("fit", "double[K] w, double b, double[N,K] x, double[N] y", "double e")

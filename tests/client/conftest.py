@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from client.accumulate_server import FIT, AccumulateServer
-from client.wire_server import WireServer
 
 import gradwire as gw
+from tests.client.accumulate_server import FIT, AccumulateServer
+from tests.client.wire_server import WireServer
 
 QUICK = gw.Retry(attempts=4, first_wait=0.01, longest_wait=0.02)
 

@@ -21,9 +21,9 @@ import onnx
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 
-from gradwire.v1 import derivative_pb2 as d
-from gradwire.v1 import function_pb2 as f
-from gradwire.v1 import gradient_service_pb2_grpc, graph_pb2, tensor_pb2
+from gradwire_wire.v1 import derivative_pb2 as d
+from gradwire_wire.v1 import function_pb2 as f
+from gradwire_wire.v1 import gradient_service_pb2_grpc, graph_pb2, tensor_pb2
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 DTYPES = {1: "<f8", 2: "<f4", 5: "<i8"}

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from conformance.lifted import Subject, qualified
-from conformance.points import point
-from engine.lowering.derivative_checks import one_node
+
+from tests.conformance.lifted import Subject, qualified
+from tests.conformance.points import point
+from tests.engine.lowering.derivative_checks import one_node
 
 ML = "ai.onnx.ml"
 

@@ -1,7 +1,7 @@
 """Fuzzing: every input ends in a result or a named error, within its time and memory, touching nothing else.
 
-    python -m conformance.fuzz --inputs 200000 --workers 2      (make fuzz)
-    python -m conformance.fuzz --only 1234                      one input, in this process
+    python -m tests.conformance.fuzz --inputs 200000 --workers 2      (make fuzz)
+    python -m tests.conformance.fuzz --only 1234                      one input, in this process
 
 Inputs are run in processes of their own, so that a crash in native code is seen, reported with the input's
 number, and does not end the run. In those processes memory is limited by the kernel, writing files is
@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conformance.mutations import generate
+from tests.conformance.mutations import generate
 
 SECONDS = 20.0
 """Processor time for one input: many times what any takes."""
@@ -70,13 +70,13 @@ def attempt(index: int) -> str:
     import numpy as np
 
     from gradwire_engine.errors import EngineError
-    from gradwire_engine.function import fixed_arguments
-    from gradwire_engine.inline import blocks
-    from gradwire_engine.kernels import EvaluateSpec, compile_kernel
     from gradwire_engine.limits import Limits
-    from gradwire_engine.plan import JACOBIAN, Problem, make_plan
-    from gradwire_engine.registration import register
-    from gradwire_engine.transforms import FunctionSpec
+    from gradwire_engine.planning.function import fixed_arguments
+    from gradwire_engine.planning.inline import blocks
+    from gradwire_engine.planning.kernels import EvaluateSpec, compile_kernel
+    from gradwire_engine.planning.plan import JACOBIAN, Problem, make_plan
+    from gradwire_engine.planning.registration import register
+    from gradwire_engine.planning.transforms import FunctionSpec
     from gradwire_engine.values import dtype_of
 
     limits = Limits(
@@ -156,7 +156,15 @@ class _Process:
     """A worker process, read line by line with a deadline."""
 
     def __init__(self, start: int, stop: int, step: int) -> None:
-        command = [sys.executable, "-m", "conformance.fuzz", "--worker", str(start), str(stop), str(step)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.conformance.fuzz",
+            "--worker",
+            str(start),
+            str(stop),
+            str(step),
+        ]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -164,7 +172,7 @@ class _Process:
             text=True,
             errors="replace",
             # The worker finds this package where the tests do, however they were started.
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )
         self.lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()

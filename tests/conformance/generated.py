@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from conformance.lifted import Subject, qualified
-from conformance.points import point
-from engine.lowering.derivative_checks import one_node
 from hypothesis import strategies as st
+
+from tests.conformance.lifted import Subject, qualified
+from tests.conformance.points import point
+from tests.engine.lowering.derivative_checks import one_node
 
 Draw = Callable[..., Any]
 Shape = tuple[int, ...]

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
-from conformance import suite
-from conformance.onnx_backend import is_floating, tensor_choices
-from conformance.points import point
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from gradwire_engine.errors import ValueNeeded
 from gradwire_engine.lowering import Notes, evaluate
+from tests.conformance import suite
+from tests.conformance.onnx_backend import is_floating, tensor_choices
+from tests.conformance.points import point
 
 Values = Mapping[str, Any]
 

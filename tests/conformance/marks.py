@@ -1,6 +1,6 @@
 """The table of marks: onnx's backend suite against the engine and the peers installed, in one run.
 
-    python -m conformance.marks [EVALUATOR ...] [--operators]
+    python -m tests.conformance.marks [EVALUATOR ...] [--operators]
 
 Peers come with the extra ``[peers]``. With --operators, docs/operators.md is written from the results.
 """
@@ -12,8 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from conformance import measure, operators, peers, suite
-from conformance.measure import Result
+from tests.conformance import measure, operators, peers, suite
+from tests.conformance.measure import Result
 
 
 def _rows() -> list[tuple[str, Callable[[Result], bool]]]:

@@ -1,6 +1,6 @@
 """Run the suite against one evaluator in a process of its own, which may crash or hang in a test.
 
-``python -m conformance.measure NAME START`` is that process: it prints one line a test.
+``python -m tests.conformance.measure NAME START`` is that process: it prints one line a test.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from conformance import peers, suite
+from tests.conformance import peers, suite
 
 PATIENCE = 120.0
 """Seconds without a result after which a test is given up, and its process ended."""
@@ -74,7 +74,7 @@ def last(name: str) -> list[Result]:
 
 def _run(name: str, results: list[Result]) -> tuple[str, str] | None:
     """One process's worth of results; the test it died or hung in, or None where it came to the end."""
-    command = [sys.executable, "-m", "conformance.measure", name, str(len(results))]
+    command = [sys.executable, "-m", "tests.conformance.measure", name, str(len(results))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
     lines: queue.Queue[str | None] = queue.Queue()

@@ -8,9 +8,10 @@ from random import Random
 from typing import Any
 
 import onnx
-from conformance import composed, suite
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+
+from tests.conformance import composed, suite
 
 SEED_BYTES = 20_000
 """Models of the suite with more bytes are not mutated."""

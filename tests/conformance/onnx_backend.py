@@ -19,11 +19,11 @@ from onnx import numpy_helper
 from onnx.backend.base import Backend, BackendRep
 
 from gradwire_engine.errors import ValueNeeded
-from gradwire_engine.graph import Graph, parse
-from gradwire_engine.inline import evaluate as evaluate_function
+from gradwire_engine.graphs.graph import Graph, parse
 from gradwire_engine.lowering import evaluate
-from gradwire_engine.registration import register
-from gradwire_engine.transforms import FunctionSpec
+from gradwire_engine.planning.inline import evaluate as evaluate_function
+from gradwire_engine.planning.registration import register
+from gradwire_engine.planning.transforms import FunctionSpec
 
 Values = Mapping[str, Any]
 

@@ -1,7 +1,7 @@
 """docs/operators.md: what the registry holds, and what the suite says of it.
 
-python -m conformance.operators              runs the suite against the engine, then writes the page
-python -m conformance.operators --measured   writes it from the results of the last run
+python -m tests.conformance.operators              runs the suite against the engine, then writes the page
+python -m tests.conformance.operators --measured   writes it from the results of the last run
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from functools import cache
 from pathlib import Path
 
 import onnx
-from conformance import measure, suite
-from conformance.lifted import qualified
-from conformance.measure import Result
-from conformance.points import DISCRETE
 from onnx import GraphProto, NodeProto, TensorProto
 
 from gradwire_engine.lowering import all_rules
 from gradwire_engine.lowering.registry import Rule
+from tests.conformance import measure, suite
+from tests.conformance.lifted import qualified
+from tests.conformance.measure import Result
+from tests.conformance.points import DISCRETE
 
 PAGE = Path(__file__).parents[2] / "docs" / "operators.md"
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from conformance.onnx_backend import EngineBackend
 from onnx.backend.base import Backend, BackendRep
+
+from tests.conformance.onnx_backend import EngineBackend
 
 Run = Callable[[dict[str, Any]], Sequence[Any]]
 """From inputs by name to outputs in order."""

@@ -17,18 +17,18 @@ from random import Random
 
 import numpy as np
 import pytest
-from conformance import composed, generated, lifted
-from conformance.lifted import Subject, flatten, qualified
-from conformance.points import DISCRETE
-from engine.lowering.derivative_checks import check_directions, check_flat, gradient_of
 from hypothesis import HealthCheck, Phase, given, settings
 
 from gradwire_engine.errors import EngineError, NotDifferentiable, ValueNeeded
-from gradwire_engine.function import fixed_arguments
 from gradwire_engine.lowering import all_rules
-from gradwire_engine.plan import JACOBIAN, Problem, make_plan
-from gradwire_engine.registration import register
-from gradwire_engine.transforms import FunctionSpec
+from gradwire_engine.planning.function import fixed_arguments
+from gradwire_engine.planning.plan import JACOBIAN, Problem, make_plan
+from gradwire_engine.planning.registration import register
+from gradwire_engine.planning.transforms import FunctionSpec
+from tests.conformance import composed, generated, lifted
+from tests.conformance.lifted import Subject, flatten, qualified
+from tests.conformance.points import DISCRETE
+from tests.engine.lowering.derivative_checks import check_directions, check_flat, gradient_of
 
 FULL = os.environ.get("GRADWIRE_DERIVATIVES") == "full"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conformance import fuzz, mutations
+
+from tests.conformance import fuzz, mutations
 
 
 @pytest.mark.timeout(900)

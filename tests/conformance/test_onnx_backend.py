@@ -11,10 +11,10 @@ from collections.abc import Callable
 from functools import wraps
 
 import pytest
-from conformance import suite
-from conformance.onnx_backend import EngineBackend
 
 from gradwire_engine.errors import EngineError
+from tests.conformance import suite
+from tests.conformance.onnx_backend import EngineBackend
 
 TestFunction = Callable[[unittest.TestCase], None]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.operators import PAGE, rows
+from tests.conformance.operators import PAGE, rows
 
 
 def test_the_page_of_operators_is_current() -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 import onnx_ad
 import pytest
-from engine.small_graphs import model_text, value_of
 from onnx.reference import ReferenceEvaluator
 
-from gradwire_engine.registration import register
-from gradwire_engine.transforms import Hvp, Jvp, Vjp
+from gradwire_engine.planning.registration import register
+from gradwire_engine.planning.transforms import Hvp, Jvp, Vjp
+from tests.engine.small_graphs import model_text, value_of
 
 OPSET = 17
 

@@ -17,7 +17,7 @@ import gradwire.jax
 import gradwire.torch
 
 if TYPE_CHECKING:
-    from gradwire_server.embedded import Handle
+    from gradwire_server.process.embedded import Handle
 
 RNG = np.random.default_rng(0)
 N = 600
@@ -140,7 +140,7 @@ def test_a_torch_program_differentiates_a_function_over_a_large_array(client: gw
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
     """A server with room for one array of this test's, and which takes none that is much larger."""
-    from gradwire_server import embedded
+    from gradwire_server.process import embedded
 
     handle = embedded.start(
         workers=1,

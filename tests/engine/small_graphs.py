@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from gradwire_engine import inline
-from gradwire_engine.graph import Graph
-from gradwire_engine.kernels import EvaluateSpec, Kernel, compile_kernel
+from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.limits import Limits
-from gradwire_engine.plan import Plan, PlanOptions, Problem, make_plan
-from gradwire_engine.registration import register
-from gradwire_engine.transforms import FunctionSpec, Transform
+from gradwire_engine.planning import inline
+from gradwire_engine.planning.kernels import EvaluateSpec, Kernel, compile_kernel
+from gradwire_engine.planning.plan import Plan, PlanOptions, Problem, make_plan
+from gradwire_engine.planning.registration import register
+from gradwire_engine.planning.transforms import FunctionSpec, Transform
 
 Arrays = Mapping[str, Any]
 

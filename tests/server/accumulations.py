@@ -11,9 +11,9 @@ import grpc
 import numpy as np
 from scipy.special import expit
 
-from gradwire import wire
-from gradwire.v1 import accumulate_pb2, function_pb2, tensor_pb2
-from server import calls
+import gradwire_wire as wire
+from gradwire_wire.v1 import accumulate_pb2, function_pb2, tensor_pb2
+from tests.server import calls
 
 Array = np.ndarray[Any, Any]
 Request = accumulate_pb2.AccumulateRequest

@@ -13,8 +13,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
-from gradwire import wire
-from gradwire.v1 import derivative_pb2, function_pb2, gradient_service_pb2_grpc, graph_pb2, tensor_pb2
+import gradwire_wire as wire
+from gradwire_wire.v1 import derivative_pb2, function_pb2, gradient_service_pb2_grpc, graph_pb2, tensor_pb2
 
 Array = np.ndarray[Any, Any]
 Event = derivative_pb2.DifferentiateResponse

@@ -9,14 +9,14 @@ from typing import Any
 
 import onnx
 
-from gradwire import wire
-from gradwire.aio.evaluation import Evaluable
+import gradwire_wire as wire
+from gradwire._face.evaluation import Evaluable
+from gradwire._sync.function import Function
 from gradwire.errors import InvalidArgumentError
-from gradwire.function import Function
+from gradwire.frontends.sources import load
+from gradwire.graphs.spec import ArraySpec
 from gradwire.pictures.drawing import Drawing, draw, figure, svg
 from gradwire.pictures.sketch import sketch
-from gradwire.sources import load
-from gradwire.spec import ArraySpec
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import onnx
 import typer
 
 import gradwire as gw
-from gradwire.signature import Signature
+from gradwire.graphs.signature import Signature
 from gradwire_server.cli.values import Array, read_assignments, write
 from gradwire_server.settings import Settings
 

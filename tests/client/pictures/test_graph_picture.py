@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gradwire as gw
+from gradwire.frontends.sources import load
 from gradwire.pictures.layers import arrange
 from gradwire.pictures.sketch import sketch
-from gradwire.sources import load
 
 
 def _model(fn, *specs):

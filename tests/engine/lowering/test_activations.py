@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-from engine.lowering.derivative_checks import check_op, gradient_of, one_node, run
 
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import check_op, gradient_of, one_node, run
 
 TWICE = {"order": 2}
 X = np.array([-7.3, -2.1, -0.6, 0.35, 1.4, 6.2])

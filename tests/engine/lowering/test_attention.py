@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from engine.lowering.derivative_checks import check_derivatives, check_op, gradient_of, run
 
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import check_derivatives, check_op, gradient_of, run
 
 rng = np.random.default_rng(2)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from engine.lowering.derivative_checks import gradient_of, one_node, run
 
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import gradient_of, one_node, run
 
 NUMBERS = (np.array([[1, 2, 3]]), np.array([[2], [3]]))
 TRUTHS = (np.array([[True, False]]), np.array([[True], [False]]))

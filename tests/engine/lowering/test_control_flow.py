@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
-from engine.lowering.derivative_checks import check_flat
 
 from gradwire_engine.errors import InvalidGraph, LimitExceeded
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import Notes, evaluate
+from tests.engine.lowering.derivative_checks import check_flat
 
 X = np.array([0.3, -0.7, 1.1])
 

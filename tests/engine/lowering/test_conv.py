@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from engine.lowering.derivative_checks import check_op, run
 from scipy import signal
 
 from gradwire_engine.errors import InvalidGraph
+from tests.engine.lowering.derivative_checks import check_op, run
 
 rng = np.random.default_rng(7)
 

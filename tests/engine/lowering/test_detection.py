@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.lowering.derivative_checks import one_node, run
 
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import Notes, evaluate
+from tests.engine.lowering.derivative_checks import one_node, run
 
 rng = np.random.default_rng(12)
 

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import pytest
 import scipy.special
-from engine.lowering.derivative_checks import check_op, gradient_of, one_node, run
 
 from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import check_op, gradient_of, one_node, run
 
 TWICE = {"order": 2}
 

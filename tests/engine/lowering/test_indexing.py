@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from engine.lowering.derivative_checks import check_op, function_of, gradient_of, one_node, run
 
 from gradwire_engine.errors import InvalidGraph, ValueNeeded
 from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import check_op, function_of, gradient_of, one_node, run
 
 INT64 = np.iinfo(np.int64)
 

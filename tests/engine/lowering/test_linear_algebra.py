@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
-from engine.lowering.derivative_checks import check_op, one_node, run
 
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import check_op, one_node, run
 
 TWICE = {"order": 2}
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.lowering.derivative_checks import gradient_of, is_float, run
 from scipy.special import expit, ndtri
 from scipy.special import softmax as scipy_softmax
 
 from gradwire_engine.errors import InvalidGraph
+from tests.engine.lowering.derivative_checks import gradient_of, is_float, run
 
 ML = "ai.onnx.ml"
 rng = np.random.default_rng(8)

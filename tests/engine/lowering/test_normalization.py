@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine.lowering.derivative_checks import check_op, gradient_of, run
 
 from gradwire_engine.errors import InvalidGraph
+from tests.engine.lowering.derivative_checks import check_op, gradient_of, run
 
 rng = np.random.default_rng(5)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine.lowering.derivative_checks import check_op, run
 
 from gradwire_engine.errors import InvalidGraph
+from tests.engine.lowering.derivative_checks import check_op, run
 
 X = np.random.default_rng(5).normal(size=(3, 4))
 

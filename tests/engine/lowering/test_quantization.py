@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
-from engine.lowering.derivative_checks import check_op, one_node, run
 
 from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import check_op, one_node, run
 
 SCALE, ZERO = np.float32(0.5), np.uint8(10)
 

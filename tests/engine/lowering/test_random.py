@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine.lowering.derivative_checks import run
 
 from gradwire_engine.errors import InvalidGraph
+from tests.engine.lowering.derivative_checks import run
 
 X = np.full((50, 40), 0.25)
 CASES = {

@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from engine.lowering.derivative_checks import check_op, run
 
 from gradwire_engine.errors import InvalidGraph
+from tests.engine.lowering.derivative_checks import check_op, run
 
 rng = np.random.default_rng(3)
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-from engine.lowering.derivative_checks import check_op, gradient_of, one_node, run
 
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import check_op, gradient_of, one_node, run
 
 X = np.random.default_rng(0).uniform(0.3, 2.0, (2, 3, 4))
 

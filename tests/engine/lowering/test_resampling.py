@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import onnx
 import pytest
-from engine.lowering.derivative_checks import check_op, one_node, run
 from onnx.reference import ReferenceEvaluator
 
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import check_op, one_node, run
 
 X = np.random.default_rng(2).normal(size=(1, 1, 4, 5))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine.lowering.derivative_checks import check_op, run
 
 from gradwire_engine.errors import ValueNeeded
+from tests.engine.lowering.derivative_checks import check_op, run
 
 RNG = np.random.default_rng(4)
 IMAGE = RNG.normal(size=(2, 2, 4, 5))
@@ -140,9 +140,8 @@ def test_roi_align_before_opset_16_does_not_shift() -> None:
 
 
 def test_roi_align_adapts_its_samples_to_each_static_region() -> None:
-    from engine.lowering.derivative_checks import one_node
-
     from gradwire_engine.lowering import evaluate
+    from tests.engine.lowering.derivative_checks import one_node
 
     regions = np.array([[0.5, 0.5, 3.5, 1.5], [0.5, 0.5, 1.5, 3.5]])
     model = one_node("RoiAlign", IMAGE, regions, OWNERS, output_height=1, output_width=1)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.special
-from engine.lowering.derivative_checks import check_op, gradient_of, run
 
 from gradwire_engine.errors import InvalidGraph
+from tests.engine.lowering.derivative_checks import check_op, gradient_of, run
 
 DOMAIN = "gradwire.sci"
 evaluate = partial(run, domain=DOMAIN)

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
-from engine.lowering.derivative_checks import check_flat
-from engine.small_graphs import graph_of, matrices, value_of
 
-from gradwire_engine.checks import nodes_in
 from gradwire_engine.errors import InvalidGraph, LimitExceeded, NotDifferentiable
-from gradwire_engine.graph import parse
+from gradwire_engine.graphs.checks import nodes_in
+from gradwire_engine.graphs.graph import parse
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import check_flat
+from tests.engine.small_graphs import graph_of, matrices, value_of
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(4, 3)), RNG.normal(size=(2, 4))

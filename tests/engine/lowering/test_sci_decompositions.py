@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 import scipy.linalg
-from engine.lowering.derivative_checks import check_op, function_of, one_node, run
 
 from gradwire_engine.errors import InvalidGraph
+from tests.engine.lowering.derivative_checks import check_op, function_of, one_node, run
 
 DOMAIN = "gradwire.sci"
 evaluate = partial(run, domain=DOMAIN)

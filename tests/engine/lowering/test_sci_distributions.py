@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 import scipy.special
-from engine.lowering.derivative_checks import check_op, function_of, one_node, run
 
 from gradwire_engine.errors import NotDifferentiable
+from tests.engine.lowering.derivative_checks import check_op, function_of, one_node, run
 
 DOMAIN = "gradwire.sci"
 evaluate = partial(run, domain=DOMAIN)

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from engine.lowering.derivative_checks import one_node
 
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import one_node
 
 A, B, C = np.arange(3.0), np.ones((2, 2)), np.array(5.0)
 

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
-from engine.lowering.derivative_checks import check_op, one_node, run
 
 from gradwire_engine.errors import InvalidGraph, LimitExceeded, ValueNeeded
 from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import check_op, one_node, run
 
 X = np.random.default_rng(3).normal(size=(2, 3, 4))
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.lowering.derivative_checks import check_op, one_node, run
 from scipy.signal import get_window
 
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import check_op, one_node, run
 
 rng = np.random.default_rng(9)
 

@@ -10,14 +10,14 @@ import jax
 import numpy as np
 import onnx
 import pytest
-from engine.lowering.derivative_checks import one_node
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradwire_engine.errors import EngineError, InvalidGraph, LimitExceeded
-from gradwire_engine.graph import parse
+from gradwire_engine.graphs.graph import parse
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import one_node
 
 
 def texts(*items: Any) -> np.ndarray[Any, Any]:

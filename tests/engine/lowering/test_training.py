@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from engine.lowering.derivative_checks import check_derivatives, check_op, gradient_of, run
 
 from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import check_derivatives, check_op, gradient_of, run
 
 TRAINING = "ai.onnx.preview.training"
 rng = np.random.default_rng(4)

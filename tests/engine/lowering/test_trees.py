@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.lowering.derivative_checks import gradient_of, run
 from scipy.special import expit
 
 from gradwire_engine.errors import InvalidGraph
+from tests.engine.lowering.derivative_checks import gradient_of, run
 
 ML = "ai.onnx.ml"
 rng = np.random.default_rng(6)

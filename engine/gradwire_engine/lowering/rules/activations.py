@@ -13,14 +13,7 @@ import numpy as np
 from jax import lax
 
 from gradwire_engine.lowering.arrays import axis_of
-from gradwire_engine.lowering.numeric import (
-    cast,
-    constant,
-    float_attribute,
-    magnitude,
-    select,
-    widened,
-)
+from gradwire_engine.lowering.numeric import cast, constant, float_attribute, magnitude, select, widened
 from gradwire_engine.lowering.registry import Node, Value, is_static, namespace, rule
 
 

@@ -9,14 +9,7 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from gradwire_engine.lowering.arrays import (
-    axis_of,
-    row_numbers,
-    scatter_rows,
-    take,
-    take_rows,
-    wrap_index,
-)
+from gradwire_engine.lowering.arrays import axis_of, row_numbers, scatter_rows, take, take_rows, wrap_index
 from gradwire_engine.lowering.registry import Node, Value, namespace, rule
 
 

@@ -1,0 +1,1 @@
+"""The asynchronous face: clients, functions and accumulators as coroutines."""

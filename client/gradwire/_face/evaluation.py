@@ -1,0 +1,308 @@
+"""Functions on a server: transforms, and evaluation at a point."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import gradwire_wire as wire
+from gradwire._face.arguments import batched_names, bind, vectors
+from gradwire.errors import InvalidArgumentError, LimitError
+from gradwire.frontends.sources import Model
+from gradwire.graphs.signature import FunctionSpec, Selection, Signature, Transform, select, select_scalar
+from gradwire.transport.connection import LARGE_BYTES, Connection, GraphInfo
+from gradwire.transport.request import Templates, constants_by_id, tensor_ids
+from gradwire.transport.retry import Deadline
+from gradwire.transport.stream import CallStream, Evaluator
+from gradwire_wire.outputs import output_arrays
+from gradwire_wire.v1 import function_pb2
+
+Arrays = Any
+"""An array, or tuples of arrays where several inputs or outputs were asked for."""
+
+# Results above this go over a stream at once, without a try at a single message.
+_ONE_MESSAGE_BYTES = 1 << 20
+
+
+class Evaluable:
+    """A graph on a server and the transforms applied to it.
+
+    Inputs are given by position, by name, or as one tuple or mapping; `wrt=` and `of=` choose inputs and
+    outputs by name or position. One selected by itself (or the only one) gives a plain array, a sequence
+    of them gives a tuple; the default is every floating-point one.
+    """
+
+    def __init__(
+        self, connection: Connection, model: Model, spec: FunctionSpec, evaluator: Evaluator | None = None
+    ) -> None:
+        self._connection, self._model, self._spec = connection, model, spec
+        self._evaluator = evaluator
+        self._constants = constants_by_id(model.bound)
+        self._templates = Templates(spec, self._constants)
+        self._derived: dict[object, Self] = {}
+
+    @property
+    def signature(self) -> Signature:
+        """The inputs and outputs of this function, transforms included."""
+        return self._spec.signature
+
+    @property
+    def graph_id(self) -> str:
+        """The id of the graph under the transforms."""
+        return self._spec.graph_id
+
+    @property
+    def model(self) -> Model:
+        """The graph under the transforms, as it is registered."""
+        return self._model
+
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """What is applied to the graph, first to last."""
+        return self._spec.transforms
+
+    @property
+    def constants(self) -> Mapping[str, wire.Array]:
+        """The large arrays that the function closes over, as they were when it was traced.
+
+        They are no part of the graph: each is sent once, when a server does not hold it already.
+        """
+        return {name: constant.array for name, constant in self._model.bound.items()}
+
+    def __repr__(self) -> str:
+        steps = "".join(f" | {step.kind}" for step in self._spec.transforms)
+        held = ", ".join(f"{name}: {constant}" for name, constant in self._model.bound.items())
+        over = f" over {held}" if held else ""
+        return f"<{type(self).__name__} {self.graph_id[:12]}{steps} {self.signature}{over}>"
+
+    def _repr_html_(self) -> str:
+        steps = "".join(f" | {step.kind}" for step in self._spec.transforms)
+        notes = [f"over {name}: {constant}" for name, constant in self._model.bound.items()]
+        return self.signature.html(f"{type(self).__name__} {self.graph_id[:12]}{steps}", notes)
+
+    async def describe(self) -> GraphInfo:
+        """What the server says about the graph: warnings, size, whether reverse mode is possible."""
+        return await self._connection.register(self._model, Deadline(None))
+
+    # Transforms: each gives a function with a signature of its own.
+
+    def gradient(
+        self, wrt: Selection = None, of: str | int | None = None, *, keep_values: bool = False
+    ) -> Self:
+        """The function from the inputs to the derivative of the one-element output `of`."""
+        return self._then("gradient", wrt, of, keep_values)
+
+    def as_jvp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> Self:
+        """The function from the inputs and tangents ("x.tangent") to the tangents of the outputs."""
+        return self._then("jvp", wrt, of, keep_values)
+
+    def as_vjp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> Self:
+        """The function from the inputs and cotangents ("y.cotangent") to the cotangents of the inputs."""
+        return self._then("vjp", wrt, of, keep_values)
+
+    def as_hvp(
+        self, wrt: Selection = None, of: str | int | None = None, *, keep_values: bool = False
+    ) -> Self:
+        """The function from the inputs and tangents to the Hessian of `of` times the tangents."""
+        return self._then("hvp", wrt, of, keep_values)
+
+    def _then(self, kind: str, wrt: Selection, of: Selection, keep_values: bool) -> Self:
+        key = (kind, _hashable(wrt), _hashable(of), keep_values)
+        found = self._derived.get(key)
+        if found is None:
+            inputs = select(self.signature.inputs, wrt, "input", "wrt")
+            if kind in ("gradient", "hvp"):
+                outputs: tuple[str, ...] = (select_scalar(self.signature.outputs, one_output(of)),)
+            else:
+                outputs = select(self.signature.outputs, of, "output", "of")
+            spec = self._spec.then(Transform(kind, inputs, outputs, keep_values))
+            found = type(self)(self._connection, self._model, spec, self._evaluator)
+            self._derived[key] = found
+        return found
+
+    # Evaluation at a point.
+
+    async def __call__(
+        self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
+    ) -> Arrays:
+        """The value; the same as `value`."""
+        return await self.value(*args, batched=batched, timeout=timeout, **inputs)
+
+    async def value(
+        self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
+    ) -> Arrays:
+        """The outputs. Inputs named in `batched` carry one more, leading axis, and so do all outputs then."""
+        arrays = bind(self.signature.inputs, args, inputs)
+        return unwrapped(await self._evaluate(arrays, batched, timeout), None)
+
+    async def jvp(
+        self,
+        /,
+        *args: Any,
+        wrt: Selection = None,
+        of: Selection = None,
+        batched: Selection = None,
+        timeout: float | None = None,
+        **inputs: Any,
+    ) -> Arrays:
+        """The Jacobian times a tangent: the last positional argument, or a tuple of one for each `wrt`.
+
+        A batch of tangents is one of the inputs to name in `batched` ("x.tangent").
+        """
+        outputs = await self._product("tangent", self.as_jvp(wrt, of), args, inputs, wrt, batched, timeout)
+        return unwrapped(outputs, of)
+
+    async def vjp(
+        self,
+        /,
+        *args: Any,
+        wrt: Selection = None,
+        of: Selection = None,
+        batched: Selection = None,
+        timeout: float | None = None,
+        **inputs: Any,
+    ) -> Arrays:
+        """A cotangent times the Jacobian: the last positional argument, or a tuple of one for each `of`."""
+        outputs = await self._product("cotangent", self.as_vjp(wrt, of), args, inputs, of, batched, timeout)
+        return unwrapped(outputs, wrt)
+
+    async def hvp(
+        self,
+        /,
+        *args: Any,
+        wrt: Selection = None,
+        of: str | int | None = None,
+        batched: Selection = None,
+        timeout: float | None = None,
+        **inputs: Any,
+    ) -> Arrays:
+        """The Hessian of a one-element output times a tangent, the last positional argument."""
+        outputs = await self._product("tangent", self.as_hvp(wrt, of), args, inputs, wrt, batched, timeout)
+        return unwrapped(outputs, wrt)
+
+    async def grad(
+        self,
+        /,
+        *args: Any,
+        wrt: Selection = None,
+        of: str | int | None = None,
+        batched: Selection = None,
+        timeout: float | None = None,
+        **inputs: Any,
+    ) -> Arrays:
+        """The gradient of a one-element output."""
+        arrays = bind(self.signature.inputs, args, inputs)
+        return unwrapped(await self.gradient(wrt, of)._evaluate(arrays, batched, timeout), wrt)
+
+    async def value_and_grad(
+        self,
+        /,
+        *args: Any,
+        wrt: Selection = None,
+        of: str | int | None = None,
+        batched: Selection = None,
+        timeout: float | None = None,
+        **inputs: Any,
+    ) -> tuple[Arrays, Arrays]:
+        """All outputs and the gradient of `of`, from one evaluation."""
+        both = self.gradient(wrt, of, keep_values=True)
+        outputs = await both._evaluate(bind(self.signature.inputs, args, inputs), batched, timeout)
+        count = len(outputs) - len(self.signature.outputs)
+        return unwrapped(outputs[count:], None), unwrapped(outputs[:count], wrt)
+
+    async def _product(
+        self,
+        word: str,
+        product: "Evaluable",
+        args: tuple[Any, ...],
+        inputs: Mapping[str, Any],
+        selection: Selection,
+        batched: Selection,
+        timeout: float | None,
+    ) -> list[wire.Array]:
+        if not args:
+            raise InvalidArgumentError(f"the {word} is missing: pass it as the last positional argument")
+        own = self.signature.inputs
+        arrays = bind(own, args[:-1], inputs)
+        targets = product.signature.inputs[len(own) :]
+        single = selection is None or isinstance(selection, str | int)
+        arrays |= vectors(word, args[-1], targets, single)
+        return await product._evaluate(arrays, batched, timeout)
+
+    async def _evaluate(
+        self, arrays: dict[str, wire.Array], batched: Selection, timeout: float | None
+    ) -> list[wire.Array]:
+        deadline = Deadline(timeout)
+        leading = batched_names(self.signature, batched)
+        ids = await tensor_ids(arrays) if any(a.nbytes > LARGE_BYTES for a in arrays.values()) else {}
+        template = self._templates.get(arrays, (), leading)
+        send, one_message = self._transport(arrays, leading)
+
+        async def attempt(remaining: float | None) -> list[wire.Array]:
+            template.fill(arrays, ids)
+            return await send(template.message, remaining)
+
+        uploads = {ids[name]: arrays[name] for name in ids}
+        try:
+            return await self._connection.call(self._model, uploads, deadline, attempt)
+        except LimitError as error:
+            if error.limit != "message_bytes" or not one_message:
+                raise
+        send = self._over_a_stream
+        return await self._connection.call(self._model, uploads, deadline, attempt)
+
+    def _transport(
+        self, arrays: Mapping[str, wire.Array], batched: tuple[str, ...]
+    ) -> tuple[Evaluator, bool]:
+        """How to send an evaluation, and whether its answer must fit into one message."""
+        if self._evaluator is not None:
+            return self._evaluator, False
+        shapes = {name: a.shape[1:] if name in batched else a.shape for name, a in arrays.items()}
+        size = self.signature.result_bytes(shapes)
+        if size is not None and batched:
+            size *= next(iter(arrays[batched[0]].shape), 1)
+        if size is not None and size > _ONE_MESSAGE_BYTES:
+            return self._over_a_stream, False
+        return self._unary, True
+
+    async def _unary(
+        self, message: function_pb2.EvaluateStreamRequest, timeout: float | None
+    ) -> list[wire.Array]:
+        answer = await self._connection.stub.evaluate(message.evaluate.SerializeToString(), timeout)
+        return output_arrays(function_pb2.EvaluateResponse.FromString(answer))
+
+    async def _over_a_stream(
+        self, message: function_pb2.EvaluateStreamRequest, timeout: float | None
+    ) -> list[wire.Array]:
+        async with CallStream(self._connection.stub, self._connection.address) as stream:
+            return await stream.evaluate(message, timeout)
+
+    @asynccontextmanager
+    async def stream(self) -> AsyncIterator[Self]:
+        """This function over one open stream: the quickest way to many small evaluations.
+
+        async with f.stream() as s:
+            products = await asyncio.gather(*(s.vjp(x, w) for w in cotangents))
+        """
+        async with CallStream(self._connection.stub, self._connection.address) as calls:
+            yield self.over(calls.evaluate)
+
+    def over(self, evaluator: Evaluator) -> Self:
+        """This function with its evaluations sent another way."""
+        return type(self)(self._connection, self._model, self._spec, evaluator)
+
+
+def _hashable(selection: Selection) -> object:
+    return selection if selection is None or isinstance(selection, str | int) else tuple(selection)
+
+
+def one_output(selection: Selection) -> str | int | None:
+    """A selection that can only be of one output."""
+    if selection is None or isinstance(selection, str | int):
+        return selection
+    raise InvalidArgumentError("of= names one output here, by name or position: a gradient is of one number")
+
+
+def unwrapped(values: Sequence[Any], selection: Selection) -> Arrays:
+    """The values as a user asked for them: one by itself for one selected by itself or the only one."""
+    several = selection is not None and not isinstance(selection, str | int)
+    return tuple(values) if several or len(values) != 1 else values[0]

@@ -1,0 +1,1 @@
+"""The synchronous face, generated from `gradwire._face`, and what is its own."""

@@ -1,0 +1,231 @@
+"""What SciPy's solvers (and others like them) call: values and derivatives of one vector, in one trip.
+
+A solver asks for the value at a point and then, in a call of its own, for a derivative at the same point.
+Here the first call fetches both, and the second finds them. The memory is of one point: solvers go from
+point to point and do not come back.
+"""
+
+import threading
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+import gradwire_wire as wire
+from gradwire._face.function import AsyncFunction
+from gradwire._sync.bridge import Bridge
+from gradwire.errors import InvalidArgumentError
+from gradwire.graphs.signature import Value, select, select_scalar
+
+Floats = npt.NDArray[np.float64]
+Along = Literal["auto", "grad", "jacobian", "hessian", "nothing"]
+Part = Literal["value", "grad", "jacobian", "hessian"]
+Parts = Mapping[str, wire.Array]
+
+_ALONG: dict[str, tuple[Part, ...]] = {
+    "nothing": ("value",),
+    "grad": ("value", "grad"),
+    "jacobian": ("value", "jacobian"),
+    "hessian": ("value", "grad", "hessian"),
+}
+
+
+class _Point:
+    """A point, and what was fetched there; each part is in a trip that may still be under way."""
+
+    def __init__(self, key: object) -> None:
+        self.key = key
+        self.trips: dict[Part, Future[Parts]] = {}
+
+
+class Callbacks:
+    """Value and derivatives of one output by one input, as numerical solvers want them.
+
+    Made by `Function.callbacks`. Every method takes the function's inputs in order (so that a solver's
+    `args=` go where they belong); the input that is varied may be flat, as solvers have it, where its shape
+    is known. Results are float64 whatever the graph computes in: a number for an output of rank 0, else
+    arrays of at most two axes, `(outputs, inputs)`, and they belong to the caller, who may write to them.
+
+    The value brings along what `along` says, from the same trip. Points are compared bit by bit. May be
+    used from several threads: those that ask for the same point at the same time share one trip.
+    """
+
+    def __init__(
+        self,
+        function: AsyncFunction,
+        bridge: Bridge,
+        wrt: str | int | None,
+        of: str | int | None,
+        along: Along,
+        timeout: float | None,
+    ) -> None:
+        signature = function.signature
+        self._function, self._bridge, self._timeout = function, bridge, timeout
+        self._wrt = select(signature.inputs, wrt, "input", "wrt")[0]
+        self._of = select(signature.outputs, of, "output", "of")[0]
+        self._input = _named(signature.inputs, self._wrt)
+        self._position = signature.inputs.index(self._input)
+        output = _named(signature.outputs, self._of)
+        self._output = signature.outputs.index(output)
+        chosen = ("grad" if _one_number(output) else "jacobian") if along == "auto" else along
+        if chosen not in _ALONG:
+            raise InvalidArgumentError(f"along is 'auto' or one of {', '.join(_ALONG)}; it is {along!r}")
+        if chosen in ("grad", "hessian"):
+            select_scalar(signature.outputs, self._of)
+        self._along = _ALONG[chosen]
+        self._lock = threading.Lock()
+        self._last = _Point(None)
+
+    def __repr__(self) -> str:
+        function = repr(self._function).replace("<Async", "<", 1)
+        return f"<Callbacks of {self._of} by {self._wrt}: {' + '.join(self._along)}, {function}>"
+
+    def __call__(self, /, *args: Any) -> float | Floats:
+        """The value; the same as `value`."""
+        return self.value(*args)
+
+    def value(self, /, *args: Any) -> float | Floats:
+        """The output: a number if its rank is 0, else of shape (outputs,)."""
+        value = self._part("value", args)
+        return float(value) if value.ndim == 0 else _floats(value, -1)
+
+    def grad(self, /, *args: Any) -> Floats:
+        """The gradient of a one-element output, of shape (inputs,); () at a point of rank 0."""
+        return self._like_point(args, _floats(self._part("grad", args), -1))
+
+    def jacobian(self, /, *args: Any) -> Floats:
+        """The Jacobian, of shape (outputs, inputs)."""
+        return _floats(self._part("jacobian", args), -1, self._inputs(args))
+
+    def hessian(self, /, *args: Any) -> Floats:
+        """The Hessian of a one-element output, of shape (inputs, inputs); () at a point of rank 0."""
+        return self._like_point(args, _floats(self._part("hessian", args), -1, self._inputs(args)))
+
+    def hvp(self, /, *args: Any) -> Floats:
+        """The Hessian times a vector, which follows the varied input: `hvp(x, p, *args)`."""
+        args, vector = self._split(args, "a vector")
+        point = self._arguments(args)
+        direction = np.reshape(vector, np.shape(point[self._position]))
+        work = self._function.hvp(*point, direction, wrt=self._wrt, of=self._of, timeout=self._timeout)
+        return _floats(self._bridge.run(work), -1)
+
+    def weighted_hessian(self, /, *args: Any) -> Floats:
+        """The sum of the outputs' Hessians, each times a weight: `weighted_hessian(x, v, *args)`.
+
+        What `scipy.optimize.NonlinearConstraint` takes as `hess`. Of shape (inputs, inputs).
+        """
+        args, weights = self._split(args, "one weight for each output")
+        pullback = self._function.as_vjp(self._wrt, self._of)
+        seed = pullback.signature.inputs[-1]
+        work = pullback.jacobian(
+            *self._arguments(args), _shaped(seed, weights), wrt=self._wrt, timeout=self._timeout
+        )
+        return _floats(self._bridge.run(work), -1, self._inputs(args))
+
+    def _split(self, args: tuple[Any, ...], what: str) -> tuple[tuple[Any, ...], Any]:
+        after = self._position + 1
+        if len(args) <= after:
+            raise InvalidArgumentError(f"{what} is missing: pass it after input {self._wrt!r}")
+        return args[:after] + args[after + 1 :], args[after]
+
+    def _like_point(self, args: tuple[Any, ...], derivative: Floats) -> Floats:
+        # Solvers of one variable, such as root_scalar, have points without axes and expect the same back.
+        return derivative.reshape(()) if np.ndim(args[self._position]) == 0 else derivative
+
+    def _inputs(self, args: tuple[Any, ...]) -> int:
+        return int(np.size(args[self._position]))
+
+    def _arguments(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(args) <= self._position:
+            raise InvalidArgumentError(f"input {self._input} is missing")
+        at = self._position
+        return (*args[:at], _shaped(self._input, args[at]), *args[at + 1 :])
+
+    def _part(self, part: Part, args: tuple[Any, ...]) -> wire.Array:
+        arguments = self._arguments(args)
+        self._bridge.refuse_to_wait()
+        key = tuple(_key(argument) for argument in arguments)
+        with self._lock:
+            point = self._last
+            if point.key != key:
+                point = self._last = _Point(key)
+            trip = point.trips.get(part)
+            if trip is None:
+                trip = self._fetch(part, point, arguments)
+        try:
+            found = trip.result()[part]
+        except BaseException:  # Ctrl-C too: the next call tries again
+            trip.cancel()
+            with self._lock:
+                if self._last is point:
+                    self._last = _Point(None)
+            raise
+        return found
+
+    def _fetch(self, part: Part, point: _Point, arguments: tuple[Any, ...]) -> Future[Parts]:
+        """Begin the trip that brings a part, and what else is missing and goes with it."""
+        parts: tuple[Part, ...] = (part,)
+        if not point.trips and part in self._along:
+            parts = self._along
+        copies = tuple(np.array(argument) for argument in arguments)  # the solver may go on with its own
+        trip = self._bridge.submit(self._trip(parts, copies))
+        point.trips |= dict.fromkeys(parts, trip)
+        return trip
+
+    async def _trip(self, parts: tuple[Part, ...], arguments: tuple[Any, ...]) -> Parts:
+        results = await self._call(parts, arguments)
+        return dict(zip(parts, results, strict=True))
+
+    async def _call(self, parts: tuple[Part, ...], arguments: tuple[Any, ...]) -> tuple[wire.Array, ...]:
+        f, timeout = self._function, self._timeout
+        chosen: dict[str, Any] = {"wrt": self._wrt, "of": self._of, "timeout": timeout}
+        if parts == ("value",):
+            return (self._own(await f.value(*arguments, timeout=timeout)),)
+        if len(parts) == 1:
+            calls: dict[Part, Any] = {"grad": f.grad, "jacobian": f.jacobian, "hessian": f.hessian}
+            return (await calls[parts[0]](*arguments, **chosen),)
+        both: dict[str, Any] = {
+            "grad": f.value_and_grad,
+            "jacobian": f.value_and_jacobian,
+            "hessian": f.value_grad_and_hessian,
+        }
+        work: Coroutine[Any, Any, tuple[Any, ...]] = both[parts[-1]](*arguments, **chosen)
+        value, *derivatives = await work
+        return self._own(value), *derivatives
+
+    def _own(self, value: Any) -> wire.Array:
+        """The chosen output among all of them."""
+        chosen: wire.Array = value[self._output] if isinstance(value, tuple) else value
+        return chosen
+
+
+def _named(values: tuple[Value, ...], name: str) -> Value:
+    return next(value for value in values if value.name == name)
+
+
+def _one_number(output: Value) -> bool:
+    return output.shape is not None and all(extent == 1 for extent in output.shape)
+
+
+def _shaped(value: Value, given: Any) -> Any:
+    """A flat vector in the shape of its input, where that is known; anything else as it is."""
+    array, shape = np.asarray(given), value.shape
+    if shape is None or array.ndim == len(shape) or array.ndim > 1:
+        return array
+    extents = [extent for extent in shape if isinstance(extent, int)]
+    if len(extents) == len(shape) and prod(extents) == array.size:
+        return array.reshape(extents)
+    return array
+
+
+def _key(argument: Any) -> object:
+    array = np.asarray(argument)
+    return array.dtype.str, array.shape, array.tobytes()
+
+
+def _floats(array: wire.Array, *shape: int) -> Floats:
+    """A copy that a solver may scale in place, as `least_squares` does with residuals and Jacobians."""
+    return np.array(array, np.float64).reshape(shape)

@@ -1,0 +1,243 @@
+"""From a JAX function to an ONNX model, by way of its jaxpr.
+
+The function is traced with `jax.make_jaxpr`; each equation becomes one or a few nodes by the rule of its
+primitive (see `rules`). Nothing is run, loops stay loops, and float64 stays float64.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import onnx
+from jax import tree_util
+from jax.extend.core import Literal
+
+from gradwire.errors import TraceError
+from gradwire.frontends.jax import rules as _rules  # noqa: F401  (registers them)
+from gradwire.frontends.jax.graph import Graph, Value, constant, element_type
+from gradwire.frontends.jax.registry import Call, Type, is_of_jax, origin, rules, type_only, user_line
+from gradwire.graphs.constants import BoundModel
+from gradwire.graphs.spec import ArraySpec
+
+_INTERNAL = re.compile(r"_[tac]\d+")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A converted function.
+
+    Attributes:
+        bound: its graph, large constants by reference; inputs and outputs are the leaves of arguments and
+            result, in order.
+        inputs: names of the inputs.
+        structure: the tree of what the function returns.
+    """
+
+    bound: BoundModel
+    inputs: tuple[str, ...]
+    structure: Any
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The graph with everything in it."""
+        return self.bound.embedded()
+
+
+def convert(
+    fn: Callable[..., Any], specs: Sequence[Any], names: Sequence[str] | None = None
+) -> onnx.ModelProto:
+    """The graph that a JAX function computes on arrays of given shapes and dtypes.
+
+    Args:
+        fn: takes arrays, or trees (dicts, tuples, ...) of them; returns the same.
+        specs: for each argument a `gw.spec`, a `jax.ShapeDtypeStruct`, an array, or a tree of those.
+        names: names of the inputs (the leaves of the arguments); by default the function's parameters,
+            with the path into a tree after a dot: "params.w".
+
+    Returns:
+        A model that passes ONNX's full check and holds all constants. Its output is named "y", those of a
+        tuple "y0", "y1", ..., those of a dict by their keys.
+
+    Raises:
+        TraceError: the function uses something that has no place in a graph; the message names the
+            primitive and the line.
+    """
+    return convert_function(fn, specs, names).model
+
+
+def convert_function(
+    fn: Callable[..., Any], specs: Sequence[Any], names: Sequence[str] | None = None
+) -> Converted:
+    """Like `convert`, with the names of the inputs, the structure of the result and large constants apart."""
+    leaves, tree = tree_util.tree_flatten_with_path(
+        tuple(specs), is_leaf=lambda leaf: isinstance(leaf, ArraySpec)
+    )
+    kinds = [_kind(leaf) for _, leaf in leaves]
+    labels = _input_names(fn, [path for path, _ in leaves], [leaf for _, leaf in leaves], names)
+    arguments = tree_util.tree_unflatten(tree, kinds)
+    with _precision(kinds):
+        closed, result = _traced(fn, arguments)
+        graph = Graph()
+        inputs = [
+            graph.input(label, kind.shape, np.dtype(kind.dtype))
+            for label, kind in zip(labels, kinds, strict=True)
+        ]
+        values = _inline(graph, closed, inputs)
+    paths, structure = tree_util.tree_flatten_with_path(result)
+    if not paths:
+        raise TraceError(f"{_name(fn)} returned no array: is a `return` missing?")
+    outputs = dict(zip(_output_names([path for path, _ in paths], labels), values, strict=True))
+    identifier = re.sub(r"\W", "_", _name(fn)).strip("_") or "function"
+    return Converted(graph.model(identifier, inputs, outputs), tuple(labels), structure)
+
+
+def _kind(leaf: Any) -> Any:
+    """Shape and dtype of an argument; a Python number is what NumPy makes of it."""
+    shape = leaf.shape if hasattr(leaf, "shape") else np.shape(leaf)
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+    element_type(dtype)
+    return type_only(shape, dtype)
+
+
+def _precision(kinds: Sequence[Any]) -> AbstractContextManager[Any]:
+    """64-bit numbers are kept where an argument has them, whatever JAX is set to."""
+    wide = any(np.dtype(kind.dtype).kind in "fiu" and np.dtype(kind.dtype).itemsize == 8 for kind in kinds)
+    return jax.enable_x64(True) if wide else nullcontext()
+
+
+def _traced(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Any]:
+    try:
+        closed, result = jax.make_jaxpr(fn, return_shape=True)(*arguments)
+    except (
+        jax.errors.ConcretizationTypeError,
+        jax.errors.TracerArrayConversionError,
+        jax.errors.TracerIntegerConversionError,
+        jax.errors.NonConcreteBooleanIndexError,
+    ) as error:
+        summary = str(error).strip().splitlines()[0]
+        raise TraceError(
+            f"{_name(fn)} needs the value of an array while it is traced ({summary}); "
+            "use jnp.where or jax.lax.cond in place of a Python branch, and masks in place of boolean indices"
+        ) from error
+    if any(isinstance(value, jax.core.Tracer) for value in closed.consts):
+        raise TraceError(
+            f"{_name(fn)} uses an array of a transformation around it; pass that array as an argument"
+        )
+    return closed, result
+
+
+def _inline(graph: Graph, closed: Any, inputs: Sequence[Value], outer: str = "") -> list[Value]:
+    """Evaluate a jaxpr's equations into a graph; the values of its outputs.
+
+    `outer` is the user's line that calls it: the only one known for a function of JAX itself, whose jaxpr may
+    come from a cache.
+    """
+    if not is_of_jax(origin(closed)[1]):
+        outer = ""
+    jaxpr, consts = (closed.jaxpr, closed.consts) if hasattr(closed, "consts") else (closed, ())
+    values: dict[Any, Value] = dict(zip(jaxpr.invars, inputs, strict=True))
+    values.update(zip(jaxpr.constvars, (constant(np.asarray(item)) for item in consts), strict=True))
+
+    def read(atom: Any) -> Value:
+        if isinstance(atom, Literal):
+            return constant(np.asarray(atom.val, _type(atom.aval).dtype))
+        return values[atom]
+
+    for equation in jaxpr.eqns:
+        source = outer or user_line(equation.source_info)
+        outputs = _apply(graph, equation, [read(atom) for atom in equation.invars], source)
+        values.update(zip(equation.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _apply(graph: Graph, equation: Any, inputs: list[Value], source: str) -> Sequence[Value]:
+    name = equation.primitive.name
+    rule = rules.get(name)
+    call = Call(graph, name, equation.params, (), source, partial(_inline, outer=source))
+    if rule is None:
+        raise call.fail(
+            "there is no operator for it; write the function with others, or export it with another tool "
+            "and pass the ONNX model"
+        )
+    try:
+        call = replace(call, results=tuple(_type(variable.aval) for variable in equation.outvars))
+    except TraceError as error:
+        # What refuses by name, and what only calls, names the primitive at fault better.
+        if not rule.__module__.endswith((".refused", ".calls")):
+            raise call.fail(str(error)) from None
+    outputs = rule(call, *inputs)
+    return (outputs,) if isinstance(outputs, Value) else outputs
+
+
+def _type(aval: Any) -> Type:
+    element_type(aval.dtype)
+    return Type(tuple(aval.shape), np.dtype(aval.dtype))
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    return str(getattr(fn, "__name__", type(fn).__name__))
+
+
+def _input_names(
+    fn: Callable[..., Any], paths: Sequence[Any], leaves: Sequence[Any], names: Sequence[str] | None
+) -> list[str]:
+    if names is not None:
+        labels = list(names)
+        if len(labels) != len(paths):
+            raise TraceError(f"{len(labels)} names for {len(paths)} inputs; give one for each")
+    else:
+        parameters = _parameters(fn)
+        labels = []
+        for path, leaf in zip(paths, leaves, strict=True):
+            own = leaf.name if isinstance(leaf, ArraySpec) else None
+            labels.append(own or _joined(_argument(parameters, path[0].idx), path[1:]))
+    for label in labels:
+        if labels.count(label) > 1 or _INTERNAL.fullmatch(label):
+            raise TraceError(f"input name {label!r} is taken; pass names=, one for each input")
+    return labels
+
+
+def _parameters(fn: Callable[..., Any]) -> list[str]:
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [parameter.name for parameter in parameters if parameter.kind in positional]
+
+
+def _argument(parameters: Sequence[str], index: int) -> str:
+    return parameters[index] if index < len(parameters) else f"x{index}"
+
+
+def _joined(first: str, path: Sequence[Any]) -> str:
+    parts = [tree_util.keystr((key,), simple=True) for key in path]
+    return ".".join(part for part in [first, *parts] if part)
+
+
+def _output_names(paths: Sequence[Any], taken: Sequence[str]) -> list[str]:
+    for prefix in ("y", "out", "result"):
+        labels = [_output_name(path, prefix, taken) for path in paths]
+        if len(set(labels)) == len(labels) and set(labels).isdisjoint(taken):
+            return labels
+    raise TraceError("two outputs have the same name, or that of an input; return a dict with other keys")
+
+
+def _output_name(path: Sequence[Any], prefix: str, taken: Sequence[str]) -> str:
+    """The key of a dict, else the prefix and the place in a tuple; what is inside comes after dots."""
+    if not path:
+        return prefix
+    head = tree_util.keystr((path[0],), simple=True)
+    if isinstance(path[0], tree_util.SequenceKey):
+        head = prefix + head
+    elif head in taken:
+        head = f"{prefix}_{head}"
+    return _joined(head, path[1:])

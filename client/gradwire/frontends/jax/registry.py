@@ -1,0 +1,119 @@
+"""Rules: one function for each primitive of JAX, found by the primitive's name.
+
+    @rule("neg")
+    def neg(call, x):
+        return ops.same(call.graph, "Neg", x)
+
+A rule takes the call and its inputs and returns its output, or a tuple of outputs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+
+from gradwire.errors import TraceError
+from gradwire.frontends.jax.graph import DType, Graph, Shape, Value
+
+Rule = Callable[..., Any]
+
+rules: dict[str, Rule] = {}
+"""Rules by the primitive's name."""
+
+
+class Type(NamedTuple):
+    """Shape and dtype of a result."""
+
+    shape: Shape
+    dtype: DType
+
+
+Inline = Callable[[Graph, Any, Sequence[Value]], list[Value]]
+"""Evaluates a jaxpr's equations into a graph."""
+
+
+def type_only(shape: Sequence[int], dtype: Any) -> Any:
+    """What JAX traces a function with in place of an array."""
+    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One equation of a jaxpr, as its rule sees it.
+
+    Attributes:
+        graph: where nodes go.
+        name: the primitive's name.
+        params: the primitive's parameters.
+        results: shape and dtype of each output.
+        source: the user's line that made the equation, or "".
+        inline: evaluates an inner jaxpr into a graph.
+    """
+
+    graph: Graph
+    name: str
+    params: dict[str, Any]
+    results: tuple[Type, ...]
+    source: str
+    inline: Inline
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the first output."""
+        return self.results[0].shape
+
+    @property
+    def dtype(self) -> DType:
+        """Dtype of the first output."""
+        return self.results[0].dtype
+
+    def fail(self, message: str) -> TraceError:
+        """An error that names the primitive and the user's line; raise it."""
+        return TraceError(f"jax.lax primitive {self.name!r}{self.at}: {message}")
+
+    @property
+    def at(self) -> str:
+        """Where in the user's code this is, as " (file.py:12 in f)", or ""."""
+        return f" ({self.source})" if self.source else ""
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a function as the rule of one or more primitives."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            if name in rules:
+                raise ValueError(f"two rules for primitive {name}")
+            rules[name] = function
+        return function
+
+    return register
+
+
+_JAX = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
+_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def origin(jaxpr: Any) -> tuple[str, str]:
+    """Name and source file of the function that a jaxpr was traced from; "" where unknown."""
+    information = getattr(getattr(jaxpr, "jaxpr", jaxpr), "debug_info", None)
+    name, _, place = str(getattr(information, "func_src_info", "")).partition(" at ")
+    return name, place.rpartition(":")[0]
+
+
+def is_of_jax(filename: str) -> bool:
+    """Whether a source file belongs to JAX itself."""
+    return filename.startswith(_JAX)
+
+
+def user_line(source_info: Any) -> str:
+    """The innermost line of the user's that made an equation, as "file.py:12 in f", or ""."""
+    frames = getattr(getattr(source_info, "traceback", None), "frames", ())
+    for frame in frames:
+        if not frame.file_name.startswith((_JAX, _OURS, "<frozen ")):
+            return f"{os.path.basename(frame.file_name)}:{frame.line_num} in {frame.function_name}"
+    return ""

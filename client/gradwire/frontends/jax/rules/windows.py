@@ -1,0 +1,78 @@
+"""Reductions over sliding windows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradwire.frontends.jax import ops
+from gradwire.frontends.jax.graph import Graph, Value
+from gradwire.frontends.jax.registry import Call, rule
+from gradwire.frontends.jax.rules.shapes import dilated, padded
+
+_SPATIAL_AXES = 3
+
+
+def _fill(name: str) -> float:
+    return {"reduce_window_max": -math.inf, "reduce_window_min": math.inf}.get(name, 0.0)
+
+
+@rule("reduce_window_sum", "reduce_window_max", "reduce_window_min")
+def reduce_windows(call: Call, x: Value) -> Value:
+    """A pooling over the axes that the windows extend along; the others become its batch."""
+    graph, params = call.graph, call.params
+    sizes, strides, spacing, gaps = (
+        [int(item) for item in params[key]]
+        for key in ("window_dimensions", "window_strides", "window_dilation", "base_dilation")
+    )
+    work = x if ops.is_float(x.dtype) else ops.cast(graph, x, np.float64)
+    fill = ops.scalar(_fill(call.name), work.dtype)
+    for axis, gap in enumerate(gaps):
+        work = dilated(graph, work, axis, gap - 1, fill)
+    work = padded(graph, work, [(int(low), int(high)) for low, high in params["padding"]], fill)
+    space = [axis for axis in range(x.ndim) if sizes[axis] != 1 or strides[axis] != 1]
+    if not space:
+        return ops.cast(graph, work, call.dtype)
+    # Windows of a maximum or a sum come apart into windows along single axes.
+    for start in range(0, len(space), _SPATIAL_AXES):
+        axes = space[start : start + _SPATIAL_AXES]
+        work = _pooled(
+            graph, call.name, work, axes, *([part[a] for a in axes] for part in (sizes, strides, spacing))
+        )
+    return ops.cast(graph, work, call.dtype)
+
+
+def _pooled(
+    graph: Graph,
+    name: str,
+    x: Value,
+    axes: list[int],
+    sizes: list[int],
+    strides: list[int],
+    spacing: list[int],
+) -> Value:
+    rest = [axis for axis in range(x.ndim) if axis not in axes]
+    images = ops.transpose(graph, x, rest + axes)
+    batch, space = images.shape[: len(rest)], images.shape[len(rest) :]
+    images = ops.reshape(graph, images, (math.prod(batch), 1, *space))
+    reach = [(size - 1) * step + 1 for size, step in zip(sizes, spacing, strict=True)]
+    outputs = tuple((n - r) // s + 1 for n, r, s in zip(space, reach, strides, strict=True))
+    shape = (math.prod(batch), 1, *outputs)
+    if name == "reduce_window_min":
+        images = ops.same(graph, "Neg", images)
+    pooled = graph.one(
+        "AveragePool" if name == "reduce_window_sum" else "MaxPool",
+        [images],
+        shape,
+        x.dtype,
+        kernel_shape=sizes,
+        strides=strides,
+        dilations=spacing,
+    )
+    if name == "reduce_window_min":
+        pooled = ops.same(graph, "Neg", pooled)
+    if name == "reduce_window_sum":
+        pooled = ops.broadcast(graph, "Mul", pooled, ops.scalar(math.prod(sizes), x.dtype))
+    moved = ops.reshape(graph, pooled, (*batch, *outputs))
+    return ops.transpose(graph, moved, np.argsort(rest + axes).tolist())

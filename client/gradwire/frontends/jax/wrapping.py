@@ -1,0 +1,42 @@
+"""Telling the SDK that a function is one of JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from typing import Any
+
+from gradwire.frontends.jax.conversion import convert_function
+from gradwire.frontends.sources import converters
+from gradwire.graphs.constants import BoundModel
+
+
+class JaxFunction:
+    """A function marked as one of JAX; calling it calls the function."""
+
+    __name__: str
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+        update_wrapper(self, fn)
+        # Sources are told apart by the root module of their type or of themselves.
+        self.__module__ = "jax"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.fn(*args, **kwargs)
+
+
+def wrap(fn: Callable[..., Any]) -> JaxFunction:
+    """Mark a plain Python function as one of JAX, so that `client.function` does not take it for NumPy's.
+
+    Functions under `jax.jit`, and those of `jax` itself such as `jax.nn.relu`, need no mark.
+    """
+    return fn if isinstance(fn, JaxFunction) else JaxFunction(fn)
+
+
+def _convert(source: Any, specs: Sequence[Any], names: Sequence[str] | None) -> BoundModel:
+    fn = source.fn if isinstance(source, JaxFunction) else source
+    return convert_function(fn, specs, names).bound
+
+
+converters["jax"] = converters["jaxlib"] = _convert

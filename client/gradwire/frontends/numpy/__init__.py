@@ -1,0 +1,28 @@
+"""From a NumPy function to an ONNX graph, without JAX and without running the function on numbers.
+
+:func:`trace` calls the function with :class:`TracedArray` objects, which take part in NumPy's own
+protocols (``__array_ufunc__``, ``__array_function__``, the Array API namespace) and record what
+happens to them.
+"""
+
+from gradwire.frontends.numpy.array import TracedArray
+from gradwire.frontends.numpy.control_flow import cond, fori, scan, vmap, while_
+from gradwire.frontends.numpy.functions.creation import asarray, full, ones, zeros
+from gradwire.frontends.numpy.tracer import Traced, input_names, trace, trace_function
+
+__all__ = [
+    "Traced",
+    "TracedArray",
+    "asarray",
+    "cond",
+    "fori",
+    "full",
+    "input_names",
+    "ones",
+    "scan",
+    "trace",
+    "trace_function",
+    "vmap",
+    "while_",
+    "zeros",
+]

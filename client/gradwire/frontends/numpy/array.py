@@ -1,0 +1,430 @@
+"""The array that a traced function computes with: NumPy's face, a graph behind it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from gradwire.frontends.numpy import complex_dispatch, indexing, ufuncs
+from gradwire.frontends.numpy.cells import Cell, FrozenCell, ViewCell
+from gradwire.frontends.numpy.dispatch import call_function
+from gradwire.frontends.numpy.methods import ArrayMethods
+from gradwire.frontends.numpy.refusals import refuse
+from gradwire.graphs import operators as ops
+from gradwire.graphs.builder import DType, Graph, Shape, Value
+
+_NOT_A_NUMBER = "use NumPy's functions (np.sin, not math.sin) and keep values in arrays"
+_REDUCTIONS = {
+    "add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min", "logical_and": "all",
+    "logical_or": "any",
+}  # fmt: skip
+_ACCUMULATIONS = {"add": "cumsum", "multiply": "cumprod"}
+_AT = {"add": "add", "multiply": "mul", "maximum": "max", "minimum": "min"}
+
+
+class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
+    """A stand-in for a NumPy array whose values are not known yet.
+
+    Arithmetic, ufuncs, array functions, indexing, assignment and methods behave as on an array of
+    the same shape and dtype, and are recorded in a graph. Shapes are plain integers. Whatever
+    needs a value (``if``, ``float()``, ``np.asarray``) raises :class:`gradwire.TraceError`.
+    """
+
+    __slots__ = ("_cell",)
+    __hash__ = None  # type: ignore[assignment]
+    __array_priority__ = 1000
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+
+    @property
+    def value(self) -> Value:
+        """The present value in the graph."""
+        return self._cell.read()
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that computes it."""
+        return self._cell.graph
+
+    @property
+    def shape(self) -> Shape:
+        """Extent of each axis."""
+        return self._cell.shape
+
+    @property
+    def dtype(self) -> DType:
+        """NumPy dtype."""
+        return self._cell.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self._cell.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return ops.size_of(self._cell.shape)
+
+    def __repr__(self) -> str:
+        return f"TracedArray(shape={self.shape}, dtype={self.dtype})"
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of unsized object")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[TracedArray]:
+        if not self.shape:
+            raise TypeError("iteration over a 0-d array")
+        return (self[position] for position in range(self.shape[0]))
+
+    # NumPy's protocols
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if complex_dispatch.involved(inputs):
+            return complex_dispatch.call_ufunc(ufunc, method, inputs, kwargs)
+        out = kwargs.pop("out", None)
+        if kwargs.pop("where", True) is not True:
+            raise refuse(f"np.{ufunc.__name__} with where=", "write np.where(condition, result, otherwise)")
+        if method == "at":
+            return _at(ufunc, *inputs)
+        result = _ufunc_method(ufunc, method, inputs, kwargs)
+        # NumPy's scalars are immutable, so that "s += 1" binds s anew.
+        if out is None or (out[0] is inputs[0] and not self.shape and len(out) == 1):
+            return result
+        return _store(ufunc, result, out)
+
+    def __array_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if complex_dispatch.involved((*args, *kwargs.values())):
+            return complex_dispatch.call_function(function, args, kwargs)
+        return call_function(function, args, kwargs)
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType:
+        from gradwire.frontends.numpy import array_api
+
+        return array_api
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise refuse(
+            "turning a traced array into a plain NumPy array (np.asarray, np.array([...]), assigning it "
+            "into an array made by np.zeros or np.empty, indexing a plain array with it, a SciPy function)",
+            "drop np.asarray; write gw.asarray([...]) for np.array([...]); make arrays that are to be "
+            "filled with np.zeros_like(x) or gw.zeros(shape), and tables that are to be indexed with "
+            "gw.asarray(table); for functions of SciPy use gw.special (logsumexp, softmax), "
+            "or set SCIPY_ARRAY_API=1 before SciPy is imported",
+        )
+
+    # What needs a value
+
+    def __bool__(self) -> bool:
+        raise refuse(
+            f"the truth of a traced {self._describe()} (if, while, and, or, not, assert, max(), sorted())",
+            "use np.where(condition, a, b) or gw.cond for if, gw.while_ for while, np.logical_and/or/not for "
+            "and/or/not, np.max and np.sort for max() and sorted()",
+        )
+
+    def __float__(self) -> float:
+        raise refuse(
+            f"float() of a traced {self._describe()} (or assigning it to an element of a plain array)",
+            f"{_NOT_A_NUMBER}; make arrays that are to be filled with np.zeros_like(x) or gw.zeros(shape)",
+        )
+
+    def __int__(self) -> int:
+        raise refuse(
+            f"int() of a traced {self._describe()}", "use .astype(np.int64), or np.floor and np.rint"
+        )
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        if self.shape:
+            raise TypeError("round() is for one number: use np.round for an array")
+        rounded = np.round(self, ndigits or 0)
+        return rounded.astype(np.int64) if ndigits is None else rounded
+
+    def __complex__(self) -> complex:
+        raise refuse(f"complex() of a traced {self._describe()}", _NOT_A_NUMBER)
+
+    def __index__(self) -> int:
+        raise refuse(
+            f"a traced {self._describe()} as a Python integer (range, a list index, a shape)",
+            "loop with gw.fori instead of range, or along an array with gw.scan; index arrays with it, not "
+            "lists (np.stack makes an array of a list); shapes must be fixed",
+        )
+
+    def __contains__(self, item: Any) -> bool:
+        raise refuse("`in` on a traced array", "use np.any(x == item) inside np.where")
+
+    def item(self, *_: Any) -> Any:
+        """Refused: there is no value yet."""
+        raise refuse(".item()", _NOT_A_NUMBER)
+
+    def tolist(self) -> Any:
+        """Refused: there are no values yet."""
+        raise refuse(".tolist()", "iterate over the array itself")
+
+    @property
+    def flat(self) -> Any:
+        """Refused: use :meth:`ravel`."""
+        raise refuse(".flat", "use .ravel(), which is a view that can be assigned to")
+
+    def _describe(self) -> str:
+        return f"{self.dtype} array of shape {self.shape}"
+
+    # Indexing
+
+    def __getitem__(self, key: Any) -> TracedArray:
+        index = indexing.parse(_plain_key(key), self.shape)
+        cell = self._cell
+        if not index.basic:
+            return wrap(indexing.take(cell.read(), index))
+        if not index.shape and self.shape:
+            found = cell.element(indexing.position(index, self.shape))
+            return wrap(indexing.take(cell.settled(), index) if found is None else found)
+
+        def forward(base: Value) -> Value:
+            return indexing.take(base, index)
+
+        def backward(base: Value, new: Value) -> Value:
+            return indexing.put(base, index, new)
+
+        whole = not isinstance(cell, ViewCell) or cell.contiguous
+        adjacent = whole and indexing.is_contiguous(index, self.shape)
+        return TracedArray(ViewCell(cell, index.shape, forward, backward, index.parts, adjacent))
+
+    def __setitem__(self, key: Any, new: Any) -> None:
+        plain = _plain_key(key)
+        if isinstance(plain, Value) and plain.dtype == ops.BOOL:
+            self._assign_where(plain, new)
+            return
+        index = indexing.parse(plain, self.shape)
+        cell = self._cell
+        if isinstance(new, TracedArray) and index.basic and _is_current_view(new._cell, cell, index.parts):
+            # "x[key] += ..." assigns the view, which has already written through.
+            return
+        value = fitted(self.graph, new, index.shape, self.dtype)
+        if index.basic and not index.shape and self.shape:
+            cell.write_element(indexing.position(index, self.shape), value)
+        else:
+            cell.write(indexing.put(cell.read(), index, value))
+
+    def _assign_where(self, mask: Value, new: Any) -> None:
+        """``x[mask] = number`` keeps its shape, so it needs no mask indexing."""
+        value = ufuncs.as_value(self.graph, _operand(new), self.dtype)
+        if value.size != 1 or mask.shape != self.shape[: mask.ndim]:
+            raise refuse(
+                f"assigning an array of shape {value.shape} through a traced mask of shape {mask.shape}",
+                "write x = np.where(mask, new, x)",
+            )
+        mask = ops.reshape(mask, mask.shape + (1,) * (self.ndim - mask.ndim))
+        self._cell.write(ops.where(mask, ops.reshape(value, ()), self.value))
+
+    # Copies
+
+    def __copy__(self) -> TracedArray:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> TracedArray:
+        return self.copy()
+
+    def copy(self, order: str = "C") -> Self:
+        """A new array with the same values."""
+        return type(self)(Cell(self.value))
+
+    def astype(self, dtype: npt.DTypeLike, **_: Any) -> Any:
+        """A copy in another dtype; complex64 and complex128 give a :class:`TracedComplex`."""
+        kind = np.dtype(dtype)
+        if kind.kind == "c":
+            return self * kind.type(1)
+        return wrap(ops.cast(self.value, kind))
+
+
+def _plain_key(key: Any) -> Any:
+    """A key with traced arrays replaced by their values."""
+    if isinstance(key, tuple):
+        return tuple(_plain_key(item) for item in key)
+    if isinstance(key, slice):
+        return slice(*(_operand(bound) for bound in (key.start, key.stop, key.step)))
+    if isinstance(key, list) and any(isinstance(item, TracedArray) for item in key):
+        return np.stack(key).value  # type: ignore[attr-defined]
+    return _operand(key)
+
+
+def _is_current_view(cell: Cell, base: Cell, key: object) -> bool:
+    return isinstance(cell, ViewCell) and cell.base is base and cell.key == key and cell.settled_now
+
+
+def _operand(item: Any) -> Any:
+    return item.value if isinstance(item, TracedArray) else item
+
+
+def wrap(value: Value) -> TracedArray:
+    """An array that holds a value."""
+    return TracedArray(Cell(value))
+
+
+def graph_of(*arrays: Any) -> Graph:
+    """The graph of the first traced array among the arguments, or in the lists among them.
+
+    Raises:
+        TypeError: there is none.
+    """
+    for array in arrays:
+        if isinstance(array, TracedArray):
+            return array.graph
+        if isinstance(array, list | tuple) and any(
+            isinstance(item, TracedArray | list | tuple) for item in array
+        ):
+            try:
+                return graph_of(*array)
+            except TypeError:
+                continue
+    raise TypeError("no traced array among the arguments")
+
+
+def value_of(graph: Graph, item: Any, dtype: npt.DTypeLike | None = None) -> Value:
+    """Anything array-like as a value, in the given dtype or its own."""
+    operand = _operand(item)
+    if dtype is None:
+        dtype = operand.dtype if isinstance(operand, Value) else np.asarray(operand).dtype
+    return ufuncs.as_value(graph, operand, np.dtype(dtype))
+
+
+def traced(graph: Graph, item: Any) -> TracedArray:
+    """Anything array-like as a traced array."""
+    return item if isinstance(item, TracedArray) else wrap(value_of(graph, item))
+
+
+def apply(ufunc: np.ufunc, *operands: Any, dtype: npt.DTypeLike | None = None) -> Any:
+    """Call a ufunc on operands of which at least one is traced."""
+    graph = graph_of(*operands)
+    kind = None if dtype is None else np.dtype(dtype)
+    results = [wrap(v) for v in ufuncs.call(ufunc, [_operand(item) for item in operands], graph, kind)]
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def fitted(graph: Graph, item: Any, shape: Shape, dtype: DType) -> Value:
+    """A value broadcast to a shape for assignment, which drops leading axes of extent 1.
+
+    Raises:
+        ValueError: it does not broadcast.
+    """
+    value = value_of(graph, item, dtype)
+    extra = value.ndim - len(shape)
+    if extra > 0 and all(extent == 1 for extent in value.shape[:extra]):
+        value = ops.reshape(value, value.shape[extra:])
+    if not fits(value.shape, shape):
+        raise ValueError(f"could not broadcast input array from shape {value.shape} into shape {shape}")
+    return ops.expand(value, shape)
+
+
+def fits(shape: Shape, target: Shape) -> bool:
+    """Whether a shape broadcasts to another."""
+    ends = zip(reversed(shape), reversed(target), strict=False)
+    return len(shape) <= len(target) and all(side in (1, extent) for side, extent in ends)
+
+
+def view(
+    array: TracedArray,
+    shape: Shape,
+    forward: Callable[[Value], Value],
+    backward: Callable[[Value], Value] | None,
+) -> TracedArray:
+    """The same elements rearranged; assignment goes through ``backward``, the inverse arrangement."""
+    put = None if backward is None else lambda base, new: backward(new)
+    return TracedArray(ViewCell(array._cell, shape, forward, put))
+
+
+def reshaped(array: TracedArray, shape: Shape) -> TracedArray:
+    """The same elements under another shape: a view where NumPy makes one."""
+    cell = array._cell
+    if isinstance(cell, ViewCell) and not cell.contiguous:
+        return TracedArray(FrozenCell(ops.reshape(cell.read(), shape)))
+    before = array.shape
+
+    def forward(base: Value) -> Value:
+        return ops.reshape(base, shape)
+
+    def backward(base: Value, new: Value) -> Value:
+        return ops.reshape(new, before)
+
+    return TracedArray(ViewCell(cell, shape, forward, backward, contiguous=True))
+
+
+def _ufunc_method(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    name = ufunc.__name__
+    dtype = kwargs.pop("dtype", None)
+    kwargs.pop("casting", None)
+    if method == "__call__":
+        if name in ("matmul", "vecdot") and ("axis" in kwargs or "axes" in kwargs):
+            return _with_core_axis(ufunc, inputs, kwargs)
+        _no_more(name, kwargs)
+        return apply(ufunc, *inputs, dtype=dtype)
+    if method == "outer" and ufunc.nin == 2:
+        _no_more(name, kwargs)
+        a, b = (traced(graph_of(*inputs), item) for item in inputs)
+        return apply(ufunc, reshaped(a.copy(), a.shape + (1,) * b.ndim), b, dtype=dtype)
+    if method == "reduce" and name in _REDUCTIONS:
+        function = getattr(np, _REDUCTIONS[name])
+        if dtype is not None:
+            kwargs["dtype"] = dtype
+        return function(inputs[0], **{"axis": 0, **kwargs})
+    if method == "accumulate" and name in (*_ACCUMULATIONS, "maximum", "minimum"):
+        from gradwire.frontends.numpy.functions.scans import accumulate
+
+        return accumulate(ufunc, inputs[0], kwargs.pop("axis", 0), dtype)
+    raise refuse(f"np.{name}.{method}", "write the loop, or use a reduction such as np.sum or np.max")
+
+
+def _no_more(name: str, kwargs: dict[str, Any]) -> None:
+    for key in kwargs:
+        raise refuse(f"np.{name} with {key}=", "leave the argument out")
+
+
+def _with_core_axis(ufunc: np.ufunc, inputs: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    if ufunc.__name__ != "vecdot" or set(kwargs) != {"axis"}:
+        raise refuse(f"np.{ufunc.__name__} with axes=", "move the axes with np.moveaxis first")
+    axis = operator.index(kwargs["axis"])
+    return apply(ufunc, *(np.moveaxis(item, axis, -1) for item in inputs))
+
+
+def _at(ufunc: np.ufunc, target: Any, key: Any, amount: Any) -> None:
+    """``np.add.at(x, key, amount)``: unlike ``x[key] += amount`` it counts repeated positions."""
+    if ufunc.__name__ not in _AT or not isinstance(target, TracedArray):
+        raise refuse(
+            f"np.{ufunc.__name__}.at", "use np.add.at on an array made by np.zeros_like(x) or gw.zeros"
+        )
+    index = indexing.parse(_plain_key(key), target.shape)
+    value = fitted(target.graph, amount, index.shape, target.dtype)
+    target._cell.write(indexing.reduce_at(target.value, index, value, _AT[ufunc.__name__]))
+
+
+def _store(ufunc: np.ufunc, result: Any, out: Any) -> Any:
+    """Keep a result in ``out``, under NumPy's rules for shapes and casts."""
+    results = result if isinstance(result, tuple) else (result,)
+    for item, target in zip(results, out, strict=True):
+        if not isinstance(target, TracedArray):
+            raise refuse(
+                f"np.{ufunc.__name__} into a plain NumPy array (out=, or += on one)",
+                "a plain array cannot hold traced values: write y = y + x, or make y with np.zeros_like(x) "
+                "or gw.zeros(shape)",
+            )
+        if not np.can_cast(item.dtype, target.dtype, "same_kind"):
+            raise TypeError(
+                f"cannot cast the result of np.{ufunc.__name__} from {item.dtype} to {target.dtype} "
+                "in place; use .astype first"
+            )
+        if not fits(item.shape, target.shape):
+            raise ValueError(
+                f"non-broadcastable output operand with shape {target.shape} doesn't match {item.shape}"
+            )
+        target._cell.write(ops.expand(ops.cast(item.value, target.dtype), target.shape))
+    return out[0] if len(out) == 1 else out

@@ -1,0 +1,95 @@
+"""The Array API namespace of traced arrays, for code that asks ``x.__array_namespace__()``.
+
+Functions are NumPy's, which dispatch to the tracer; constructors make arrays that can be assigned
+traced values; names of the standard that older NumPys lack are given here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradwire.frontends.numpy.array import TracedArray, traced
+from gradwire.frontends.numpy.functions.creation import asarray, full, ones, zeros
+from gradwire.graphs.builder import active
+
+__array_api_version__ = "2023.12"
+
+_ALIASES = {
+    "acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan",
+    "atan2": "arctan2", "atanh": "arctanh", "bitwise_invert": "invert", "bitwise_left_shift": "left_shift",
+    "bitwise_right_shift": "right_shift", "concat": "concatenate", "permute_dims": "transpose",
+    "pow": "power", "bool": "bool_",
+}  # fmt: skip
+
+
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+    """A copy in another dtype."""
+    return x.astype(dtype)
+
+
+def matrix_transpose(x: Any, /) -> Any:
+    """The last two axes swapped."""
+    return np.swapaxes(x, -1, -2)
+
+
+def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+    """Sum of products along an axis."""
+    return np.sum(np.moveaxis(x1 * x2, axis, -1), axis=-1)
+
+
+def isdtype(dtype: Any, kind: Any) -> bool:
+    """Whether a dtype is of a kind ("real floating", "integral", "bool", ...), or one of several."""
+    if isinstance(kind, tuple):
+        return any(isdtype(dtype, item) for item in kind)
+    letters = {
+        "bool": "b", "signed integer": "i", "unsigned integer": "u", "integral": "iu", "real floating": "f",
+        "complex floating": "c", "numeric": "iufc",
+    }  # fmt: skip
+    return np.dtype(dtype).kind in letters[kind] if kind in letters else np.dtype(dtype) == np.dtype(kind)
+
+
+def empty(shape: Any, *, dtype: Any = np.float64, device: Any = None) -> Any:
+    """Zeros, to be filled."""
+    return zeros(shape, dtype)
+
+
+def _traced(array: Any) -> Any:
+    graph = active.get()
+    return array if graph is None else traced(graph, array)
+
+
+def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Any:
+    """``np.arange``."""
+    plain = np.arange(start, dtype=dtype) if stop is None else np.arange(start, stop, step, dtype=dtype)
+    return _traced(plain)
+
+
+def eye(
+    n_rows: int, n_cols: Any = None, /, *, k: int = 0, dtype: Any = np.float64, device: Any = None
+) -> Any:
+    """``np.eye``."""
+    return _traced(np.eye(n_rows, n_cols, k, dtype=dtype))
+
+
+def linspace(
+    start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True
+) -> Any:
+    """``np.linspace``."""
+    points = np.linspace(start, stop, num, dtype=dtype, endpoint=endpoint)
+    return points if isinstance(points, TracedArray) else _traced(points)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "special":  # where SciPy looks for special functions of arrays that are not NumPy's
+        from gradwire.frontends.numpy import special
+
+        return special
+    return getattr(np, _ALIASES.get(name, name))
+
+
+__all__ = [
+    "arange", "asarray", "astype", "empty", "eye", "full", "isdtype", "linspace", "matrix_transpose", "ones",
+    "vecdot", "zeros",
+]  # fmt: skip

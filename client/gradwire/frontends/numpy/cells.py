@@ -1,0 +1,177 @@
+"""Where the elements of a traced array live: values never change, cells do.
+
+Assignment replaces the value in a cell. A view is a cell over another: it reads through to its base when
+the base has changed, and writes through to it, as views of NumPy arrays do. Single-element assignments are
+collected and become one node when the array is next read as a whole, so that a loop that fills an array
+element by element costs one node for each element and not a copy of the array.
+
+A cell belongs to the block of the graph in which it was made. Nodes that merely arrange what it holds go
+there, wherever it is read from; a body of a loop or a branch cannot assign to what is around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gradwire.frontends.numpy.refusals import refuse
+from gradwire.graphs import operators as ops
+from gradwire.graphs.builder import Block, DType, Graph, Shape, Value
+
+
+class Cell:
+    """An array's present value, and the single-element writes that it does not contain yet."""
+
+    __slots__ = ("_pending", "_value", "block", "dtype", "graph", "shape", "version")
+
+    def __init__(self, value: Value) -> None:
+        self.graph: Graph = value.graph
+        self.block: Block = value.graph.block
+        self.shape: Shape = value.shape
+        self.dtype: DType = value.dtype
+        self.version = 0
+        self._value = value
+        self._pending: dict[int, Value] = {}
+
+    def read(self) -> Value:
+        """The present value."""
+        if self._pending:
+            with self.graph.at(self.block):
+                self._value = self._flush()
+            self._pending = {}
+        return self._value
+
+    def write(self, value: Value) -> None:
+        """Replace the whole.
+
+        Raises:
+            TraceError: the array was made outside of the body that is being traced.
+        """
+        self._refuse_from_elsewhere()
+        self._pending = {}
+        self._value = value
+        self.version += 1
+
+    def element(self, position: int) -> Value | None:
+        """The scalar last written at a flat position, if it has not been merged yet."""
+        return self._pending.get(position)
+
+    def settled(self) -> Value:
+        """The value without pending writes: right for positions where :meth:`element` has none."""
+        return self._value
+
+    def write_element(self, position: int, scalar: Value) -> None:
+        """Replace the element at a flat position.
+
+        Raises:
+            TraceError: the array was made outside of the body that is being traced.
+        """
+        self._refuse_from_elsewhere()
+        self._pending[position] = scalar
+        self.version += 1
+
+    def _refuse_from_elsewhere(self) -> None:
+        if self.graph.block is not self.block:
+            raise refuse(
+                "assignment, within a function given to gw.scan, gw.cond or another of their kind, to an "
+                "array from outside of it",
+                "pass the array in (as the carry of a loop) and return the new one, or assign to a .copy()",
+            )
+
+    def _flush(self) -> Value:
+        positions = sorted(self._pending)
+        updates = ops.concat([ops.reshape(self._pending[item], (1,)) for item in positions], 0)
+        if len(positions) == self._value.size:
+            return ops.reshape(updates, self.shape)
+        return ops.scatter_flat(self._value, self.graph.constant(np.array(positions, np.int64)), updates)
+
+
+class ViewCell(Cell):
+    """Part of another cell, or the same elements in another arrangement.
+
+    Args:
+        base: the cell seen.
+        shape: shape of the view.
+        forward: from the base's value to the view's.
+        backward: from the base's value and the view's new value to the base's new value; None where
+            assignment is refused.
+        key: the basic index that made it, if one did.
+        contiguous: whether its elements stand in memory in order, so that NumPy reshapes it without a copy.
+    """
+
+    __slots__ = ("_backward", "_forward", "_seen", "base", "contiguous", "key")
+
+    def __init__(
+        self,
+        base: Cell,
+        shape: Shape,
+        forward: Callable[[Value], Value],
+        backward: Callable[[Value, Value], Value] | None,
+        key: object = None,
+        contiguous: bool = False,
+    ) -> None:
+        self.graph = base.graph
+        self.block = base.block
+        self.shape = shape
+        self.dtype = base.dtype
+        self.base = base
+        self.key = key
+        self.contiguous = contiguous
+        self._forward = forward
+        self._backward = backward
+        self._seen = -1
+
+    @property
+    def version(self) -> int:  # type: ignore[override]
+        return self.base.version
+
+    def read(self) -> Value:
+        version = self.base.version
+        if self._seen != version:
+            with self.graph.at(self.block):
+                self._value = self._forward(self.base.read())
+            self._seen = version
+        return self._value
+
+    def write(self, value: Value) -> None:
+        if self._backward is None:
+            raise refuse(
+                "assignment through a broadcast or diagonal view",
+                "assign to a .copy(), or to the original array",
+            )
+        self._refuse_from_elsewhere()
+        self.base.write(self._backward(self.base.read(), value))
+        self._value = value
+        self._seen = self.base.version
+
+    @property
+    def settled_now(self) -> bool:
+        """Whether the base holds just what was last read or written here."""
+        return self._seen == self.base.version
+
+    def element(self, position: int) -> Value | None:
+        return None
+
+    def settled(self) -> Value:
+        return self.read()
+
+    def write_element(self, position: int, scalar: Value) -> None:
+        positions = self.graph.constant(np.array([position], np.int64))
+        self.write(ops.scatter_flat(self.read(), positions, ops.reshape(scalar, (1,))))
+
+
+class FrozenCell(Cell):
+    """The reshaped elements of a strided view: NumPy may or may not copy them, so writing is refused."""
+
+    __slots__ = ()
+
+    def write(self, value: Value) -> None:
+        raise refuse(
+            "assignment into a reshaped view",
+            "whether it reaches the original depends on memory layout: assign to a .copy(), "
+            "or to the original array",
+        )
+
+    def write_element(self, position: int, scalar: Value) -> None:
+        self.write(scalar)

@@ -1,0 +1,191 @@
+"""Complex numbers in a traced function: a pair of real traced arrays, since graphs hold no complex ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy
+import numpy.typing as npt
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from gradwire.frontends.numpy.array import TracedArray, graph_of, value_of, wrap
+from gradwire.frontends.numpy.complex_dispatch import call_function, call_ufunc
+from gradwire.frontends.numpy.methods import ArrayMethods
+from gradwire.frontends.numpy.refusals import refuse
+from gradwire.graphs import operators as ops
+from gradwire.graphs.builder import DType, Graph, Shape
+
+# Untyped: NumPy's annotations do not know that any object may dispatch.
+np: Any = numpy
+
+_COMPLEX: dict[str, DType] = {"f": np.dtype(np.complex64), "d": np.dtype(np.complex128)}
+_REAL_PARTS = "take np.real(z), np.imag(z) or np.abs(z) first"
+
+
+class TracedComplex(ArrayMethods, NDArrayOperatorsMixin):
+    """A complex array whose values are not known yet.
+
+    Comes from np.fft, from arithmetic with complex constants and from ``x.astype(complex)``; arithmetic,
+    elementary functions, sums, products, indexing, assignment and rearrangement behave as on a NumPy
+    array. Derivatives are those of real functions of real inputs: a traced function takes its absolute
+    value, real part or the like in the end.
+    """
+
+    __slots__ = ("_imag", "_real")
+    __hash__ = None  # type: ignore[assignment]
+    __array_priority__ = 1001
+
+    def __init__(self, real: TracedArray, imag: TracedArray) -> None:
+        self._real = real
+        self._imag = imag
+
+    @property
+    def real(self) -> TracedArray:
+        """The real part: a view, which can be assigned to."""
+        return self._real[...]
+
+    @real.setter
+    def real(self, new: Any) -> None:
+        self._real[...] = new
+
+    @property
+    def imag(self) -> TracedArray:
+        """The imaginary part: a view, which can be assigned to."""
+        return self._imag[...]
+
+    @imag.setter
+    def imag(self, new: Any) -> None:
+        self._imag[...] = new
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that computes it."""
+        return self._real.graph
+
+    @property
+    def shape(self) -> Shape:
+        """Extent of each axis."""
+        return self._real.shape
+
+    @property
+    def dtype(self) -> DType:
+        """complex64 or complex128."""
+        return _COMPLEX[self._real.dtype.char]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self._real.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._real.size
+
+    def __repr__(self) -> str:
+        return f"TracedComplex(shape={self.shape}, dtype={self.dtype})"
+
+    def __len__(self) -> int:
+        return len(self._real)
+
+    def __iter__(self) -> Iterator[TracedComplex]:
+        return (TracedComplex(*pair) for pair in zip(self._real, self._imag, strict=True))
+
+    # NumPy's protocols
+
+    def __array_ufunc__(self, ufunc: numpy.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return call_ufunc(ufunc, method, inputs, kwargs)
+
+    def __array_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        return call_function(function, args, kwargs)
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType:
+        return self._real.__array_namespace__(api_version=api_version)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise refuse(
+            f"a traced {self.dtype} array of shape {self.shape} where plain or real numbers are needed "
+            "(np.asarray, np.array([...]), a real array)",
+            f"{_REAL_PARTS}, or write gw.asarray([...]) for np.array([...])",
+        )
+
+    # What needs a value
+
+    def __bool__(self) -> bool:
+        raise self._refused("as a truth")
+
+    def __float__(self) -> Any:
+        raise self._refused("as a number of Python")
+
+    __int__ = __float__
+    __complex__ = __float__
+    __index__ = __float__
+
+    def item(self, *_: Any) -> Any:
+        """Refused: there is no value yet."""
+        raise self._refused("as a number of Python")
+
+    def tolist(self) -> Any:
+        """Refused: there are no values yet."""
+        raise self._refused("as a list")
+
+    def _refused(self, use: str) -> Exception:
+        return refuse(f"a traced {self.dtype} array of shape {self.shape} {use}", _REAL_PARTS)
+
+    # Indexing and copies
+
+    def __getitem__(self, key: Any) -> TracedComplex:
+        return TracedComplex(self._real[key], self._imag[key])
+
+    def __setitem__(self, key: Any, new: Any) -> None:
+        real, imag = parts(new)
+        self._real[key] = real
+        self._imag[key] = 0.0 if imag is None else imag
+
+    def __copy__(self) -> TracedComplex:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> TracedComplex:
+        return self.copy()
+
+    def copy(self, order: str = "C") -> TracedComplex:
+        """A new array with the same values."""
+        return TracedComplex(self._real.copy(), self._imag.copy())
+
+    def astype(self, dtype: npt.DTypeLike, **_: Any) -> TracedComplex:
+        """A copy in single or double precision.
+
+        Raises:
+            TraceError: the dtype is real.
+        """
+        kind = np.dtype(dtype)
+        if kind.kind != "c":
+            raise refuse(f"turning complex numbers into {kind}", "take np.real(z) or np.abs(z)")
+        part = np.float32 if kind == np.complex64 else np.float64
+        return TracedComplex(self._real.astype(part), self._imag.astype(part))
+
+
+def parts(item: Any) -> tuple[Any, Any]:
+    """Real and imaginary part of anything; None in place of the latter where it is real."""
+    if isinstance(item, TracedComplex):
+        return item._real, item._imag
+    if isinstance(item, TracedArray | bool | int | float):
+        return item, None
+    if isinstance(item, complex) and not isinstance(item, np.generic):
+        return item.real, item.imag
+    plain = np.asarray(item)
+    return (plain.real, plain.imag) if plain.dtype.kind == "c" else (item, None)
+
+
+def combine(real: Any, imag: Any) -> TracedComplex:
+    """A complex array from its parts, broadcast against each other; at least one of them is traced."""
+    graph = graph_of(real, imag)
+    kinds = [part.dtype for part in (real, imag) if hasattr(part, "dtype")]  # numbers of Python are weak
+    kind = np.dtype(np.float32 if np.result_type(*kinds) in (np.float16, np.float32) else np.float64)
+    values = [value_of(graph, 0.0 if part is None else part, kind) for part in (real, imag)]
+    shape = ops.broadcast(*(value.shape for value in values))
+    return TracedComplex(*(wrap(ops.expand(value, shape)) for value in values))

@@ -1,0 +1,113 @@
+"""One of two functions, as a condition says: ONNX's If."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradwire.errors import TraceError
+from gradwire.frontends.numpy.array import TracedArray, wrap
+from gradwire.frontends.numpy.control_flow.structure import (
+    Kind,
+    Leaf,
+    Structure,
+    as_value,
+    fits,
+    flatten,
+    is_number,
+    kind_of,
+    own,
+    where,
+)
+from gradwire.graphs import operators as ops
+from gradwire.graphs.builder import Block, Graph
+
+
+def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *operands: Any) -> Any:
+    """``true_fn(*operands) if pred else false_fn(*operands)``; as ``jax.lax.cond``.
+
+    Only the branch taken is evaluated (under :func:`gradwire.vmap`, both are where the condition differs from
+    slice to slice). It has derivatives of any order, in both modes.
+
+    Args:
+        pred: a traced bool scalar; or a bool, for a plain choice in Python.
+        true_fn, false_fn: take the operands; return the same structure, shapes and dtypes.
+        operands: arrays or numbers, or nested tuples, lists and dicts of them. What the functions use from
+            around them need not be among them.
+
+    Raises:
+        TraceError: ``pred`` is no bool scalar, or the branches return different things, which are named.
+    """
+    taken = []
+    for place, operand in enumerate(operands):
+        leaves, structure = flatten("gw.cond", f"operands[{place}]", operand)
+        taken.append((leaves, structure))
+
+    def run(branch: Callable[..., Any]) -> Any:
+        return branch(*(structure.pack([own(leaf) for leaf in leaves]) for leaves, structure in taken))
+
+    if not isinstance(pred, TracedArray):
+        return run(true_fn if _known(pred) else false_fn)
+    if kind_of(pred) != Kind((), ops.BOOL):
+        raise _no_condition(str(kind_of(pred)))
+    return _chosen(pred, lambda: run(true_fn), lambda: run(false_fn))
+
+
+def _known(pred: Any) -> bool:
+    array = np.asarray(pred)
+    if array.shape or array.dtype != ops.BOOL:
+        raise _no_condition(str(kind_of(array)) if array.dtype.kind in "fiub" else type(pred).__name__)
+    return bool(array)
+
+
+def _no_condition(found: str) -> TraceError:
+    return TraceError(
+        f"gw.cond: pred is {found}{where()}, not a bool scalar; compare (x > 0), reduce several with np.any "
+        "or np.all, and use np.where to choose element by element"
+    )
+
+
+def _chosen(pred: TracedArray, true_branch: Callable[[], Any], false_branch: Callable[[], Any]) -> Any:
+    graph = pred.graph
+    condition = pred.value
+    blocks, results, structures = [], [], []
+    for branch, name in ((true_branch, "true_fn"), (false_branch, "false_fn")):
+        with graph.nested() as block:
+            leaves, structure = flatten("gw.cond", f"what {name} returns", branch())
+        blocks.append(block)
+        results.append(leaves)
+        structures.append(structure)
+    if structures[0] != structures[1]:
+        raise TraceError(
+            f"gw.cond: true_fn returns {structures[0]} and false_fn {structures[1]}{where()}; return the "
+            "same structure from both"
+        )
+    kinds = _agreed(structures[0], results[0], results[1])
+    for block, leaves in zip(blocks, results, strict=True):
+        _close(graph, block, leaves, kinds)
+    if not kinds:
+        return structures[0].pack([])
+    types = [(kind.shape, kind.dtype) for kind in kinds]
+    values = graph.emit("If", [condition], types, then_branch=blocks[0], else_branch=blocks[1])
+    return structures[0].pack([wrap(value) for value in values])
+
+
+def _close(graph: Graph, block: Block, leaves: Sequence[Leaf], kinds: Sequence[Kind]) -> None:
+    with graph.at(block):
+        graph.returns([as_value(graph, leaf, kind) for leaf, kind in zip(leaves, kinds, strict=True)])
+
+
+def _agreed(structure: Structure, left: Sequence[Leaf], right: Sequence[Leaf]) -> list[Kind]:
+    """The shapes and dtypes of both branches' results; a Python number takes the other's dtype."""
+    kinds = []
+    for path, a, b in zip(structure.paths("the result"), left, right, strict=True):
+        kind = kind_of(b if is_number(a) and not is_number(b) else a)
+        if not (fits(a, kind) and fits(b, kind)):
+            raise TraceError(
+                f"gw.cond: {path} is {kind_of(a)} from true_fn and {kind_of(b)} from false_fn{where()}; "
+                "return the same shape and dtype from both (np.zeros_like, .astype)"
+            )
+        kinds.append(kind)
+    return kinds

@@ -1,0 +1,101 @@
+"""The table behind ``__array_function__``: which of our functions stands for which of NumPy's."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from gradwire.frontends.numpy.refusals import refuse
+
+Function = Callable[..., Any]
+_F = TypeVar("_F", bound=Function)
+
+_functions: dict[Any, Function] = {}
+_refusals: dict[Any, str] = {}
+
+_PLACES = {
+    "linalg": "linalg.", "fft": "fft.", "stride_tricks": "lib.stride_tricks.", "scimath": "emath.",
+}  # fmt: skip
+"""Where users find functions, by a part of the name of the module that defines them."""
+
+
+def named(name: str) -> Any:
+    """The NumPy function of a dotted name, None where this NumPy lacks it."""
+    target: Any = np
+    for part in name.split("."):
+        target = getattr(target, part, None)
+    return target
+
+
+def implements(*names: str) -> Callable[[_F], _F]:
+    """Let a function stand for NumPy functions, named without the "np."; unknown names are skipped."""
+
+    def register(function: _F) -> _F:
+        for name in names:
+            target = named(name)
+            if target is not None:
+                _functions[target] = function
+        return function
+
+    return register
+
+
+def refuses(instead: str, *names: str) -> None:
+    """Give the advice that goes with functions that cannot be traced."""
+    for name in names:
+        target = named(name)
+        if target is not None:
+            _refusals[target] = instead
+
+
+def implemented() -> Collection[Any]:
+    """The NumPy functions that trace."""
+    return _functions.keys()
+
+
+def refused() -> Mapping[Any, str]:
+    """The NumPy functions that are refused by name, with the advice."""
+    return _refusals
+
+
+def public_name(function: Any) -> str:
+    """How a user writes a NumPy function."""
+    module = str(getattr(function, "__module__", "numpy") or "numpy")
+    inner = next((path for part, path in _PLACES.items() if part in module), "")
+    return f"np.{inner}{getattr(function, '__name__', function)}"
+
+
+def call_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What ``__array_function__`` returns.
+
+    Raises:
+        TraceError: the function is not supported, or not with these arguments.
+    """
+    implementation = _functions.get(function)
+    if implementation is None:
+        raise refuse(
+            public_name(function),
+            _refusals.get(function, "compose it from array arithmetic, np.where, reductions and indexing"),
+        )
+    try:
+        return implementation(*args, **kwargs)
+    except TypeError:
+        _check_arguments(function, implementation, args, kwargs)
+        raise
+
+
+def _check_arguments(
+    function: Any, implementation: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Say so if a call failed because of an argument that the tracer does not take."""
+    signature = inspect.signature(implementation)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise refuse(
+            f"{public_name(function)} with these arguments ({error})",
+            f"arguments that can be traced: {', '.join(signature.parameters)}",
+        ) from None

@@ -1,0 +1,45 @@
+"""Axes and dtypes as NumPy's functions take them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from gradwire.graphs.builder import DType
+
+AxisError: type[Exception] = getattr(np, "exceptions", np).AxisError
+
+
+def one_axis(axis: Any, rank: int) -> int:
+    """An axis as a non-negative integer.
+
+    Raises:
+        AxisError: there is no such axis.
+    """
+    number = operator.index(axis)
+    if not -rank <= number < rank:
+        raise AxisError(number, rank)
+    return number % rank
+
+
+def all_axes(axis: Any, rank: int) -> tuple[int, ...]:
+    """None (every axis), one axis or several, as non-negative integers."""
+    if axis is None:
+        return tuple(range(rank))
+    if isinstance(axis, Sequence):
+        axes = tuple(one_axis(item, rank) for item in axis)
+        if len(set(axes)) < len(axes):
+            raise ValueError("repeated axis")
+        return axes
+    return (one_axis(axis, rank),)
+
+
+@lru_cache(maxsize=256)
+def reduction_dtype(ufunc: np.ufunc, dtype: DType) -> DType:
+    """The dtype in which NumPy accumulates: narrow integers and bool become 64-bit."""
+    result: DType = ufunc.reduce(np.ones(1, dtype)).dtype
+    return result

@@ -1,0 +1,259 @@
+"""Products of matrices, vectors and tensors."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from gradwire.frontends.numpy.array import TracedArray, graph_of, traced, value_of, wrap
+from gradwire.frontends.numpy.dispatch import implements
+from gradwire.frontends.numpy.functions.axes import all_axes
+from gradwire.frontends.numpy.functions.joining import common_dtype
+from gradwire.graphs import operators as ops
+from gradwire.graphs.builder import Shape
+
+
+def _both(a: Any, b: Any) -> tuple[Any, Any]:
+    graph = graph_of(a, b)
+    return traced(graph, a), traced(graph, b)
+
+
+@implements("linalg.matmul")
+def matmul(a: Any, b: Any, /) -> Any:
+    return np.matmul(a, b)
+
+
+@implements("dot")
+def dot(a: Any, b: Any, out: None = None) -> Any:
+    a, b = _both(a, b)
+    if not a.ndim or not b.ndim:
+        return a * b
+    if b.ndim <= 2:
+        return np.matmul(a, b)
+    return tensordot(a, b, ([-1], [-2]))
+
+
+@implements("vdot")
+def vdot(a: Any, b: Any, /) -> Any:
+    return np.matmul(np.ravel(a), np.ravel(b))
+
+
+@implements("inner")
+def inner(a: Any, b: Any, /) -> Any:
+    a, b = _both(a, b)
+    return a * b if not a.ndim or not b.ndim else tensordot(a, b, ([-1], [-1]))
+
+
+@implements("outer", "linalg.outer")
+def outer(a: Any, b: Any, out: None = None) -> Any:
+    return np.ravel(a)[:, None] * np.ravel(b)[None, :]
+
+
+@implements("linalg.vecdot")
+def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+    a, b = _both(x1, x2)
+    return np.moveaxis(a * b, axis, -1).sum(-1)
+
+
+@implements("tensordot", "linalg.tensordot")
+def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
+    a, b = _both(a, b)
+    if isinstance(axes, Sequence):
+        left, right = (
+            all_axes(tuple(x) if isinstance(x, Sequence) else x, y.ndim)
+            for x, y in zip(axes, (a, b), strict=True)
+        )
+    else:
+        count = operator.index(axes)
+        left, right = tuple(range(a.ndim - count, a.ndim)), tuple(range(count))
+    shared = tuple(a.shape[axis] for axis in left)
+    if shared != tuple(b.shape[axis] for axis in right):
+        raise ValueError("shape-mismatch for sum")
+    rows = [axis for axis in range(a.ndim) if axis not in left]
+    columns = [axis for axis in range(b.ndim) if axis not in right]
+    outside = tuple(a.shape[axis] for axis in rows) + tuple(b.shape[axis] for axis in columns)
+    height, depth = math.prod(a.shape[axis] for axis in rows), math.prod(shared)
+    first = np.reshape(np.transpose(a, [*rows, *left]), (height, depth))
+    second = np.reshape(np.transpose(b, [*right, *columns]), (depth, math.prod(outside[len(rows) :])))
+    return np.reshape(np.matmul(first, second), outside)
+
+
+@implements("kron")
+def kron(a: Any, b: Any) -> Any:
+    a, b = _both(a, b)
+    rank = max(a.ndim, b.ndim)
+    first = np.reshape(a, (1,) * (rank - a.ndim) + a.shape)
+    second = np.reshape(b, (1,) * (rank - b.ndim) + b.shape)
+    shape = tuple(m * n for m, n in zip(first.shape, second.shape, strict=True))
+    first = np.reshape(first, [extent for m in first.shape for extent in (m, 1)])
+    second = np.reshape(second, [extent for n in second.shape for extent in (1, n)])
+    return np.reshape(first * second, shape)
+
+
+@implements("cross", "linalg.cross")
+def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None) -> Any:
+    axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis, axis, axis)
+    a, b = _both(a, b)
+    a, b = np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)
+    if not {a.shape[-1], b.shape[-1]} <= {2, 3}:
+        raise ValueError("incompatible dimensions for cross product (dimension must be 2 or 3)")
+    a0, a1, b0, b1 = a[..., 0], a[..., 1], b[..., 0], b[..., 1]
+    flat = a0 * b1 - a1 * b0
+    if a.shape[-1] == b.shape[-1] == 2:
+        return flat
+    a2 = a[..., 2] if a.shape[-1] == 3 else 0
+    b2 = b[..., 2] if b.shape[-1] == 3 else 0
+    parts = np.broadcast_arrays(a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, flat)
+    return np.moveaxis(np.stack(parts, axis=-1), -1, axisc)
+
+
+@implements("linalg.multi_dot")
+def multi_dot(arrays: Sequence[Any], *, out: None = None) -> Any:
+    """In the order of least work (matrix chain multiplication, by dynamic programming)."""
+    if len(arrays) < 2:
+        raise ValueError("Expecting at least two arrays.")
+    sides = [np.shape(arrays[0])[0] if np.ndim(arrays[0]) == 2 else 1]
+    sides += [np.shape(array)[-1] if np.ndim(array) == 2 else 1 for array in arrays]
+    best: dict[tuple[int, int], tuple[int, int]] = {(i, i): (0, i) for i in range(len(arrays))}
+    for length in range(1, len(arrays)):
+        for low in range(len(arrays) - length):
+            high = low + length
+            best[low, high] = min(
+                (
+                    best[low, cut][0]
+                    + best[cut + 1, high][0]
+                    + sides[low] * sides[cut + 1] * sides[high + 1],
+                    cut,
+                )
+                for cut in range(low, high)
+            )
+
+    def product(low: int, high: int) -> Any:
+        if low == high:
+            return arrays[low]
+        cut = best[low, high][1]
+        return np.dot(product(low, cut), product(cut + 1, high))
+
+    return product(0, len(arrays) - 1)
+
+
+@implements("linalg.matrix_power")
+def matrix_power(a: Any, n: int) -> Any:
+    if n < 0:
+        a, n = np.linalg.inv(a), -n
+    if n == 0:
+        return np.broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape) + np.zeros_like(a)
+    factors = []
+    while n:
+        if n & 1:
+            factors.append(a)
+        n >>= 1
+        a = np.matmul(a, a) if n else a
+    return reduce(np.matmul, factors)
+
+
+@implements("einsum")
+def einsum(
+    *operands: Any, out: None = None, optimize: Any = False, dtype: Any = None, **_: Any
+) -> TracedArray:
+    equation, arrays = _explicit(operands)
+    graph = graph_of(*arrays)
+    kind = common_dtype(*arrays, dtype=dtype)
+    values = [value_of(graph, array, kind) for array in arrays]
+    equation, shape = _checked(equation, [value.shape for value in values])
+    wide = [ops.wide(value) for value in values]
+    return wrap(ops.cast(ops.einsum(equation, wide, shape), kind))
+
+
+def _explicit(operands: Sequence[Any]) -> tuple[str, list[Any]]:
+    """The equation as text, also where it is given as lists of numbers."""
+    if isinstance(operands[0], str):
+        return operands[0].replace(" ", ""), list(operands[1:])
+    pairs = [tuple(operands[i : i + 2]) for i in range(0, len(operands) - 1, 2)]
+    equation = ",".join(_letters(numbers) for _, numbers in pairs)
+    if len(operands) % 2:
+        equation += "->" + _letters(operands[-1])
+    return equation, [array for array, _ in pairs]
+
+
+def _letters(numbers: Sequence[Any]) -> str:
+    # Capitals first: NumPy orders implicit outputs as the numbers are ordered.
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    return "".join("..." if number is Ellipsis else alphabet[number] for number in numbers)
+
+
+def _checked(equation: str, shapes: Sequence[Shape]) -> tuple[str, Shape]:
+    """The equation with its output spelled out, and the shape of the result.
+
+    Raises:
+        ValueError: the equation does not fit the shapes.
+    """
+    left, arrow, output = equation.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(shapes):
+        raise ValueError(f"einsum: {len(terms)} terms in {equation!r} for {len(shapes)} operands")
+    extents: dict[str, int] = {}
+    dots: Shape = ()
+    for term, shape in zip(terms, shapes, strict=True):
+        head, ellipsis, tail = term.partition("...")
+        free = len(shape) - len(head) - len(tail)
+        if free < 0 or (free and not ellipsis):
+            raise ValueError(f"einsum: term {term!r} of {equation!r} does not fit shape {shape}")
+        dots = ops.broadcast(dots, shape[len(head) : len(head) + free])
+        for label, extent in zip(head + tail, shape[: len(head)] + shape[len(head) + free :], strict=True):
+            if extents.setdefault(label, extent) != extent:
+                if 1 not in (extents[label], extent):
+                    raise ValueError(
+                        f"einsum: extent of {label!r} in {equation!r} is {extents[label]} and {extent}"
+                    )
+                extents[label] = max(extents[label], extent)
+    if not arrow:
+        labels = left.replace("...", "").replace(",", "")
+        output = ("..." if dots else "") + "".join(sorted(x for x in set(labels) if labels.count(x) == 1))
+    head, ellipsis, tail = output.partition("...")
+    if any(label not in extents for label in head + tail):
+        raise ValueError(f"einsum: the output of {equation!r} names an axis that no term has")
+    shape = tuple(extents[x] for x in head) + (dots if ellipsis else ()) + tuple(extents[x] for x in tail)
+    return f"{left}->{output}", shape
+
+
+@implements("convolve")
+def convolve(a: Any, v: Any, mode: str = "full") -> Any:
+    a, v = _both(a, v)
+    if len(v) > len(a):
+        a, v = v, a
+    return _slide(a, v[::-1], mode)
+
+
+@implements("correlate")
+def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
+    a, v = _both(a, v)
+    return _slide(v, a, mode)[::-1] if len(v) > len(a) else _slide(a, v, mode)
+
+
+def _slide(a: TracedArray, kernel: TracedArray, mode: str) -> TracedArray:
+    """Products of the shorter ``kernel`` with windows of ``a``, summed."""
+    if a.ndim != 1 or kernel.ndim != 1 or not kernel.size:
+        raise ValueError("np.convolve and np.correlate take one-dimensional arrays that are not empty")
+    kind = common_dtype(a, kernel)
+    inner = kind if kind.kind == "f" else ops.FLOAT64
+    extent = kernel.size
+    pads = {
+        "full": (extent - 1, extent - 1),
+        "same": (extent // 2, (extent - 1) // 2),
+        "valid": (0, 0),
+    }
+    if mode not in pads:
+        raise ValueError(f"mode must be full, same or valid, not {mode!r}")
+    low, high = pads[mode]
+    count = a.size + low + high - extent + 1
+    signal, filter_ = (ops.reshape(ops.cast(x.value, inner), (1, 1, x.size)) for x in (a, kernel))
+    result = a.graph.one(
+        "Conv", [signal, filter_], (1, 1, count), inner, kernel_shape=[extent], pads=[low, high]
+    )
+    return wrap(ops.cast(ops.reshape(result, (count,)), kind))

@@ -1,0 +1,165 @@
+"""Running sums, products and extrema, and differences of neighbours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradwire.frontends.numpy import ufuncs
+from gradwire.frontends.numpy.array import TracedArray, graph_of, traced, wrap
+from gradwire.frontends.numpy.dispatch import implements
+from gradwire.frontends.numpy.functions.axes import all_axes, one_axis, reduction_dtype
+from gradwire.graphs import operators as ops
+
+
+@implements("cumsum")
+def cumsum(x: TracedArray, axis: Any = None, dtype: Any = None, out: None = None) -> TracedArray:
+    return accumulate(np.add, x.ravel() if axis is None else x, 0 if axis is None else axis, dtype)
+
+
+@implements("cumprod")
+def cumprod(x: TracedArray, axis: Any = None, dtype: Any = None, out: None = None) -> TracedArray:
+    return accumulate(np.multiply, x.ravel() if axis is None else x, 0 if axis is None else axis, dtype)
+
+
+@implements("cumulative_sum")
+def cumulative_sum(
+    x: TracedArray, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False
+) -> Any:
+    return _cumulative(np.add, x, axis, dtype, include_initial)
+
+
+@implements("cumulative_prod")
+def cumulative_prod(
+    x: TracedArray, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False
+) -> Any:
+    return _cumulative(np.multiply, x, axis, dtype, include_initial)
+
+
+def _cumulative(ufunc: np.ufunc, x: TracedArray, axis: Any, dtype: Any, include_initial: bool) -> Any:
+    if axis is None and x.ndim > 1:
+        raise ValueError("For arrays which have more than one dimension ``axis`` argument is required.")
+    place = one_axis(0 if axis is None else axis, x.ndim)
+    result = accumulate(ufunc, x, place, dtype)
+    if not include_initial:
+        return result
+    shape = tuple(1 if item == place else extent for item, extent in enumerate(x.shape))
+    return np.concatenate([np.full(shape, ufunc.identity, result.dtype), result], axis=place)
+
+
+def accumulate(ufunc: np.ufunc, x: TracedArray, axis: Any, dtype: Any = None) -> TracedArray:
+    """``ufunc.accumulate`` of an associative ufunc, in a number of nodes logarithmic in the extent.
+
+    Each round combines every element with the partial result that ends where its own begins
+    (Hillis and Steele, "Data parallel algorithms", 1986).
+    """
+    place = one_axis(axis, x.ndim)
+    kind = np.dtype(dtype) if dtype is not None else reduction_dtype(ufunc, x.dtype)
+    value = ops.cast(x.value, kind)
+    if ufunc is np.add:
+        return wrap(ops.cast(ops.cumulative_sum(ops.wide(value), place), kind))
+    extent, reach = x.shape[place], 1
+    while reach < extent:
+        head = ops.slices(value, [(place, 0, 1, reach)])
+        early = ops.slices(value, [(place, 0, 1, extent - reach)])
+        late = ops.slices(value, [(place, reach, 1, extent - reach)])
+        value = ops.concat([head, *ufuncs.call(ufunc, [early, late], x.graph)], place)
+        reach *= 2
+    return wrap(value)
+
+
+def along(x: Any, axis: int, part: Any) -> Any:
+    """``x`` with an index on one axis."""
+    return x[(slice(None),) * axis + (part,)]
+
+
+@implements("diff")
+def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    place = one_axis(axis, np.ndim(x))
+    shape = tuple(1 if item == place else extent for item, extent in enumerate(np.shape(x)))
+    ends = [end if end is None or np.ndim(end) else np.broadcast_to(end, shape) for end in (prepend, append)]
+    pieces = [piece for piece in (ends[0], x, ends[1]) if piece is not None]
+    x = np.concatenate(pieces, axis=place) if len(pieces) > 1 else x
+    for _ in range(n):
+        late, early = along(x, place, slice(1, None)), along(x, place, slice(None, -1))
+        x = late ^ early if x.dtype == np.bool_ else late - early
+    return x
+
+
+@implements("ediff1d")
+def ediff1d(x: TracedArray) -> Any:
+    return diff(x.ravel())
+
+
+@implements("gradient")
+def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
+    """Second-order central differences inside, one-sided ones at the ends."""
+    graph = graph_of(f, *varargs)
+    f = traced(graph, f)
+    axes = all_axes(axis, np.ndim(f))
+    if len(varargs) not in (0, 1, len(axes)):
+        raise TypeError("invalid number of arguments")
+    steps = varargs * len(axes) if len(varargs) == 1 else varargs or (1.0,) * len(axes)
+    f = f if f.dtype.kind == "f" else f.astype(np.float64)
+    results = [_gradient(f, place, step, edge_order) for place, step in zip(axes, steps, strict=True)]
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def _gradient(f: Any, axis: int, step: Any, edge_order: int) -> Any:
+    extent = f.shape[axis]
+    if extent < edge_order + 1:
+        raise ValueError("Shape of array too small to calculate a numerical gradient")
+    if edge_order not in (1, 2):
+        raise ValueError("'edge_order' greater than 2 not supported")
+    if np.ndim(step) > 1 or (np.ndim(step) == 1 and np.shape(step)[0] != extent):
+        raise ValueError("when 1d, distances must match the length of the corresponding dimension")
+    # The distances between neighbours, shaped to go along the axis.
+    gaps: Any = np.diff(step) if np.ndim(step) else step
+    if np.ndim(step):
+        gaps = np.reshape(gaps, (-1,) + (1,) * (f.ndim - axis - 1))
+
+    def at(place: int) -> Any:
+        return along(f, axis, slice(place, place + 1 or None))
+
+    def gap(place: int) -> Any:
+        return gaps[place : place + 1 or None] if np.ndim(step) else gaps
+
+    if np.ndim(step):
+        before, after = gaps[:-1], gaps[1:]
+        left = -after / (before * (before + after))
+        middle, right = (after - before) / (before * after), before / (after * (before + after))
+        pieces = (slice(None, -2), slice(1, -1), slice(2, None))
+        inner = sum(c * along(f, axis, piece) for c, piece in zip((left, middle, right), pieces, strict=True))
+    else:
+        inner = (along(f, axis, slice(2, None)) - along(f, axis, slice(None, -2))) / (2.0 * step)
+    if edge_order == 1:
+        first, last = (at(1) - at(0)) / gap(0), (at(-1) - at(-2)) / gap(-1)
+    else:
+        near, far = gap(0), gap(1)
+        first = (
+            -(2.0 * near + far) / (near * (near + far)) * at(0)
+            + (near + far) / (near * far) * at(1)
+            - near / (far * (near + far)) * at(2)
+        )
+        far, near = gap(-2), gap(-1)
+        last = (
+            near / (far * (far + near)) * at(-3)
+            - (far + near) / (far * near) * at(-2)
+            + (2.0 * near + far) / (near * (far + near)) * at(-1)
+        )
+    return np.concatenate([first, inner, last], axis=axis)
+
+
+@implements("trapezoid", "trapz")
+def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
+    place = one_axis(axis, np.ndim(y))
+    if x is None:
+        width = dx
+    elif np.ndim(x) == 1:
+        width = np.diff(x)
+        width = width.reshape(width.shape + (1,) * (np.ndim(y) - place - 1))
+    else:
+        width = np.diff(x, axis=place)
+    middle = along(y, place, slice(1, None)) + along(y, place, slice(None, -1))
+    return (width * middle).sum(place) / 2.0

@@ -1,0 +1,43 @@
+"""Sorted arrays and the order that sorts them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradwire.frontends.numpy.array import TracedArray, wrap
+from gradwire.frontends.numpy.dispatch import implements
+from gradwire.frontends.numpy.functions.axes import one_axis
+from gradwire.graphs import operators as ops
+
+
+def _sorted(x: TracedArray, axis: Any) -> tuple[TracedArray, TracedArray]:
+    if axis is None:
+        x, axis = x.ravel(), 0
+    values, indices = ops.sort(x.value, one_axis(axis, x.ndim))
+    return wrap(values), wrap(indices)
+
+
+@implements("sort")
+def sort(
+    a: TracedArray, axis: Any = -1, kind: Any = None, order: None = None, *, stable: Any = None
+) -> TracedArray:
+    return _sorted(a, axis)[0]
+
+
+@implements("argsort")
+def argsort(
+    a: TracedArray, axis: Any = -1, kind: Any = None, order: None = None, *, stable: Any = None
+) -> TracedArray:
+    return _sorted(a, axis)[1]
+
+
+@implements("partition")
+def partition(a: TracedArray, kth: Any, axis: Any = -1) -> TracedArray:
+    """Fully sorted, which is one of the orders that NumPy allows."""
+    return _sorted(a, axis)[0]
+
+
+@implements("argpartition")
+def argpartition(a: TracedArray, kth: Any, axis: Any = -1) -> TracedArray:
+    """Fully sorted, which is one of the orders that NumPy allows."""
+    return _sorted(a, axis)[1]

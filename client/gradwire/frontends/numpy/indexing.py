@@ -1,0 +1,370 @@
+"""NumPy's indexing rules: a key and a shape become slices, gathers and scatters.
+
+A parsed key is a list of parts, one for each axis of the array and one for each new axis. Slices and
+integers alone make a basic index (a view); any array makes an advanced one (a copy).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradwire.frontends.numpy.refusals import refuse
+from gradwire.graphs import operators as ops
+from gradwire.graphs.builder import Array, Graph, Shape, Value
+
+
+@dataclass(slots=True)
+class Part:
+    """What a key says about one axis.
+
+    Attributes:
+        kind: "slice" (``count`` elements from ``start`` by ``step``), "int" (``start``), "array"
+            (``indices``, never negative where they are known) or "new" (no axis of the array).
+        axis: the array's axis, -1 for a new one.
+    """
+
+    kind: str
+    axis: int
+    start: int = 0
+    step: int = 1
+    count: int = 1
+    indices: Array | Value | None = None
+
+
+@dataclass(slots=True)
+class Index:
+    """A parsed key.
+
+    Attributes:
+        parts: in the key's order.
+        shape: shape of the result.
+        block: broadcast shape of the index arrays, None for a basic index.
+        place: axis of the result at which ``block`` starts.
+    """
+
+    parts: list[Part]
+    shape: Shape
+    block: Shape | None = None
+    place: int = 0
+
+    @property
+    def basic(self) -> bool:
+        return self.block is None
+
+
+def parse(key: Any, shape: Shape) -> Index:
+    """Understand a key.
+
+    Args:
+        key: what stands in the brackets; traced arrays as :class:`Value`.
+        shape: shape of the indexed array.
+
+    Raises:
+        IndexError: the key does not fit the shape, as NumPy has it.
+        TraceError: the key depends on values in a way that changes shapes.
+    """
+    items = _spread(list(key) if isinstance(key, tuple) else [key], len(shape))
+    parts: list[Part] = []
+    axis = 0
+    for item in items:
+        if item is None:
+            parts.append(Part("new", -1))
+        else:
+            parts.append(_part(item, axis, shape[axis]))
+            axis += 1
+    return _arranged(parts)
+
+
+def _spread(items: list[Any], rank: int) -> list[Any]:
+    """Replace masks by positions and the ellipsis by full slices, and fill up to the rank."""
+    flat: list[Any] = []
+    for item in items:
+        if isinstance(item, list):
+            item = np.asarray(item) if item else np.zeros(0, np.int64)
+        if isinstance(item, bool | np.bool_):
+            raise refuse("indexing with a single bool", "use np.where, or index with None to add an axis")
+        if isinstance(item, Value) and item.dtype == ops.BOOL:
+            raise refuse(
+                "indexing with a traced boolean mask",
+                "the shape would depend on values: use np.where(mask, a, b), or sum(np.where(mask, x, 0))",
+            )
+        if isinstance(item, np.ndarray) and item.dtype == np.bool_:
+            flat.extend(
+                _MaskAxis(where, extent) for where, extent in zip(np.nonzero(item), item.shape, strict=True)
+            )
+        else:
+            flat.append(item)
+    used = sum(item is not None and item is not Ellipsis for item in flat)
+    if used > rank:
+        raise IndexError(f"too many indices for array: array is {rank}-dimensional, but {used} were indexed")
+    ellipses = [position for position, item in enumerate(flat) if item is Ellipsis]
+    if len(ellipses) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    place = ellipses[0] if ellipses else len(flat)
+    return flat[:place] + [slice(None)] * (rank - used) + flat[place + 1 :]
+
+
+@dataclass(slots=True)
+class _MaskAxis:
+    """Positions along one axis of a constant boolean mask of a given extent."""
+
+    positions: Array
+    extent: int
+
+
+def _part(item: Any, axis: int, extent: int) -> Part:
+    if isinstance(item, slice):
+        start, stop, step = _bounds(item).indices(extent)
+        return Part("slice", axis, start, step, len(range(start, stop, step)))
+    if isinstance(item, _MaskAxis):
+        if item.extent != extent:
+            raise IndexError(
+                f"boolean index did not match indexed array along axis {axis}; "
+                f"size of axis is {extent} but size of corresponding boolean axis is {item.extent}"
+            )
+        return Part("array", axis, indices=item.positions)
+    if isinstance(item, Value):
+        if item.dtype.kind not in "iu":
+            raise IndexError(f"index arrays must be of integer type, not {item.dtype}; use .astype(np.int64)")
+        return Part("array", axis, indices=ops.cast(item, ops.INT64))
+    if isinstance(item, np.ndarray) and item.ndim:
+        return Part("array", axis, indices=_in_range(item, axis, extent))
+    try:
+        number = operator.index(item)
+    except TypeError:
+        raise IndexError(
+            "only integers, slices (`:`), ellipsis (`...`), None and integer or boolean arrays "
+            f"are valid indices, not {type(item).__name__}"
+        ) from None
+    if not -extent <= number < extent:
+        raise IndexError(f"index {number} is out of bounds for axis {axis} with size {extent}")
+    return Part("int", axis, number % extent)
+
+
+def _bounds(item: slice) -> slice:
+    if any(isinstance(bound, Value) for bound in (item.start, item.stop, item.step)):
+        raise refuse(
+            "a slice with a traced bound",
+            "the shape would depend on values: use fixed bounds, or index with x[start + np.arange(length)]",
+        )
+    return item
+
+
+def _in_range(indices: Array, axis: int, extent: int) -> Array:
+    if indices.dtype.kind not in "iu":
+        raise IndexError(f"arrays used as indices must be of integer (or boolean) type, not {indices.dtype}")
+    outside = (indices < -extent) | (indices >= extent)
+    if outside.any():
+        raise IndexError(f"index {indices[outside][0]} is out of bounds for axis {axis} with size {extent}")
+    return np.where(indices < 0, indices + extent, indices).astype(np.int64)
+
+
+def _arranged(parts: list[Part]) -> Index:
+    """The shape of the result, and where NumPy puts the axes of index arrays."""
+    if not any(part.kind == "array" for part in parts):
+        shape = tuple(part.count for part in parts if part.kind != "int")
+        return Index(parts, shape)
+    # Beside an index array an integer is one, too.
+    for part in parts:
+        if part.kind == "int":
+            part.kind, part.indices = "array", np.asarray(part.start)
+    arrays = [position for position, part in enumerate(parts) if part.kind == "array"]
+    block = np.broadcast_shapes(*(part.indices.shape for part in parts if part.indices is not None))
+    together = arrays[-1] - arrays[0] == len(arrays) - 1
+    rest = tuple(part.count for part in parts if part.kind != "array")
+    place = arrays[0] if together else 0
+    return Index(parts, rest[:place] + block + rest[place:], block, place)
+
+
+def take(x: Value, index: Index) -> Value:
+    """The indexed elements."""
+    if index.block is None:
+        sliced = ops.slices(x, [(p.axis, p.start, p.step, p.count) for p in index.parts if p.kind != "new"])
+        return ops.reshape(sliced, index.shape)
+    parts = index.parts
+    x = ops.slices(x, [(p.axis, p.start, p.step, p.count) for p in parts if p.kind == "slice"])
+    arrays = [part for part in parts if part.indices is not None]
+    kept = [part.axis for part in parts if part.kind == "slice"]
+    if len(arrays) == 1:
+        indices = arrays[0].indices
+        assert indices is not None
+        axis = arrays[0].axis
+        result = ops.gather(x, indices if isinstance(indices, Value) else x.graph.constant(indices), axis)
+        axes = len(index.block)
+        front = list(range(axis, axis + axes))
+        order = [*front, *(item for item in range(result.ndim) if item not in front)]
+        before = sum(part.kind == "slice" for part in parts[: index.place])
+    else:
+        axes = len(index.block)
+        extents = [x.shape[part.axis] for part in arrays]
+        x = ops.transpose(x, [*(part.axis for part in arrays), *kept])
+        rest = x.shape[len(arrays) :]
+        x = ops.reshape(x, (ops.size_of(tuple(extents)), *rest))
+        flat = _combined(x.graph, [part.indices for part in arrays], _strides(extents), extents)
+        result = ops.gather(x, flat if isinstance(flat, Value) else x.graph.constant(flat), 0)
+        order = list(range(result.ndim))
+        before = sum(part.kind == "slice" for part in parts[: index.place])
+    # The block is wanted after the sliced axes that stand before it.
+    order = [*order[axes : axes + before], *order[:axes], *order[axes + before :]]
+    return ops.reshape(ops.transpose(result, order), index.shape)
+
+
+def _strides(extents: Sequence[int]) -> list[int]:
+    strides = [1]
+    for extent in reversed(extents[1:]):
+        strides.append(strides[-1] * extent)
+    return strides[::-1]
+
+
+def _combined(
+    graph: Graph, indices: Sequence[Array | Value | None], strides: Sequence[int], extents: Sequence[int]
+) -> Array | Value:
+    """The sum of index times stride; known indices stay arrays, traced ones become non-negative."""
+    known: Array = np.zeros((), np.int64)
+    traced: Value | None = None
+    for item, stride, extent in zip(indices, strides, extents, strict=True):
+        if isinstance(item, Value):
+            zero = graph.scalar(0, ops.INT64)
+            wrapped = ops.binary("Add", item, graph.scalar(extent, ops.INT64))
+            item = ops.where(ops.compare("Less", item, zero), wrapped, item)
+            term = ops.binary("Mul", item, graph.scalar(stride, ops.INT64))
+            traced = term if traced is None else ops.binary("Add", traced, term)
+        elif item is not None:
+            known = known + np.multiply(item, stride, dtype=np.int64)
+    if traced is None:
+        return np.asarray(known, np.int64)
+    return ops.binary("Add", traced, graph.constant(np.asarray(known, np.int64)))
+
+
+def positions(index: Index, shape: Shape, graph: Graph) -> Array | Value:
+    """Flat positions, in the array, of the indexed elements; of the shape of the result."""
+    strides = _strides(shape) if shape else []
+    rank = len(index.shape)
+    axes_of_block = 0 if index.block is None else len(index.block)
+    terms: list[Array | Value | None] = []
+    scales: list[int] = []
+    extents: list[int] = []
+    here = axes_of_block if index.block is not None and index.place == 0 else 0
+    passed = here > 0 or index.block is None
+    for part in index.parts:
+        if not passed and here == index.place:
+            here += axes_of_block
+            passed = True
+        if part.kind == "new":
+            here += 1
+            continue
+        scales.append(strides[part.axis])
+        extents.append(shape[part.axis])
+        if part.kind == "int":
+            terms.append(np.asarray(part.start))
+        elif part.kind == "slice":
+            steps = part.start + part.step * np.arange(part.count)
+            terms.append(steps.reshape((-1,) + (1,) * (rank - here - 1)))
+            here += 1
+        else:
+            assert part.indices is not None
+            trailing = rank - index.place - axes_of_block
+            terms.append(_with_trailing_axes(part.indices, trailing))
+    flat = _combined(graph, terms, scales, extents)
+    if isinstance(flat, Value):
+        return ops.expand(flat, index.shape)
+    return np.broadcast_to(flat, index.shape)
+
+
+def _with_trailing_axes(indices: Array | Value, count: int) -> Array | Value:
+    shape = indices.shape + (1,) * count
+    return ops.reshape(indices, shape) if isinstance(indices, Value) else indices.reshape(shape)
+
+
+_SCATTER_ELEMENTS = 4096
+
+
+def put(x: Value, index: Index, value: Value) -> Value:
+    """``x`` with the indexed elements replaced by ``value``, which has the shape of the result."""
+    if not index.basic:
+        return _scatter(x, index, value)
+    partial = [
+        part
+        for part in index.parts
+        if part.kind != "new" and not (part.count == x.shape[part.axis] and part.step == 1)
+    ]
+    if not partial:
+        return ops.reshape(value, x.shape)
+    boxed = all(abs(part.step) == 1 or part.count == 1 for part in partial)
+    if boxed and (len(partial) == 1 or value.size > _SCATTER_ELEMENTS):
+        return _join(x, index, partial, value)
+    return _scatter(x, index, value)
+
+
+def _join(x: Value, index: Index, partial: Sequence[Part], value: Value) -> Value:
+    """Put a box of elements between its surroundings, axis by axis from the innermost."""
+    shape = tuple(part.count for part in index.parts if part.kind != "new")
+    value = ops.reshape(value, shape)
+    for part in partial:
+        if part.step < 0:
+            value = ops.slices(value, [(part.axis, part.count - 1, -1, part.count)])
+    for position in reversed(range(len(partial))):
+        part = partial[position]
+        low = min(part.start, part.start + part.step * (part.count - 1)) if part.count else 0
+        high = low + part.count
+        around = ops.slices(x, [_ascending(outer) for outer in partial[:position]])
+        extent = x.shape[part.axis]
+        before = ops.slices(around, [(part.axis, 0, 1, low)])
+        after = ops.slices(around, [(part.axis, high, 1, extent - high)])
+        value = ops.concat([before, value, after], part.axis)
+    return value
+
+
+def _ascending(part: Part) -> tuple[int, int, int, int]:
+    low = min(part.start, part.start + part.step * (part.count - 1))
+    return (part.axis, low, 1, part.count)
+
+
+def _scatter(x: Value, index: Index, value: Value) -> Value:
+    where = positions(index, x.shape, x.graph)
+    if not value.size:
+        return x
+    updates = ops.reshape(value, (value.size,))
+    if isinstance(where, Value):
+        return ops.scatter_flat(x, where, updates)
+    flat = where.ravel()
+    # Where an element is named twice NumPy keeps the last; ONNX does not say which.
+    unique, from_end = np.unique(flat[::-1], return_index=True)
+    if unique.size < flat.size:
+        updates = ops.gather(updates, x.graph.constant(flat.size - 1 - from_end), 0)
+        flat = unique
+    return ops.scatter_flat(x, x.graph.constant(flat), updates)
+
+
+def reduce_at(x: Value, index: Index, value: Value, reduction: str) -> Value:
+    """``ufunc.at``: every mention of an element counts."""
+    where = positions(index, x.shape, x.graph)
+    rows = where if isinstance(where, Value) else x.graph.constant(where)
+    return ops.scatter_flat(x, rows, ops.reshape(value, (value.size,)), reduction)
+
+
+def position(index: Index, shape: Shape) -> int:
+    """The flat position of the one element that a basic index of integers names."""
+    strides = _strides(shape)
+    return sum(part.start * strides[part.axis] for part in index.parts)
+
+
+def is_contiguous(index: Index, shape: Shape) -> bool:
+    """Whether a basic index of a contiguous array takes elements that follow each other in memory."""
+    free = True
+    for part in index.parts:
+        if part.kind == "new":
+            continue
+        whole = part.count == shape[part.axis] and part.step == 1
+        if not free and not whole:
+            return False
+        # Axes of one element may stand in front; the first longer one may be cut, those after it not.
+        free = free and part.count == 1
+        if part.count > 1 and part.step != 1:
+            return False
+    return True

@@ -1,0 +1,219 @@
+"""From a fitted estimator, or one of its methods, to the graph of what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+from skl2onnx import convert_sklearn, get_model_alias
+from skl2onnx.common._registration import get_converter
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.exceptions import NotFittedError
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import PolynomialFeatures
+from sklearn.svm import SVC, SVR, LinearSVC, NuSVC, NuSVR, OneClassSVM
+from sklearn.utils.validation import check_is_fitted
+
+from gradwire.errors import InvalidArgumentError
+from gradwire.frontends.sklearn import features, gaussian_process, vectors
+from gradwire.frontends.sklearn.repair import finished, rename
+from gradwire.graphs.spec import ArraySpec, spec
+
+#: Opsets that have what is written here.
+_OPSETS = {"": 18, "ai.onnx.ml": 3}
+
+_RULES: dict[type, Callable[[Any, Any, Any], None]] = {
+    GaussianProcessRegressor: gaussian_process.process,
+    LinearSVC: vectors.linear_classifier,
+    NuSVC: vectors.classifier,
+    NuSVR: vectors.regressor,
+    OneClassSVM: vectors.one_class,
+    PolynomialFeatures: features.polynomial,
+    SVC: vectors.classifier,
+    SVR: vectors.regressor,
+}
+"""Estimators whose graphs are written here instead of by skl2onnx."""
+
+_TYPES = {np.dtype(np.float64): DoubleTensorType, np.dtype(np.float32): FloatTensorType}
+
+_OUTPUTS = {
+    "predict": "prediction",
+    "predict_proba": "probabilities",
+    "decision_function": "scores",
+    "transform": "transformed",
+}
+"""Methods that have a graph, and what their result is called in it."""
+
+Source: TypeAlias = BaseEstimator | Callable[..., Any]
+"""A fitted estimator, or one of its methods."""
+
+
+def model(source: Source, at: ArraySpec | None = None, *, return_std: bool = False) -> onnx.ModelProto:
+    """The graph of a fitted estimator, as `client.function` takes it.
+
+        gp = gradwire.sklearn.model(process, return_std=True)
+        mean, std = client.function(gp)(x)
+
+    Args:
+        source: a fitted estimator, or its bound method `predict`, `predict_proba`, `decision_function` or
+            `transform`. An estimator alone means the one that can be differentiated: `predict_proba` of a
+            classifier (`decision_function` where it has none), `predict` of a regressor, else `transform`.
+        at: shape (rows, features) and dtype of the input; by default any number of rows in float64.
+        return_std: the standard deviation of a `GaussianProcessRegressor` as a second output, "std".
+
+    Returns:
+        A graph with the input "X" and an output of the method's own shape: "prediction", "probabilities",
+        "scores" or "transformed".
+
+    Raises:
+        InvalidArgumentError: no fitted estimator, a method or model that has no graph, or another shape.
+    """
+    estimator, method = _target(source)
+    given = _entry(estimator, at)
+    final = _final(estimator)
+    if return_std and not isinstance(final, GaussianProcessRegressor):
+        raise InvalidArgumentError(
+            f"return_std is for a GaussianProcessRegressor, not {type(final).__name__}: leave it out"
+        )
+    options = _options(final, method, return_std)
+    kind = _TYPES[given.dtype]
+    try:
+        proto = convert_sklearn(
+            estimator,
+            type(estimator).__name__,
+            [("X", kind([None, given.shape[1]]))],
+            target_opset=_OPSETS,
+            options={id(final): options},
+            custom_conversion_functions=_RULES,
+        )
+    except InvalidArgumentError:
+        raise
+    except (MissingConverter, MissingShapeCalculator) as error:
+        raise InvalidArgumentError(
+            f"skl2onnx has no converter for a part of {type(estimator).__name__}: {_first_sentence(error)}"
+        ) from error
+    except Exception as error:  # it has no exception of its own
+        raise InvalidArgumentError(
+            f"skl2onnx cannot convert {type(estimator).__name__}: {type(error).__name__}: {error}"
+        ) from error
+    outputs = [output.name for output in proto.graph.output]
+    kept = {outputs[_place(outputs, method)]: _OUTPUTS[method]}
+    if return_std:
+        kept[outputs[1]] = "std"
+    rows = None if at is None else at.shape[0]
+    return finished(proto, kept, rows, given.dtype, _columns(estimator, method, given))
+
+
+def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None) -> onnx.ModelProto:
+    """The converter behind `client.function`."""
+    if len(specs) > 1 or (names is not None and len(names) != 1):
+        raise InvalidArgumentError(
+            "a scikit-learn model has one input, (rows, features): give at most one spec and one name"
+        )
+    proto = model(source, specs[0] if specs else None)
+    name = names[0] if names is not None else specs[0].name if specs else None
+    if name is not None:
+        rename(proto.graph, "X", name)
+    return proto
+
+
+def _target(source: Any) -> tuple[BaseEstimator, str]:
+    owner, method = getattr(source, "__self__", source), getattr(source, "__name__", None)
+    if not isinstance(owner, BaseEstimator) or (source is owner and callable(source)):
+        raise InvalidArgumentError(
+            f"cannot make a function of {source!r}: pass a fitted scikit-learn estimator or one of its "
+            f"methods ({', '.join(_OUTPUTS)}); wrap other functions of arrays in a lambda"
+        )
+    try:
+        check_is_fitted(owner)
+    except NotFittedError as error:
+        raise InvalidArgumentError(f"{error}") from None
+    if method is None:
+        method = _default_method(owner)
+    if method not in _OUTPUTS:
+        raise InvalidArgumentError(
+            f"{type(owner).__name__}.{method} has no graph: pass the estimator, or its method "
+            + ", ".join(name for name in _OUTPUTS if hasattr(owner, name))
+        )
+    while hasattr(owner, "best_estimator_"):  # a search is the model that it found
+        owner = owner.best_estimator_
+    return owner, method
+
+
+def _default_method(estimator: Any) -> str:
+    wanted: tuple[str, ...]
+    if is_classifier(estimator):
+        wanted = ("predict_proba", "decision_function", "predict")
+    elif is_regressor(estimator):
+        wanted = ("predict",)
+    else:
+        wanted = ("transform", "decision_function", "predict_proba", "predict")
+    found = next((name for name in wanted if hasattr(estimator, name)), None)
+    if found is None:
+        raise InvalidArgumentError(
+            f"{type(estimator).__name__} has none of the methods {', '.join(_OUTPUTS)}"
+        )
+    return found
+
+
+def _entry(estimator: Any, at: ArraySpec | None) -> ArraySpec:
+    features = getattr(estimator, "n_features_in_", None)
+    if at is None:
+        if features is None:
+            raise InvalidArgumentError(
+                f"{type(estimator).__name__} does not say how many features it takes: add gw.spec((rows, "
+                "features))"
+            )
+        return spec((1, int(features)))
+    if at.ndim != 2 or (features is not None and at.shape[1] != features):
+        raise InvalidArgumentError(
+            f"{type(estimator).__name__} takes rows of {features or 'its'} features, not an input of shape "
+            f"{list(at.shape)}: reshape it to (rows, features)"
+        )
+    if at.dtype not in _TYPES:
+        raise InvalidArgumentError(
+            f"the rows are {at.dtype.name}: use float64 (or float32), which can be differentiated"
+        )
+    return at
+
+
+def _final(estimator: Any) -> Any:
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    return estimator
+
+
+def _options(final: Any, method: str, return_std: bool) -> dict[str, bool]:
+    try:
+        allowed = get_converter(get_model_alias(type(final))).get_allowed_options() or {}
+    except (RuntimeError, ValueError):  # conversion itself says what is missing
+        return {}
+    wanted = {"zipmap": False, "raw_scores": method == "decision_function", "return_std": return_std}
+    if method == "decision_function" and "raw_scores" not in allowed and is_classifier(final):
+        raise InvalidArgumentError(
+            f"{type(final).__name__}.decision_function has no graph: use predict_proba"
+        )
+    return {name: value for name, value in wanted.items() if name in allowed}
+
+
+def _place(outputs: Sequence[str], method: str) -> int:
+    """Which of skl2onnx's outputs a method returns: labels and means come first."""
+    return 0 if method == "predict" or len(outputs) == 1 else 1
+
+
+def _columns(estimator: Any, method: str, given: ArraySpec) -> tuple[int, ...] | None:
+    """The shape of what the method returns for one row, as it says itself; None if it does not take one."""
+    row = np.ones((1, given.shape[1]), given.dtype)
+    try:
+        return tuple(np.shape(getattr(estimator, method)(row))[1:])
+    except ValueError:  # ones are not among what it takes
+        return None
+
+
+def _first_sentence(error: Exception) -> str:
+    return " ".join(str(error).split()).partition(". ")[0] + "; convert the other steps, or write it in NumPy"

@@ -1,0 +1,237 @@
+"""From what a user has (a NumPy function, a model, a file, text) to the bytes that are registered.
+
+Frameworks register a converter for their objects under the name of their root module; the module that does
+so is imported when one of their objects is seen, and nothing of theirs before:
+
+    converters["torch"] = export_torch      # (source, specs, names) -> BoundModel or onnx.ModelProto
+"""
+
+import hashlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper
+from google.protobuf.message import DecodeError
+
+import gradwire_wire as wire
+from gradwire.errors import GradwireError, GraphWarning, InvalidArgumentError
+from gradwire.frontends.numpy import trace_function
+from gradwire.graphs.constants import BoundModel, Constant
+from gradwire.graphs.reading import read, with_numbers_alone
+from gradwire.graphs.signature import Shape, Signature, Value
+from gradwire.graphs.spec import ArraySpec, spec_of
+
+Source = Callable[..., Any] | BoundModel | onnx.ModelProto | bytes | str | os.PathLike[str]
+"""A Python function over NumPy, an ONNX model (object, bytes, path or text), or a framework's object."""
+
+Converter = Callable[[Any, Sequence[ArraySpec], Sequence[str] | None], BoundModel | onnx.ModelProto]
+
+converters: dict[str, Converter] = {}
+"""Converters by the root module ("torch", "jax") of a source's type or of the function itself."""
+
+_FRAMEWORKS = {
+    "jax": "gradwire.jax",
+    "jaxlib": "gradwire.jax",
+    "sklearn": "gradwire.sklearn",
+    "torch": "gradwire.torch",
+}
+"""Modules that register converters, by the root module of what they convert."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A graph ready to be registered.
+
+    Attributes:
+        data: its serialized bytes.
+        graph_id: their SHA-256.
+        signature: what users give and get.
+        bound: what goes with every request besides: constants, by the name of the input that they are for.
+        again: makes the same of its source for other shapes; None for a model, whose shapes are its own.
+    """
+
+    data: bytes
+    graph_id: str
+    signature: Signature
+    bound: Mapping[str, Constant] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    again: "Callable[[Sequence[ArraySpec]], Model] | None" = field(default=None, compare=False, repr=False)
+
+
+def load(
+    source: Source, specs: Sequence[ArraySpec | wire.Array], names: Sequence[str] | None = None
+) -> Model:
+    """The model that `source` means.
+
+    Raises `TraceError` for a function that cannot be traced, `InvalidArgumentError` for anything that is
+    no model, and `OSError` for a file that cannot be read.
+    """
+    arrays = tuple(one if isinstance(one, ArraySpec) else spec_of(one) for one in specs)
+    model = _load(source, arrays, names)
+    if not callable(source):
+        return model
+    inputs = [value.name for value in model.signature.inputs]
+    return replace(model, again=partial(load, source, names=inputs))
+
+
+def _load(source: Source, arrays: Sequence[ArraySpec], names: Sequence[str] | None) -> Model:
+    convert = _converter(source)
+    if convert is not None:
+        return from_proto(convert(source, arrays, names))
+    if callable(source):
+        if not arrays:
+            raise InvalidArgumentError(
+                "a Python function needs the shapes of its inputs: client.function(fn, gw.spec((2, 3)), ...)"
+            )
+        return from_proto(_traced(source, arrays, names))
+    if arrays or names is not None:
+        raise InvalidArgumentError(
+            "a model says its own inputs: leave out the specs and names, or pass a Python function"
+        )
+    return from_proto(_read(source))
+
+
+def _converter(source: Any) -> Converter | None:
+    modules = [kind.__module__ for kind in type(source).__mro__]
+    if callable(source):
+        modules.append(getattr(source, "__module__", None) or "")
+    return next((found for root in _roots(modules) if (found := _registered(root))), None)
+
+
+def _registered(root: str) -> Converter | None:
+    if root not in converters and root in _FRAMEWORKS:
+        import_module(_FRAMEWORKS[root])
+    return converters.get(root)
+
+
+def _traced(
+    source: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None
+) -> BoundModel | onnx.ModelProto:
+    """A plain Python function is one of NumPy, unless a framework says it was handed something foreign."""
+    try:
+        return trace_function(source, specs, names).bound
+    except Exception as error:
+        root = "jax" if _raised_by_jax(error) else "torch" if _raised_by_torch(error) else ""
+        convert = _registered(root)
+        if convert is None:
+            raise
+        return convert(source, specs, names)
+
+
+def _raised_by_jax(error: Exception) -> bool:
+    """JAX names itself in its messages, where it takes its own frames out of the traceback."""
+    jax = sys.modules.get("jax")
+    if jax is None:
+        return False
+    folder = os.path.dirname(jax.__file__ or "") + os.sep
+    frames = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
+    texts = (str(error), *getattr(error, "__notes__", ()))
+    return any("JAX" in text for text in texts) or any(name.startswith(folder) for name in frames)
+
+
+def _raised_by_torch(error: Exception) -> bool:
+    """PyTorch says what it wants in place of a traced array."""
+    return "torch" in sys.modules and isinstance(error, TypeError) and "Tensor" in str(error)
+
+
+def _roots(modules: Iterable[str]) -> Iterable[str]:
+    return (module.partition(".")[0] for module in modules)
+
+
+def _read(source: Any) -> BoundModel | onnx.ModelProto:
+    if isinstance(source, BoundModel):
+        return source
+    model, left_out = with_numbers_alone(read(source))
+    for name in left_out:
+        warnings.warn(f"output {name!r} is left out: it is no array of numbers", GraphWarning, stacklevel=2)
+    return model
+
+
+def from_proto(model: BoundModel | onnx.ModelProto) -> Model:
+    """The model without what says where it came from, serialized the same way every time."""
+    given = model if isinstance(model, BoundModel) else BoundModel(model)
+    clean = onnx.ModelProto()
+    clean.CopyFrom(given.proto)
+    _strip(clean)
+    try:
+        data = clean.SerializeToString(deterministic=True)
+    except (ValueError, DecodeError) as error:
+        raise GradwireError(f"the model cannot be serialized ({error}); models end at 2 GiB") from None
+    whole = signature_of(clean)
+    shown = Signature(tuple(value for value in whole.inputs if value.name not in given.bound), whole.outputs)
+    return Model(data, hashlib.sha256(data).hexdigest(), shown, given.bound)
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    # Exporters leave source paths and stack traces here, which are nobody else's business, and which would
+    # give the same graph another id on every machine.
+    _forget(model)
+    _strip_graph(model.graph)
+    for function in model.functions:
+        _forget(function)
+        _strip_nodes(function.node)
+
+
+def _strip_graph(graph: onnx.GraphProto) -> None:
+    _forget(graph)
+    for values in (graph.input, graph.output, graph.value_info, graph.initializer):
+        for value in values:
+            _forget(value)
+    _strip_nodes(graph.node)
+
+
+def _strip_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
+    for node in nodes:
+        _forget(node)
+        for attribute in node.attribute:
+            attribute.ClearField("doc_string")
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _strip_graph(attribute.g)
+            for graph in attribute.graphs:
+                _strip_graph(graph)
+
+
+def _forget(message: Any) -> None:
+    message.ClearField("doc_string")
+    message.ClearField("metadata_props")
+
+
+def signature_of(model: onnx.ModelProto) -> Signature:
+    """The inputs (those without an initializer) and outputs of a model's graph."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    constants |= {tensor.values.name for tensor in model.graph.sparse_initializer}
+    inputs = tuple(_value(info) for info in model.graph.input if info.name not in constants)
+    return Signature(inputs, tuple(_value(info) for info in model.graph.output))
+
+
+def _value(info: onnx.ValueInfoProto) -> Value:
+    if not info.type.HasField("tensor_type"):
+        return Value(info.name, None, None)
+    tensor = info.type.tensor_type
+    return Value(info.name, _dtype(tensor.elem_type), _shape(tensor))
+
+
+def _dtype(element_type: int) -> np.dtype[Any] | None:
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
+        wire.data_type(dtype)
+    except (KeyError, wire.WireError):  # strings, 8-bit floats, undefined: nothing that travels
+        return None
+    return dtype
+
+
+def _shape(tensor: onnx.TypeProto.Tensor) -> Shape:
+    if not tensor.HasField("shape"):
+        return None
+    return tuple(
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in tensor.shape.dim
+    )

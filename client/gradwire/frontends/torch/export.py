@@ -1,0 +1,195 @@
+"""From a PyTorch function to a model: what it closes over becomes inputs, what it changes outputs."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch.utils import _pytree as pytree
+
+from gradwire.frontends.numpy.array import TracedArray, wrap
+from gradwire.frontends.torch import rules as _rules
+from gradwire.frontends.torch.capture import Capture, TensorSpec, capture, name_of
+from gradwire.frontends.torch.lowering import Array, interpret, name_of_op, numpy_dtype
+from gradwire.frontends.torch.tensors import to_numpy
+from gradwire.graphs.builder import Graph, Value
+from gradwire.graphs.constants import BoundModel
+from gradwire.graphs.spec import ArraySpec
+
+assert _rules  # importing the package registers its rules
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A function as a model.
+
+    Attributes:
+        bound: takes the arguments, then the closed-over tensors; returns the function's tensors, then
+            the new values of what it changed in place.
+        arguments: how many of the inputs are arguments.
+        closed_over: the tensors that the function reads besides its arguments, in the order of the inputs.
+        changed: which inputs (by position) the function changed in place, in the order of the outputs.
+        outputs: structure of what the function returns.
+        connected: for each output of the model, the positions of the inputs that autograd would follow it to.
+    """
+
+    bound: BoundModel
+    arguments: int
+    closed_over: tuple[torch.Tensor, ...]
+    changed: tuple[int, ...]
+    outputs: pytree.TreeSpec
+    connected: tuple[frozenset[int], ...]
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The model with everything in it."""
+        return self.bound.embedded()
+
+
+def export(
+    fn: Callable[..., Any],
+    specs: Sequence[TensorSpec],
+    names: Sequence[str] | None = None,
+    *,
+    constants: bool = False,
+) -> Exported:
+    """Record `fn`, which takes one tensor for each spec, and lower it.
+
+    Floating-point tensors that it closes over become inputs, or constants if `constants` is set.
+
+    Raises:
+        TraceError: it does something that has no place in a graph, which is named.
+    """
+    recorded = capture(fn, specs)
+    graph = Graph()
+    labels = _labels(names or _parameter_names(fn, len(specs)), len(specs))
+    inputs: list[TracedArray] = [
+        wrap(graph.input(label, spec.shape, numpy_dtype(spec.dtype)))
+        for label, spec in zip(labels, specs, strict=True)
+    ]
+    closed_over: list[torch.Tensor] = []
+    changed = _changed_attributes(recorded)
+    lifted: dict[int, Array] = {}
+    before = [array.value for array in inputs]
+
+    def lift(name: str, tensor: torch.Tensor) -> Array:
+        known = lifted.get(id(tensor))
+        if known is not None:
+            return known
+        shape, dtype = tuple(tensor.shape), numpy_dtype(tensor.dtype)
+        fresh = name in recorded.literals
+        if not constants and not fresh and (tensor.is_floating_point() or name in changed):
+            known = wrap(graph.input(f"closed_over_{len(closed_over)}", shape, dtype))
+            closed_over.append(tensor)
+            inputs.append(known)
+            before.append(known.value)
+        else:
+            values = to_numpy(tensor)
+            known = wrap(graph.constant(values)) if dtype.kind == "f" else values.copy()
+        lifted[id(tensor)] = known
+        return known
+
+    results = interpret(graph, recorded.graph, iter(list(inputs)), lift)
+    outputs = [_as_value(graph, item) for item in results]
+    touched = tuple(i for i, array in enumerate(inputs) if array.value is not before[i])
+    outputs += [inputs[position].value for position in touched]
+    taken = [value.name for value in before]
+    named = {_fresh(f"y{i}" if len(outputs) > 1 else "y", taken): value for i, value in enumerate(outputs)}
+    bound = graph.model(named, re.sub(r"\W", "_", name_of(fn)).strip("_") or "function")
+    reach = _reach(bound.proto)
+    position = {value.name: index for index, value in enumerate(before)}
+    connected = tuple(
+        frozenset(position[name] for name in reach[label] if name in position)
+        if index < len(recorded.connected) and recorded.connected[index]
+        else frozenset()
+        for index, label in enumerate(named)
+    )
+    return Exported(bound, len(specs), tuple(closed_over), touched, recorded.outputs, connected)
+
+
+def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None) -> BoundModel:
+    """The converter that `client.function` uses: parameters and closed-over tensors become constants."""
+    tensors = [
+        TensorSpec(spec.shape, torch.from_numpy(np.empty(0, spec.dtype)).dtype, spec.dtype.kind == "f")
+        for spec in specs
+    ]
+    if names is None and all(spec.name for spec in specs):
+        names = [str(spec.name) for spec in specs]
+    return export(source, tensors, names, constants=True).bound
+
+
+def _as_value(graph: Graph, item: Any) -> Value:
+    return item.value if isinstance(item, TracedArray) else graph.constant(np.asarray(item))
+
+
+def _parameter_names(fn: Callable[..., Any], count: int) -> list[str]:
+    """The names of the function's own parameters, as far as they go."""
+    target = fn.forward if isinstance(fn, torch.nn.Module) else fn
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [parameter.name for parameter in parameters if parameter.kind in plain][:count]
+
+
+def _labels(names: Sequence[str], count: int) -> list[str]:
+    labels: list[str] = []
+    for position in range(count):
+        _fresh(names[position] if position < len(names) else f"x{position}", labels)
+    return labels
+
+
+def _fresh(name: str, taken: list[str]) -> str:
+    while name in taken:
+        name += "_"
+    taken.append(name)
+    return name
+
+
+def _changed_attributes(recorded: Capture) -> set[str]:
+    """Names of the closed-over tensors that an in-place operator writes to directly."""
+    nodes = recorded.graph.graph.nodes
+    return {
+        str(node.args[0].target)
+        for node in nodes
+        if node.op == "call_function"
+        and name_of_op(node.target).endswith("_")
+        and node.args
+        and isinstance(node.args[0], torch.fx.Node)
+        and node.args[0].op == "get_attr"
+    }
+
+
+_SEPARATING = frozenset({
+    "StopGradient", "Shape", "Size", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or",
+    "Not", "Xor", "IsNaN", "IsInf", "ArgMax", "ArgMin", "ConstantOfShape", "NonZero",
+})  # fmt: skip
+"""Operators through which no derivative passes at all (those with derivative zero are not among them)."""
+
+
+def _reach(model: onnx.ModelProto) -> dict[str, frozenset[str]]:
+    """For each value, the inputs of the graph that a derivative of it passes to."""
+    reach = {info.name: frozenset((info.name,)) for info in model.graph.input}
+    for node in model.graph.node:
+        inputs: Iterable[str] = node.input
+        if node.op_type in _SEPARATING or _casts_to_integers(node):
+            inputs = ()
+        elif node.op_type == "Where":
+            inputs = node.input[1:]
+        found = frozenset().union(*(reach.get(name, frozenset()) for name in inputs))
+        reach.update(dict.fromkeys(node.output, found))
+        if node.op_type in ("Sort", "MaxPool") and len(node.output) > 1:
+            reach[node.output[1]] = frozenset()
+    return {info.name: reach.get(info.name, frozenset()) for info in model.graph.output}
+
+
+def _casts_to_integers(node: onnx.NodeProto) -> bool:
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
+    return node.op_type == "Cast" and node.attribute[0].i not in floats

@@ -1,0 +1,156 @@
+"""Gathering and scattering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradwire.frontends.numpy.array import TracedArray, wrap
+from gradwire.frontends.torch.lowering import Array, Call, rule
+from gradwire.frontends.torch.rules.creation import of_dtype
+
+
+def _key(indices: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(slice(None) if index is None else index for index in indices)
+
+
+@rule("index", "_unsafe_index")
+def index(call: Call, x: Array, indices: Sequence[Any]) -> Any:
+    return _traced(call, x, *indices)[_key(indices)]
+
+
+def _traced(call: Call, x: Any, *others: Any) -> Any:
+    """`x` as a traced array where one of the others is: NumPy cannot be indexed with those."""
+    return wrap(call.value(x)) if any(isinstance(other, TracedArray) for other in others) else x
+
+
+@rule("index_put", "_unsafe_index_put", "_index_put_impl")
+def index_put(
+    call: Call, x: Array, indices: Sequence[Any], values: Any, accumulate: bool = False, unsafe: bool = False
+) -> Any:
+    result = _traced(call, x, values, *indices).copy()
+    mask = indices[0] if len(indices) == 1 else None
+    if isinstance(mask, TracedArray) and mask.dtype == np.bool_ and values.size == 1 and not accumulate:
+        result[mask] = values
+    elif accumulate:
+        np.add.at(result, _key(indices), np.broadcast_to(values, _shape_at(result, indices)))
+    else:
+        result[_key(indices)] = values
+    return result
+
+
+def _shape_at(x: Any, indices: Sequence[Any]) -> tuple[int, ...]:
+    return tuple(x[_key(indices)].shape)
+
+
+@rule("gather")
+def gather(call: Call, x: Array, dim: int, indices: Any, sparse_grad: bool = False) -> Any:
+    if not x.ndim:
+        return np.broadcast_to(x, call.shape)
+    # The index may be shorter than the tensor on the other axes.
+    kept = tuple(
+        slice(None) if axis == dim % x.ndim else slice(0, extent) for axis, extent in enumerate(indices.shape)
+    )
+    return np.take_along_axis(_traced(call, x[kept], indices), indices, dim)
+
+
+@rule("take_along_dim")
+def take_along_dim(call: Call, x: Array, indices: Any, dim: int) -> Any:
+    return np.take_along_axis(x, indices, dim)
+
+
+@rule("index_select")
+def index_select(call: Call, x: Array, dim: int, indices: Any) -> Any:
+    if not x.ndim:
+        return x.reshape(call.shape)
+    return _traced(call, x, indices)[(slice(None),) * (dim % x.ndim) + (indices.reshape(-1),)]
+
+
+@rule("embedding")
+def embedding(call: Call, weight: Array, indices: Any, *_: Any) -> Any:
+    return _traced(call, weight, indices)[indices]
+
+
+@rule("take")
+def take(call: Call, x: Array, indices: Any) -> Any:
+    return _traced(call, x, indices).reshape(-1)[indices]
+
+
+_REDUCTIONS = {"sum": "add", "add": "add", "prod": "mul", "multiply": "mul", "amax": "max", "amin": "min"}
+
+
+def _scatter(call: Call, x: Any, dim: int, indices: Any, source: Any, reduction: str) -> Any:
+    if not x.ndim:
+        one = source.reshape(())
+        return (
+            {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}[reduction](x, one)
+            if reduction != "none"
+            else one
+        )
+    if not np.prod(indices.shape):
+        return x.copy()
+    source = np.broadcast_to(of_dtype(source, call.dtype), source.shape or indices.shape)
+    kept = source[tuple(slice(0, extent) for extent in indices.shape)]
+    target, positions = call.value(x), call.value(indices, np.dtype(np.int64))
+    attributes: dict[str, Any] = {} if reduction == "none" else {"reduction": reduction}
+    return call.emit(
+        "ScatterElements",
+        target,
+        positions,
+        call.value(kept, call.dtype),
+        axis=dim % x.ndim,
+        **attributes,
+    )
+
+
+@rule("scatter")
+def scatter(call: Call, x: Array, dim: int, indices: Any, source: Any, *, reduce: str | None = None) -> Any:
+    if isinstance(source, bool | int | float):
+        source = np.full(indices.shape, source, call.dtype)
+    return _scatter(call, x, dim, indices, source, _REDUCTIONS[reduce] if reduce else "none")
+
+
+@rule("scatter_add")
+def scatter_add(call: Call, x: Array, dim: int, indices: Any, source: Any) -> Any:
+    return _scatter(call, x, dim, indices, source, "add")
+
+
+@rule("scatter_reduce")
+def scatter_reduce(
+    call: Call, x: Array, dim: int, indices: Any, source: Any, reduce: str, *, include_self: bool = True
+) -> Any:
+    if reduce not in _REDUCTIONS or not include_self:
+        raise call.refuse(f"with reduce={reduce!r}, include_self={include_self}", "use sum, prod, amax, amin")
+    return _scatter(call, x, dim, indices, source, _REDUCTIONS[reduce])
+
+
+@rule("index_add")
+def index_add(call: Call, x: Array, dim: int, indices: Any, source: Any, *, alpha: Any = 1) -> Any:
+    result = _traced(call, x, source, indices).copy()
+    np.add.at(result, (slice(None),) * (dim % max(x.ndim, 1)) + (indices,), source * alpha)
+    return result
+
+
+@rule("index_copy")
+def index_copy(call: Call, x: Array, dim: int, indices: Any, source: Any) -> Any:
+    result = _traced(call, x, source, indices).copy()
+    result[(slice(None),) * (dim % max(x.ndim, 1)) + (indices,)] = source
+    return result
+
+
+@rule("index_fill")
+def index_fill(call: Call, x: Array, dim: int, indices: Any, number: Any) -> Any:
+    result = _traced(call, x, number, indices).copy()
+    result[(slice(None),) * (dim % max(x.ndim, 1)) + (indices,)] = number
+    return result
+
+
+@rule("embedding_dense_backward")
+def embedding_dense_backward(
+    call: Call, cotangent: Array, indices: Any, count: int, padding: int, scale: bool
+) -> Any:
+    result = wrap(call.graph.constant(np.zeros(call.shape, call.dtype)))
+    np.add.at(result, indices.reshape(-1), cotangent.reshape((-1, call.shape[-1])))
+    return result

@@ -1,0 +1,254 @@
+"""Operators that move elements about without computing on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradwire.frontends.numpy import array as arrays
+from gradwire.frontends.numpy.array import TracedArray
+from gradwire.frontends.numpy.cells import ViewCell
+from gradwire.frontends.torch.lowering import Array, Call, rule
+from gradwire.graphs import operators as ops
+from gradwire.graphs.builder import Value
+
+
+def part(rank: int, axis: int, index: Any) -> tuple[Any, ...]:
+    """An index on one axis."""
+    return (slice(None),) * (axis % rank) + (index,)
+
+
+@rule("view", "_unsafe_view", "reshape", "_reshape_alias", "view_copy")
+def view(call: Call, x: Array, *_: Any) -> Any:
+    if call.overload == "dtype":
+        raise call.refuse("to another dtype", "use x.to(dtype), which converts values")
+    return x.reshape(call.shape)
+
+
+@rule("unsqueeze", "unsqueeze_copy", "unsqueeze_")
+def unsqueeze(call: Call, x: Array, dim: int) -> Any:
+    return x.reshape(call.shape)
+
+
+@rule("squeeze", "squeeze_copy", "squeeze_")
+def squeeze(call: Call, x: Array, *_: Any) -> Any:
+    return x.reshape(call.shape)
+
+
+@rule("expand", "expand_copy")
+def expand(call: Call, x: Array, *_: Any, **__: Any) -> Any:
+    return np.broadcast_to(x, call.shape)
+
+
+@rule("broadcast_in_dim")
+def broadcast_in_dim(call: Call, x: Array, shape: Sequence[int], dims: Sequence[int]) -> Any:
+    placed = [1] * len(shape)
+    for dim, extent in zip(dims, x.shape, strict=True):
+        placed[dim] = extent
+    return np.broadcast_to(x.reshape(placed), tuple(shape))
+
+
+@rule("permute", "permute_copy")
+def permute(call: Call, x: Array, dims: Sequence[int]) -> Any:
+    return np.transpose(x, [dim % x.ndim for dim in dims]) if x.ndim else x
+
+
+@rule("transpose", "transpose_copy", "transpose_", "swapaxes_")
+def transpose(call: Call, x: Array, first: int, second: int) -> Any:
+    return np.swapaxes(x, first, second) if x.ndim else x
+
+
+@rule("t", "t_copy", "t_")
+def t(call: Call, x: Array) -> Any:
+    return x.T if x.ndim == 2 else x
+
+
+def element(x: Array, dim: int, index: int) -> Any:
+    """What stands at a place along an axis, as a view that can be written through."""
+    if x.ndim > 1 and isinstance(x, TracedArray):
+        return x[part(x.ndim, dim, index)]
+    rest = x.shape[: dim % x.ndim] + x.shape[dim % x.ndim + 1 :]
+    piece = x[part(x.ndim, dim, slice(index, index + 1))]
+    if not isinstance(x, TracedArray):
+        return piece.reshape(rest)
+    return arrays.view(piece, rest, lambda base: ops.reshape(base, ()), lambda new: ops.reshape(new, (1,)))
+
+
+@rule("select", "select_copy")
+def select(call: Call, x: Array, dim: int, index: int) -> Any:
+    return element(x, dim, index % x.shape[dim])
+
+
+@rule("slice", "slice_copy")
+def slice_(
+    call: Call, x: Array, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Any:
+    return x[part(x.ndim, dim, slice(start, end, step))]
+
+
+@rule("select_scatter")
+def select_scatter(call: Call, x: Array, source: Array, dim: int, index: int) -> Any:
+    result = x.copy()
+    result[part(x.ndim, dim, index)] = source
+    return result
+
+
+@rule("slice_scatter")
+def slice_scatter(
+    call: Call,
+    x: Array,
+    source: Array,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Any:
+    result = x.copy()
+    result[part(x.ndim, dim, slice(start, end, step))] = source
+    return result
+
+
+@rule("cat", "concat")
+def cat(call: Call, tensors: Sequence[Array], dim: int = 0) -> Any:
+    # PyTorch lets an empty vector stand among tensors of any rank.
+    rank = len(call.shape)
+    return np.concatenate([x.astype(call.dtype) for x in tensors if x.ndim == rank], dim)
+
+
+@rule("stack")
+def stack(call: Call, tensors: Sequence[Array], dim: int = 0) -> Any:
+    return np.stack([x.astype(call.dtype) for x in tensors], dim)
+
+
+@rule("split_with_sizes", "split_with_sizes_copy")
+def split_with_sizes(call: Call, x: Array, sizes: Sequence[int], dim: int = 0) -> list[Any]:
+    ends = np.cumsum(sizes)
+    return [
+        x[part(x.ndim, dim, slice(int(end - size), int(end)))] for size, end in zip(sizes, ends, strict=True)
+    ]
+
+
+@rule("split", "split_copy")
+def split(call: Call, x: Array, size: int, dim: int = 0) -> list[Any]:
+    extent = x.shape[dim]
+    return [x[part(x.ndim, dim, slice(at, at + size))] for at in range(0, max(extent, 1), size)]
+
+
+@rule("unbind", "unbind_copy")
+def unbind(call: Call, x: Array, dim: int = 0) -> list[Any]:
+    return [element(x, dim, at) for at in range(x.shape[dim])]
+
+
+@rule("flip")
+def flip(call: Call, x: Array, dims: Sequence[int]) -> Any:
+    return np.flip(x, tuple(dims)) if dims else x.copy()
+
+
+@rule("roll")
+def roll(call: Call, x: Array, shifts: Any, dims: Any = ()) -> Any:
+    return np.roll(x, tuple(shifts), tuple(dims)) if dims else np.roll(x, shifts[0])
+
+
+@rule("repeat")
+def repeat(call: Call, x: Array, repeats: Sequence[int]) -> Any:
+    return np.tile(x, tuple(repeats))
+
+
+@rule("diagonal", "diagonal_copy")
+def diagonal(call: Call, x: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    """As a view that can be written through."""
+    if not isinstance(x, TracedArray):
+        piece = np.diagonal(x, offset, dim1, dim2)
+        piece.flags.writeable = x.flags.writeable  # which NumPy takes away from diagonals
+        return piece
+    count = call.shape[-1]
+
+    def forward(base: Value) -> Value:
+        whole: Array = arrays.wrap(base)
+        moved: Any = np.moveaxis(whole, (dim1, dim2), (-2, -1))
+        rows, columns = moved.shape[-2:]
+        flat = moved.reshape((*moved.shape[:-2], rows * columns))
+        found: TracedArray = flat[..., _diagonal_positions(rows, columns, offset, count)]
+        return found.value
+
+    def backward(base: Value, new: Value) -> Value:
+        whole: TracedArray = _with_diagonal(arrays.wrap(base), arrays.wrap(new), offset, dim1, dim2)
+        return whole.value
+
+    return TracedArray(ViewCell(x._cell, call.shape, forward, backward))
+
+
+def _diagonal_positions(rows: int, columns: int, offset: int, count: int) -> np.ndarray[Any, Any]:
+    first = offset if offset >= 0 else -offset * columns
+    return first + (columns + 1) * np.arange(count)
+
+
+@rule("diag_embed")
+def diag_embed(call: Call, x: Array, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
+    size, count = x.shape[-1] + abs(offset), x.shape[-1]
+    flat = np.zeros_like(x, shape=(*x.shape[:-1], size * size))
+    flat[..., _diagonal_positions(size, size, offset, count)] = x
+    return np.moveaxis(flat.reshape((*x.shape[:-1], size, size)), (-2, -1), (dim1, dim2))
+
+
+@rule("diagonal_scatter")
+def diagonal_scatter(
+    call: Call, x: Array, source: Array, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Any:
+    return _with_diagonal(x, source, offset, dim1, dim2)
+
+
+def _with_diagonal(x: Array, source: Array, offset: int, dim1: int, dim2: int) -> Any:
+    moved = np.moveaxis(x, (dim1, dim2), (-2, -1))
+    rows, columns = moved.shape[-2:]
+    flat = moved.reshape((*moved.shape[:-2], rows * columns)).copy()
+    flat[..., _diagonal_positions(rows, columns, offset, source.shape[-1])] = source
+    return np.moveaxis(flat.reshape(moved.shape), (-2, -1), (dim1, dim2))
+
+
+@rule("tril")
+def tril(call: Call, x: Array, diagonal: int = 0) -> Any:
+    return np.tril(x, diagonal)
+
+
+@rule("triu")
+def triu(call: Call, x: Array, diagonal: int = 0) -> Any:
+    return np.triu(x, diagonal)
+
+
+@rule("constant_pad_nd")
+def constant_pad_nd(call: Call, x: Array, pad: Sequence[int], value: Any = 0) -> Any:
+    """Widths come for the last axis first; negative ones crop."""
+    widths = [(0, 0)] * x.ndim
+    for position in range(len(pad) // 2):
+        widths[x.ndim - 1 - position] = (pad[2 * position], pad[2 * position + 1])
+    kept = tuple(
+        slice(max(-low, 0), extent - max(-high, 0))
+        for extent, (low, high) in zip(x.shape, widths, strict=True)
+    )
+    grown = [(max(low, 0), max(high, 0)) for low, high in widths]
+    return np.pad(x[kept], grown, constant_values=value)
+
+
+@rule("as_strided", "as_strided_copy")
+def as_strided(
+    call: Call, x: Array, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+) -> Any:
+    """Of a tensor whose elements stand in memory in order."""
+    positions = np.full((1,) * len(size), storage_offset or 0)
+    for axis, (extent, step) in enumerate(zip(size, stride, strict=True)):
+        positions = positions + (np.arange(extent) * step).reshape((-1,) + (1,) * (len(size) - axis - 1))
+    if call.operands[0].storage_offset() or not call.operands[0].is_contiguous():
+        raise call.refuse("on a view", "call .contiguous() first, or use slicing and .unfold()")
+    return x.reshape(-1)[positions]
+
+
+@rule("unfold", "unfold_copy")
+def unfold(call: Call, x: Array, dimension: int, size: int, step: int) -> Any:
+    if not x.ndim:
+        return x.reshape(call.shape)
+    starts = np.arange(0, x.shape[dimension] - size + 1, step)
+    windows = x[part(x.ndim, dimension, starts[:, None] + np.arange(size))]
+    return np.moveaxis(windows, dimension % x.ndim + 1, -1)

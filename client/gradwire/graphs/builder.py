@@ -1,0 +1,452 @@
+"""The graph under construction: nodes, the bodies of loops and branches among them, the constants they use,
+and the model they become.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from gradwire.frontends.numpy.refusals import refuse
+from gradwire.graphs.constants import BoundModel, Constant, bits, is_large, name_for, snapshot
+
+Array = np.ndarray[Any, Any]
+DType = np.dtype[Any]
+Shape = tuple[int, ...]
+
+OPSET = 21
+"""Version of the standard operator set in traced models."""
+
+IR_VERSION = 10
+"""Version of the ONNX file format in traced models."""
+
+SCI = "gradwire.sci"
+"""Domain of the operators that ONNX lacks."""
+
+SCI_VERSION = 1
+
+_BOOL, _INT64 = np.dtype(np.bool_), np.dtype(np.int64)
+_INTERNAL = re.compile(r"_[tc]\d+(_\d+)?")
+_UNIFORM_ELEMENTS = 64
+_MODEL_BYTES = (1 << 31) - (1 << 20)
+
+active: ContextVar[Graph | None] = ContextVar("gradwire_active_trace", default=None)
+"""The graph of the trace that is running in this context, if any."""
+
+
+class Value:
+    """The result of a node, an input or a constant: its name, shape and dtype. Never changes."""
+
+    __slots__ = ("block", "dtype", "graph", "name", "shape")
+
+    def __init__(self, block: Block, name: str, shape: Shape, dtype: DType) -> None:
+        self.graph = block.graph
+        self.block = block
+        self.name = name
+        self.shape = shape
+        self.dtype = dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        size = 1
+        for extent in self.shape:
+            size *= extent
+        return size
+
+
+class _Node(NamedTuple):
+    op: str
+    domain: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+    captured: frozenset[str]
+    """Names that its bodies read."""
+
+
+class Block:
+    """Nodes that run together: those of the function itself, or of the body of a loop or a branch in it.
+
+    Attributes:
+        graph: the graph it is part of.
+        outer: the block around it, whose values it may use; None for the function's own.
+        nodes: in the order in which they were traced.
+        inputs: what a body is given.
+        outputs: what a body returns.
+    """
+
+    __slots__ = ("graph", "inputs", "nodes", "outer", "outputs")
+
+    def __init__(self, graph: Graph, outer: Block | None) -> None:
+        self.graph = graph
+        self.outer = outer
+        self.nodes: list[_Node] = []
+        self.inputs: list[Value] = []
+        self.outputs: list[Value] = []
+
+    def sees(self, block: Block) -> bool:
+        """Whether values of another block can be used in this one."""
+        around: Block | None = self
+        while around is not None and around is not block:
+            around = around.outer
+        return around is block
+
+    def reads(self) -> set[str]:
+        """Names that its nodes and their bodies read."""
+        return {name for node in self.nodes for name in (*node.inputs, *node.captured)}
+
+
+class _Constant(NamedTuple):
+    dtype: DType
+    shape: Shape
+    data: bytes
+
+
+def element_type(dtype: DType) -> int:
+    """ONNX's number for a dtype.
+
+    Raises:
+        TraceError: the dtype is complex, long double, text or object.
+    """
+    if dtype.kind not in "fiub" or dtype.itemsize > 8:
+        raise refuse(
+            f"an array of dtype {dtype}",
+            "graphs hold float16/32/64, integers and bool: convert it, or split real and imaginary parts",
+        )
+    return int(helper.np_dtype_to_tensor_dtype(dtype))
+
+
+class Graph:
+    """Blocks of nodes in the order in which they were traced, and deduplicated constants.
+
+    Attributes:
+        root: the block of the function itself.
+        block: the block that nodes are appended to.
+    """
+
+    def __init__(self) -> None:
+        self.root = Block(self, None)
+        self.block = self.root
+        self._emitted = 0
+        self._constants: dict[str, _Constant] = {}
+        self._referenced: dict[str, tuple[Value, Constant]] = {}
+        self._by_content: dict[Any, Value] = {}
+        self._by_place: dict[Any, str] = {}
+
+    def input(self, name: str, shape: Shape, dtype: DType) -> Value:
+        """A new input of the graph.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        if any(other.name == name for other in self.root.inputs) or _INTERNAL.fullmatch(name):
+            raise ValueError(f"input name {name!r} is taken; give each input a name of its own")
+        value = Value(self.root, name, shape, dtype)
+        self.root.inputs.append(value)
+        return value
+
+    @contextmanager
+    def at(self, block: Block) -> Iterator[None]:
+        """Append nodes to one of the blocks that are still open."""
+        before, self.block = self.block, block
+        try:
+            yield
+        finally:
+            self.block = before
+
+    @contextmanager
+    def nested(self) -> Iterator[Block]:
+        """Append nodes to a new block: a body, for an attribute of a node that is emitted afterwards."""
+        block = Block(self, self.block)
+        with self.at(block):
+            yield block
+
+    def argument(self, shape: Shape, dtype: DType) -> Value:
+        """A new input of the present block, a body."""
+        value = Value(self.block, f"_t{self._count()}", shape, dtype)
+        self.block.inputs.append(value)
+        return value
+
+    def returns(self, values: Sequence[Value]) -> None:
+        """End the present block, a body; what none of its results needs is left out.
+
+        Each result gets a name of its own, of a node in the body: ONNX knows no other results of bodies.
+        """
+        block = self.block
+        made = {name for node in block.nodes for name in node.outputs}
+        for value in values:
+            self.check(value)
+            if value.name not in made:
+                value = self.one("Identity", [value], value.shape, value.dtype)
+            made.discard(value.name)
+            block.outputs.append(value)
+        block.nodes = _needed(block.nodes, {value.name for value in block.outputs})
+
+    def check(self, value: Value) -> None:
+        """Refuse a value that cannot be used in the present block.
+
+        Raises:
+            TraceError: it is of another trace, or of a body that has ended.
+        """
+        if value.graph is not self:
+            raise refuse(
+                "an array of an earlier trace",
+                "it was kept in a global or a closure: compute it inside the function, or return it",
+            )
+        if value.block is not self.root and not self.block.sees(value.block):
+            raise refuse(
+                "an array that was made in a function given to gw.scan, gw.cond or another of their kind, "
+                "outside of that function",
+                "return it from that function and use the result",
+            )
+
+    def _count(self) -> int:
+        """A number for names, which are unique in a graph and all the bodies in it."""
+        self._emitted += 1
+        return self._emitted - 1
+
+    def emit(
+        self,
+        op: str,
+        inputs: Sequence[Value | None],
+        results: Sequence[tuple[Shape, DType]],
+        domain: str = "",
+        **attributes: Any,
+    ) -> list[Value]:
+        """Append a node; ``results`` gives the shape and dtype of each of its outputs.
+
+        An attribute may be a :class:`Block`.
+        """
+        for value in inputs:
+            if value is not None:
+                self.check(value)
+        count, block = self._count(), self.block
+        names = tuple(f"_t{count}" if not index else f"_t{count}_{index}" for index in range(len(results)))
+        bodies = [item for item in attributes.values() if isinstance(item, Block)]
+        captured = frozenset[str]().union(*(body.reads() for body in bodies))
+        block.nodes.append(
+            _Node(op, domain, tuple("" if v is None else v.name for v in inputs), names, attributes, captured)
+        )
+        return [Value(block, name, shape, dtype) for name, (shape, dtype) in zip(names, results, strict=True)]
+
+    def one(
+        self,
+        op: str,
+        inputs: Sequence[Value | None],
+        shape: Shape,
+        dtype: DType,
+        domain: str = "",
+        **attributes: Any,
+    ) -> Value:
+        """Append a node with one output."""
+        return self.emit(op, inputs, [(shape, dtype)], domain, **attributes)[0]
+
+    def constant(self, array: Array) -> Value:
+        """A constant; equal ones (bits, shape and dtype) are stored once, uniform ones as one element.
+
+        A large one becomes an input of the model, which is given a copy of the array as it is now.
+        """
+        array = np.asarray(array)
+        if array.dtype.byteorder == ">":
+            array = array.astype(array.dtype.newbyteorder("="))
+        element_type(array.dtype)
+        if is_large(array):
+            return self._large(array)
+        data = array.tobytes()
+        digest = data if len(data) <= 256 else hashlib.sha256(data).digest()
+        key = (array.dtype.char, array.shape, digest)
+        known = self._by_content.get(key)
+        if known is None:
+            first = data[: array.itemsize]
+            if array.size > _UNIFORM_ELEMENTS and data == first * array.size:
+                known = self.filled(array.shape, array.dtype, first)
+            else:
+                known = Value(self.root, f"_c{len(self._constants)}", array.shape, array.dtype)
+                self._constants[known.name] = _Constant(array.dtype, array.shape, data)
+            self._by_content[key] = known
+        return known
+
+    def _large(self, array: Array) -> Value:
+        elements = bits(array)
+        first = elements.flat[0]
+        if elements.flat[-1] == first and (elements == first).all():
+            return self.filled(array.shape, array.dtype, first.tobytes())
+        # Seen before, as it is or transposed: comparing takes a fraction of the time of hashing.
+        for view in (array, array.T):
+            seen = self._referenced.get(self._by_place.get(_place(view), ""))
+            if seen is not None and (bits(seen[1].array) == bits(view)).all():
+                return seen[0] if view is array else self._transposed(seen[0])
+        constant = snapshot(array)
+        known = self._by_content.get(constant.tensor_id)
+        if known is None:
+            name = name_for(len(self._referenced), [value.name for value in self.root.inputs])
+            known = Value(self.root, name, array.shape, array.dtype)
+            self._by_content[constant.tensor_id] = known
+            self._referenced[name] = known, constant
+        self._by_place[_place(array)] = known.name
+        return known
+
+    def _transposed(self, value: Value) -> Value:
+        key = ("transposed", value.name)
+        if key not in self._by_content:
+            axes = list(range(value.ndim))[::-1]
+            with self.at(self.root):
+                turned = self.one("Transpose", [value], value.shape[::-1], value.dtype, perm=axes)
+            self._by_content[key] = turned
+        return self._by_content[key]
+
+    def filled(self, shape: Shape, dtype: DType, element: bytes) -> Value:
+        """An array of one repeated element, given by its bytes."""
+        tensor = onnx.TensorProto(data_type=element_type(dtype), dims=[1], raw_data=element)
+        # Among the function's own nodes, like other constants, so that every body can use it.
+        with self.at(self.root):
+            return self.one("ConstantOfShape", [self.ints(shape)], shape, dtype, value=tensor)
+
+    def scalar(self, number: Any, dtype: DType) -> Value:
+        """A zero-dimensional constant.
+
+        Raises:
+            OverflowError: a Python integer does not fit the dtype.
+        """
+        # The text tells -0.0 from 0.0, and 1 from True.
+        key = (dtype.char, type(number), repr(number))
+        known = self._by_content.get(key)
+        if known is None:
+            known = self._by_content[key] = self.constant(np.asarray(number, dtype))
+        return known
+
+    def known_scalar(self, value: Value) -> Any:
+        """The number that a zero-dimensional constant holds, None for any other value."""
+        constant = self._constants.get(value.name)
+        if constant is None or constant.shape:
+            return None
+        return np.frombuffer(constant.data, constant.dtype)[0].item()
+
+    def ints(self, numbers: Sequence[int]) -> Value:
+        """A one-dimensional int64 constant: a shape, axes, starts."""
+        key = tuple(numbers)
+        known = self._by_content.get(key)
+        if known is None:
+            known = self._by_content[key] = self.constant(np.array(key, np.int64))
+        return known
+
+    def model(self, outputs: Mapping[str, Value], name: str) -> BoundModel:
+        """The model that computes ``outputs``; nodes that none of them needs are left out.
+
+        Its inputs are the function's, then those for the large constants.
+
+        Raises:
+            TraceError: the constants do not fit in one model.
+        """
+        nodes = _needed(self.root.nodes, {value.name for value in outputs.values()})
+        produced = {item for node in nodes for item in node.outputs}
+        final: dict[str, str] = {}
+        for label, value in outputs.items():
+            if value.name in produced:
+                final.setdefault(value.name, label)
+        used = {item for node in nodes for item in (*node.inputs, *node.captured)}
+        used.update(value.name for value in outputs.values())
+        model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="gradwire")
+        model.opset_import.add(domain="", version=OPSET)
+        if _uses(nodes, SCI):
+            model.opset_import.add(domain=SCI, version=SCI_VERSION)
+        graph = model.graph
+        graph.name = name
+        for value in self.root.inputs:
+            graph.input.append(_value_info(value.name, value))
+        bound: dict[str, Constant] = {}
+        for key, (value, held) in self._referenced.items():
+            if key in used:
+                graph.input.append(_value_info(key, value))
+                bound[key] = held
+        for label, value in outputs.items():
+            graph.output.append(_value_info(label, value))
+        size = sum(len(item.data) for key, item in self._constants.items() if key in used)
+        if size > _MODEL_BYTES:
+            raise refuse(
+                f"a function with {size} bytes of constants",
+                "pass the large arrays as inputs of the function",
+            )
+        for key, constant in self._constants.items():
+            if key in used:
+                graph.initializer.add(
+                    name=key,
+                    data_type=element_type(constant.dtype),
+                    dims=constant.shape,
+                    raw_data=constant.data,
+                )
+        _write(graph, nodes, final)
+        for label, value in outputs.items():
+            if value.name not in produced or final[value.name] != label:
+                graph.node.add(
+                    op_type="Identity",
+                    name=f"Identity_{label}",
+                    input=[final.get(value.name, value.name)],
+                    output=[label],
+                )
+        return BoundModel(model, bound)
+
+
+def _place(array: Array) -> Any:
+    """Where an array lies in memory, and how."""
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.char
+
+
+def _needed(nodes: Sequence[_Node], wanted: set[str]) -> list[_Node]:
+    """The nodes that the wanted names need; adds to ``wanted`` what they read."""
+    needed: list[_Node] = []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.outputs):
+            needed.append(node)
+            wanted.update(node.inputs)
+            wanted.update(node.captured)
+    needed.reverse()
+    return needed
+
+
+def _uses(nodes: Sequence[_Node], domain: str) -> bool:
+    """Whether an operator of a domain is among nodes, or in their bodies."""
+    return any(
+        node.domain == domain
+        or any(_uses(item.nodes, domain) for item in node.attributes.values() if isinstance(item, Block))
+        for node in nodes
+    )
+
+
+def _write(graph: onnx.GraphProto, nodes: Sequence[_Node], final: Mapping[str, str]) -> None:
+    """Add nodes to a message, with the names that values have in the end."""
+    for index, node in enumerate(nodes):
+        proto = graph.node.add(
+            op_type=node.op,
+            domain=node.domain,
+            name=f"{node.op}_{index}",
+            input=[final.get(item, item) for item in node.inputs],
+            output=[final.get(item, item) for item in node.outputs],
+        )
+        for key, content in node.attributes.items():
+            given = _body(key, content, final) if isinstance(content, Block) else content
+            proto.attribute.append(helper.make_attribute(key, given))
+
+
+def _body(name: str, block: Block, final: Mapping[str, str]) -> onnx.GraphProto:
+    graph = onnx.GraphProto(name=name)
+    graph.input.extend(_value_info(value.name, value) for value in block.inputs)
+    graph.output.extend(_value_info(value.name, value) for value in block.outputs)
+    _write(graph, block.nodes, final)
+    return graph
+
+
+def _value_info(name: str, value: Value) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, element_type(value.dtype), value.shape)

@@ -1,0 +1,231 @@
+"""Primitive operations on values: each appends one or two nodes and knows the shape and dtype of the result.
+
+Operands already have the dtypes that ONNX wants (equal, where it wants equal); promotion is the
+business of the callers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradwire.graphs.builder import SCI, DType, Shape, Value, element_type
+
+BOOL = np.dtype(np.bool_)
+INT64 = np.dtype(np.int64)
+FLOAT32 = np.dtype(np.float32)
+FLOAT64 = np.dtype(np.float64)
+
+# ONNX's "to the end" and "past the beginning" of a slice.
+_END, _BEFORE = (1 << 63) - 1, -(1 << 63) + 1
+_WIDE = {"i": INT64, "u": np.dtype(np.uint64), "b": INT64}
+
+
+def broadcast(*shapes: Shape) -> Shape:
+    """The shape to which shapes broadcast.
+
+    Raises:
+        ValueError: they do not.
+    """
+    first = shapes[0]
+    for shape in shapes:
+        if shape != first:
+            return np.broadcast_shapes(*shapes)
+    return first
+
+
+def unary(op: str, x: Value, domain: str = "") -> Value:
+    return x.graph.one(op, [x], x.shape, x.dtype, domain)
+
+
+def sci(op: str, *operands: Value) -> Value:
+    """An elementwise operator of the extension domain."""
+    shape = broadcast(*(operand.shape for operand in operands))
+    return operands[0].graph.one(op, operands, shape, operands[0].dtype, SCI)
+
+
+def binary(op: str, a: Value, b: Value, **attributes: Any) -> Value:
+    return a.graph.one(op, [a, b], broadcast(a.shape, b.shape), a.dtype, **attributes)
+
+
+def compare(op: str, a: Value, b: Value) -> Value:
+    return a.graph.one(op, [a, b], broadcast(a.shape, b.shape), BOOL)
+
+
+def predicate(op: str, x: Value) -> Value:
+    """IsNaN, IsInf, Not."""
+    return x.graph.one(op, [x], x.shape, BOOL)
+
+
+def where(condition: Value, a: Value, b: Value) -> Value:
+    shape = broadcast(condition.shape, a.shape, b.shape)
+    return a.graph.one("Where", [condition, a, b], shape, a.dtype)
+
+
+def constant_like(x: Value, number: Any) -> Value:
+    """A scalar of the dtype of ``x``."""
+    return x.graph.scalar(number, x.dtype)
+
+
+def cast(x: Value, dtype: DType) -> Value:
+    """``x`` in another dtype; itself if it has it already."""
+    if x.dtype == dtype:
+        return x
+    return x.graph.one("Cast", [x], x.shape, dtype, to=element_type(dtype))
+
+
+def wide(x: Value) -> Value:
+    """Narrow integers and bool as the 64-bit integers that every integer operator takes."""
+    return cast(x, _WIDE.get(x.dtype.kind, x.dtype))
+
+
+def reshape(x: Value, shape: Shape) -> Value:
+    """The same elements under another, fully given, shape."""
+    if x.shape == shape:
+        return x
+    # Zero means "as in the input" unless allowzero is set.
+    attributes: dict[str, Any] = {"allowzero": 1} if 0 in shape else {}
+    return x.graph.one("Reshape", [x, x.graph.ints(shape)], shape, x.dtype, **attributes)
+
+
+def transpose(x: Value, order: Sequence[int]) -> Value:
+    if list(order) == list(range(x.ndim)):
+        return x
+    shape = tuple(x.shape[axis] for axis in order)
+    return x.graph.one("Transpose", [x], shape, x.dtype, perm=list(order))
+
+
+def expand(x: Value, shape: Shape) -> Value:
+    """Broadcast to a shape."""
+    if x.shape == shape:
+        return x
+    return x.graph.one("Expand", [x, x.graph.ints(shape)], shape, x.dtype)
+
+
+def slices(x: Value, parts: Sequence[tuple[int, int, int, int]]) -> Value:
+    """Take ``count`` elements from ``start`` by ``step`` along axes: parts are (axis, start, step, count)."""
+    shape, starts, ends, axes, steps = list(x.shape), [], [], [], []
+    for axis, start, step, count in parts:
+        if start == 0 and step == 1 and count == shape[axis]:
+            continue
+        if count == 0:
+            start, step = 0, 1
+        end = start + step * (count - 1) + (1 if step > 0 else -1) if count else 0
+        starts.append(start)
+        ends.append(_BEFORE if end < 0 else end)
+        axes.append(axis)
+        steps.append(step)
+        shape[axis] = count
+    if not axes:
+        return x
+    graph = x.graph
+    inputs = [x, *(graph.ints(part) for part in (starts, ends, axes, steps))]
+    return graph.one("Slice", inputs, tuple(shape), x.dtype)
+
+
+def concat(values: Sequence[Value], axis: int) -> Value:
+    """Join along an axis (non-negative); empty parts are left out."""
+    full = [value for value in values if value.shape[axis]] or list(values[:1])
+    if len(full) == 1:
+        return full[0]
+    shape = list(full[0].shape)
+    shape[axis] = sum(value.shape[axis] for value in full)
+    return full[0].graph.one("Concat", full, tuple(shape), full[0].dtype, axis=axis)
+
+
+def gather(x: Value, indices: Value, axis: int) -> Value:
+    shape = x.shape[:axis] + indices.shape + x.shape[axis + 1 :]
+    return x.graph.one("Gather", [x, indices], shape, x.dtype, axis=axis)
+
+
+def gather_elements(x: Value, indices: Value, axis: int) -> Value:
+    return x.graph.one("GatherElements", [x, indices], indices.shape, x.dtype, axis=axis)
+
+
+def gather_nd(x: Value, indices: Value) -> Value:
+    """``indices`` has one row of leading coordinates for each element (or block) taken."""
+    shape = indices.shape[:-1] + x.shape[indices.shape[-1] :]
+    return x.graph.one("GatherND", [x, indices], shape, x.dtype)
+
+
+def scatter_flat(x: Value, positions: Value, updates: Value, reduction: str = "none") -> Value:
+    """``x`` with elements at flat positions (1-D) replaced by, or reduced with, ``updates`` (1-D)."""
+    flat = reshape(x, (x.size,))
+    rows = reshape(positions, (positions.size, 1))
+    attributes = {} if reduction == "none" else {"reduction": reduction}
+    result = x.graph.one("ScatterND", [flat, rows, updates], flat.shape, x.dtype, **attributes)
+    return reshape(result, x.shape)
+
+
+def reduced_shape(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
+    if keepdims:
+        return tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))
+    return tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
+
+
+def reduce(op: str, x: Value, axes: Sequence[int], keepdims: bool = False) -> Value:
+    """ReduceSum and kin over axes (non-negative); none at all leaves ``x`` as it is."""
+    if not axes:
+        return x
+    shape = reduced_shape(x.shape, axes, keepdims)
+    return x.graph.one(op, [x, x.graph.ints(sorted(axes))], shape, x.dtype, keepdims=int(keepdims))
+
+
+def arg_reduce(op: str, x: Value, axis: int, keepdims: bool) -> Value:
+    shape = reduced_shape(x.shape, [axis], keepdims)
+    return x.graph.one(op, [x], shape, INT64, axis=axis, keepdims=int(keepdims))
+
+
+def cumulative_sum(x: Value, axis: int) -> Value:
+    return x.graph.one("CumSum", [x, x.graph.scalar(axis, INT64)], x.shape, x.dtype)
+
+
+def matmul(a: Value, b: Value) -> Value:
+    """``np.matmul``.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    left = (1, *a.shape) if a.ndim == 1 else a.shape
+    right = (*b.shape, 1) if b.ndim == 1 else b.shape
+    if not a.ndim or not b.ndim or left[-1] != right[-2]:
+        raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit")
+    rows, columns = left[-2:-1] if a.ndim > 1 else (), right[-1:] if b.ndim > 1 else ()
+    shape = broadcast(left[:-2], right[:-2]) + rows + columns
+    return a.graph.one("MatMul", [a, b], shape, a.dtype)
+
+
+def einsum(equation: str, operands: Sequence[Value], shape: Shape) -> Value:
+    first = operands[0]
+    return first.graph.one("Einsum", operands, shape, first.dtype, equation=equation)
+
+
+def pad(x: Value, widths: Sequence[tuple[int, int]], fill: Value) -> Value:
+    """Pad with one number."""
+    shape = tuple(low + extent + high for extent, (low, high) in zip(x.shape, widths, strict=True))
+    pads = x.graph.ints([low for low, _ in widths] + [high for _, high in widths])
+    return x.graph.one("Pad", [x, pads, fill], shape, x.dtype, mode="constant")
+
+
+def tile(x: Value, counts: Sequence[int]) -> Value:
+    shape = tuple(extent * count for extent, count in zip(x.shape, counts, strict=True))
+    return x.graph.one("Tile", [x, x.graph.ints(counts)], shape, x.dtype)
+
+
+def triangle(x: Value, k: int, upper: bool) -> Value:
+    inputs = [x, x.graph.scalar(k, INT64)]
+    return x.graph.one("Trilu", inputs, x.shape, x.dtype, upper=int(upper))
+
+
+def sort(x: Value, axis: int, descending: bool = False) -> tuple[Value, Value]:
+    """Sorted values, and the positions they came from."""
+    results = [(x.shape, x.dtype), (x.shape, INT64)]
+    values, indices = x.graph.emit("Sort", [x], results, SCI, axis=axis, descending=int(descending))
+    return values, indices
+
+
+def size_of(shape: Shape) -> int:
+    return math.prod(shape)

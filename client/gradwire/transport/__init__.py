@@ -1,0 +1,1 @@
+"""Calls to a server: the channel, retries, streams, and where received data go."""

@@ -1,0 +1,124 @@
+"""The channel to a server and the calls on it, as raw bytes.
+
+Everything that decides how a connection is made (options, and in time transport security and tokens) is
+decided in `open_channel`.
+"""
+
+from collections.abc import AsyncIterator, Callable, Generator
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+
+import gradwire_wire as wire
+
+SERVICE = "gradwire.v1.GradientService"
+
+_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.max_receive_message_length", 4 << 20),
+    # Two clients in one process each get a connection of their own, and with it a window of their own.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+]
+
+
+def open_channel(address: str) -> grpc.aio.Channel:
+    """A channel to "host:port". It connects with the first call."""
+    wire.keep_freed_memory()
+    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+
+
+class StreamCall(Protocol):
+    """A call whose answers are a stream of messages, as serialized bytes."""
+
+    async def read(self) -> Any: ...
+    def cancel(self) -> bool: ...
+
+
+class RequestsCall(Protocol):
+    """A call whose requests are a stream, with what it ended in."""
+
+    async def code(self) -> grpc.StatusCode: ...
+    async def details(self) -> str: ...
+    async def trailing_metadata(self) -> Any: ...
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None: ...
+
+
+class UploadCall(RequestsCall, Protocol):
+    """A call whose requests are a stream, and whose answer is one message."""
+
+    def __await__(self) -> Generator[Any, Any, bytes]: ...
+
+
+class DuplexCall(StreamCall, RequestsCall, Protocol):
+    """A call with streams both ways."""
+
+    async def write(self, request: bytes) -> None: ...
+    async def done_writing(self) -> None: ...
+
+
+class Stub:
+    """The service's calls. Requests and answers are serialized messages: what they mean is for the callers,
+    who can then read the large ones without copying them."""
+
+    def __init__(self, channel: Any) -> None:  # a grpc.aio.Channel, whose type stubs want (de)serializers
+        path = f"/{SERVICE}/"
+        self._evaluate = channel.unary_unary(path + "Evaluate")
+        self._plan = channel.unary_unary(path + "Plan")
+        self._get_graph = channel.unary_unary(path + "GetGraph")
+        self._register_graph = channel.stream_unary(path + "RegisterGraph")
+        self._put_tensor = channel.stream_unary(path + "PutTensor")
+        self._differentiate = channel.unary_stream(path + "Differentiate")
+        self._evaluate_stream = channel.stream_stream(path + "EvaluateStream")
+        self._accumulate = channel.stream_stream(path + "Accumulate")
+        self._health = channel.unary_unary("/grpc.health.v1.Health/Check")
+
+    async def evaluate(self, request: bytes, timeout: float | None) -> bytes:
+        """Evaluate: an `EvaluateRequest` to an `EvaluateResponse`."""
+        answer: bytes = await self._evaluate(request, timeout=timeout)
+        return answer
+
+    async def plan(self, request: bytes, timeout: float | None) -> bytes:
+        """Plan: a `PlanRequest` to a `PlanResponse`."""
+        answer: bytes = await self._plan(request, timeout=timeout)
+        return answer
+
+    async def get_graph(self, request: bytes, timeout: float | None) -> bytes:
+        """GetGraph: a `GetGraphRequest` to a `GetGraphResponse`."""
+        answer: bytes = await self._get_graph(request, timeout=timeout)
+        return answer
+
+    def register_graph(self, requests: AsyncIterator[bytes], timeout: float | None) -> UploadCall:
+        """RegisterGraph: `RegisterGraphRequest`s to a `RegisterGraphResponse`."""
+        call: UploadCall = self._register_graph(requests, timeout=timeout)
+        return call
+
+    def put_tensor(self, requests: AsyncIterator[bytes], timeout: float | None) -> UploadCall:
+        """PutTensor: `PutTensorRequest`s to a `PutTensorResponse`."""
+        call: UploadCall = self._put_tensor(requests, timeout=timeout)
+        return call
+
+    async def serving(self, timeout: float | None) -> bool:
+        """Whether grpc.health.v1 says that all workers' work is served."""
+        # The messages are one field each: an empty request asks for the server as a whole, and field 1 of
+        # the answer is 1 for SERVING. A package for that would outweigh them.
+        answer: bytes = await self._health(b"", timeout=timeout)
+        return answer == b"\x08\x01"
+
+    def differentiate(self, request: bytes, timeout: float | None) -> StreamCall:
+        """Differentiate: a `DifferentiateRequest` to a stream of `DifferentiateResponse`s."""
+        call: StreamCall = self._differentiate(request, timeout=timeout)
+        return call
+
+    def evaluate_stream(self) -> DuplexCall:
+        """EvaluateStream: `EvaluateStreamRequest`s one way, `EvaluateStreamResponse`s the other."""
+        call: DuplexCall = self._evaluate_stream()
+        return call
+
+    def accumulate(self) -> DuplexCall:
+        """Accumulate: `AccumulateRequest`s one way, `AccumulateResponse`s the other."""
+        call: DuplexCall = self._accumulate()
+        return call

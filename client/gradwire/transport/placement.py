@@ -1,0 +1,243 @@
+"""Putting streamed chunks where they belong.
+
+A piece is a rectangle of a matrix, sent row-major in chunks of bytes that respect neither rows nor
+elements. Wherever the destination's rows are contiguous a chunk is copied straight into it; any other
+destination (a transposed or strided view) is filled from a buffer once the piece is complete.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import gradwire_wire as wire
+from gradwire.errors import InvalidArgumentError, ServerError
+from gradwire.results import Entry, Plan
+from gradwire_wire.v1 import derivative_pb2
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def write_bytes(rows: Bytes, offset: int, data: memoryview) -> None:
+    """Copy `data` into a rectangle of bytes, from byte `offset` on in row-major order.
+
+    `rows` is two-dimensional with contiguous rows; the rows themselves may lie apart.
+    """
+    source = np.frombuffer(data, dtype=np.uint8)
+    if rows.flags.c_contiguous:
+        rows.reshape(-1)[offset : offset + len(source)] = source
+        return
+    width = rows.shape[1]
+    row, column = divmod(offset, width)
+    if column:
+        head = min(width - column, len(source))
+        rows[row, column : column + head] = source[:head]
+        source, row = source[head:], row + 1
+    whole = len(source) // width
+    if whole:
+        rows[row : row + whole] = source[: whole * width].reshape(whole, width)
+    tail = source[whole * width :]
+    if len(tail):
+        rows[row + whole, : len(tail)] = tail
+
+
+@dataclass(slots=True)
+class Rectangle:
+    """Where one piece goes: rows of bytes to write, and the values that they are the bytes of."""
+
+    rows: Bytes
+    values: wire.Array
+    deliver: Callable[[wire.Array], None] | None = None  # takes the values once they are complete
+
+    @classmethod
+    def fresh(cls, shape: tuple[int, int], dtype: np.dtype[Any]) -> "Rectangle":
+        """A rectangle in memory of its own."""
+        values: wire.Array = np.empty(shape, dtype)
+        return cls(_byte_rows(values), values)
+
+    @classmethod
+    def within(cls, matrix: wire.Array) -> "Rectangle":
+        """A rectangle that is part of a matrix."""
+        if matrix.size and matrix.strides[1] == matrix.itemsize:
+            return cls(_byte_rows(matrix), matrix)
+        one = cls.fresh((matrix.shape[0], matrix.shape[1]), matrix.dtype)
+        one.deliver = partial(matrix.__setitem__, ...)
+        return one
+
+    def finish(self) -> None:
+        """Hand the values on to a destination that could not take bytes."""
+        if self.deliver is not None:
+            self.deliver(self.values)
+
+
+def _byte_rows(values: wire.Array) -> Bytes:
+    if values.size == 0:
+        return np.empty((0, 0), np.uint8)
+    return values.view(np.uint8)
+
+
+class Destination:
+    """The array of one entry, written rectangle by rectangle."""
+
+    def __init__(self, entry: Entry, array: wire.Array) -> None:
+        self._entry = entry
+        self.array = array
+        plain = np.asarray(array).view(np.ndarray)  # without the bookkeeping of np.memmap on every slice
+        try:
+            self._matrix: wire.Array | None = plain.reshape(entry.matrix_shape, copy=False)
+        except TypeError:  # NumPy 1 has no copy=
+            matrix = plain.reshape(entry.matrix_shape)
+            self._matrix = matrix if np.shares_memory(matrix, plain) else None
+        except ValueError:  # strides that no matrix has
+            self._matrix = None
+        self._plain = plain
+
+    def rectangle(self, piece: derivative_pb2.Piece) -> Rectangle:
+        """Where the data of `piece` go."""
+        rows, columns = slices(piece)
+        if self._matrix is not None:
+            return Rectangle.within(self._matrix[rows, columns])
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        one = Rectangle.fresh(shape, self._entry.dtype)
+        one.deliver = partial(self._scatter, rows, columns)
+        return one
+
+    def _scatter(self, rows: slice, columns: slice, values: wire.Array) -> None:
+        row_index = np.unravel_index(np.arange(rows.start, rows.stop), self._entry.row_shape or (1,))
+        column_index = np.unravel_index(
+            np.arange(columns.start, columns.stop), self._entry.column_shape or (1,)
+        )
+        index = (
+            *(index[:, None] for index in row_index if self._entry.row_shape),
+            *(index[None, :] for index in column_index if self._entry.column_shape),
+        )
+        self._plain[index] = values
+
+
+def _coordinates(flat: slice, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], ...]:
+    return np.unravel_index(np.arange(flat.start, flat.stop), shape) if shape else ()
+
+
+def slices(piece: derivative_pb2.Piece) -> tuple[slice, slice]:
+    """Rows and columns of a piece."""
+    return slice(piece.row_start, piece.row_stop), slice(piece.column_start, piece.column_stop)
+
+
+class Assembly:
+    """The arrays of a whole result, allocated here or given by the user.
+
+    Raises `InvalidArgumentError` where a given array has another shape or dtype or cannot be written.
+    """
+
+    def __init__(self, plan: Plan, out: Sequence[wire.Array] | None) -> None:
+        if out is not None and len(out) != len(plan.entries):
+            raise InvalidArgumentError(
+                f"out has {len(out)} arrays, but the result has {len(plan.entries)}: "
+                + ", ".join(f"d {entry.row} / d {entry.column}" for entry in plan.entries)
+            )
+        self._destinations = [
+            Destination(entry, np.empty(entry.shape, entry.dtype) if out is None else _checked(entry, out[i]))
+            for i, entry in enumerate(plan.entries)
+        ]
+
+    @property
+    def arrays(self) -> list[wire.Array]:
+        """One array for each entry of the plan."""
+        return [one.array for one in self._destinations]
+
+    def rectangle(self, piece: derivative_pb2.Piece) -> Rectangle:
+        """Where the data of `piece` go."""
+        return self._destinations[piece.entry].rectangle(piece)
+
+
+def _checked(entry: Entry, array: object) -> wire.Array:
+    what = f"out for d {entry.row} / d {entry.column}"
+    if not isinstance(array, np.ndarray):
+        raise InvalidArgumentError(f"{what} must be a NumPy array, not {type(array).__name__}")
+    if array.shape != entry.shape or array.dtype != entry.dtype:
+        raise InvalidArgumentError(
+            f"{what} must be {entry.dtype.name} {list(entry.shape)}, "
+            f"but is {array.dtype.name} {list(array.shape)}"
+        )
+    if not array.flags.writeable:
+        raise InvalidArgumentError(f"{what} is read-only: open it with mode 'r+' or 'w+', or copy it")
+    return array
+
+
+def flatten_out(out: object) -> list[wire.Array] | None:
+    """`out` as given by the user (an array, or tuples of them) as a flat list."""
+    return None if out is None else list(_leaves(out))
+
+
+def _leaves(out: object) -> Iterator[wire.Array]:
+    if isinstance(out, tuple | list):
+        for one in out:
+            yield from _leaves(one)
+    else:
+        yield out  # type: ignore[misc]  # checked against its entry later, where there is a name for it
+
+
+class Fresh:
+    """Rectangles in memory of their own, for blocks that are handed on one by one."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._entries = plan.entries
+
+    def rectangle(self, piece: derivative_pb2.Piece) -> Rectangle:
+        """New memory for the data of `piece`."""
+        rows, columns = slices(piece)
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        return Rectangle.fresh(shape, self._entries[piece.entry].dtype)
+
+
+class OpenBlock:
+    """A block of which not everything has arrived."""
+
+    def __init__(self, start: derivative_pb2.BlockStart, plan: Plan, places: Assembly | Fresh) -> None:
+        for piece in start.pieces:
+            _check_piece(piece, plan)
+        self.start = start
+        self.rectangles = [places.rectangle(piece) for piece in start.pieces]
+        self._remaining = [one.values.nbytes for one in self.rectangles]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte has arrived."""
+        return not any(self._remaining)
+
+    @property
+    def received(self) -> int:
+        """Bytes that have arrived."""
+        return sum(one.values.nbytes for one in self.rectangles) - sum(self._remaining)
+
+    def write(self, piece: int, offset: int, data: memoryview) -> None:
+        """Put a chunk of a piece in its place; chunks of a piece come in order."""
+        if piece >= len(self._remaining):
+            raise _broken(f"a chunk of piece {piece} of block {self.start.block}, which does not exist")
+        rectangle = self.rectangles[piece]
+        expected = rectangle.values.nbytes - self._remaining[piece]
+        if offset != expected or len(data) > self._remaining[piece]:
+            raise _broken(
+                f"{len(data)} bytes at offset {offset} of piece {piece} of block {self.start.block}, where "
+                f"{self._remaining[piece]} from {expected} on are missing"
+            )
+        if len(data):
+            write_bytes(rectangle.rows, offset, data)
+            self._remaining[piece] -= len(data)
+            if not self._remaining[piece]:
+                rectangle.finish()
+
+
+def _check_piece(piece: derivative_pb2.Piece, plan: Plan) -> None:
+    if piece.entry < len(plan.entries):
+        rows, columns = plan.entries[piece.entry].matrix_shape
+        if piece.row_start <= piece.row_stop <= rows and piece.column_start <= piece.column_stop <= columns:
+            return
+    raise _broken(f"the piece {str(piece).strip()!r}, which is not within the plan's matrices")
+
+
+def _broken(what: str) -> ServerError:
+    return ServerError(f"the server sent {what}; its version may not fit this client", code="DATA_LOSS")

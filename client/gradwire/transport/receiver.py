@@ -1,0 +1,274 @@
+"""Receiving a Jacobian or Hessian block by block, and going on where a broken stream left off."""
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import grpc.aio
+
+import gradwire_wire as wire
+from gradwire.errors import NotFoundError, PreconditionError, ServerError, UnavailableError
+from gradwire.frontends.sources import Model
+from gradwire.results import Block, Info, Piece, Plan, Reporter, Summary
+from gradwire.transport.connection import Connection, Recovery
+from gradwire.transport.placement import Assembly, Fresh, OpenBlock, slices
+from gradwire.transport.retry import Deadline
+from gradwire.transport.status import PLAN_CHANGED, translated
+from gradwire_wire.framing import Chunk, FramingError, block_chunk, value_chunk
+from gradwire_wire.outputs import fill_output, output_arrays
+from gradwire_wire.v1 import derivative_pb2, function_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to differentiate: the request, the graph and the uploaded arrays that it refers to."""
+
+    request: derivative_pb2.DifferentiateRequest
+    model: Model
+    uploads: Mapping[str, wire.Array]
+
+
+class Reception:
+    """One derivative on its way in.
+
+    `place` says where blocks go once the plan is known. With `restart`, a server that would plan the rest of
+    a broken stream differently is asked for everything again; without, that is an error.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        order: Order,
+        deadline: Deadline,
+        place: Callable[[Plan], Assembly | Fresh],
+        reporter: Reporter,
+        restart: bool,
+    ) -> None:
+        self._connection, self._order, self._deadline = connection, order, deadline
+        self._place, self._reporter, self._restart = place, reporter, restart
+        self._done: set[int] = set()
+        self._open: dict[int, OpenBlock] = {}
+        self._bytes = 0
+        self._values = _Values() if order.request.values else None
+        self._plan: Plan | None = None
+        self._places: Assembly | Fresh | None = None
+        self._summary: Summary | None = None
+        self._resumed = 0
+        self._started = time.monotonic()
+
+    @property
+    def plan(self) -> Plan:
+        """How the derivative is cut into blocks; known before the first of them."""
+        if self._plan is None:
+            raise _incomplete("no plan")
+        return self._plan
+
+    @property
+    def places(self) -> Assembly | Fresh:
+        """Where the blocks went."""
+        if self._places is None:
+            raise _incomplete("no plan")
+        return self._places
+
+    @property
+    def arrays(self) -> list[wire.Array]:
+        """The matrices, where blocks go into an `Assembly`: one array for each entry of the plan."""
+        assert isinstance(self.places, Assembly)
+        return self.places.arrays
+
+    @property
+    def values(self) -> list[wire.Array]:
+        """The function's own outputs, where the order asks for them, once everything has arrived."""
+        if self._values is None or not self._values.complete:
+            raise _incomplete("no values; its version may not fit this client")
+        return self._values.arrays
+
+    @property
+    def info(self) -> Info:
+        """The plan and what was done, once everything has arrived."""
+        if self._summary is None:
+            raise _incomplete("no summary")
+        return Info(self.plan, self._summary, time.monotonic() - self._started, self._resumed)
+
+    async def blocks(self) -> AsyncGenerator[OpenBlock, None]:
+        """Every block once, as soon as it is complete."""
+        await self._connection.register(self._order.model, self._deadline)
+        recovery = Recovery(self._connection, self._order.model, self._order.uploads, self._deadline)
+        try:
+            while True:
+                moment = self._connection.uploads.moment
+                try:
+                    async for block in self._one_stream():
+                        yield block
+                    break
+                except (NotFoundError, UnavailableError) as error:
+                    await recovery.after(error, moment, len(self._done) + self._has_values)
+                    self._resumed += self._plan is not None
+                except PreconditionError as error:
+                    if error.reason != PLAN_CHANGED or not self._restart or not self._done:
+                        raise
+                    self._forget()
+            if self._plan is None or len(self._done) != self._plan.blocks:
+                raise _incomplete(f"{len(self._done)} blocks of {self._plan.blocks if self._plan else '?'}")
+        finally:
+            self._reporter.close()
+
+    async def run(self) -> None:
+        """Receive everything, for its places alone."""
+        async for _ in self.blocks():
+            pass
+
+    def _forget(self) -> None:
+        self._done.clear()
+        self._bytes, self._plan, self._places = 0, None, None
+
+    async def _one_stream(self) -> AsyncIterator[OpenBlock]:
+        request = self._order.request
+        request.skip[:] = sorted(self._done)
+        request.plan_id = self._plan.plan_id if self._plan is not None and self._done else ""
+        request.values = self._values is not None and not self._has_values
+        if request.values:
+            self._values = _Values()  # what came of them came to nothing
+        self._bytes -= sum(block.received for block in self._open.values())  # will come once more
+        self._open.clear()
+        address, timeout = self._connection.address, self._deadline.timeout
+        call = self._connection.stub.differentiate(request.SerializeToString(), self._deadline.remaining())
+        try:
+            while True:
+                with translated(address, timeout):
+                    message = await call.read()
+                if message is grpc.aio.EOF:
+                    return
+                chunk = _read(block_chunk, message)
+                block = self._event(message) if chunk is None else self._write(chunk)
+                if block is not None:
+                    yield block
+        finally:
+            call.cancel()
+
+    @property
+    def _has_values(self) -> bool:
+        return self._values is not None and self._values.complete
+
+    def _event(self, message: bytes) -> OpenBlock | None:
+        part = _read(value_chunk, message)
+        if part is not None and self._values is not None:
+            self._values.write(part)
+            return None
+        response = derivative_pb2.DifferentiateResponse.FromString(message)
+        kind = response.WhichOneof("event")
+        if kind == "header":
+            self._begin(Plan.from_proto(response.header.plan))
+        elif kind == "block_start" and self._plan is not None:
+            block = OpenBlock(response.block_start, self._plan, self.places)
+            self._open[response.block_start.block] = block
+            return self._close_if_complete(block)
+        elif kind == "values" and self._values is not None:
+            self._values.begin(output_arrays(response.values), _awaited(response.values))
+        elif kind == "summary":
+            self._summary = Summary.from_proto(response.summary)
+        return None
+
+    def _begin(self, plan: Plan) -> None:
+        if self._plan is None or not self._done:
+            self._plan, self._places, self._bytes = plan, self._place(plan), 0
+            self._report()
+        elif plan.plan_id != self._plan.plan_id:
+            raise PreconditionError(
+                "the server planned the rest of a broken stream differently; ask again",
+                reason=PLAN_CHANGED,
+            )
+
+    def _write(self, chunk: Chunk) -> OpenBlock | None:
+        index, piece, offset = chunk.numbers
+        block = self._open.get(index)
+        if block is None:
+            raise ServerError(f"the server sent a chunk of block {index}, which it had not started")
+        block.write(piece, offset, chunk.data)
+        self._bytes += len(chunk.data)
+        closed = self._close_if_complete(block)
+        self._report()
+        return closed
+
+    def _close_if_complete(self, block: OpenBlock) -> OpenBlock | None:
+        index = block.start.block
+        if not block.complete:
+            return None
+        del self._open[index]
+        if index in self._done:
+            raise ServerError(f"the server sent block {index} twice")
+        self._done.add(index)
+        return block
+
+    def _report(self) -> None:
+        if self._plan is not None:
+            self._reporter.update(
+                (len(self._done), self._plan.blocks), (self._bytes, self._plan.result_bytes)
+            )
+
+
+class _Values:
+    """The function's own outputs on their way in: arrays, and how many bytes of each are to come."""
+
+    def __init__(self) -> None:
+        self.arrays: list[wire.Array] = []
+        self._awaited: list[int] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte has arrived."""
+        return self._awaited is not None and not any(self._awaited)
+
+    def begin(self, arrays: list[wire.Array], awaited: list[int]) -> None:
+        """Take the outputs; those with bytes to come are filled by chunks."""
+        if self._awaited is not None:
+            raise ServerError("the server sent the function's outputs twice", code="DATA_LOSS")
+        self.arrays, self._awaited = arrays, awaited
+
+    def write(self, chunk: Chunk) -> None:
+        """Put a chunk of an output in its place; chunks of an output come in order."""
+        output, offset, _ = chunk.numbers
+        awaited = self._awaited or []
+        if output >= len(awaited) or offset != self.arrays[output].nbytes - awaited[output]:
+            raise ServerError(
+                f"the server sent bytes {offset} and on of output {output}, which are not what comes next",
+                code="DATA_LOSS",
+            )
+        fill_output(self.arrays, chunk)
+        awaited[output] -= len(chunk.data)
+
+
+def _awaited(values: function_pb2.EvaluateResponse) -> list[int]:
+    """Bytes of each output that are not in the message itself."""
+    return [
+        0 if tensor.WhichOneof("content") else wire.numpy_dtype(tensor.dtype).itemsize * prod(tensor.shape)
+        for tensor in (named.tensor for named in values.outputs)
+    ]
+
+
+def _read(find: Callable[[bytes], Chunk | None], message: bytes) -> Chunk | None:
+    try:
+        return find(message)
+    except FramingError as error:
+        raise ServerError(f"the server's answer cannot be read: {error}", code="DATA_LOSS") from None
+
+
+def _incomplete(what: str) -> ServerError:
+    return ServerError(f"the server ended the stream after {what}", code="DATA_LOSS")
+
+
+def public_block(block: OpenBlock, plan: Plan) -> Block:
+    """A complete block as users see it."""
+    pieces = tuple(
+        Piece(
+            piece.entry,
+            plan.entries[piece.entry].row,
+            plan.entries[piece.entry].column,
+            *slices(piece),
+            rectangle.values,
+        )
+        for piece, rectangle in zip(block.start.pieces, block.rectangles, strict=True)
+    )
+    compute = block.start.compute.ToTimedelta().total_seconds()
+    return Block(block.start.block, pieces, block.start.worker, compute)

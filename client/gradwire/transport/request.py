@@ -1,0 +1,91 @@
+"""Requests: the parts that stay the same from call to call are built once, the arrays filled in."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import gradwire_wire as wire
+from gradwire.graphs.constants import Constant
+from gradwire.graphs.signature import FunctionSpec
+from gradwire.transport.connection import LARGE_BYTES
+from gradwire_wire.v1 import function_pb2, tensor_pb2
+
+_KEPT = 64
+
+
+async def tensor_ids(arrays: Mapping[str, wire.Array]) -> dict[str, str]:
+    """The ids, by name, of those arrays that are too large to travel in the request."""
+    large = [name for name, array in arrays.items() if array.nbytes > LARGE_BYTES]
+    # In a thread: a gigabyte takes a second to hash, and the loop has other calls to serve.
+    return {name: await asyncio.to_thread(wire.tensor_id, arrays[name]) for name in large}
+
+
+def tensors(arrays: Mapping[str, wire.Array], ids: Mapping[str, str]) -> dict[str, tensor_pb2.Tensor]:
+    """One message for each array: by id where it has one, else with its elements."""
+    return {
+        name: wire.tensor_by_id(ids[name], array.dtype, array.shape) if name in ids else wire.to_tensor(array)
+        for name, array in arrays.items()
+    }
+
+
+def constants_by_id(bound: Mapping[str, Constant]) -> dict[str, tensor_pb2.Tensor]:
+    """One message for each of a model's constants."""
+    return {
+        name: wire.tensor_by_id(constant.tensor_id, constant.array.dtype, constant.array.shape)
+        for name, constant in bound.items()
+    }
+
+
+class EvaluateTemplate:
+    """An `EvaluateRequest` of a function for arrays of certain types.
+
+    The message within is used again and again: serialize it before the next `fill`.
+    """
+
+    def __init__(
+        self,
+        spec: FunctionSpec,
+        constants: Mapping[str, tensor_pb2.Tensor],
+        arrays: Mapping[str, wire.Array],
+        outputs: Sequence[str],
+        batched: Sequence[str],
+    ) -> None:
+        self.message = function_pb2.EvaluateStreamRequest()
+        self.evaluate = self.message.evaluate
+        self.evaluate.function.CopyFrom(spec.proto)
+        self.evaluate.outputs.extend(outputs)
+        self.evaluate.batched.extend(batched)
+        for name, constant in constants.items():
+            self.evaluate.inputs[name].CopyFrom(constant)
+        for name, array in arrays.items():
+            self.evaluate.inputs[name].CopyFrom(wire.tensor_type(array.dtype, array.shape))
+        self._tensors = [(name, self.evaluate.inputs[name]) for name in arrays]
+
+    def fill(self, arrays: Mapping[str, wire.Array], ids: Mapping[str, str]) -> None:
+        """Put the elements (or the ids) of these arrays in."""
+        for name, tensor in self._tensors:
+            if name in ids:
+                tensor.tensor_id = ids[name]
+            else:
+                tensor.data = wire.wire_array(arrays[name]).tobytes()
+
+
+class Templates:
+    """The templates of one function, by the types of its arguments; `constants` go with all of them."""
+
+    def __init__(self, spec: FunctionSpec, constants: Mapping[str, tensor_pb2.Tensor]) -> None:
+        self._spec, self._constants = spec, constants
+        self._kept: dict[object, EvaluateTemplate] = {}
+
+    def get(
+        self, arrays: Mapping[str, wire.Array], outputs: Sequence[str], batched: tuple[str, ...]
+    ) -> EvaluateTemplate:
+        """The template for arrays of these types."""
+        key = (tuple([(a.dtype, a.shape) for a in arrays.values()]), tuple(outputs), batched)
+        template = self._kept.get(key)
+        if template is None:
+            if len(self._kept) >= _KEPT:  # shapes that keep changing
+                self._kept.clear()
+            template = self._kept[key] = EvaluateTemplate(
+                self._spec, self._constants, arrays, outputs, batched
+            )
+        return template

@@ -1,0 +1,132 @@
+"""From a gRPC status to the SDK's exceptions."""
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import DecodeError
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from gradwire.errors import BY_CODE, PreconditionError, ServerError, Violation
+from gradwire.transport.channel import RequestsCall, UploadCall
+
+#: The reason of the error for a stream that cannot be resumed, because the server would plan it differently.
+PLAN_CHANGED = "PLAN_CHANGED"
+_DETAILS_KEY = "grpc-status-details-bin"
+_OF_WRITING = "Internal error from Core"
+_WAITS, _WAIT_SECONDS = 100, 0.01
+T = TypeVar("T")
+
+
+@contextmanager
+def translated(address: str, timeout: float | None = None) -> Iterator[None]:
+    """Turn a gRPC error raised within into the SDK's own, which says the same in fewer words."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        # The gRPC error repeats status and message in ten lines of debugging text: not chained.
+        raise from_rpc_error(error, address, timeout) from None
+
+
+class Ending:
+    """Why a stream of requests ended, as the server said it.
+
+    A write to a call that the server has ended puts an error of gRPC's own in the place of the server's, be
+    that already there or still to come. Here the server's is kept.
+    """
+
+    def __init__(self, call: RequestsCall) -> None:
+        self._known: grpc.aio.AioRpcError | None = None
+        call.add_done_callback(self._note)
+
+    def _note(self, call: RequestsCall) -> None:
+        # Called whenever a status is set, and while it is set none of these waits.
+        details = _at_once(call.details())
+        if details != _OF_WRITING:
+            self._known = self._known or grpc.aio.AioRpcError(
+                _at_once(call.code()), grpc.aio.Metadata(), _at_once(call.trailing_metadata()), details
+            )
+
+    async def reason(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+        """The error to report in place of one that reading raised."""
+        waits = _WAITS if error.details() == _OF_WRITING else 0
+        while self._known is None and waits:
+            waits -= 1
+            await asyncio.sleep(_WAIT_SECONDS)
+        return self._known or error
+
+
+async def uploaded(call: UploadCall) -> bytes:
+    """The answer to requests that were streamed in; the error is the server's own, as `Ending` has it."""
+    ending = Ending(call)
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise await ending.reason(error) from None
+
+
+def _at_once(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return cast(T, end.value)
+    raise RuntimeError("gRPC waits for the status of a call that has ended")
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError, address: str, timeout: float | None) -> ServerError:
+    """The exception for a failed call; `address` and `timeout` go into messages that gRPC itself made up."""
+    name = error.code().name
+    message = error.details() or ""
+    details = list(_details(error))
+    if not details:
+        if name == "UNAVAILABLE":
+            message = f"cannot reach the server at {address}: {message or 'no answer'}"
+        elif name == "DEADLINE_EXCEEDED":
+            limit = f" of {timeout:g} s" if timeout is not None else ""
+            message = f"the call took longer than its timeout{limit} and was stopped"
+    return from_parts(name, message, details)
+
+
+def _details(error: grpc.aio.AioRpcError) -> Iterator[AnyMessage]:
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS_KEY:
+            try:
+                yield from status_pb2.Status.FromString(
+                    value if isinstance(value, bytes) else value.encode("latin-1")
+                ).details
+            except DecodeError:
+                continue
+
+
+def from_parts(code: str | int, message: str, details: Iterable[AnyMessage]) -> ServerError:
+    """The exception for a code (name or number of google.rpc.Code), a message and its details."""
+    name = code if isinstance(code, str) else _code_name(code)
+    violations: list[Violation] = []
+    reason, metadata = "", dict[str, str]()
+    for detail in details:
+        bad, info, resource = (
+            error_details_pb2.BadRequest(),
+            error_details_pb2.ErrorInfo(),
+            error_details_pb2.ResourceInfo(),
+        )
+        if detail.Unpack(bad):
+            violations += [Violation(v.field, v.description) for v in bad.field_violations]
+        elif detail.Unpack(info):
+            reason = info.reason
+            metadata |= dict(info.metadata)
+        elif detail.Unpack(resource):
+            metadata |= {"resource_type": resource.resource_type, "resource_name": resource.resource_name}
+    kind = PreconditionError if reason == PLAN_CHANGED else BY_CODE.get(name, ServerError)
+    text = message or f"the server answered {name} and said no more"
+    return kind(text, code=name, violations=violations, reason=reason, metadata=metadata)
+
+
+def _code_name(code: int) -> str:
+    try:
+        return str(code_pb2.Code.Name(code))
+    except ValueError:
+        return f"status {code}"

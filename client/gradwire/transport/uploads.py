@@ -1,0 +1,39 @@
+"""Arrays that a server holds, to be referred to any number of times."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import gradwire_wire as wire
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Uploaded:
+    """An array that was sent once; made by `Client.put`, and taken wherever an array is.
+
+    The array itself is held too, to be sent again should the server have lost it: do not write to it. One
+    that is mapped from a file (`np.memmap`) takes no memory.
+    """
+
+    tensor_id: str
+    array: wire.Array
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The elements' type."""
+        return self.array.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The extents."""
+        return self.array.shape
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> wire.Array:
+        return np.array(self.array, dtype, copy=copy) if copy else np.asarray(self.array, dtype)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __repr__(self) -> str:
+        return f"<Uploaded {self.tensor_id[:12]} {self.dtype.name}{list(self.shape)}>"

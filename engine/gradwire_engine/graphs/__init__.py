@@ -1,0 +1,1 @@
+"""Graphs: parsed, checked, fingerprinted, with their signatures and limits."""

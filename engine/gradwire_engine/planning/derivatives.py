@@ -1,0 +1,140 @@
+"""Derivatives: blocks of Jacobian columns or rows, and of Hessian rows, as JAX functions.
+
+A block is a range of seeds of one array: unit tangents of an input in forward mode, unit cotangents
+of an output in reverse mode, unit tangents of an input for a Hessian. The function is linearized once
+a block, then applied to its seeds in batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from gradwire_engine.abstract import abstract
+from gradwire_engine.jaxprs.seeds import Block as UnitBlock
+from gradwire_engine.jaxprs.seeds import push_units
+from gradwire_engine.planning.transforms import Arrays, Function, check_scalar
+
+FORWARD = "forward"
+REVERSE = "reverse"
+FORWARD_OVER_REVERSE = "forward_over_reverse"
+FORWARD_OVER_FORWARD = "forward_over_forward"
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """Which derivative of a function, in which mode, seeded in which array.
+
+    Attributes:
+        mode: one of the four mode names.
+        wrt: inputs to differentiate with respect to.
+        of: outputs to differentiate; one, of one element, for the Hessian modes.
+        array: index of the seeded array: into ``wrt``, or into ``of`` in reverse mode.
+    """
+
+    mode: str
+    wrt: tuple[str, ...]
+    of: tuple[str, ...]
+    array: int
+
+
+def linear_part(
+    function: Function, derivative: Derivative, inputs: Arrays
+) -> tuple[Callable[[Any], Any], jax.ShapeDtypeStruct]:
+    """The linear function whose columns are the derivative, and the type of its argument.
+
+    Its results are lists of arrays: tangents of ``of`` in forward mode, cotangents of ``wrt`` in
+    reverse mode, tangents of the gradient in ``wrt`` in the Hessian modes.
+    """
+    wrt, of = derivative.wrt, derivative.of
+
+    def outputs(point: list[Any]) -> list[Any]:
+        values = function.call({**inputs, **dict(zip(wrt, point, strict=True))})
+        return [values[name] for name in of]
+
+    def scalar(point: list[Any]) -> Any:
+        (value,) = outputs(point)
+        check_scalar(of[0], value.shape)
+        return value.reshape(())
+
+    point = [inputs[name] for name in wrt]
+    if derivative.mode == REVERSE:
+        primals, pullback = jax.vjp(outputs, point)
+        zeros = [jnp.zeros(primal.shape, primal.dtype) for primal in primals]
+        seeded = primals[derivative.array]
+
+        def pull(cotangent: Any) -> list[Any]:
+            cotangents = [*zeros]
+            cotangents[derivative.array] = cotangent
+            (pulled,) = pullback(cotangents)
+            return list(pulled)
+
+        return pull, abstract(seeded.shape, seeded.dtype)
+
+    differentiated: Callable[[list[Any]], list[Any]] = {
+        FORWARD: outputs,
+        FORWARD_OVER_REVERSE: jax.grad(scalar),
+        FORWARD_OVER_FORWARD: jax.jacfwd(scalar),
+    }[derivative.mode]
+    seeded = point[derivative.array]
+
+    # Only the seeded array moves: the others' tangents are zero and need not be carried.
+    def moved(value: Any) -> list[Any]:
+        return differentiated([*point[: derivative.array], value, *point[derivative.array + 1 :]])
+
+    _, push = jax.linearize(moved, seeded)
+    return push, abstract(seeded.shape, seeded.dtype)
+
+
+def block(
+    function: Function, derivative: Derivative, inputs: Arrays, start: Any, width: int, batch: int
+) -> list[Any]:
+    """One block of a derivative.
+
+    Args:
+        function: with its weights bound.
+        inputs: every input of the function.
+        start: first seed, a traced integer in [0, seeds - width].
+        width: seeds in the block.
+        batch: seeds evaluated together, at most ``width``; they share memory traffic, and take memory,
+            in proportion.
+
+    Returns:
+        In forward mode, for each of ``of``, an array (output size, width): columns of its Jacobian.
+        In the other modes, for each of ``wrt``, an array (width, input size): rows.
+        Their dtype is the one that the row's and the column's dtypes promote to.
+    """
+    push, seeded = linear_part(function, derivative, inputs)
+
+    def batch_from(first: Any) -> list[Any]:
+        images = push_units(push, seeded.shape, seeded.dtype, UnitBlock(first, batch))
+        return [image.reshape(batch, -1) if image.size else image.reshape(batch, 0) for image in images]
+
+    if width == batch:
+        images = batch_from(start)
+    else:
+        # The last batch begins early instead of short: its first seeds are the previous one's last.
+        offsets = jnp.minimum(batch * jnp.arange(-(-width // batch)), width - batch)
+        images = [_joined(image, width) for image in lax.map(batch_from, start + offsets)]
+    if derivative.mode == FORWARD:
+        return [image.T.astype(jnp.promote_types(image.dtype, seeded.dtype)) for image in images]
+    return [
+        image.astype(jnp.promote_types(inputs[name].dtype, seeded.dtype))
+        for name, image in zip(derivative.wrt, images, strict=True)
+    ]
+
+
+def _joined(batches: Any, width: int) -> Any:
+    """(count, batch, size) to (width, size), what the last batch repeats left out."""
+    count, batch, size = batches.shape
+    rows = batches.reshape(count * batch, size)
+    repeated = count * batch - width
+    if not repeated:
+        return rows
+    last = (count - 1) * batch
+    return jnp.concatenate([rows[:last], rows[last + repeated :]])

@@ -1,0 +1,322 @@
+"""Kernels: compiled evaluators that travel as executables.
+
+A spec says what to compute for which shapes; compiling it is the only step that traces. Weights and
+inputs are arguments, so one executable serves every point.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import serialize_executable
+
+from gradwire_engine.abstract import abstract, abstract_argument
+from gradwire_engine.errors import InvalidInput, LimitExceeded, one_line
+from gradwire_engine.graphs.graph import Graph
+from gradwire_engine.jaxprs.cost import Cost, estimate
+from gradwire_engine.jaxprs.refusals import refusals
+from gradwire_engine.limits import Limits
+from gradwire_engine.planning import derivatives
+from gradwire_engine.planning.derivatives import Derivative
+from gradwire_engine.planning.function import TracedFunction
+from gradwire_engine.planning.transforms import FunctionSpec
+from gradwire_engine.values import Arguments, Block
+
+FORMAT = 1
+"""Version of the serialized form; part of every key."""
+
+
+@lru_cache(maxsize=1)
+def device_fingerprint() -> str:
+    """What an executable depends on: JAX's version and the device it was compiled for.
+
+    A CPU executable uses every instruction-set extension of the machine that compiled it, so those are
+    part of it; a GPU executable depends on the model.
+    """
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        cpuinfo = Path("/proc/cpuinfo")
+        lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+        flags = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+        kind = " ".join(sorted(flags.split(":")[-1].split()))
+    else:
+        kind = f"{device.device_kind} {device.client.platform_version}"
+    return hashlib.sha256(f"{FORMAT} {jax.__version__} {device.platform} {kind}".encode()).hexdigest()
+
+
+def _key(spec: EvaluateSpec | BlockSpec) -> str:
+    return hashlib.sha256(f"{device_fingerprint()} {spec!r}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class EvaluateSpec:
+    """Evaluate a function.
+
+    Attributes:
+        function: what to evaluate.
+        arguments: types of all its inputs, the batch axis of batched ones included.
+        outputs: outputs wanted, in order; empty for all.
+        batched: inputs with a leading batch axis; every output gains one.
+    """
+
+    function: FunctionSpec
+    arguments: Arguments
+    outputs: tuple[str, ...] = ()
+    batched: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Names the executable."""
+        return _key(self)
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    """Compute one block of a derivative; where it starts is an argument.
+
+    Attributes:
+        function, arguments: the function and the types of all its inputs.
+        derivative: which derivative, seeded where.
+        seeds: seeds of the seeded array in all.
+        width: seeds a block; at most ``seeds``.
+        batch: seeds evaluated together; at most ``width``.
+    """
+
+    function: FunctionSpec
+    arguments: Arguments
+    derivative: Derivative
+    seeds: int
+    width: int
+    batch: int
+
+    @property
+    def key(self) -> str:
+        """Names the executable."""
+        return _key(self)
+
+
+Spec = EvaluateSpec | BlockSpec
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An executable and how to call it.
+
+    Attributes:
+        spec: what it computes.
+        output_names: of an evaluation, in order; empty for a block.
+        cost: operations and bytes of one run, as XLA accounts for them.
+        compiled: the loaded executable.
+        weight_names, input_names: the order of its arguments.
+    """
+
+    spec: Spec
+    output_names: tuple[str, ...]
+    cost: Cost
+    weight_names: tuple[str, ...]
+    input_names: tuple[str, ...]
+    compiled: Any
+
+    def run(
+        self, weights: Mapping[str, Any], inputs: Mapping[str, Any], block: Block | None = None
+    ) -> tuple[np.ndarray[Any, Any], ...]:
+        """Run the executable; waits for the result.
+
+        Args:
+            weights, inputs: NumPy or JAX arrays, by name.
+            block: which seeds, for a kernel of blocks.
+
+        Returns:
+            An evaluation's outputs in order, or one row-major matrix for each piece of the block;
+            read-only.
+
+        Raises:
+            InvalidInput: an array is not of the type that the kernel is for.
+            LimitExceeded: the device has not enough memory.
+        """
+        if block is None or not isinstance(self.spec, BlockSpec):
+            return self._call(weights, inputs, 0)
+        # Every run computes `width` seeds; the last block of an array begins early instead of short.
+        start = min(block.start, self.spec.seeds - self.spec.width)
+        results = self._call(weights, inputs, start)
+        if block.stop - block.start == self.spec.width:
+            return results
+        cut = slice(block.start - start, block.stop - start)
+        if self.spec.derivative.mode == derivatives.FORWARD:
+            return tuple(np.ascontiguousarray(result[:, cut]) for result in results)
+        return tuple(result[cut] for result in results)
+
+    def _call(
+        self, weights: Mapping[str, Any], inputs: Mapping[str, Any], start: int
+    ) -> tuple[np.ndarray[Any, Any], ...]:
+        try:
+            results = self.compiled(
+                [weights[name] for name in self.weight_names],
+                [inputs[name] for name in self.input_names],
+                np.int64(start),
+            )
+            return tuple(np.asarray(result) for result in results)
+        except TypeError as error:
+            raise InvalidInput(f"an array does not fit the kernel: {one_line(error)}", "inputs") from error
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            needed = self.cost.memory_bytes
+            raise LimitExceeded(
+                f"the device has no {needed} bytes for this: {one_line(error)}", "device_memory", 0, needed
+            ) from error
+
+    def serialize(self) -> bytes:
+        """The executable and all that :func:`load_kernel` needs, without anything to trace again."""
+        payload, in_tree, out_tree = serialize_executable.serialize(self.compiled)
+        described = (self.output_names, self.cost, self.weight_names, self.input_names)
+        return pickle.dumps((FORMAT, self.spec, described, payload, in_tree, out_tree))
+
+
+def load_kernel(data: bytes) -> Kernel:
+    """Load a serialized kernel.
+
+    The data must come from :meth:`Kernel.serialize` on a device of the same kind, through a channel that
+    nobody else writes to: loading executes what it contains.
+    """
+    form, spec, described, payload, in_tree, out_tree = pickle.loads(data)
+    if form != FORMAT:
+        raise ValueError(f"a kernel of format {form}, not {FORMAT}")
+    if b"lapack_" in payload:
+        _initialize_lapack()
+    compiled = serialize_executable.deserialize_and_load(payload, in_tree, out_tree)
+    output_names, cost, weight_names, input_names = described
+    return Kernel(spec, output_names, cost, weight_names, input_names, compiled)
+
+
+@lru_cache(maxsize=1)
+def _initialize_lapack() -> None:
+    """Resolve LAPACK's functions, which JAX does when it lowers a call of one.
+
+    A process that only loads executables never does, and would call through null pointers.
+    """
+    matrix = np.ones((1, 1), np.float32)
+    jax.jit(jax.lax.linalg.cholesky).trace(matrix).lower(lowering_platforms=("cpu",))
+
+
+def place(arrays: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
+    """Arrays on the device, for a kernel that is run many times with the same ones."""
+    return {name: jax.device_put(array) for name, array in arrays.items()}
+
+
+def compile_kernel(graph: Graph, spec: Spec, limits: Limits | None = None) -> Kernel:
+    """Trace, lower and compile a kernel; takes from tens of milliseconds to many seconds.
+
+    Raises:
+        InvalidInput, InvalidGraph, NotDifferentiable: the spec does not fit the graph.
+        LimitExceeded: an array, or the whole evaluation, is over a limit.
+    """
+    limits = limits or Limits()
+    weight_names = tuple(sorted(graph.weights))
+    weights = [abstract(graph.weights[name].shape, graph.weights[name].dtype) for name in weight_names]
+    start = abstract((), np.int64)
+    if isinstance(spec, EvaluateSpec):
+        run, input_names, output_names = _evaluation(graph, spec, limits)
+    else:
+        run, input_names, output_names = _block(graph, spec, limits)
+
+    def flat(weight_values: list[Any], input_values: list[Any], start: Any) -> list[Any]:
+        return run(
+            dict(zip(weight_names, weight_values, strict=True)),
+            dict(zip(input_names, input_values, strict=True)),
+            start,
+        )
+
+    order = dict(spec.arguments)
+    inputs = [abstract_argument(order[name]) for name in input_names]
+    with refusals("the function cannot be evaluated on these inputs"):
+        traced = jax.jit(flat, keep_unused=True).trace(weights, inputs, start)
+    with refusals("the function cannot be compiled"):
+        compiled = traced.lower().compile()
+    cost = _measured(compiled, estimate(traced.jaxpr))
+    if cost.memory_bytes > limits.evaluation_bytes:
+        raise LimitExceeded(
+            f"evaluating this needs about {cost.memory_bytes} bytes at once; "
+            f"the limit is {limits.evaluation_bytes}",
+            "evaluation_bytes",
+            limits.evaluation_bytes,
+            cost.memory_bytes,
+        )
+    return Kernel(spec, output_names, cost, weight_names, input_names, compiled)
+
+
+Run = Callable[[Mapping[str, Any], Mapping[str, Any], Any], list[Any]]
+
+
+def _evaluation(
+    graph: Graph, spec: EvaluateSpec, limits: Limits
+) -> tuple[Run, tuple[str, ...], tuple[str, ...]]:
+    traced = TracedFunction(graph, spec.function, _without_batch(spec), limits)
+    names = tuple(name for name, _ in traced.signature.outputs)
+    for name in spec.outputs:
+        if name not in names:
+            raise InvalidInput(f"there is no output {name!r}; there are: {', '.join(names)}", "outputs")
+    wanted = spec.outputs or names
+    input_names = tuple(name for name, _ in traced.signature.inputs)
+
+    def run(weights: Mapping[str, Any], inputs: Mapping[str, Any], start: Any) -> list[Any]:
+        function = traced.bind(weights)
+
+        def evaluate(values: Mapping[str, Any]) -> list[Any]:
+            outputs = function.call(values)
+            return [outputs[name] for name in wanted]
+
+        if not spec.batched:
+            return evaluate(inputs)
+        axes = {name: 0 if name in spec.batched else None for name in inputs}
+        return jax.vmap(evaluate, in_axes=(axes,))(dict(inputs))
+
+    return run, input_names, wanted
+
+
+def _without_batch(spec: EvaluateSpec) -> Arguments:
+    """The arguments of one evaluation of the batch."""
+    given = dict(spec.arguments)
+    extents = {}
+    for name in spec.batched:
+        if name not in given:
+            raise InvalidInput(f"batched names {name!r}, which is not an input given", "batched")
+        if not given[name].shape:
+            raise InvalidInput(f"input {name!r} is a scalar: it has no batch axis", f'inputs["{name}"]')
+        extents[name] = given[name].shape[0]
+    if len(set(extents.values())) > 1:
+        listed = ", ".join(f"{name}: {extent}" for name, extent in extents.items())
+        raise InvalidInput(f"batched inputs differ in their leading extent ({listed})", "batched")
+    return tuple(
+        (name, type(value)(value.dtype, value.shape[1:]) if name in extents else value)
+        for name, value in spec.arguments
+    )
+
+
+def _block(graph: Graph, spec: BlockSpec, limits: Limits) -> tuple[Run, tuple[str, ...], tuple[str, ...]]:
+    traced = TracedFunction(graph, spec.function, spec.arguments, limits)
+    input_names = tuple(name for name, _ in traced.signature.inputs)
+
+    def run(weights: Mapping[str, Any], inputs: Mapping[str, Any], start: Any) -> list[Any]:
+        function = traced.bind(weights)
+        return derivatives.block(function, spec.derivative, inputs, start, spec.width, spec.batch)
+
+    return run, input_names, ()
+
+
+def _measured(compiled: Any, estimated: Cost) -> Cost:
+    """Replace estimates by XLA's own accounting where it gives one."""
+    memory = compiled.memory_analysis()
+    total = estimated.memory_bytes
+    if memory is not None:
+        total = int(memory.temp_size_in_bytes + memory.output_size_in_bytes)
+    return Cost(estimated.flops, total, estimated.bounded)

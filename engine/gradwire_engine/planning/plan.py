@@ -1,0 +1,288 @@
+"""Plans: how a Jacobian or Hessian is cut into blocks, decided before anything is evaluated.
+
+A plan depends on the problem and its options alone. It never depends on how many workers there are,
+so a result has the same bits on one worker or a hundred, and can be resumed block by block.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import Any
+
+import jax.numpy as jnp
+
+from gradwire_engine.errors import InvalidInput, LimitExceeded, NotDifferentiable
+from gradwire_engine.graphs.graph import Graph
+from gradwire_engine.limits import Limits
+from gradwire_engine.planning import derivatives, sizing
+from gradwire_engine.planning.derivatives import Derivative
+from gradwire_engine.planning.function import TracedFunction
+from gradwire_engine.planning.kernels import BlockSpec, Kernel, compile_kernel
+from gradwire_engine.planning.transforms import (
+    FunctionSpec,
+    check_scalar,
+    choose_inputs,
+    choose_outputs,
+    choose_scalar,
+)
+from gradwire_engine.values import Arguments, ArrayType, Block, dtype_of
+
+JACOBIAN = "jacobian"
+HESSIAN = "hessian"
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """Wishes about a plan.
+
+    Attributes:
+        mode: a mode of derivatives, or "" to choose.
+        block_memory_bytes: memory one block may take while it is computed.
+        block_width: seeds a block, or 0 to choose.
+    """
+
+    mode: str = ""
+    block_memory_bytes: int = 256 << 20
+    block_width: int = 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Which derivative of which function, for inputs of which types."""
+
+    function: FunctionSpec
+    arguments: Arguments
+    kind: str
+    wrt: tuple[str, ...] = ()
+    of: tuple[str, ...] = ()
+    options: PlanOptions = PlanOptions()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One matrix of the result: d row / d column, of shape (row size, column size) when flattened."""
+
+    row: str
+    row_shape: tuple[int, ...]
+    column: str
+    column_shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the matrix."""
+        return prod(self.row_shape) * prod(self.column_shape) * dtype_of(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A rectangle of one entry's matrix."""
+
+    entry: int
+    row_start: int
+    row_stop: int
+    column_start: int
+    column_stop: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A derivative cut into blocks.
+
+    Attributes:
+        problem: what was asked.
+        mode: how it is computed.
+        wrt, of: inputs and outputs, chosen.
+        entries: matrices of the result: for each of ``of`` (Hessian: of ``wrt``), for each of ``wrt``.
+        kernels: one a seeded array.
+        blocks: in order.
+        block_memory_bytes, block_flops: of one block of the first kernel.
+        plan_id: equal ids have equal blocks.
+    """
+
+    problem: Problem
+    mode: str
+    wrt: tuple[str, ...]
+    of: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    kernels: tuple[BlockSpec, ...]
+    blocks: tuple[Block, ...]
+    block_memory_bytes: int
+    block_flops: float
+    plan_id: str
+
+    @property
+    def block_width(self) -> int:
+        """Seeds of a full block (of the widest kernel)."""
+        return max((kernel.width for kernel in self.kernels), default=0)
+
+    @property
+    def seeds(self) -> int:
+        """Seeds of all blocks."""
+        return sum(kernel.seeds for kernel in self.kernels)
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of the whole result."""
+        return sum(entry.nbytes for entry in self.entries)
+
+    def kernel(self, block: Block) -> BlockSpec:
+        """What computes a block."""
+        return self.kernels[block.array]
+
+    def pieces(self, block: Block) -> tuple[Piece, ...]:
+        """The rectangles a block covers, in the order its kernel returns them."""
+        across = len(self.wrt)
+        if self.mode == derivatives.FORWARD:
+            return tuple(
+                Piece(index, 0, prod(self.entries[index].row_shape), block.start, block.stop)
+                for index in range(block.array, len(self.entries), across)
+            )
+        return tuple(
+            Piece(index, block.start, block.stop, 0, prod(self.entries[index].column_shape))
+            for index in range(block.array * across, (block.array + 1) * across)
+        )
+
+
+def make_plan(
+    graph: Graph,
+    problem: Problem,
+    limits: Limits | None = None,
+    compile: Callable[[BlockSpec], Kernel] | None = None,
+) -> Plan:
+    """Plan a derivative.
+
+    The function is traced and its first kernel compiled: how wide a block may be follows from XLA's
+    account of the memory it takes.
+
+    Args:
+        graph: the function's graph.
+        problem: what is asked.
+        limits: bounds on arrays and memory.
+        compile: how to get a kernel, for a caller that keeps them; default: compile and forget.
+
+    Raises:
+        InvalidInput: a name, shape or option does not fit.
+        NotDifferentiable: no derivative, or not in the mode asked for.
+        LimitExceeded: a single seed takes more memory than the limit, or there are too many blocks.
+    """
+    limits = limits or Limits()
+    build = compile or (lambda spec: compile_kernel(graph, spec, limits))
+    _check_options(problem)
+    function = TracedFunction(graph, problem.function, problem.arguments, limits)
+    wrt = choose_inputs(function.function, problem.wrt)
+    if problem.kind == HESSIAN:
+        of: tuple[str, ...] = (choose_scalar(function.function, problem.of[0] if problem.of else ""),)
+    else:
+        of = choose_outputs(function.function, problem.of)
+    inputs = {name: _concrete(value.dtype, value.shape) for name, value in function.signature.inputs}
+    outputs = {name: _concrete(value.dtype, value.shape) for name, value in function.signature.outputs}
+    if problem.kind == HESSIAN:
+        check_scalar(of[0], outputs[of[0]].shape)
+    mode = _mode(
+        function, problem, sum(inputs[name].size for name in wrt), sum(outputs[name].size for name in of)
+    )
+    rows = (
+        [(name, inputs[name]) for name in wrt]
+        if problem.kind == HESSIAN
+        else [(name, outputs[name]) for name in of]
+    )
+    entries = tuple(
+        Entry(row, row_type.shape, column, inputs[column].shape, _promoted(row_type, inputs[column]))
+        for row, row_type in rows
+        for column in wrt
+    )
+    seeded = rows if mode == derivatives.REVERSE else [(name, inputs[name]) for name in wrt]
+    kernels, memory, flops = [], 0, 0.0
+    for array, (_, seeds) in enumerate(seeded):
+        derivative = Derivative(mode, wrt, of, array)
+        if not seeds.size:
+            kernels.append(BlockSpec(problem.function, function.arguments, derivative, 0, 0, 1))
+            continue
+        size = sum(entry.nbytes for entry in _seeded_entries(entries, derivative))
+        spec = sizing.fitting(graph, function, derivative, seeds.size, size, problem.options.block_width)
+        spec, kernel = sizing.within_memory(spec, problem.options.block_memory_bytes, build)
+        if not memory:
+            memory, flops = kernel.cost.memory_bytes, kernel.cost.flops
+        kernels.append(spec)
+    _check_count(kernels, limits)
+    blocks: list[Block] = []
+    for array, spec in enumerate(kernels):
+        for start in range(0, spec.seeds, max(1, spec.width)):
+            blocks.append(Block(len(blocks), array, start, min(spec.seeds, start + spec.width)))
+    identity = repr((problem.function, problem.arguments, problem.kind, wrt, of, mode, kernels))
+    return Plan(
+        problem=problem,
+        mode=mode,
+        wrt=wrt,
+        of=of,
+        entries=entries,
+        kernels=tuple(kernels),
+        blocks=tuple(blocks),
+        block_memory_bytes=memory,
+        block_flops=flops,
+        plan_id=hashlib.sha256(identity.encode()).hexdigest()[:32],
+    )
+
+
+def _seeded_entries(entries: tuple[Entry, ...], derivative: Derivative) -> tuple[Entry, ...]:
+    """The matrices that the seeds of one array fill."""
+    across, array = len(derivative.wrt), derivative.array
+    if derivative.mode == derivatives.FORWARD:
+        return entries[array::across]
+    return entries[array * across : (array + 1) * across]
+
+
+def _check_count(kernels: list[BlockSpec], limits: Limits) -> None:
+    count = sum(ceil(kernel.seeds / max(1, kernel.width)) for kernel in kernels)
+    if count > limits.blocks:
+        seeds = sum(kernel.seeds for kernel in kernels)
+        raise LimitExceeded(
+            f"the result falls into {count} blocks for {seeds} seeds; the limit is {limits.blocks} blocks: "
+            "ask for fewer inputs or outputs (wrt, of), or a larger block_width",
+            "blocks",
+            limits.blocks,
+            count,
+        )
+
+
+def _concrete(dtype: str, shape: Any) -> ArrayType:
+    return ArrayType(dtype, tuple(int(extent) for extent in shape))
+
+
+def _promoted(row: ArrayType, column: ArrayType) -> str:
+    return str(jnp.promote_types(dtype_of(row.dtype), dtype_of(column.dtype)).name)
+
+
+def _check_options(problem: Problem) -> None:
+    modes = {
+        JACOBIAN: ("", derivatives.FORWARD, derivatives.REVERSE),
+        HESSIAN: ("", derivatives.FORWARD_OVER_REVERSE, derivatives.FORWARD_OVER_FORWARD),
+    }
+    if problem.kind not in modes:
+        raise InvalidInput(f"kind is {problem.kind!r}; it must be jacobian or hessian", "kind")
+    if problem.options.mode not in modes[problem.kind]:
+        allowed = ", ".join(mode for mode in modes[problem.kind] if mode)
+        raise InvalidInput(
+            f"mode {problem.options.mode!r} is none of a {problem.kind}'s: {allowed}", "options.mode"
+        )
+    if problem.kind == HESSIAN and len(problem.of) > 1:
+        raise InvalidInput(f"a Hessian is of one output, not {len(problem.of)}", "of")
+    if problem.options.block_width < 0 or problem.options.block_memory_bytes <= 0:
+        raise InvalidInput("block_width and block_memory_bytes must be positive", "options")
+
+
+def _mode(function: TracedFunction, problem: Problem, columns: int, rows: int) -> str:
+    """The mode asked for, or the one with fewer seeds; on a tie reverse, whose rows lie together."""
+    reason = function.function.forward_only
+    asked = problem.options.mode
+    if problem.kind == HESSIAN:
+        if asked == derivatives.FORWARD_OVER_REVERSE and reason:
+            raise NotDifferentiable(f"reverse mode is not possible: {reason}; use mode forward_over_forward")
+        return asked or (derivatives.FORWARD_OVER_FORWARD if reason else derivatives.FORWARD_OVER_REVERSE)
+    if asked == derivatives.REVERSE and reason:
+        raise NotDifferentiable(f"reverse mode is not possible: {reason}; use mode forward")
+    return asked or (derivatives.REVERSE if rows <= columns and not reason else derivatives.FORWARD)

@@ -1,0 +1,40 @@
+"""Registration: a graph is parsed, and traced once if its shapes are fixed.
+
+What cannot be evaluated is so refused when it arrives, not at its first use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gradwire_engine.graphs.graph import Graph, parse
+from gradwire_engine.limits import Limits
+from gradwire_engine.planning.function import fixed_arguments, trace
+from gradwire_engine.values import Signature, TensorType
+
+
+def register(data: bytes, *, text: bool = False, limits: Limits | None = None) -> Graph:
+    """Parse a graph and learn what a trace of it tells: output shapes, warnings, forward-only loops.
+
+    Raises:
+        InvalidGraph, LimitExceeded: see :func:`gradwire_engine.graphs.graph.parse`.
+    """
+    limits = limits or Limits()
+    graph = parse(data, text=text, limits=limits)
+    arguments = fixed_arguments(graph.info.signature)
+    if arguments is None:
+        return graph
+    traced = trace(graph, arguments, limits)
+    declared = graph.info.signature
+    outputs = tuple(
+        (name, TensorType(value.dtype, value.shape) if value else was)
+        for (name, was), value in zip(declared.outputs, traced.outputs, strict=True)
+    )
+    info = replace(
+        graph.info,
+        signature=Signature(declared.inputs, outputs),
+        forward_only=bool(traced.forward_only),
+        forward_only_reason=traced.forward_only,
+        warnings=graph.info.warnings + traced.warnings,
+    )
+    return replace(graph, info=info)

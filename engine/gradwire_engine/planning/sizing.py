@@ -1,0 +1,112 @@
+"""How wide a block is: few enough seeds to stream, to share out and to fit memory; enough to be worth it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradwire_engine.abstract import abstract, abstract_argument
+from gradwire_engine.graphs.graph import Graph
+from gradwire_engine.jaxprs.cost import Cost, estimate
+from gradwire_engine.jaxprs.refusals import refusals
+from gradwire_engine.jaxprs.seeds import Block, push_units
+from gradwire_engine.planning import derivatives
+from gradwire_engine.planning.derivatives import Derivative
+from gradwire_engine.planning.function import TracedFunction
+from gradwire_engine.planning.kernels import BlockSpec, Kernel
+
+BLOCK_BYTES = 8 << 20
+"""Result bytes of one block at most: large enough to move at full speed, small enough to stream."""
+
+BLOCK_FLOPS = 4e9
+"""Operations of one block at most, unless a single seed takes more: some tenths of a second of a core."""
+
+WORTH_BYTES = 2 << 20
+WORTH_FLOPS = 2e8
+"""A block of fewer bytes and fewer operations than these costs more to hand out than to compute."""
+
+SHARES = 16
+"""Blocks to aim for, where each is worth handing out: enough to keep many workers evenly busy."""
+
+CACHE_BYTES = 4 << 20
+"""Working set of a batch of seeds to aim for, at least: about a core's share of cache."""
+
+
+def seed_cost(graph: Graph, function: TracedFunction, derivative: Derivative) -> Cost:
+    """The estimated cost of one seed: of the linear part alone, the point already linearized.
+
+    Raises:
+        NotDifferentiable, InvalidGraph: the function cannot be linearized.
+    """
+    weights = {name: abstract(array.shape, array.dtype) for name, array in graph.weights.items()}
+    inputs = {name: abstract_argument(value) for name, value in function.arguments}
+    costs: list[Cost] = []
+
+    def linear(weights: Any, inputs: Any) -> None:
+        push, seeded = derivatives.linear_part(function.bind(weights), derivative, inputs)
+
+        def image(start: Any) -> list[Any]:
+            return push_units(push, seeded.shape, seeded.dtype, Block(start, 1))
+
+        traced = jax.make_jaxpr(image)(abstract((), np.int64))
+        cost = estimate(traced)
+        shared = sum(const.size * const.dtype.itemsize for const in traced.consts)
+        costs.append(Cost(cost.flops, max(1, cost.memory_bytes - shared), cost.bounded))
+
+    with refusals("the function cannot be differentiated"):
+        jax.eval_shape(linear, weights, inputs)
+    return costs[0]
+
+
+def fitting(
+    graph: Graph, function: TracedFunction, derivative: Derivative, seeds: int, result_bytes: int, width: int
+) -> BlockSpec:
+    """A kernel whose blocks are small enough to stream and to share out, and large enough to be worth it.
+
+    Args:
+        graph, function, derivative: what is computed.
+        seeds: of the seeded array; at least one.
+        result_bytes: of what all of them fill.
+        width: seeds a block, or 0 to choose.
+    """
+    cost = seed_cost(graph, function, derivative)
+    result = max(1, result_bytes // seeds)
+    # What every seed reads, whether the graph holds it or it is given: it pays to read it for many at once.
+    read = sum(array.nbytes for array in graph.weights.values())
+    read += sum(value.nbytes for name, value in function.arguments if name not in derivative.wrt)
+    batch = max(1, max(CACHE_BYTES, read) // cost.memory_bytes)
+    if not width:
+        largest = max(1, min(BLOCK_BYTES // result, int(BLOCK_FLOPS / max(1.0, cost.flops))))
+        worth = max(1, min(ceil(WORTH_BYTES / result), ceil(WORTH_FLOPS / max(1.0, cost.flops))))
+        width = min(largest, max(worth, ceil(seeds / SHARES)))
+        if batch < width < seeds:
+            width -= width % batch
+    width = min(width, seeds)
+    return BlockSpec(function.spec, function.arguments, derivative, seeds, width, _even_batch(width, batch))
+
+
+def _even_batch(width: int, most: int) -> int:
+    """The smallest batch that cuts ``width`` into as few batches as batches of ``most`` do."""
+    return ceil(width / ceil(width / most))
+
+
+def within_memory(
+    spec: BlockSpec, budget: int, build: Callable[[BlockSpec], Kernel]
+) -> tuple[BlockSpec, Kernel]:
+    """Narrow a block until XLA's account of its memory is within the budget, or one seed is left."""
+    while True:
+        kernel = build(spec)
+        if kernel.cost.memory_bytes <= budget or spec.width == 1:
+            return spec, kernel
+        if spec.batch > 1:
+            # Fewer seeds at a time first: the block stays as wide as it was planned.
+            share = budget / kernel.cost.memory_bytes
+            most = max(1, int(spec.batch * min(0.5, share)))
+            spec = replace(spec, batch=_even_batch(spec.width, most))
+        else:
+            spec = replace(spec, width=max(1, spec.width // 2))

@@ -1,0 +1,48 @@
+"""The wire's codec, for both sides: generated messages (`v1`), tensors, framing, outputs, names of kinds.
+
+Client and server stand on this package. It imports NumPy, protobuf and grpc, and nothing of gradwire.
+"""
+
+from gradwire_wire.tensors import (
+    CHUNK_BYTES,
+    DTYPES,
+    Array,
+    WireError,
+    array_from_bytes,
+    byte_view,
+    chunks,
+    data_type,
+    dtype_named,
+    from_tensor,
+    is_float,
+    keep_freed_memory,
+    numpy_dtype,
+    tensor_by_id,
+    tensor_digest,
+    tensor_id,
+    tensor_type,
+    to_tensor,
+    wire_array,
+)
+
+__all__ = [
+    "CHUNK_BYTES",
+    "DTYPES",
+    "Array",
+    "WireError",
+    "array_from_bytes",
+    "byte_view",
+    "chunks",
+    "data_type",
+    "dtype_named",
+    "from_tensor",
+    "is_float",
+    "keep_freed_memory",
+    "numpy_dtype",
+    "tensor_by_id",
+    "tensor_digest",
+    "tensor_id",
+    "tensor_type",
+    "to_tensor",
+    "wire_array",
+]

@@ -1,0 +1,184 @@
+"""NumPy arrays on the wire: `Tensor` messages, dtype tables, array ids and chunks.
+
+Elements travel row-major and little-endian. Nothing is copied that is in that layout already.
+"""
+
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradwire_wire.v1 import tensor_pb2
+
+Array = npt.NDArray[Any]
+
+#: Bytes of data in one streamed message: large enough that per-message cost vanishes, and well under gRPC's
+#: default limit of 4 MiB.
+CHUNK_BYTES = 1 << 20
+
+_NAMES = {
+    tensor_pb2.DATA_TYPE_FLOAT64: "float64",
+    tensor_pb2.DATA_TYPE_FLOAT32: "float32",
+    tensor_pb2.DATA_TYPE_FLOAT16: "float16",
+    tensor_pb2.DATA_TYPE_INT64: "int64",
+    tensor_pb2.DATA_TYPE_INT32: "int32",
+    tensor_pb2.DATA_TYPE_INT16: "int16",
+    tensor_pb2.DATA_TYPE_INT8: "int8",
+    tensor_pb2.DATA_TYPE_UINT64: "uint64",
+    tensor_pb2.DATA_TYPE_UINT32: "uint32",
+    tensor_pb2.DATA_TYPE_UINT16: "uint16",
+    tensor_pb2.DATA_TYPE_UINT8: "uint8",
+    tensor_pb2.DATA_TYPE_BOOL: "bool",
+    tensor_pb2.DATA_TYPE_COMPLEX64: "complex64",
+    tensor_pb2.DATA_TYPE_COMPLEX128: "complex128",
+}
+
+
+def _dtype_table() -> dict[int, np.dtype[Any]]:
+    table: dict[int, np.dtype[Any]] = {number: np.dtype(name) for number, name in _NAMES.items()}
+    try:
+        import ml_dtypes
+    except ImportError:  # NumPy alone has no bfloat16; everything else works without it
+        return table
+    table[tensor_pb2.DATA_TYPE_BFLOAT16] = np.dtype(ml_dtypes.bfloat16)
+    return table
+
+
+#: The NumPy dtype of every `DataType` that this process can hold.
+DTYPES: Mapping[int, np.dtype[Any]] = _dtype_table()
+_DATA_TYPES: Mapping[np.dtype[Any], int] = {dtype: number for number, dtype in DTYPES.items()}
+_BY_NAME: Mapping[str, np.dtype[Any]] = {dtype.name: dtype for dtype in DTYPES.values()}
+
+
+class WireError(ValueError):
+    """A message or array that does not fit the wire: unknown element type, wrong number of bytes."""
+
+
+def numpy_dtype(data_type: int) -> np.dtype[Any]:
+    """The NumPy dtype of a `DataType`; raises `WireError` when there is none."""
+    try:
+        return DTYPES[data_type]
+    except KeyError:
+        name = _enum_name(data_type)
+        raise WireError(f"element type {name} has no NumPy dtype here; use one of {_known()}") from None
+
+
+def data_type(dtype: npt.DTypeLike) -> tensor_pb2.DataType:
+    """The `DataType` of a NumPy dtype, of either byte order; raises `WireError` when the wire has none."""
+    native = np.dtype(dtype).newbyteorder("=")
+    try:
+        return _DATA_TYPES[native]  # type: ignore[return-value]  # protobuf enums are ints at run time
+    except KeyError:
+        raise WireError(f"arrays of {native} cannot be sent; convert to one of {_known()}") from None
+
+
+def dtype_named(name: str) -> np.dtype[Any]:
+    """The dtype called `name` ("float64", "bfloat16", ...), without asking NumPy, which knows no bfloat16."""
+    try:
+        return _BY_NAME[name]
+    except KeyError:
+        raise WireError(f"no element type is called {name!r}; use one of {_known()}") from None
+
+
+def _enum_name(number: int) -> str:
+    try:
+        return tensor_pb2.DataType.Name(number)
+    except ValueError:
+        return str(number)
+
+
+def _known() -> str:
+    return ", ".join(_BY_NAME)
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether arrays of this dtype can be differentiated: real floating point, bfloat16 included."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+def wire_array(array: npt.ArrayLike) -> Array:
+    """The array itself when it is row-major and little-endian already, else a copy that is."""
+    result = np.asarray(array, order="C")
+    if not result.flags.c_contiguous:  # a 0-d or odd-strided view
+        result = np.ascontiguousarray(result).reshape(result.shape)
+    if result.dtype.byteorder == ">" or (sys.byteorder == "big" and result.dtype.byteorder == "="):
+        result = result.astype(result.dtype.newbyteorder("<"))
+    return result
+
+
+def byte_view(array: npt.ArrayLike) -> memoryview:
+    """The array's elements as they travel, as one flat view of bytes; no copy when the layout fits."""
+    # Through uint8, because extension dtypes (bfloat16) have no buffer format of their own.
+    return wire_array(array).reshape(-1).view(np.uint8).data
+
+
+def to_tensor(array: npt.ArrayLike) -> tensor_pb2.Tensor:
+    """The array as a `Tensor` with its elements inline."""
+    values = np.asarray(array)
+    return tensor_pb2.Tensor(
+        dtype=data_type(values.dtype), shape=values.shape, data=wire_array(values).tobytes()
+    )
+
+
+def tensor_type(dtype: npt.DTypeLike, shape: Iterable[int]) -> tensor_pb2.Tensor:
+    """A `Tensor` that says dtype and shape and has no content."""
+    return tensor_pb2.Tensor(dtype=data_type(dtype), shape=shape)
+
+
+def tensor_by_id(tensor_id: str, dtype: npt.DTypeLike, shape: Iterable[int]) -> tensor_pb2.Tensor:
+    """A `Tensor` that refers to an array uploaded before."""
+    return tensor_pb2.Tensor(dtype=data_type(dtype), shape=shape, tensor_id=tensor_id)
+
+
+def from_tensor(tensor: tensor_pb2.Tensor) -> Array:
+    """The array in a `Tensor`'s inline data: a read-only view of the message's bytes.
+
+    Raises `WireError` when dtype, shape and number of bytes do not go together.
+    """
+    return array_from_bytes(tensor.data, tensor.dtype, tensor.shape)
+
+
+def array_from_bytes(data: bytes | bytearray | memoryview, element_type: int, shape: Iterable[int]) -> Array:
+    """A view of `data` as an array (read-only where `data` is)."""
+    dtype, extents = numpy_dtype(element_type), tuple(shape)
+    if any(extent < 0 for extent in extents):
+        raise WireError(f"the shape {extents} has a negative extent")
+    expected = prod(extents) * dtype.itemsize
+    if len(data) != expected:
+        raise WireError(
+            f"a {dtype.name} array of shape {extents} has {expected} bytes, but {len(data)} were sent"
+        )
+    return np.frombuffer(data, dtype=np.uint8).view(dtype).reshape(extents)
+
+
+def tensor_id(array: npt.ArrayLike) -> str:
+    """The id of an array for `PutTensor`: the SHA-256 that `TensorRef.tensor_id` documents."""
+    values = np.asarray(array)
+    digest = tensor_digest(data_type(values.dtype), values.shape)
+    digest.update(byte_view(values))
+    return digest.hexdigest()
+
+
+def tensor_digest(element_type: int, shape: Iterable[int]) -> "hashlib._Hash":
+    """The hash that yields a tensor's id once it is fed the elements, for uploads that arrive in pieces."""
+    return hashlib.sha256(f"{int(element_type)}:{','.join(str(extent) for extent in shape)}:".encode())
+
+
+def chunks(data: memoryview, size: int = CHUNK_BYTES) -> Iterator[memoryview]:
+    """Consecutive views of `data`, each of `size` bytes but the last; none when there is no data."""
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+def keep_freed_memory() -> None:
+    """Have the allocator keep the memory of messages for the next ones.
+
+    glibc returns large freed blocks to the system at once and faults the next one's pages in again, one by
+    one: as much work as receiving the data. It stops doing so for blocks up to the size of the largest it
+    has seen freed, up to 32 MiB (mallopt(3), M_MMAP_THRESHOLD), so one such block is all it takes. It is
+    never touched, so it costs nothing; other allocators do not mind.
+    """
+    np.empty(31 << 20, np.uint8)

@@ -1,0 +1,1 @@
+"""Work for Ray: the scheduler, the workers and what they keep."""

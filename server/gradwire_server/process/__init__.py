@@ -1,0 +1,1 @@
+"""Processes: the server's own, an embedded one, Ray's head, their environment and logs."""

@@ -1,0 +1,178 @@
+"""The server: its parts put together, its port, its health, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
+
+import grpc
+import psutil
+import structlog
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
+from grpc_health.v1.health import aio as health
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha import reflection
+
+import gradwire_wire as wire
+from gradwire_engine.planning.kernels import device_fingerprint
+from gradwire_server.compute.fast_path import Lane
+from gradwire_server.compute.kernel_cache import Disk, KernelCache, engine_fingerprint
+from gradwire_server.compute.pool import Pool
+from gradwire_server.compute.scheduler import Scheduler
+from gradwire_server.compute.store import Store
+from gradwire_server.rpc.evaluate import Evaluator
+from gradwire_server.rpc.service import NAME, GradientService
+from gradwire_server.settings import Settings
+
+_log = structlog.get_logger()
+_Status = health_pb2.HealthCheckResponse
+_CLOSE_SECONDS = 20.0
+
+
+class Server:
+    """One gradwire server."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Put the parts together; nothing is started."""
+        self._settings = settings
+        self._scheduler = Scheduler(
+            attempts=settings.attempts,
+            grace=settings.cancel_grace_seconds,
+            queue_length=settings.queue_length,
+        )
+        self._pool = Pool(settings, self._scheduler)
+        self._pool.on_change = self._announce
+        cache = KernelCache(
+            f"{settings.device} {settings.threads_per_worker} {settings.limits}",
+            settings.kernel_cache_bytes,
+            settings.plan_cache_entries,
+            Disk.at(settings.cache_dir, settings.kernel_disk_bytes),
+        )
+        self._lane = Lane(settings)
+        store = Store(settings.graph_cache_bytes, settings.tensor_cache_bytes, settings.upload_bytes)
+        self._scheduler.on_data_lost = store.forget_graphs
+        evaluator = Evaluator(settings, store, cache, self._lane, self._scheduler)
+        self._health = health.HealthServicer()
+        self._draining = False
+        self._announcements: set[asyncio.Task[None]] = set()
+        self._grpc = grpc.aio.server(
+            options=_options(settings), maximum_concurrent_rpcs=settings.concurrent_rpcs
+        )
+        service = GradientService(settings, store, evaluator, self._scheduler)
+        self._grpc.add_generic_rpc_handlers((service.handler(),))
+        add_HealthServicer_to_server(self._health, self._grpc)
+        reflection.enable_server_reflection((NAME, HEALTH_NAME, reflection.SERVICE_NAME), self._grpc)
+
+    async def start(self) -> int:
+        """Open the port and return its number; small work is served from now on, by the helper."""
+        wire.keep_freed_memory()
+        self._pool.start_helper()
+        # Both are slow the first time, and would be so on the first request.
+        device_fingerprint(), engine_fingerprint()
+        await self._set_health(_Status.NOT_SERVING)
+        port = self._grpc.add_insecure_port(f"{self._settings.host}:{self._settings.port}")
+        await self._grpc.start()
+        _log.info("listening", address=f"{self._settings.host}:{port}")
+        return port
+
+    async def run(self, stop: asyncio.Event) -> int:
+        """Start Ray, serve until ``stop``, then drain; returns the process's exit code."""
+        ray = asyncio.ensure_future(self._start_workers(stop))
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait((ray, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if ray.done() and ray.exception() is not None:
+                _log.error("Ray did not start", reason=str(ray.exception()))
+                return 1
+            await stopping
+            return 0
+        finally:
+            stopping.cancel()
+            ray.cancel()
+            await self.close()
+
+    async def _start_workers(self, stop: asyncio.Event) -> None:
+        await self._pool.connect()
+        # Connecting put Ray's handlers in their place.
+        _stop_on_signals(stop)
+        await self._pool.start_workers()
+
+    async def close(self) -> None:
+        """Take no more calls, let those under way finish for a while, end every process."""
+        _log.info("draining", seconds=self._settings.drain_seconds)
+        self._draining = True
+        await self._health.enter_graceful_shutdown()
+        await self._grpc.stop(self._settings.drain_seconds)
+        self._lane.close()
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._pool.close()
+        except TimeoutError:
+            _log.warning("Ray did not stop in time")
+        _end_children()
+        _log.info("stopped")
+
+    def _announce(self) -> None:
+        status = _Status.SERVING if self._pool.serving and not self._draining else _Status.NOT_SERVING
+        task = asyncio.ensure_future(self._set_health(status))
+        self._announcements.add(task)
+        task.add_done_callback(self._announcements.discard)
+
+    async def _set_health(self, status: int) -> None:
+        for service in ("", NAME):
+            await self._health.set(service, status)
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", settings.request_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+
+
+def _end_children() -> None:
+    """End whatever this process started and did not end by itself."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    psutil.wait_procs(children, timeout=3)
+
+
+def serve(settings: Settings, started: Callable[[int, asyncio.Event], None] | None = None) -> int:
+    """Run a server until SIGTERM or SIGINT; returns the process's exit code.
+
+    Args:
+        settings: of the server.
+        started: called on the loop with the port, and the event that stops the server.
+    """
+    return asyncio.run(_serve(settings, started))
+
+
+async def _serve(settings: Settings, started: Callable[[int, asyncio.Event], None] | None) -> int:
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    server = Server(settings)
+    try:
+        port = await server.start()
+    except Exception as error:
+        _log.error("the server did not start", reason=str(error))
+        await server.close()
+        return 1
+    if started is not None:
+        started(port, stop)
+    return await server.run(stop)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)

@@ -1,0 +1,101 @@
+"""A local Ray, held by a process of its own.
+
+Starting Ray forks and waits with Python's lock held, which a process that serves must not do; and Ray's
+processes should end even when the server is killed. So a small child starts them, says where they are,
+and ends them when its parent is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import psutil
+
+_STOP_SECONDS = 10.0
+
+
+class RayHead:
+    """The server's end of the child."""
+
+    def __init__(self, cpus: int, gpus: int, object_store_bytes: int) -> None:
+        """Start it; Ray is up when ``address`` returns."""
+        self._socket, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "gradwire_server.process.ray_head", str(theirs.fileno())]
+        wanted = [str(cpus), str(gpus), str(object_store_bytes)]
+        self._process = subprocess.Popen(
+            command + wanted,
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            # A Ctrl-C is the server's to handle: it drains first.
+            start_new_session=True,
+        )
+        theirs.close()
+
+    def address(self) -> str:
+        """Where to connect; waits.
+
+        Raises:
+            RuntimeError: Ray did not start.
+        """
+        line = self._socket.makefile().readline()
+        if not line:
+            raise RuntimeError("the process that starts Ray ended")
+        answer: dict[str, str] = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer["address"]
+
+    def stop(self) -> None:
+        """End Ray and the child; waits."""
+        children: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(self._process.pid).children(recursive=True)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        self._socket.close()
+
+
+def main(arguments: list[str]) -> None:
+    """Hold a local Ray until the parent is gone: ``ray_head DESCRIPTOR CPUS GPUS OBJECT_STORE_BYTES``."""
+    import ray
+
+    descriptor, cpus, gpus, store = map(int, arguments)
+    parent = socket.socket(fileno=descriptor)
+    parent.set_inheritable(False)
+    try:
+        context: Any = ray.init(
+            address="local",
+            num_cpus=cpus,
+            num_gpus=gpus,
+            include_dashboard=False,
+            object_store_memory=store,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            namespace="gradwire",
+        )
+    except Exception as error:
+        parent.sendall(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode() + b"\n")
+        os._exit(1)
+    with contextlib.suppress(OSError):
+        parent.sendall(json.dumps({"address": context.address_info["address"]}).encode() + b"\n")
+        parent.recv(1)
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

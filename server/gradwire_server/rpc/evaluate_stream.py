@@ -1,0 +1,110 @@
+"""One EvaluateStream: calls tagged by id, answered in any order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from gradwire_engine.errors import InvalidInput
+from gradwire_server.rpc.evaluate import Answer, Evaluator
+from gradwire_server.rpc.status import status_of
+from gradwire_wire import framing
+from gradwire_wire.outputs import INLINE_BYTES
+from gradwire_wire.v1 import function_pb2
+
+Request = function_pb2.EvaluateStreamRequest
+Response = function_pb2.EvaluateStreamResponse
+Context = grpc.aio.ServicerContext[Request, "Message | bytes"]
+
+
+class EvaluateStream:
+    """The calls in flight on one stream."""
+
+    def __init__(self, evaluator: Evaluator, context: Context, calls: int) -> None:
+        """At most ``calls`` at once; more are not read meanwhile."""
+        self._evaluator = evaluator
+        self._context = context
+        self._limit = calls
+        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._writing = asyncio.Lock()
+
+    async def serve(self) -> None:
+        """Answer calls until the client closes its side; cancels all when it goes away."""
+        context = self._context
+        try:
+            while True:
+                request: Any = await context.read()
+                if request is grpc.aio.EOF:
+                    break
+                await self._take(request)
+            while self._calls:
+                await asyncio.wait(self._calls.values())
+        finally:
+            for task in self._calls.values():
+                task.cancel()
+
+    async def _take(self, request: Any) -> None:
+        call_id = request.call_id
+        if request.WhichOneof("action") == "cancel":
+            task = self._calls.get(call_id)
+            if task is not None:
+                task.cancel()
+            return
+        try:
+            self._check(request)
+            # The short way first: no task, no queue.
+            answer = self._evaluator.immediate(request.evaluate)
+        except Exception as error:
+            await self._fail(call_id, error)
+            return
+        if answer is not None and answer.nbytes <= INLINE_BYTES:
+            await self._send(call_id, answer)
+            return
+        if len(self._calls) >= self._limit:
+            await asyncio.wait(self._calls.values(), return_when=asyncio.FIRST_COMPLETED)
+        task = asyncio.ensure_future(self._run(call_id, request))
+        self._calls[call_id] = task
+        task.add_done_callback(lambda _: self._calls.pop(call_id, None))
+
+    def _check(self, request: Any) -> None:
+        if not request.call_id:
+            raise InvalidInput("call_id must not be zero", "call_id")
+        if request.call_id in self._calls:
+            raise InvalidInput(f"call {request.call_id} is in flight already on this stream", "call_id")
+        if not request.HasField("evaluate"):
+            raise InvalidInput("a call needs an action: evaluate or cancel", "action")
+
+    async def _run(self, call_id: int, request: Any) -> None:
+        try:
+            seconds = request.timeout.ToNanoseconds() * 1e-9 if request.HasField("timeout") else None
+            async with asyncio.timeout(seconds):
+                answer = await self._evaluator.evaluate(request.evaluate)
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and self._context.cancelled():
+                raise
+            await self._fail(call_id, error)
+            return
+        await self._send(call_id, answer)
+
+    async def _send(self, call_id: int, answer: Answer) -> None:
+        response, chunked = answer.message(whole=False)
+        await self._write(Response(call_id=call_id, response=response, last=not chunked))
+        for index in chunked:
+            last = index == chunked[-1]
+            for message in framing.output_chunks(call_id, index, answer.arrays[index], last):
+                await self._write(message)
+
+    async def _fail(self, call_id: int, error: BaseException) -> None:
+        status = status_of(error)
+        failure = function_pb2.CallError(code=status.code, message=status.message, details=status.details)
+        await self._write(Response(call_id=call_id, error=failure, last=True))
+
+    async def _write(self, message: Message | bytes) -> None:
+        async with self._writing:
+            # Writing fails so when the client is gone; reading will say so too.
+            with contextlib.suppress(grpc.aio.InternalError):
+                await self._context.write(message)

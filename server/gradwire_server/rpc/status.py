@@ -1,0 +1,142 @@
+"""From exceptions to gRPC statuses with ``google.rpc`` details: the error table, in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from google.rpc import code_pb2
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo
+from google.rpc.status_pb2 import Status
+
+from gradwire_engine.errors import EngineError, InvalidGraph, InvalidInput, LimitExceeded, NotDifferentiable
+from gradwire_server.errors import (
+    Overloaded,
+    PlanChanged,
+    ServiceError,
+    TimeLimit,
+    Unavailable,
+    UnknownId,
+    WorkerLost,
+)
+from gradwire_wire import WireError
+
+DOMAIN = "gradwire"
+DETAILS_KEY = "grpc-status-details-bin"
+# Statuses travel in HTTP/2 trailers, which peers bound at 8 KiB.
+_MESSAGE_LENGTH = 2000
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_log = structlog.get_logger()
+
+
+def status_of(error: BaseException) -> Status:
+    """The status that tells a client about an error.
+
+    An error of no known class becomes INTERNAL with an id; the log has the traceback under that id.
+    """
+    if isinstance(error, EngineError):
+        return _engine_status(error)
+    if isinstance(error, WireError):
+        return _status(code_pb2.INVALID_ARGUMENT, str(error), _violation("", str(error)))
+    if isinstance(error, ServiceError):
+        return _service_status(error)
+    if isinstance(error, TimeoutError):
+        return _status(code_pb2.DEADLINE_EXCEEDED, "the deadline passed before the result was ready")
+    if isinstance(error, asyncio.CancelledError):
+        return _status(code_pb2.CANCELLED, "the call was cancelled")
+    if isinstance(error, MemoryError) or _is_out_of_memory(error):
+        return _status(
+            code_pb2.RESOURCE_EXHAUSTED,
+            "the computation ran out of memory; ask for narrower blocks or a smaller batch",
+            _info("LIMIT_EXCEEDED", limit="memory"),
+        )
+    return _internal_status(error)
+
+
+def _engine_status(error: EngineError) -> Status:
+    message = str(error)
+    if isinstance(error, InvalidInput):
+        return _status(code_pb2.INVALID_ARGUMENT, message, _violation(error.field, message))
+    if isinstance(error, InvalidGraph):
+        return _status(
+            code_pb2.INVALID_ARGUMENT, message, _violation("model", message), _info("INVALID_GRAPH")
+        )
+    if isinstance(error, NotDifferentiable):
+        return _status(code_pb2.FAILED_PRECONDITION, message, _info("NOT_DIFFERENTIABLE"))
+    if isinstance(error, LimitExceeded):
+        return _limit_status(message, error.limit, error.allowed, error.requested)
+    return _internal_status(error)
+
+
+def _service_status(error: ServiceError) -> Status:
+    message = str(error)
+    if isinstance(error, UnknownId):
+        resource = ResourceInfo(
+            resource_type=f"gradwire.v1.{error.kind.capitalize()}",
+            resource_name=error.identifier[:128],
+            description=message[:256],
+        )
+        return _status(code_pb2.NOT_FOUND, message, resource)
+    if isinstance(error, PlanChanged):
+        return _status(code_pb2.FAILED_PRECONDITION, message, _info("PLAN_CHANGED"))
+    if isinstance(error, Overloaded):
+        return _limit_status(message, error.limit, error.allowed, error.requested)
+    if isinstance(error, TimeLimit):
+        return _status(code_pb2.DEADLINE_EXCEEDED, message, _info("TIME_LIMIT"))
+    if isinstance(error, Unavailable):
+        return _status(code_pb2.UNAVAILABLE, message, _info("UNAVAILABLE"))
+    if isinstance(error, WorkerLost):
+        return _status(code_pb2.INTERNAL, message, _info("WORKER_LOST"))
+    return _internal_status(error)
+
+
+def _limit_status(message: str, limit: str, allowed: int, requested: int) -> Status:
+    info = _info("LIMIT_EXCEEDED", limit=limit, allowed=str(allowed), requested=str(requested))
+    return _status(code_pb2.RESOURCE_EXHAUSTED, message, info)
+
+
+def _internal_status(error: BaseException) -> Status:
+    identifier = secrets.token_hex(6)
+    _log.error("internal error", error_id=identifier, exc_info=(type(error), error, error.__traceback__))
+    message = f"internal error {identifier}; the server's log has the rest under this id"
+    return _status(code_pb2.INTERNAL, message, _info("INTERNAL", error_id=identifier))
+
+
+def _status(code: int, message: str, *details: Message) -> Status:
+    status = Status(code=code, message=_shortened(message))
+    for detail in details:
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= _MESSAGE_LENGTH else message[: _MESSAGE_LENGTH - 3] + "..."
+
+
+def _violation(field: str, description: str) -> BadRequest:
+    violation = BadRequest.FieldViolation(field=field[:256], description=description[:512])
+    return BadRequest(field_violations=[violation])
+
+
+def _info(reason: str, **metadata: str) -> ErrorInfo:
+    return ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return type(error).__name__ == "JaxRuntimeError" and str(error).startswith("RESOURCE_EXHAUSTED")
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> NoReturn:
+    """End a call with the status of an error, its details in the trailing metadata."""
+    status = status_of(error)
+    trailer = (DETAILS_KEY, status.SerializeToString())
+    await context.abort(_CODES[status.code], status.message, trailing_metadata=(trailer,))
+    raise AssertionError("abort raises")

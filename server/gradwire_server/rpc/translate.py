@@ -1,0 +1,210 @@
+"""Between wire messages and the engine's values; nothing here knows what they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+
+import gradwire_wire as wire
+from gradwire_engine.errors import InvalidInput
+from gradwire_engine.planning.kernels import EvaluateSpec
+from gradwire_engine.planning.plan import Entry, Plan, PlanOptions, Problem
+from gradwire_engine.planning.transforms import FunctionSpec, Gradient, Hvp, Jvp, Transform, Vjp
+from gradwire_engine.values import Arguments, ArrayType, GraphInfo, Named
+from gradwire_server.compute.shared import Box
+from gradwire_server.compute.store import Store
+from gradwire_wire.kinds import KIND_NAMES, KINDS, MODE_NAMES, MODES
+from gradwire_wire.v1 import derivative_pb2, function_pb2, graph_pb2, tensor_pb2
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A request's inputs: their types, in the request's order by name, and where their elements are."""
+
+    arguments: Arguments
+    values: Mapping[str, Array | Box]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all inputs."""
+        return sum(value.nbytes for _, value in self.arguments)
+
+
+def data_type(name: str) -> tensor_pb2.DataType:
+    """The wire's number for the engine's dtype name; unspecified where the wire has none."""
+    try:
+        return wire.data_type(wire.dtype_named(name))
+    except wire.WireError:
+        return tensor_pb2.DATA_TYPE_UNSPECIFIED
+
+
+def tensor_type(name: str, tensor: tensor_pb2.Tensor) -> ArrayType:
+    """The type a tensor declares; raises InvalidInput naming the field."""
+    try:
+        dtype = wire.numpy_dtype(tensor.dtype)
+    except wire.WireError as error:
+        raise InvalidInput(f"input {name!r}: {error}", f'inputs["{name}"]') from None
+    shape = tuple(tensor.shape)
+    if any(extent < 0 for extent in shape):
+        raise InvalidInput(
+            f"input {name!r}: the shape {list(shape)} has a negative extent", f'inputs["{name}"]'
+        )
+    return ArrayType(dtype.name, shape)
+
+
+def argument_types(tensors: Mapping[str, tensor_pb2.Tensor]) -> Arguments:
+    """The types of a request's inputs, contents ignored."""
+    return tuple((name, tensor_type(name, tensors[name])) for name in sorted(tensors))
+
+
+def inputs_from(tensors: Mapping[str, tensor_pb2.Tensor], store: Store) -> Inputs:
+    """A request's inputs.
+
+    Raises:
+        InvalidInput: dtype, shape and bytes of an input do not go together.
+        UnknownId: an array is not held here.
+    """
+    arguments, values = [], {}
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        arguments.append((name, tensor_type(name, tensor)))
+        values[name] = _content(name, tensor, arguments[-1][1], store)
+    return Inputs(tuple(arguments), values)
+
+
+def _content(name: str, tensor: tensor_pb2.Tensor, declared: ArrayType, store: Store) -> Array | Box:
+    if not tensor.HasField("tensor_id"):
+        try:
+            return wire.from_tensor(tensor)
+        except wire.WireError as error:
+            raise InvalidInput(f"input {name!r}: {error}", f'inputs["{name}"]') from None
+    held = store.tensor(tensor.tensor_id)
+    if held.type != declared:
+        raise InvalidInput(
+            f"input {name!r} is declared as {declared}, but tensor {tensor.tensor_id} is {held.type}",
+            f'inputs["{name}"]',
+        )
+    return held.box
+
+
+def function_from(message: function_pb2.Function) -> FunctionSpec:
+    """The function a request is about; raises InvalidInput for a transform of no known kind."""
+    transforms = tuple(_transform(index, item) for index, item in enumerate(message.transforms))
+    return FunctionSpec(message.graph_id, transforms)
+
+
+def _transform(index: int, message: function_pb2.Transform) -> Transform:
+    kind = message.WhichOneof("kind")
+    if kind == "gradient":
+        gradient = message.gradient
+        return Gradient(tuple(gradient.wrt), gradient.of, gradient.keep_values)
+    if kind == "jvp":
+        return Jvp(tuple(message.jvp.wrt), tuple(message.jvp.of), message.jvp.keep_values)
+    if kind == "vjp":
+        return Vjp(tuple(message.vjp.wrt), tuple(message.vjp.of), message.vjp.keep_values)
+    if kind == "hvp":
+        return Hvp(tuple(message.hvp.wrt), message.hvp.of, message.hvp.keep_values)
+    raise InvalidInput(
+        f"transform {index} is empty or of a kind this server does not know; "
+        "it knows gradient, jvp, vjp and hvp",
+        f"function.transforms[{index}]",
+    )
+
+
+def evaluation_from(request: function_pb2.EvaluateRequest, arguments: Arguments) -> EvaluateSpec:
+    """What an Evaluate request asks for."""
+    return EvaluateSpec(
+        function_from(request.function), arguments, tuple(request.outputs), tuple(request.batched)
+    )
+
+
+def problem_from(
+    request: derivative_pb2.DifferentiateRequest | derivative_pb2.PlanRequest,
+    arguments: Arguments,
+    block_memory_bytes: int,
+) -> Problem:
+    """What a Differentiate or Plan request asks for; raises InvalidInput for an unknown kind or mode."""
+    if request.kind not in KIND_NAMES:
+        raise InvalidInput("kind must be DERIVATIVE_KIND_JACOBIAN or DERIVATIVE_KIND_HESSIAN", "kind")
+    options = request.options
+    if options.mode not in MODE_NAMES:
+        raise InvalidInput(f"mode {options.mode} is not known to this server", "options.mode")
+    return Problem(
+        function=function_from(request.function),
+        arguments=arguments,
+        kind=KIND_NAMES[request.kind],
+        wrt=tuple(request.wrt),
+        of=tuple(request.of),
+        options=PlanOptions(
+            MODE_NAMES[options.mode], options.block_memory_bytes or block_memory_bytes, options.block_width
+        ),
+    )
+
+
+def graph_message(info: GraphInfo) -> graph_pb2.Graph:
+    """A registered graph as clients see it."""
+    return graph_pb2.Graph(
+        graph_id=info.graph_id,
+        inputs=[_value_info(item) for item in info.signature.inputs],
+        outputs=[_value_info(item) for item in info.signature.outputs],
+        forward_only=info.forward_only,
+        forward_only_reason=info.forward_only_reason,
+        warnings=info.warnings,
+        node_count=info.node_count,
+        weight_bytes=info.weight_bytes,
+        opset=info.opset,
+    )
+
+
+def _value_info(named: Named) -> graph_pb2.ValueInfo:
+    name, value = named
+    return graph_pb2.ValueInfo(
+        name=name,
+        dtype=data_type(value.dtype),
+        shape=[_dimension(extent) for extent in value.shape or ()],
+        has_rank=value.shape is not None,
+    )
+
+
+def _dimension(extent: int | str | None) -> graph_pb2.Dimension:
+    if isinstance(extent, int):
+        return graph_pb2.Dimension(size=extent)
+    return graph_pb2.Dimension(symbol=extent or "")
+
+
+def plan_message(plan: Plan) -> derivative_pb2.Plan:
+    """A plan as clients see it."""
+    return derivative_pb2.Plan(
+        kind=KINDS[plan.problem.kind],
+        mode=MODES[plan.mode],
+        entries=[_entry(entry) for entry in plan.entries],
+        blocks=len(plan.blocks),
+        block_width=plan.block_width,
+        seeds=plan.seeds,
+        result_bytes=plan.result_bytes,
+        block_memory_bytes=plan.block_memory_bytes,
+        block_flops=int(min(plan.block_flops, 2.0**63)),
+        plan_id=plan.plan_id,
+    )
+
+
+def _entry(entry: Entry) -> derivative_pb2.Entry:
+    return derivative_pb2.Entry(
+        row=entry.row,
+        row_shape=entry.row_shape,
+        column=entry.column,
+        column_shape=entry.column_shape,
+        dtype=data_type(entry.dtype),
+    )
+
+
+def duration(seconds: float) -> Duration:
+    """A duration message."""
+    whole = int(seconds)
+    return Duration(seconds=whole, nanos=int((seconds - whole) * 1e9))

@@ -1,0 +1,157 @@
+"""What the server remembers, for how long, and what it makes only once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from gradwire_engine.values import ArrayType
+from gradwire_server.compute.kernel_cache import Disk
+from gradwire_server.compute.lru import Lru
+from gradwire_server.compute.shared import Box
+from gradwire_server.compute.single_flight import Once
+from gradwire_server.compute.store import Store, StoredTensor
+from gradwire_server.errors import Overloaded, UnknownId
+
+
+def test_an_lru_forgets_the_least_recently_used_until_the_rest_fits() -> None:
+    cache: Lru[str, int] = Lru(10, weight=lambda value: value)
+    cache.put("a", 4), cache.put("b", 4)
+    assert cache.get("a") == 4
+    cache.put("c", 4)
+    assert ("a" in cache, "b" in cache, "c" in cache) == (True, False, True)
+    assert cache.total == 8
+
+
+def test_an_lru_keeps_the_newest_whatever_it_weighs() -> None:
+    cache: Lru[str, int] = Lru(10, weight=lambda value: value)
+    cache.put("a", 1), cache.put("b", 99)
+    assert len(cache) == 1 and cache.get("b") == 99
+
+
+def test_an_lru_counts_a_replaced_value_once() -> None:
+    cache: Lru[str, int] = Lru(10, weight=lambda value: value)
+    cache.put("a", 4), cache.put("a", 5)
+    assert cache.total == 5
+    cache.pop("a"), cache.pop("a")
+    assert cache.total == 0
+
+
+async def test_who_asks_while_it_is_made_gets_the_same() -> None:
+    once: Once[str, object] = Once()
+    made = []
+
+    async def make() -> object:
+        await asyncio.sleep(0.01)
+        made.append(object())
+        return made[-1]
+
+    first, second = await asyncio.gather(once.run("k", make), once.run("k", make))
+    assert first is second and len(made) == 1
+    assert await once.run("k", make) is not first
+
+
+async def test_a_failure_reaches_all_who_wait_and_is_not_kept() -> None:
+    once: Once[str, int] = Once()
+
+    async def fail() -> int:
+        await asyncio.sleep(0.01)
+        raise ValueError("no")
+
+    async def succeed() -> int:
+        return 1
+
+    results = await asyncio.gather(once.run("k", fail), once.run("k", fail), return_exceptions=True)
+    assert [type(result) for result in results] == [ValueError, ValueError]
+    assert await once.run("k", succeed) == 1
+
+
+async def test_work_goes_on_while_anybody_waits_and_stops_when_nobody_does() -> None:
+    once: Once[str, int] = Once()
+    ended: list[str] = []
+
+    async def make() -> int:
+        try:
+            await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        ended.append("made")
+        return 1
+
+    first, second = (asyncio.ensure_future(once.run("k", make)) for _ in range(2))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    assert await second == 1
+    third = asyncio.ensure_future(once.run("k", make))
+    await asyncio.sleep(0.01)
+    third.cancel()
+    await asyncio.sleep(0.01)
+    assert ended == ["made", "cancelled"]
+
+
+def store(**bounds: int) -> Store:
+    return Store(**{"graph_bytes": 100, "tensor_bytes": 100, "upload_bytes": 100, **bounds})
+
+
+def test_a_forgotten_tensor_is_an_unknown_id() -> None:
+    held = store(tensor_bytes=16)
+    for name in ("a", "b"):
+        held.add_tensor(name, StoredTensor(ArrayType("float64", (2,)), Box(name, nbytes=16)))
+    assert held.tensor("b")
+    with pytest.raises(UnknownId, match="no tensor with id a"):
+        held.tensor("a")
+
+
+def test_an_upload_is_stopped_as_soon_as_it_is_too_large() -> None:
+    with store().upload("graph_bytes", 10) as upload:
+        upload.add(b"12345")
+        with pytest.raises(Overloaded) as caught:
+            upload.add(b"6789ab")
+    assert (caught.value.limit, caught.value.allowed, caught.value.requested) == ("graph_bytes", 10, 11)
+
+
+def test_uploads_share_a_bound_and_give_back_what_they_held() -> None:
+    held = store(upload_bytes=10)
+    with held.upload("graph_bytes", 100) as one, held.upload("graph_bytes", 100) as other:
+        one.add(bytes(6))
+        with pytest.raises(Overloaded, match="all clients"):
+            other.add(bytes(6))
+    with held.upload("graph_bytes", 100) as later:
+        later.add(bytes(10))
+        assert later.joined() == bytes(10)
+
+
+def test_what_is_saved_on_disk_is_there_after_a_restart_for_this_user_alone(tmp_path: Path) -> None:
+    Disk(tmp_path / "cache", 1 << 20).save("key", {"a": 1})
+    assert Disk(tmp_path / "cache", 1 << 20).load("key") == {"a": 1}
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+
+
+def test_a_damaged_file_is_as_good_as_none(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, 1 << 20)
+    disk.save("key", list(range(1000)))
+    data = bytearray((tmp_path / "key").read_bytes())
+    data[-10] ^= 1
+    (tmp_path / "key").write_bytes(data)
+    assert disk.load("key") is None
+    assert disk.load("other") is None
+
+
+def test_a_start_deletes_what_was_used_longest_ago(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, 1 << 20)
+    for age, name in enumerate(("new", "old")):
+        disk.save(name, bytes(1000))
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    again = Disk(tmp_path, 1500)
+    assert again.load("new") == bytes(1000)
+    assert again.load("old") is None
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    assert Disk.at(tmp_path, 100) is None

@@ -1,0 +1,96 @@
+"""Uploaded arrays stay where they are computed with, from one request to the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from gradwire_engine.limits import Limits
+from gradwire_engine.planning.kernels import EvaluateSpec
+from gradwire_engine.planning.transforms import FunctionSpec
+from gradwire_engine.values import ArrayType
+from gradwire_server.compute import workbench
+from gradwire_server.compute.fast_path import Lane
+from gradwire_server.compute.shared import Box, GraphSource, Sent
+from gradwire_server.compute.workbench import Workbench
+from gradwire_server.settings import Settings
+
+TEXT = """<ir_version: 10, opset_import: ["" : 21]>
+f (double[2] x, double[2] a) => (double[2] y) { y = Mul(x, a) }"""
+
+
+class Counted:
+    """A source that counts how often it is fetched."""
+
+    def __init__(self, key: str, value: Any, lasting: bool) -> None:
+        self.key, self.lasting, self._value = key, lasting, value
+        self.fetched = 0
+
+    def get(self) -> Any:
+        self.fetched += 1
+        return self._value
+
+
+class Bench:
+    """A workbench with one graph, y = x a, evaluated over sources."""
+
+    def __init__(self) -> None:
+        self.workbench = Workbench(Limits())
+        data = onnx.parser.parse_model(TEXT).SerializeToString()
+        info, model, weights = self.workbench.register(Sent("graph", data), False)
+        self.graph = GraphSource(info, Sent("model", model), Sent("weights", weights))
+        two = ArrayType("float64", (2,))
+        self.spec = EvaluateSpec(FunctionSpec(info.graph_id), (("x", two), ("a", two)))
+        self.compiled = self.workbench.compile(self.graph, self.spec)
+
+    def evaluate(self, a: Counted) -> np.ndarray[Any, Any]:
+        executable = Sent("kernel", self.compiled.executable)
+        inputs = {"x": np.array([1.0, 2.0]), "a": a}
+        facts = self.compiled.facts
+        return self.workbench.evaluate(self.graph, self.spec, facts, executable, inputs).arrays[0]
+
+
+def test_a_worker_fetches_an_uploaded_array_once() -> None:
+    bench, source = Bench(), Counted("id", np.array([3.0, 5.0]), lasting=True)
+    for _ in range(3):
+        np.testing.assert_array_equal(bench.evaluate(source), [3, 10])
+    assert source.fetched == 1
+
+
+def test_what_one_request_brought_is_not_kept_for_another() -> None:
+    bench = Bench()
+    for value in (3.0, 4.0):
+        source = Counted("same key", np.full(2, value), lasting=False)
+        np.testing.assert_array_equal(bench.evaluate(source), [value, 2 * value])
+        assert source.fetched == 1
+
+
+def test_a_worker_keeps_as_many_bytes_of_arrays_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbench, "_TENSOR_BYTES", 40)
+    bench = Bench()
+    sources = [Counted(str(number), np.full(2, number), lasting=True) for number in (1.0, 2.0, 3.0)]
+    for source in (*sources, sources[2], sources[0]):
+        bench.evaluate(source)
+    assert [source.fetched for source in sources] == [2, 1, 1]
+
+
+async def test_the_short_lane_places_an_uploaded_array_once() -> None:
+    lane = Lane(Settings())
+    box = Box("id", np.ones(3), nbytes=24, lasting=True)
+    assert lane.tensor("id") is None
+    first = await lane.inputs({"a": box, "b": np.zeros(1)})
+    second = await lane.inputs({"c": box})
+    assert first["a"] is second["c"] is lane.tensor("id")
+    np.testing.assert_array_equal(first["a"], np.ones(3))
+    passing = Box("other", np.ones(3), nbytes=24)
+    assert isinstance((await lane.inputs({"a": passing}))["a"], np.ndarray)
+    assert lane.tensor("other") is None
+    lane.close()
+
+
+async def test_what_a_box_says_of_itself_reaches_the_worker() -> None:
+    assert (await Box("id", b"", lasting=True).sent()).lasting
+    assert not (await Box("id", b"").sent()).lasting

@@ -1,0 +1,48 @@
+"""From exceptions to statuses: what the connection tests do not reach."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from google.rpc import code_pb2, error_details_pb2
+from structlog.testing import capture_logs
+
+from gradwire_engine.errors import InvalidInput, LimitExceeded
+from gradwire_server.errors import Unavailable, WorkerLost
+from gradwire_server.rpc.status import status_of
+
+
+def test_an_unforeseen_error_tells_the_client_an_id_and_the_log_the_rest() -> None:
+    with capture_logs() as logs:
+        status = status_of(KeyError("secret of another client"))
+    assert status.code == code_pb2.INTERNAL
+    assert "secret" not in status.message
+    (entry,) = logs
+    assert entry["error_id"] in status.message
+    assert "secret" in str(entry["exc_info"][1])
+
+
+def test_messages_fit_the_trailers() -> None:
+    status = status_of(InvalidInput("x" * 100_000, 'inputs["' + "y" * 10_000 + '"]'))
+    assert status.ByteSize() < 4096
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Unavailable("draining"), grpc.StatusCode.UNAVAILABLE),
+        (WorkerLost("three times"), grpc.StatusCode.INTERNAL),
+        (MemoryError(), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (TimeoutError(), grpc.StatusCode.DEADLINE_EXCEEDED),
+    ],
+)
+def test_each_error_has_its_code(error: Exception, code: grpc.StatusCode) -> None:
+    assert status_of(error).code == code.value[0]
+
+
+def test_a_limit_carries_its_figures() -> None:
+    status = status_of(LimitExceeded("too many", "nodes", 10, 11))
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert (info.reason, info.domain) == ("LIMIT_EXCEEDED", "gradwire")
+    assert dict(info.metadata) == {"limit": "nodes", "allowed": "10", "requested": "11"}
