@@ -21,21 +21,22 @@ from sklearn.utils.validation import check_is_fitted
 
 from gradwire.errors import InvalidArgumentError
 from gradwire.frontends.sklearn import features, gaussian_process, vectors
+from gradwire.frontends.sklearn.formulas import Converter, converter
 from gradwire.frontends.sklearn.repair import finished, rename
 from gradwire.graphs.spec import ArraySpec, spec
 
 #: Opsets that have what is written here.
 _OPSETS = {"": 18, "ai.onnx.ml": 3}
 
-_RULES: dict[type, Callable[[Any, Any, Any], None]] = {
-    GaussianProcessRegressor: gaussian_process.process,
-    LinearSVC: vectors.linear_classifier,
-    NuSVC: vectors.classifier,
-    NuSVR: vectors.regressor,
-    OneClassSVM: vectors.one_class,
-    PolynomialFeatures: features.polynomial,
-    SVC: vectors.classifier,
-    SVR: vectors.regressor,
+_CONVERTERS: dict[type, Converter] = {
+    GaussianProcessRegressor: converter(gaussian_process.process),
+    LinearSVC: converter(vectors.linear_classifier),
+    NuSVC: vectors.convert_classifier,
+    NuSVR: converter(vectors.regressor),
+    OneClassSVM: converter(vectors.one_class),
+    PolynomialFeatures: converter(features.polynomial),
+    SVC: vectors.convert_classifier,
+    SVR: converter(vectors.regressor),
 }
 """Estimators whose graphs are written here instead of by skl2onnx."""
 
@@ -89,7 +90,7 @@ def model(source: Source, at: ArraySpec | None = None, *, return_std: bool = Fal
             [("X", kind([None, given.shape[1]]))],
             target_opset=_OPSETS,
             options={id(final): options},
-            custom_conversion_functions=_RULES,
+            custom_conversion_functions=_CONVERTERS,
         )
     except InvalidArgumentError:
         raise

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.sklearn.nodes import Nodes
+from gradwire.frontends.numpy.array import TracedArray
+from gradwire.frontends.sklearn.formulas import filled
 
 Monomial = tuple[int, ...]
 """The features that are multiplied, in ascending order, each as often as its power says."""
 
 
-def polynomial(scope: Any, operator: Any, container: Any) -> None:
+def polynomial(model: Any, x: TracedArray) -> Iterator[Any]:
     """PolynomialFeatures, degree by degree: one gather and one product for each degree."""
-    g = Nodes(scope, operator, container)
-    wanted = [_monomial(row) for row in np.asarray(g.estimator.powers_)]
+    wanted = [_monomial(row) for row in np.asarray(model.powers_)]
     levels = _levels(wanted)
-    parts: list[str] = []
-    places: dict[Monomial, int] = {}
-    level, name = levels[0], g.filled(g.x, 1.0, 1)
-    for degree in range(len(levels)):
-        if degree:
-            before = {one: place for place, one in enumerate(level)}
-            level = levels[degree]
-            shorter = g("Gather", name, np.array([before[one[:-1]] for one in level]), axis=1)
-            factor = g("Gather", g.x, np.array([one[-1] for one in level]), axis=1)
-            name = g("Mul", shorter, factor) if degree > 1 else factor
-        places.update({one: len(places) + place for place, one in enumerate(level)})
-        parts.append(name)
-    everything = g("Concat", *parts, axis=1)
-    g("Gather", everything, np.array([places[one] for one in wanted]), axis=1, output=0)
+    values: Any = filled(x, 1.0, 1)
+    parts = [values]
+    for degree, (shorter, level) in enumerate(pairwise(levels), 1):
+        factors = np.take(x, [one[-1] for one in level], axis=1)
+        if degree == 1:
+            values = factors
+        else:
+            place = {one: column for column, one in enumerate(shorter)}
+            values = np.take(values, [place[one[:-1]] for one in level], axis=1) * factors
+        parts.append(values)
+    place = {one: column for column, one in enumerate(one for level in levels for one in level)}
+    yield np.take(np.concatenate(parts, axis=1), [place[one] for one in wanted], axis=1)
 
 
 def _monomial(powers: Any) -> Monomial:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from gradwire.frontends.numpy.array import TracedArray
+from gradwire.frontends.sklearn.formulas import filled
 from gradwire.frontends.sklearn.kernels import cross, diagonal
-from gradwire.frontends.sklearn.nodes import Nodes
 
 
-def process(scope: Any, operator: Any, container: Any) -> None:
+def process(model: Any, x: TracedArray) -> Iterator[Any]:
     """GaussianProcessRegressor (Rasmussen and Williams, 2006, algorithm 2.1)."""
-    g = Nodes(scope, operator, container)
-    model = g.estimator
     points = np.asarray(model.X_train_, np.float64)
-    weights = np.asarray(model.alpha_, np.float64).reshape(len(points), -1)
-    scale, offset = np.atleast_1d(model._y_train_std), np.atleast_1d(model._y_train_mean)
-    covariance = cross(g, model.kernel_, g.x, points)
-    g("Add", g("Mul", g("MatMul", covariance, weights), scale), offset, output=0)
-    if g.outputs == 1:
-        return
+    weights = np.asarray(model.alpha_, x.dtype).reshape(len(points), -1)
+    scale, offset = (np.atleast_1d(one).astype(x.dtype) for one in (model._y_train_std, model._y_train_mean))
+    covariance = cross(model.kernel_, x, points)
+    if isinstance(covariance, float):
+        covariance = filled(x, covariance, len(points))
+    yield covariance @ weights * scale + offset
     # The variance is k(x, x) less the squares of L^-1 k(points, x).
     inverse = np.linalg.solve(model.L_, np.eye(len(points)))
-    solved = g("MatMul", covariance, inverse.T)
-    left = g("Sub", diagonal(g, model.kernel_, g.x), g.total(g("Mul", solved, solved), 1))
-    deviation = g("Unsqueeze", g("Sqrt", g("Max", left, 0.0)), np.array([1]))
-    g("Mul", deviation, scale, output=1)
+    solved = covariance @ inverse.T.astype(x.dtype)
+    variance = diagonal(model.kernel_, x) - np.sum(solved * solved, axis=1, keepdims=True)
+    yield np.sqrt(np.maximum(variance, 0.0)) * scale

@@ -1,4 +1,4 @@
-"""Kernels between the rows of an input and fixed points, as nodes of a graph.
+"""Kernels between the rows of an input and fixed points.
 
 Differences are taken before squares, so that a row that is one of the points has distance zero exactly; where
 a kernel is a function of the distance, whose derivative does not exist there, its Taylor polynomial in the
@@ -15,7 +15,8 @@ import numpy.typing as npt
 from sklearn.gaussian_process import kernels
 
 from gradwire.errors import InvalidArgumentError
-from gradwire.frontends.sklearn.nodes import Nodes
+from gradwire.frontends.numpy.array import TracedArray
+from gradwire.frontends.sklearn.formulas import column_axis
 
 Points = npt.NDArray[np.float64]
 
@@ -23,112 +24,112 @@ Points = npt.NDArray[np.float64]
 _NEAR = 1e-18
 
 
-def squared_distances(g: Nodes, x: str, points: Points) -> str:
+def squared_distances(x: TracedArray, points: Points) -> Any:
     """The squared distance of every row of `x` to every point, (rows, points)."""
-    difference = g("Sub", g("Unsqueeze", x, np.array([1])), points)
-    return g.total(g("Mul", difference, difference), 2)
+    difference = column_axis(x) - points.astype(x.dtype)
+    return np.sum(difference * difference, axis=2)
 
 
-def products(g: Nodes, x: str, points: Points) -> str:
+def products(x: TracedArray, points: Points) -> Any:
     """The inner product of every row of `x` with every point, (rows, points)."""
-    return g("MatMul", x, points.T)
+    return x @ points.T.astype(x.dtype)
 
 
-def cross(g: Nodes, kernel: Any, x: str, points: Points) -> str:
-    """k(x, points), (rows, points), for a kernel of scikit-learn.
+def cross(kernel: Any, x: TracedArray, points: Points) -> Any:
+    """k(x, points), (rows, points), for a kernel of scikit-learn; a number where it is the same for all.
 
-    Raises `InvalidArgumentError` for a kernel that has no elementary form.
+    Raises:
+        InvalidArgumentError: the kernel has no elementary form.
     """
-    if isinstance(kernel, kernels.KernelOperator):
-        op = "Add" if isinstance(kernel, kernels.Sum) else "Mul"
-        return g(op, cross(g, kernel.k1, x, points), cross(g, kernel.k2, x, points))
+    if isinstance(kernel, kernels.Sum):
+        return cross(kernel.k1, x, points) + cross(kernel.k2, x, points)
+    if isinstance(kernel, kernels.Product):
+        return cross(kernel.k1, x, points) * cross(kernel.k2, x, points)
     if isinstance(kernel, kernels.Exponentiation):
-        return g("Pow", cross(g, kernel.kernel, x, points), float(kernel.exponent))
-    rule = _RULES.get(type(kernel))
-    if rule is None:
+        return cross(kernel.kernel, x, points) ** float(kernel.exponent)
+    formula = _FORMULAS.get(type(kernel))
+    if formula is None:
         raise InvalidArgumentError(
             f"there is no graph for the kernel {kernel!r}: use sums, products and powers of "
-            + ", ".join(sorted(known.__name__ for known in _RULES))
+            + ", ".join(sorted(known.__name__ for known in _FORMULAS))
         )
-    return rule(g, kernel, x, points)
+    return formula(kernel, x, points)
 
 
-def diagonal(g: Nodes, kernel: Any, x: str) -> str:
-    """k(x, x) of each row, (rows,)."""
-    if isinstance(kernel, kernels.KernelOperator):
-        op = "Add" if isinstance(kernel, kernels.Sum) else "Mul"
-        return g(op, diagonal(g, kernel.k1, x), diagonal(g, kernel.k2, x))
+def diagonal(kernel: Any, x: TracedArray) -> Any:
+    """k(x, x) of each row, (rows, 1); a number where it is the same for all."""
+    if isinstance(kernel, kernels.Sum):
+        return diagonal(kernel.k1, x) + diagonal(kernel.k2, x)
+    if isinstance(kernel, kernels.Product):
+        return diagonal(kernel.k1, x) * diagonal(kernel.k2, x)
     if isinstance(kernel, kernels.Exponentiation):
-        return g("Pow", diagonal(g, kernel.kernel, x), float(kernel.exponent))
+        return diagonal(kernel.kernel, x) ** float(kernel.exponent)
     if isinstance(kernel, kernels.DotProduct):
-        return g("Add", g.total(g("Mul", x, x), 1), float(kernel.sigma_0) ** 2)
+        return np.sum(x * x, axis=1, keepdims=True) + float(kernel.sigma_0) ** 2
     level = {kernels.ConstantKernel: "constant_value", kernels.WhiteKernel: "noise_level"}.get(type(kernel))
-    return g.filled(x, 1.0 if level is None else float(getattr(kernel, level)))
+    return 1.0 if level is None else float(getattr(kernel, level))
 
 
-def _scaled(g: Nodes, x: str, points: Points, length_scale: Any) -> str:
+def _scaled(x: TracedArray, points: Points, length_scale: Any) -> Any:
     scale = np.asarray(length_scale, np.float64)
-    return squared_distances(g, g("Div", x, scale), points / scale)
+    return squared_distances(x / scale.astype(x.dtype), points / scale)
 
 
-def _rbf(g: Nodes, kernel: Any, x: str, points: Points) -> str:
-    return g("Exp", g("Mul", _scaled(g, x, points, kernel.length_scale), -0.5))
+def _rbf(kernel: Any, x: TracedArray, points: Points) -> Any:
+    return np.exp(-0.5 * _scaled(x, points, kernel.length_scale))
 
 
-def _rational_quadratic(g: Nodes, kernel: Any, x: str, points: Points) -> str:
-    squared = _scaled(g, x, points, kernel.length_scale)
-    base = g("Add", g("Mul", squared, 0.5 / float(kernel.alpha)), 1.0)
-    return g("Pow", base, -float(kernel.alpha))
+def _rational_quadratic(kernel: Any, x: TracedArray, points: Points) -> Any:
+    alpha = float(kernel.alpha)
+    return (0.5 / alpha * _scaled(x, points, kernel.length_scale) + 1.0) ** -alpha
 
 
-def _constant(g: Nodes, kernel: Any, x: str, points: Points) -> str:
-    return g.filled(x, float(kernel.constant_value), len(points))
+def _constant(kernel: Any, x: TracedArray, points: Points) -> Any:
+    return float(kernel.constant_value)
 
 
-def _white(g: Nodes, kernel: Any, x: str, points: Points) -> str:
-    return g.filled(x, 0.0, len(points))
+def _white(kernel: Any, x: TracedArray, points: Points) -> Any:
+    return 0.0
 
 
-def _dot_product(g: Nodes, kernel: Any, x: str, points: Points) -> str:
-    return g("Add", products(g, x, points), float(kernel.sigma_0) ** 2)
+def _dot_product(kernel: Any, x: TracedArray, points: Points) -> Any:
+    return products(x, points) + float(kernel.sigma_0) ** 2
 
 
-def _matern(g: Nodes, kernel: Any, x: str, points: Points) -> str:
+def _matern(kernel: Any, x: TracedArray, points: Points) -> Any:
     """Half-integer smoothness: a polynomial times an exponential (Rasmussen and Williams, 2006, eq. 4.17)."""
     nu = float(kernel.nu)
-    squared = _scaled(g, x, points, kernel.length_scale)
+    squared = _scaled(x, points, kernel.length_scale)
     if nu == np.inf:
-        return g("Exp", g("Mul", squared, -0.5))
+        return np.exp(-0.5 * squared)
     if nu not in (0.5, 1.5, 2.5):
         raise InvalidArgumentError(
             f"Matern with nu={nu:g} needs a Bessel function, for which there is no operator: "
             "fit with nu 0.5, 1.5, 2.5 or inf"
         )
-    near = g("Less", squared, _NEAR)
-    root = g("Sqrt", g("Where", near, 1.0, squared))
-    scaled = g("Mul", root, np.sqrt(2 * nu))
-    decay = g("Exp", g("Neg", scaled))
+    near = squared < _NEAR
+    scaled = float(np.sqrt(2 * nu)) * np.sqrt(np.where(near, 1.0, squared))
+    decay = np.exp(-scaled)
     if nu == 0.5:
-        return g("Where", near, 1.0, decay)
-    polynomial = g("Add", scaled, 1.0)
+        return np.where(near, 1.0, decay)
+    polynomial = scaled + 1.0
     if nu == 2.5:
-        polynomial = g("Add", polynomial, g("Mul", g("Mul", scaled, scaled), 1 / 3))
+        polynomial = polynomial + scaled * scaled * (1 / 3)
     slope = -1.5 if nu == 1.5 else -5 / 6
-    return g("Where", near, g("Add", g("Mul", squared, slope), 1.0), g("Mul", polynomial, decay))
+    return np.where(near, slope * squared + 1.0, polynomial * decay)
 
 
-def _sine_squared(g: Nodes, kernel: Any, x: str, points: Points) -> str:
+def _sine_squared(kernel: Any, x: TracedArray, points: Points) -> Any:
     """exp(-2 sin(pi r / p)^2 / l^2), smooth in the squared distance."""
-    squared = squared_distances(g, x, points)
-    near = g("Less", squared, _NEAR)
-    angle = g("Mul", g("Sqrt", g("Where", near, 1.0, squared)), np.pi / float(kernel.periodicity))
-    sine = g("Sin", angle)
-    close = g("Mul", squared, (np.pi / float(kernel.periodicity)) ** 2)
-    square = g("Where", near, close, g("Mul", sine, sine))
-    return g("Exp", g("Mul", square, -2 / float(kernel.length_scale) ** 2))
+    frequency = np.pi / float(kernel.periodicity)
+    squared = squared_distances(x, points)
+    near = squared < _NEAR
+    sine = np.sin(frequency * np.sqrt(np.where(near, 1.0, squared)))
+    square = np.where(near, frequency**2 * squared, sine * sine)
+    return np.exp(-2 / float(kernel.length_scale) ** 2 * square)
 
 
-_RULES: dict[type, Callable[[Nodes, Any, str, Points], str]] = {
+_FORMULAS: dict[type, Callable[[Any, TracedArray, Points], Any]] = {
     kernels.RBF: _rbf,
     kernels.Matern: _matern,
     kernels.RationalQuadratic: _rational_quadratic,

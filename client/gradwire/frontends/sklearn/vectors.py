@@ -6,6 +6,7 @@ support vector, sorted by class, and a row for each class that its class is held
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
@@ -14,98 +15,112 @@ import numpy.typing as npt
 from skl2onnx.operator_converters.support_vector_machines import convert_sklearn_svm_classifier
 
 from gradwire.errors import InvalidArgumentError
+from gradwire.frontends.numpy.array import TracedArray, wrap
+from gradwire.frontends.sklearn.formulas import converter
 from gradwire.frontends.sklearn.kernels import products, squared_distances
-from gradwire.frontends.sklearn.nodes import Nodes
 
 Matrix = npt.NDArray[np.float64]
 
 
-def regressor(scope: Any, operator: Any, container: Any) -> None:
+def regressor(model: Any, x: TracedArray) -> Iterator[Any]:
     """SVR and NuSVR: a weighted sum of kernels."""
-    g = Nodes(scope, operator, container)
-    g("Add", _weighted(g, _dense(g.estimator.dual_coef_).T), np.asarray(g.estimator.intercept_), output=0)
+    yield _margins(model, x, _dense(model.dual_coef_).T)
 
 
-def one_class(scope: Any, operator: Any, container: Any) -> None:
+def one_class(model: Any, x: TracedArray) -> Iterator[Any]:
     """OneClassSVM: on which side of the boundary, and how far from it."""
-    g = Nodes(scope, operator, container)
-    margin = g(
-        "Add", _weighted(g, _dense(g.estimator.dual_coef_).T), np.asarray(g.estimator.intercept_), output=1
-    )
-    g("Where", g("GreaterOrEqual", margin, 0.0), np.array(1), np.array(-1), output=0)
+    margin = _margins(model, x, _dense(model.dual_coef_).T)
+    yield np.where(margin >= 0.0, 1, -1)
+    yield margin
 
 
-def classifier(scope: Any, operator: Any, container: Any) -> None:
-    """SVC and NuSVC: labels by a vote of pairs of classes, and scores as `decision_function` gives them.
+def convert_classifier(scope: Any, operator: Any, container: Any) -> None:
+    """Converts SVC and NuSVC: probabilities by skl2onnx, labels and scores by `classifier`.
 
-    Probabilities are skl2onnx's: libsvm finds them by an iteration that stops at three digits.
+    libsvm finds probabilities by an iteration that stops at three digits.
     """
     model = operator.raw_operator
-    if (
-        hasattr(model, "predict_proba")
-        and not container.get_options(model, {"raw_scores": False})["raw_scores"]
-    ):
+    raw = container.get_options(model, {"raw_scores": False})["raw_scores"]
+    if hasattr(model, "predict_proba") and not raw:
         convert_sklearn_svm_classifier(scope, operator, container)
-        return
-    g = Nodes(scope, operator, container)
+    else:
+        converter(classifier)(scope, operator, container)
+
+
+def classifier(model: Any, x: TracedArray) -> Iterator[Any]:
+    """SVC and NuSVC: labels by a vote of pairs of classes, and scores as `decision_function` gives them."""
     classes = len(model.classes_)
-    pairs = list(combinations(range(classes), 2))
-    intercepts = np.asarray(model.intercept_)
     if classes == 2:
-        margin = g("Add", _weighted(g, _dense(model.dual_coef_).T), intercepts, output=1)
-        g.chosen(g("Cast", g("Squeeze", g("Greater", margin, 0.0), np.array([1])), to=7))
+        margin = _margins(model, x, _dense(model.dual_coef_).T)
+        yield _label_of_side(model, margin)
+        yield margin
         return
-    margins = g("Add", _weighted(g, _pairwise(model, pairs)), intercepts)
-    won = g("Where", g("GreaterOrEqual", margins, 0.0), 1.0, 0.0)
-    lost = g("Sub", 1.0, won)
-    first, second = (np.eye(classes)[list(side)] for side in zip(*pairs, strict=True))
-    votes = g("Add", g("MatMul", won, first), g("MatMul", lost, second))
+    pairs = list(combinations(range(classes), 2))
+    margins = _margins(model, x, _pairwise(model, pairs))
+    first, second = (np.eye(classes, dtype=x.dtype)[list(side)] for side in zip(*pairs, strict=True))
+    won = (margins >= 0.0).astype(x.dtype)
+    votes = won @ first + (1.0 - won) @ second
     if model.decision_function_shape == "ovo":
-        g("Identity", margins, output=1)
-        g.label(votes)
+        yield _label_of_largest(model, votes)
+        yield margins
         return
     # Votes decide; sums of margins, squeezed into less than a vote, order what has equally many.
-    sums = g("MatMul", margins, first - second)
-    within = g("Div", sums, g("Mul", g("Add", g("Abs", sums), 1.0), 3.0))
-    scores = g("Add", votes, within, output=1)
-    g.label(scores if model.break_ties else votes)
+    sums = margins @ (first - second)
+    scores = votes + sums / (3.0 * (np.abs(sums) + 1.0))
+    yield _label_of_largest(model, scores if model.break_ties else votes)
+    yield scores
 
 
-def linear_classifier(scope: Any, operator: Any, container: Any) -> None:
+def linear_classifier(model: Any, x: TracedArray) -> Iterator[Any]:
     """LinearSVC: the class of the largest margin."""
-    g = Nodes(scope, operator, container)
-    coefficients = np.asarray(g.estimator.coef_, np.float64)
-    margins = g("Add", g("MatMul", g.x, coefficients.T), np.atleast_1d(g.estimator.intercept_), output=1)
-    if len(coefficients) == 1:
-        g.chosen(g("Cast", g("Squeeze", g("Greater", margins, 0.0), np.array([1])), to=7))
-    else:
-        g.label(margins)
+    coefficients, intercepts = (np.asarray(one, x.dtype) for one in (model.coef_, model.intercept_))
+    margins = x @ coefficients.T + np.atleast_1d(intercepts)
+    yield _label_of_side(model, margins) if len(coefficients) == 1 else _label_of_largest(model, margins)
+    yield margins
 
 
-def _weighted(g: Nodes, weights: Matrix) -> str:
-    """The kernel of every row with every support vector, times weights."""
-    model = g.estimator
+def _label_of_side(model: Any, margin: Any) -> Any:
+    """The second of two classes where the margin, (rows, 1), is positive."""
+    return _labels(model, np.sum(margin > 0.0, axis=1))
+
+
+def _label_of_largest(model: Any, scores: Any) -> Any:
+    """The class of the largest score in each row."""
+    return _labels(model, np.argmax(scores, axis=1))
+
+
+def _labels(model: Any, places: Any) -> Any:
+    """The classes at these places; the places themselves where classes are text, which graphs do not hold."""
+    classes = np.asarray(model.classes_)
+    if classes.dtype.kind in "UO":
+        return places
+    return np.take(wrap(places.graph.constant(classes.astype(np.int64))), places)
+
+
+def _margins(model: Any, x: TracedArray, weights: Matrix) -> Any:
+    """The kernel of every row with every support vector, times weights, plus intercepts."""
     vectors = _dense(model.support_vectors_)
+    intercepts = np.asarray(model.intercept_, x.dtype)
+    if model.kernel == "linear":  # the vectors and their weights are one matrix
+        return x @ (vectors.T @ weights).astype(x.dtype) + intercepts
+    return _kernel(model, x, vectors) @ weights.astype(x.dtype) + intercepts
+
+
+def _kernel(model: Any, x: TracedArray, vectors: Matrix) -> Any:
+    """The kernel of every row with every support vector, (rows, vectors)."""
+    scale = float(model._gamma)
     match model.kernel:
-        case "linear":  # the vectors and their weights are one matrix
-            return g("MatMul", g.x, vectors.T @ weights)
         case "rbf":
-            kernel = g("Exp", g("Mul", squared_distances(g, g.x, vectors), -float(model._gamma)))
+            return np.exp(-scale * squared_distances(x, vectors))
         case "poly":
-            kernel = g("Pow", _affine(g, vectors), float(model.degree))
+            return (scale * products(x, vectors) + float(model.coef0)) ** float(model.degree)
         case "sigmoid":
-            kernel = g("Tanh", _affine(g, vectors))
+            return np.tanh(scale * products(x, vectors) + float(model.coef0))
         case other:
             raise InvalidArgumentError(
                 f"{type(model).__name__} with kernel={other!r} has no graph: fit with 'linear', 'poly', "
                 "'rbf' or 'sigmoid'"
             )
-    return g("MatMul", kernel, weights)
-
-
-def _affine(g: Nodes, vectors: Matrix) -> str:
-    model = g.estimator
-    return g("Add", g("Mul", products(g, g.x, vectors), float(model._gamma)), float(model.coef0))
 
 
 def _pairwise(model: Any, pairs: list[tuple[int, int]]) -> Matrix:

@@ -10,7 +10,7 @@ from skl2onnx.common.data_types import DoubleTensorType
 from sklearn.base import is_regressor
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, Matern
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.svm import SVC, SVR
 
@@ -98,6 +98,13 @@ def test_the_standard_deviation_of_a_process_comes_along_and_differentiates():
     finite = difference(lambda x: estimator.predict(x, return_std=True)[1], POINT, TANGENT)
     np.testing.assert_allclose(along, finite, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(left, right, rtol=1e-10)
+
+
+def test_a_process_with_a_constant_kernel_predicts_for_every_row():
+    estimator = fitted(GaussianProcessRegressor(ConstantKernel(2.0), alpha=0.1, optimizer=None), TARGET)
+    model = gradwire.sklearn.model(estimator, gw.spec((3, 4)), return_std=True)
+    expected = estimator.predict(POINT, return_std=True)
+    np.testing.assert_allclose(_evaluated(model).value({"X": POINT}), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("nu", [1.5, 2.5])
