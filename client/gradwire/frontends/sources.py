@@ -25,6 +25,7 @@ from google.protobuf.message import DecodeError
 
 import gradwire_wire as wire
 from gradwire.errors import GradwireError, GraphWarning, InvalidArgumentError
+from gradwire.frontends.closures import top_package
 from gradwire.frontends.numpy import trace_function
 from gradwire.graphs.constants import BoundModel, Constant
 from gradwire.graphs.reading import read, with_numbers_alone
@@ -104,7 +105,7 @@ def _converter(source: Any) -> Converter | None:
     modules = [kind.__module__ for kind in type(source).__mro__]
     if callable(source):
         modules.append(getattr(source, "__module__", None) or "")
-    return next((found for root in _roots(modules) if (found := _registered(root))), None)
+    return next((found for root in map(top_package, modules) if (found := _registered(root))), None)
 
 
 def _registered(root: str) -> Converter | None:
@@ -141,10 +142,6 @@ def _raised_by_jax(error: Exception) -> bool:
 def _raised_by_torch(error: Exception) -> bool:
     """PyTorch says what it wants in place of a traced array."""
     return "torch" in sys.modules and isinstance(error, TypeError) and "Tensor" in str(error)
-
-
-def _roots(modules: Iterable[str]) -> Iterable[str]:
-    return (module.partition(".")[0] for module in modules)
 
 
 def _read(source: Any) -> BoundModel | onnx.ModelProto:

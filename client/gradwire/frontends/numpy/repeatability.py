@@ -20,6 +20,7 @@ import onnx
 from onnx import numpy_helper
 
 from gradwire.errors import TraceError
+from gradwire.frontends.closures import top_package, variables
 from gradwire.graphs.constants import BoundModel
 
 _ADVICE = (
@@ -97,7 +98,7 @@ def _generators(fn: Callable[..., Any]) -> Iterator[Any]:
 
 def _within(item: Any) -> Iterable[Any]:
     if isinstance(item, types.FunctionType):
-        return () if _root(item) in _LIBRARIES else _variables(item)
+        return () if _root(item) in _LIBRARIES else (value for _, value in variables(item, _LIBRARIES))
     if isinstance(item, types.MethodType):
         return (item.__self__, item.__func__)
     if isinstance(item, functools.partial):
@@ -116,30 +117,7 @@ def _within(item: Any) -> Iterable[Any]:
 
 
 def _root(item: Any) -> str:
-    return str(getattr(item, "__module__", "") or "").partition(".")[0]
-
-
-def _variables(function: types.FunctionType) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-    yield from function.__defaults__ or ()
-    yield from (function.__kwdefaults__ or {}).values()
-    names = list(_names(function.__code__))
-    for name in names:
-        value = function.__globals__.get(name)
-        yield value
-        if isinstance(value, types.ModuleType) and value.__name__.partition(".")[0] not in _LIBRARIES:
-            yield from (vars(value).get(attribute) for attribute in names)
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+    return top_package(str(getattr(item, "__module__", "") or ""))
 
 
 def _difference(first: BoundModel, second: BoundModel) -> str:

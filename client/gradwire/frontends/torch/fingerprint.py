@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from gradwire.frontends.closures import top_package, variables
+
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), torch.dtype, torch.device, slice)
 _LIBRARIES = frozenset(
     {"torch", "numpy", "math", "builtins", "gradwire", "functools", "operator", "itertools"}
@@ -96,33 +98,13 @@ class Fingerprint:
     def _function(self, function: types.FunctionType) -> Iterator[Hashable]:
         # Two functions of the same code differ by what they close over alone.
         yield self._identity(function.__code__)
-        yield self.of(function.__defaults__)
-        yield self.of(function.__kwdefaults__)
-        for cell in function.__closure__ or ():
-            try:
-                contents = cell.cell_contents
-            except ValueError:  # assigned later
-                yield None
-            else:
-                yield self.of(contents)
-        names = set(_names(function.__code__))
-        for name in sorted(names & function.__globals__.keys()):
-            value = function.__globals__[name]
-            yield name, self.of(value)
-            if isinstance(value, types.ModuleType) and not _of_library(value):
-                yield tuple(self.of(vars(value)[one]) for one in sorted(names & vars(value).keys()))
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+        yield from ((name, self.of(value)) for name, value in variables(function, _LIBRARIES))
 
 
 def _of_library(item: Any) -> bool:
     if isinstance(item, torch.nn.Module):
         return False
     name = item.__name__ if isinstance(item, types.ModuleType) else getattr(item, "__module__", None)
-    root = str(name or "").partition(".")[0]
-    return root in _LIBRARIES and (callable(item) or isinstance(item, types.ModuleType))
+    return top_package(str(name or "")) in _LIBRARIES and (
+        callable(item) or isinstance(item, types.ModuleType)
+    )
