@@ -1,4 +1,4 @@
-"""PyTorch programs differentiated by a server.
+"""Differentiates PyTorch functions and modules on a server.
 
     import gradwire as gw
     import gradwire.torch
@@ -8,9 +8,9 @@
         f = gradwire.torch.remote(model)  # forward and backward passes run on the server
         f(x).sum().backward()
 
-Functions are recorded as graphs: they may do what does not depend on the values of tensors. `torch.float64`
-stays exact, Python numbers included. A module can be passed to `client.function` as it is, and any function
-of tensors through `model`.
+Functions are recorded as graphs: their Python code may branch on shapes and settings, not on the values of
+tensors. Computation in `torch.float64` keeps full precision, Python numbers included. A module can be passed
+to `client.function` directly, and any function of tensors through `model`.
 """
 
 from gradwire.frontends.torch import RemoteModule, hessian, hvp, jacobian, jvp, model, remote, use, vhp, vjp

@@ -1,16 +1,6 @@
-"""PyTorch programs differentiated by a server.
+"""The PyTorch front-end: records functions of tensors as graphs, and differentiates them on a server.
 
-    import gradwire as gw
-    import gradwire.torch
-
-    with gw.local() as client, gradwire.torch.use(client):
-        J = gradwire.torch.jacobian(torch.log, x)  # the signature of torch.autograd.functional.jacobian
-        f = gradwire.torch.remote(model)  # forward and backward passes run on the server
-        f(x).sum().backward()
-
-Functions are recorded as graphs: they may do what does not depend on the values of tensors. `torch.float64`
-stays exact, Python numbers included. A module can be passed to `client.function` as it is, and any function
-of tensors through `model`.
+`gradwire.torch` is its public name.
 """
 
 from __future__ import annotations
@@ -21,9 +11,9 @@ from typing import Any
 import onnx
 
 from gradwire.frontends.sources import converters
+from gradwire.frontends.torch.default import use
 from gradwire.frontends.torch.export import convert
 from gradwire.frontends.torch.functional import hessian, hvp, jacobian, jvp, vhp, vjp
-from gradwire.frontends.torch.programs import use
 from gradwire.frontends.torch.remote import RemoteModule, remote
 from gradwire.graphs.spec import ArraySpec
 
@@ -33,10 +23,13 @@ converters["torch"] = convert
 
 
 def model(fn: Callable[..., Any], *specs: ArraySpec) -> onnx.ModelProto:
-    """The graph of a function of tensors, as `client.function` and other tools take it.
+    """Converts a function of tensors to an ONNX model, for `client.function` and other tools.
 
-    Parameters and other tensors that it closes over become constants in it.
+    Parameters and other tensors that it closes over become constants of the model.
 
         f = client.function(gradwire.torch.model(lambda x: torch.special.gammaln(x), gw.spec(3)))
+
+    Raises:
+        TraceError: the function does something that has no place in a graph.
     """
     return convert(fn, specs, None).embedded()

@@ -1,8 +1,8 @@
-"""Recording what a PyTorch function computes, as a graph of ATen operators on fake tensors.
+"""Records a PyTorch function as a graph of ATen operators on fake tensors.
 
-The function runs once on tensors without memory. Autograd is on while it runs, so that derivatives taken
-inside it are recorded too, and so that what PyTorch would not differentiate (`detach`, `torch.no_grad`) is
-known: such results pass through a marker that becomes `StopGradient`.
+The function runs once on tensors without memory, with autograd enabled. Derivatives taken inside it are
+recorded too, and results that PyTorch would not differentiate (`detach`, `torch.no_grad`) pass through an
+operator that becomes `StopGradient`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _lock = threading.Lock()
 
 @torch.library.custom_op("gradwire::stop_gradient", mutates_args=())
 def _stop_gradient(x: torch.Tensor) -> torch.Tensor:
-    """The same values, of which autograd knows nothing."""
+    """Copies a tensor; autograd does not follow the copy."""
     return x.clone()
 
 
@@ -52,11 +52,17 @@ def _(info: Any, in_dims: tuple[int | None, ...], x: torch.Tensor) -> tuple[torc
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a function may know of a tensor argument: shape, dtype, and whether autograd follows it."""
+    """Shape and dtype of a tensor argument, and whether autograd follows it."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     requires_grad: bool
+
+
+def tensor_spec(tensor: torch.Tensor, requires_grad: bool | None = None) -> TensorSpec:
+    """Returns the spec of a tensor; by default, autograd follows it if it is floating-point."""
+    follows = tensor.is_floating_point() if requires_grad is None else requires_grad
+    return TensorSpec(tuple(tensor.shape), tensor.dtype, follows)
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,11 @@ class Capture:
 
     Attributes:
         graph: ATen operators; its placeholders are the arguments, its outputs `outputs` in order.
-        outputs: structure of what the function returns, to be rebuilt from a list of tensors.
-        connected: for each output, whether PyTorch would differentiate it.
-        literals: names of the graph's tensors that the function made itself (`torch.tensor(0.5)`); the others
-            are those that it closes over.
-        rules: names of the backward rules in it that are not PyTorch's, and are not in the graph.
+        outputs: structure of what the function returns.
+        connected: for each output, whether autograd follows it.
+        literals: names of the graph's tensors that the function created (`torch.tensor(0.5)`); it closes over
+            the others.
+        rules: names of custom backward rules that ran; the graph does not contain them.
     """
 
     graph: torch.fx.GraphModule
@@ -80,13 +86,16 @@ class Capture:
 
 
 def capture(fn: Callable[..., Any], specs: Sequence[TensorSpec]) -> Capture:
-    """Record `fn`, which takes one tensor for each spec.
+    """Records `fn`, which takes one tensor for each spec.
+
+    Warns with `GraphWarning` of each custom backward rule.
 
     Raises:
-        TraceError: it branches on values, makes shapes of them, or returns something that is no tensor.
-        Exception: whatever the function raises by itself.
+        TraceError: the function branches on values, makes shapes of them, or returns something other than
+            tensors.
+        Exception: whatever the function itself raises.
     """
-    # A fresh thread has none of the caller's modes: no autocast, no_grad, vmap or jvp level.
+    # A new thread has none of the caller's modes: no autocast, no_grad, vmap or jvp level.
     result: list[Capture] = []
     failure: list[BaseException] = []
 
@@ -164,7 +173,7 @@ def _capture(fn: Callable[..., Any], specs: Sequence[TensorSpec]) -> Capture:
 
 
 def _literals(graph: torch.fx.GraphModule) -> frozenset[str]:
-    """`torch.tensor` and kin record a tensor of their own, which is lifted at once."""
+    """Returns the names of tensors made by `torch.tensor` and its kind, which PyTorch lifts at once."""
     return frozenset(
         str(node.target)
         for node in graph.graph.nodes
@@ -174,10 +183,10 @@ def _literals(graph: torch.fx.GraphModule) -> frozenset[str]:
 
 
 class _Connections(TorchFunctionMode):
-    """Marks floating-point results that autograd does not follow.
+    """Marks floating-point results that autograd does not follow, although it follows an operand.
 
     Args:
-        rules: where names of hooks on gradients are noted.
+        rules: a set to which the names of hooks on gradients are added.
     """
 
     def __init__(self, rules: set[str]) -> None:
@@ -194,21 +203,21 @@ class _Connections(TorchFunctionMode):
                 f"Tensor.{func.__name__} needs the values of a tensor, which are not known while a graph is "
                 "recorded; compute with PyTorch's functions, or give a NumPy function to client.function"
             )
-        if func is torch.nn.functional.one_hot:  # which would look at the values to check them
+        if func is torch.nn.functional.one_hot:  # PyTorch's own checks the values
             return _one_hot(*args, **(kwargs or {}))
         if func is torch.Tensor.register_hook:
             self._rules.add("Tensor.register_hook")
         leaves = pytree.tree_leaves((args, kwargs))
         followed = any(isinstance(leaf, torch.Tensor) and _followed(leaf) for leaf in leaves)
         result = func(*args, **(kwargs or {}))
-        # Of what was not followed there is no derivative to stop, and it may be a view to write through.
+        # Without a followed operand there is no derivative to stop, and the result may be a view for writing.
         return _marked(func, args, result) if followed else result
 
 
 def _marked(func: Any, args: tuple[Any, ...], result: Any) -> Any:
-    """The result of a call in which something was followed, where that ends here."""
+    """Returns the result of a call with a followed operand, marked where autograd does not follow it."""
     if func is _C._VariableFunctions._make_dual:
-        return result  # what is followed may be its tangent
+        return result  # autograd may follow its tangent
     if isinstance(result, tuple | list) and any(isinstance(item, torch.Tensor) for item in result):
         marked = [_stopped(item) if _unfollowed(item) else item for item in result]
         if type(result) in (tuple, list):
@@ -218,7 +227,7 @@ def _marked(func: Any, args: tuple[Any, ...], result: Any) -> Any:
     if not _unfollowed(written):
         return result
     if any(written is one for one in args):
-        # In-place results keep their identity, and whoever holds them.
+        # An in-place result must stay the same object.
         with torch.no_grad():
             written.copy_(_stopped(written))
         return result
@@ -241,9 +250,10 @@ def _one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
 
 
 def _followed(tensor: torch.Tensor) -> bool:
-    """Whether autograd follows a tensor, or what it wraps within a transform of `torch.func`.
+    """Whether autograd follows a tensor, or the tensor that it wraps within a transform of `torch.func`.
 
-    A wrapper answers for its own level alone: for `vmap` never, for `grad` where the inner variable is in it.
+    `requires_grad` of a wrapper is that of its own level: always false for `vmap`; for `grad`, whether the
+    result depends on the inner variable.
     """
     while not tensor.requires_grad and _C._functorch.is_functorch_wrapped_tensor(tensor):
         tensor = _C._functorch.get_unwrapped(tensor)
@@ -251,7 +261,7 @@ def _followed(tensor: torch.Tensor) -> bool:
 
 
 def _own_rules(results: Sequence[torch.Tensor]) -> set[str]:
-    """Names of the `torch.autograd.Function`s that results come from, without PyTorch's own."""
+    """Returns the names of the custom `torch.autograd.Function`s that results were computed with."""
     names = set[str]()
     ahead: list[Any] = [result.grad_fn for result in results]
     seen = set[Any]()
@@ -268,5 +278,5 @@ def _own_rules(results: Sequence[torch.Tensor]) -> set[str]:
 
 
 def name_of(fn: Any) -> str:
-    """What to call a function in a message."""
+    """Returns the name of a function for messages."""
     return str(getattr(fn, "__name__", type(fn).__name__))

@@ -1,4 +1,7 @@
-"""From a PyTorch function to a model: what it closes over becomes inputs, what it changes outputs."""
+"""Exports a PyTorch function to an ONNX model.
+
+Tensors that the function closes over become inputs, and those that it changes in place become outputs.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +33,13 @@ class Exported:
     """A function as a model.
 
     Attributes:
-        bound: takes the arguments, then the closed-over tensors; returns the function's tensors, then
-            the new values of what it changed in place.
+        bound: the model. Its inputs are the arguments, then the closed-over tensors; its outputs are the
+            function's results, then the new values of the tensors that it changed in place.
         arguments: how many of the inputs are arguments.
         closed_over: the tensors that the function reads besides its arguments, in the order of the inputs.
-        changed: which inputs (by position) the function changed in place, in the order of the outputs.
+        changed: positions of the inputs that the function changed in place, in the order of the outputs.
         outputs: structure of what the function returns.
-        connected: for each output of the model, the positions of the inputs that autograd would follow it to.
+        connected: for each output of the model, the positions of the inputs that it has a derivative by.
     """
 
     bound: BoundModel
@@ -48,7 +51,7 @@ class Exported:
 
     @property
     def model(self) -> onnx.ModelProto:
-        """The model with everything in it."""
+        """The model with its large constants in it."""
         return self.bound.embedded()
 
 
@@ -59,12 +62,17 @@ def export(
     *,
     constants: bool = False,
 ) -> Exported:
-    """Record `fn`, which takes one tensor for each spec, and lower it.
+    """Records `fn` and lowers it to a model.
 
-    Floating-point tensors that it closes over become inputs, or constants if `constants` is set.
+    Args:
+        fn: takes one tensor for each spec, and returns tensors or tuples, lists and dicts of them.
+        specs: shape, dtype and `requires_grad` of each argument.
+        names: names of the model's inputs; by default those of the function's parameters.
+        constants: store closed-over floating-point tensors in the model instead of making them inputs.
+            Tensors of other dtypes are always stored, unless the function changes them in place.
 
     Raises:
-        TraceError: it does something that has no place in a graph, which is named.
+        TraceError: the function does something that has no place in a graph.
     """
     recorded = capture(fn, specs)
     graph = Graph()
@@ -114,7 +122,7 @@ def export(
 
 
 def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None) -> BoundModel:
-    """The converter that `client.function` uses: parameters and closed-over tensors become constants."""
+    """Converts a function or module for `client.function`; tensors that it closes over become constants."""
     tensors = [
         TensorSpec(spec.shape, torch.from_numpy(np.empty(0, spec.dtype)).dtype, spec.dtype.kind == "f")
         for spec in specs
@@ -129,7 +137,7 @@ def _as_value(graph: Graph, item: Any) -> Value:
 
 
 def _parameter_names(fn: Callable[..., Any], count: int) -> list[str]:
-    """The names of the function's own parameters, as far as they go."""
+    """Returns the names of the function's positional parameters, at most `count`."""
     target = fn.forward if isinstance(fn, torch.nn.Module) else fn
     try:
         parameters = inspect.signature(target).parameters.values()
@@ -154,7 +162,7 @@ def _fresh(name: str, taken: list[str]) -> str:
 
 
 def _changed_attributes(recorded: Capture) -> set[str]:
-    """Names of the closed-over tensors that an in-place operator writes to directly."""
+    """Returns the names of closed-over tensors that an in-place operator writes to directly."""
     nodes = recorded.graph.graph.nodes
     return {
         str(node.args[0].target)
@@ -171,11 +179,11 @@ _SEPARATING = frozenset({
     "StopGradient", "Shape", "Size", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or",
     "Not", "Xor", "IsNaN", "IsInf", "ArgMax", "ArgMin", "ConstantOfShape", "NonZero",
 })  # fmt: skip
-"""Operators through which no derivative passes at all (those with derivative zero are not among them)."""
+"""Operators without a derivative; those whose derivative is zero are not among them."""
 
 
 def _reach(model: onnx.ModelProto) -> dict[str, frozenset[str]]:
-    """For each value, the inputs of the graph that a derivative of it passes to."""
+    """Returns, for each output, the inputs of the graph that it has a derivative by."""
     reach = {info.name: frozenset((info.name,)) for info in model.graph.input}
     for node in model.graph.node:
         inputs: Iterable[str] = node.input

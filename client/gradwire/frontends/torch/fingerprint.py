@@ -1,8 +1,9 @@
-"""What a function depends on besides its arguments, as a key: the same key, the same recorded graph.
+"""Cache keys of functions: with equal keys, a function is recorded as the same graph.
 
-A recorded graph may be used again only while nothing has changed that the function reads: variables it
-closes over, globals it names, its defaults, the attributes of a module. Floating-point tensors are inputs of
-the graph, so that only their shapes matter and they are not kept; of other tensors the contents do.
+A recorded graph may be used again only while nothing has changed that the function reads besides its
+arguments: variables it closes over, globals it names, its defaults, the attributes of a module.
+Floating-point tensors are inputs of the graph: their shape, dtype and `requires_grad` are in the key. Of
+other tensors the contents are (by identity and version).
 """
 
 from __future__ import annotations
@@ -25,33 +26,36 @@ _LIMIT = 20_000
 _ARRAY_BYTES = 1 << 16
 
 
-class Unknown(Exception):
-    """The function reads something whose changes cannot be seen."""
+class Unobservable(Exception):
+    """The function reads an object whose changes cannot be detected."""
 
 
 class Fingerprint:
-    """Keys of functions.
+    """Computes the key of one function, and collects the tensors it reads.
 
     Args:
-        slots: tensors that stand for arguments, by identity: which they are is no part of the key.
+        slots: for tensors that are arguments, their position by `id`; the key holds the position in their
+            place.
+
+    Attributes:
+        anchors: objects whose identities are in the key; they must stay alive for it to stay unambiguous.
+        tensors: the floating-point tensors that were found; the key holds their order, not their identity.
     """
 
     def __init__(self, slots: Mapping[int, int] | None = None) -> None:
         self._slots = slots or {}
         self._seen: dict[int, int] = {}
         self.anchors: list[Any] = []
-        """What must stay alive for the identities in the key to mean the same."""
         self.tensors: list[torch.Tensor] = []
-        """The floating-point tensors that were found; the key tells them apart by their place here."""
 
     def of(self, item: Any) -> Hashable:
-        """The key of anything.
+        """Returns the key of an object and everything reachable from it.
 
         Raises:
-            Unknown: it holds an object that cannot be looked into.
+            Unobservable: changes of an object cannot be detected, or there are too many objects.
         """
         if isinstance(item, _PLAIN):
-            # The text tells -0.0 from 0.0, and NaN is like itself.
+            # The text tells -0.0 from 0.0, and is equal for two NaNs.
             return type(item), repr(item)
         if id(item) in self._slots:
             return "argument", self._slots[id(item)]
@@ -59,7 +63,7 @@ class Fingerprint:
             return "again", self._seen[id(item)]
         self._seen[id(item)] = len(self._seen)
         if len(self._seen) > _LIMIT:
-            raise Unknown
+            raise Unobservable
         return tuple(self._parts(item))
 
     def _parts(self, item: Any) -> Iterator[Hashable]:
@@ -82,14 +86,14 @@ class Fingerprint:
             yield from map(self.of, item)
         elif isinstance(item, np.ndarray | np.generic):
             if item.nbytes > _ARRAY_BYTES or item.dtype.hasobject:
-                raise Unknown
+                raise Unobservable
             yield item.shape, str(item.dtype), item.tobytes()
         elif isinstance(item, type | types.ModuleType | types.BuiltinFunctionType) or _of_library(item):
             yield self._identity(item)
         elif hasattr(item, "__dict__"):
             yield self.of(vars(item))
         else:
-            raise Unknown
+            raise Unobservable
 
     def _identity(self, item: Any) -> int:
         self.anchors.append(item)

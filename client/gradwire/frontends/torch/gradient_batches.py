@@ -1,8 +1,8 @@
 """Batches of gradients: `torch.autograd.grad(..., is_grads_batched=True)`.
 
-PyTorch vectorizes such a backward pass with wrapper tensors of its own kind, which neither NumPy nor the
-`vmap` of a custom function understands. They are taken off before a call and put on its results again. The
-same happens within `torch.autograd.functional.jacobian(..., vectorize=True)`.
+PyTorch vectorizes such a backward pass with its older kind of batched tensors, which neither NumPy nor the
+`vmap` rule of a custom function accepts. They are unwrapped before a call, and its results are wrapped again.
+`torch.autograd.functional.jacobian(..., vectorize=True)` does the same.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ _torch: Any = torch
 
 
 def is_batched(tensor: torch.Tensor) -> bool:
-    """Whether a tensor stands for a batch of them, in a backward pass over a batch of gradients."""
+    """Whether a tensor is a wrapper around a batch of gradients."""
     return bool(_C._functorch.is_legacy_batchedtensor(tensor))
 
 
 def unwrapped(tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[int | None]]:
-    """Plain tensors, and for each the axis of the batch: 0, or None where it has none.
+    """Returns plain tensors, and for each its batch axis: 0, or None where it has none.
 
     Raises:
-        RuntimeError: there is a batch of batches.
+        RuntimeError: batches are nested.
     """
     level = _level()
     if level > 1:
@@ -36,20 +36,20 @@ def unwrapped(tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list
     plain, axes = [], list[int | None]()
     for tensor in tensors:
         batched = is_batched(tensor)
-        # The extent matters to tensors without the axis alone, which are left as they are.
+        # The extent (the third argument) is used only for tensors without a batch axis.
         plain.append(_torch._remove_batch_dim(tensor, level, 0, 0) if batched else tensor)
         axes.append(0 if batched else None)
     return plain, axes
 
 
 def wrapped(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """Tensors whose leading axis is the batch, as PyTorch expects them back."""
+    """Wraps tensors whose leading axis is the batch."""
     level = _level()
     return tuple(_torch._add_batch_dim(tensor, 0, level) for tensor in tensors)
 
 
 def _level() -> int:
-    """How many backward passes over batches are under way, one within another."""
+    """Returns how many backward passes over batches are running, one within another."""
     level = int(_C._vmapmode_increment_nesting()) - 1
     _C._vmapmode_decrement_nesting()
     return level

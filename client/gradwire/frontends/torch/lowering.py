@@ -1,7 +1,7 @@
-"""From ATen operators to a graph: a registry of rules, and the walk over a recorded function.
+"""Lowers ATen operators to a graph: a registry of rules, and an interpreter of recorded functions.
 
-Rules compute with the traced arrays of `gradwire.frontends.numpy` as if they were NumPy arrays, views and
-in-place changes included; integer constants are NumPy arrays, so that arithmetic on positions folds away.
+Rules compute with the traced arrays of `gradwire.frontends.numpy` as with NumPy arrays, views and in-place
+changes included. Integer constants are NumPy arrays, so that arithmetic on indices is done while lowering.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DTYPES: dict[torch.dtype, DType] = {
 
 
 def rule(*ops: str) -> Callable[[Rule], Rule]:
-    """Register a function `(call, *args, **kwargs) -> result` for ATen operators, whatever their overload."""
+    """Registers a function `(call, *args, **kwargs) -> result` for ATen operators, in all their overloads."""
 
     def register(function: Rule) -> Rule:
         for op in ops:
@@ -50,20 +50,20 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
 
 
 def refused(instead: str, *ops: str) -> None:
-    """Name operators that have no place in a graph, and what to write instead."""
+    """Registers operators that have no place in a graph, with what to write instead."""
     _refused.update(dict.fromkeys(ops, instead))
 
 
 def rules() -> Mapping[str, Rule]:
-    """Every rule, by the operator's name without its namespace."""
+    """Returns every rule, by the operator's name without its namespace."""
     return _rules
 
 
 def numpy_dtype(dtype: torch.dtype) -> DType:
-    """NumPy's name for a dtype.
+    """Returns the NumPy dtype of a PyTorch dtype.
 
     Raises:
-        TraceError: graphs have no such numbers.
+        TraceError: graphs do not support it.
     """
     found = _DTYPES.get(dtype)
     if found is None:
@@ -75,27 +75,27 @@ def numpy_dtype(dtype: torch.dtype) -> DType:
 
 
 def name_of_op(op: Any) -> str:
-    """The operator's name without namespace and overload: "add" for aten.add.Tensor."""
+    """Returns an operator's name without namespace and overload: "add" for `aten.add.Tensor`."""
     schema = getattr(op, "_schema", None)
     return str(schema.name).rpartition("::")[2] if schema is not None else str(getattr(op, "__name__", op))
 
 
 def needs_decomposition(op: Any) -> bool:
-    """Whether an operator must be taken apart because there is no rule for it."""
+    """Whether an operator has no rule and must be decomposed into others."""
     name = name_of_op(op)
     return name not in _rules and not (name.endswith("_") and name[:-1] in _rules)
 
 
 @dataclass(frozen=True)
 class Call:
-    """One operator call, as its rule sees it.
+    """One operator call, passed to its rule.
 
     Attributes:
         graph: the graph under construction.
         op: the operator's name.
-        overload: which of its forms, such as "Tensor" or "dim_IntList".
-        result: what it gives, as fake tensors.
-        operands: its arguments, as fake tensors and numbers.
+        overload: the name of its overload, such as "Tensor" or "dim_IntList".
+        result: its result or results, as fake tensors.
+        operands: its positional arguments, as fake tensors and numbers.
     """
 
     graph: Graph
@@ -120,7 +120,7 @@ class Call:
 
     @property
     def common_dtype(self) -> DType:
-        """The dtype to which PyTorch brings the operands of a comparison."""
+        """The dtype to which PyTorch promotes the operands of a comparison."""
         tensors = [one for one in self.operands if isinstance(one, torch.Tensor)]
         numbers = [one for one in self.operands if isinstance(one, bool | int | float)]
         dtype = tensors[0].dtype
@@ -129,35 +129,46 @@ class Call:
         return numpy_dtype(dtype)
 
     def value(self, item: Any, dtype: DType | None = None) -> Value:
-        """An argument as a value of the graph."""
+        """Returns an argument as a value of the graph."""
         return value_of(self.graph, item, dtype)
 
     def emit(
         self, op: str, *inputs: Value | None, shape: Shape | None = None, domain: str = "", **attributes: Any
     ) -> TracedArray:
-        """A node whose output has the shape and dtype of the first result."""
+        """Appends a node whose output has the dtype, and by default the shape, of the first result.
+
+        Args:
+            op: the ONNX operator.
+            inputs: None for an optional input that is left out.
+            shape: of the output.
+            domain: the operator's domain, "" for ONNX's own.
+            attributes: the node's attributes.
+        """
         shape = self.shape if shape is None else shape
         return wrap(self.graph.one(op, inputs, shape, self.dtype, domain, **attributes))
 
     def unavailable(self, what: str, instead: str) -> TraceError:
-        """One of several results, for which there is an error where it is used."""
+        """Returns an error that stands for one of several results; it is raised where the result is used."""
         return self.refuse(f"for {what}", instead)
 
     def refuse(self, reason: str, instead: str) -> TraceError:
-        """An error to raise."""
+        """Returns an error that names the operator, for the rule to raise."""
         return TraceError(f"aten.{self.op} {reason} cannot be traced; {instead}")
 
 
 def interpret(
     graph: Graph, module: torch.fx.GraphModule, arguments: Iterator[Array], lift: Callable[[str, Any], Array]
 ) -> list[Any]:
-    """Lower a recorded function.
+    """Lowers a recorded function.
 
     Args:
-        graph: where nodes go.
+        graph: the graph that nodes are appended to.
         module: the recorded function.
         arguments: the arrays for its placeholders.
-        lift: gives the array for a tensor that the function closes over, by its name in `module`.
+        lift: returns the array for a closed-over tensor, given its name in `module` and the tensor.
+
+    Returns:
+        The function's results, flat.
 
     Raises:
         TraceError: an operator has no rule.
@@ -198,7 +209,7 @@ def _call(graph: Graph, node: torch.fx.Node, get: Callable[[Any], Any]) -> Any:
     args, kwargs = get(node.args), get(dict(node.kwargs))
     unusable = next((one for one in args if isinstance(one, TraceError)), None)
     if unusable is not None:
-        return unusable  # what is computed from it may not be wanted either
+        return unusable  # raised only if the function returns what depends on it
     result = function(Call(graph, base, op._overloadname, node.meta.get("val"), operands), *args, **kwargs)
     if in_place:
         args[0][...] = result

@@ -1,4 +1,4 @@
-"""Functions and modules that run on a server inside an ordinary PyTorch program."""
+"""Functions and modules that are evaluated on a server inside a local PyTorch program."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from torch.utils import _pytree as pytree
 from gradwire._sync.client import Client
 from gradwire._sync.function import Function
 from gradwire.errors import InvalidArgumentError
-from gradwire.frontends.torch.calls import Program
-from gradwire.frontends.torch.capture import TensorSpec
-from gradwire.frontends.torch.programs import client_or_default, exported, program_of, spec_of
+from gradwire.frontends.torch.autograd import RemoteFunction
+from gradwire.frontends.torch.cache import cached_export, remote_function
+from gradwire.frontends.torch.capture import TensorSpec, tensor_spec
+from gradwire.frontends.torch.default import client_or_default
 from gradwire.graphs.signature import Value
 
 
@@ -25,14 +26,14 @@ def remote(fn: torch.nn.Module, *, client: Client | None = None) -> RemoteModule
 @overload
 def remote(fn: Callable[..., Any], *, client: Client | None = None) -> Callable[..., Any]: ...
 def remote(fn: Callable[..., Any] | Function, *, client: Client | None = None) -> Callable[..., Any]:
-    """`fn`, computed by a server, and differentiable like any other operation.
+    """Returns `fn` evaluated on a server, differentiable like any other operation.
 
-    A function takes and returns tensors, or tuples, lists and dicts of them; other arguments are fixed in the
-    graph. It is recorded once for each combination of shapes and dtypes, and again when something else that
-    it reads has changed. Gradients reach its arguments and the tensors it closes over.
+    A function takes and returns tensors, or tuples, lists and dicts of them; other arguments are constants of
+    the graph. It is recorded once for each combination of shapes and dtypes, and again when something else
+    that it reads has changed. Gradients reach its arguments and the tensors it closes over.
 
     A module becomes a module with the same parameters, so that an optimizer step changes what the next call
-    computes; buffers that it updates (running statistics) are updated here.
+    computes; buffers that it updates (running statistics) are updated locally.
 
         f = gradwire.torch.remote(lambda w, x: torch.tanh(w @ x))
         f(w, x).sum().backward()  # accumulates into w.grad and x.grad
@@ -42,7 +43,11 @@ def remote(fn: Callable[..., Any] | Function, *, client: Client | None = None) -
 
     Args:
         fn: the function or module.
-        client: where to compute; the one given to `use` by default.
+        client: the client to use; by default the one given to `use`.
+
+    Raises:
+        GradwireError: when called, if there is neither a client nor a default.
+        TraceError: when called, if the function does something that has no place in a graph.
     """
     if isinstance(fn, Function):
         return _of_function(fn)
@@ -52,7 +57,7 @@ def remote(fn: Callable[..., Any] | Function, *, client: Client | None = None) -
 def _of_function(function: Function) -> Callable[..., Any]:
     inputs, outputs = function.signature.inputs, function.signature.outputs
     every = frozenset(place for place, value in enumerate(inputs) if value.floating)
-    program = Program(function, tuple(every if value.floating else frozenset() for value in outputs))
+    remote = RemoteFunction(function, tuple(every if value.floating else frozenset() for value in outputs))
 
     def call(*tensors: torch.Tensor) -> Any:
         if len(tensors) != len(inputs):
@@ -60,14 +65,14 @@ def _of_function(function: Function) -> Callable[..., Any]:
             raise InvalidArgumentError(
                 f"the function takes {len(inputs)} tensors ({wanted}), not {len(tensors)}"
             )
-        results = program([_fitting(value, one) for value, one in zip(inputs, tensors, strict=True)])
+        results = remote([_converted(value, one) for value, one in zip(inputs, tensors, strict=True)])
         return results if len(results) != 1 else results[0]
 
     return call
 
 
-def _fitting(value: Value, tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor in the input's dtype, converted by PyTorch so that gradients go through."""
+def _converted(value: Value, tensor: torch.Tensor) -> torch.Tensor:
+    """Converts a tensor to the input's dtype, by PyTorch so that gradients pass through."""
     if value.dtype is None:
         return tensor
     dtype = torch.from_numpy(np.empty(0, value.dtype)).dtype
@@ -87,7 +92,7 @@ class RemoteModule(torch.nn.Module):
     """A module whose forward and backward passes run on a server; made by `remote`.
 
     Attributes:
-        module: the module itself, which holds the parameters and buffers.
+        module: the wrapped module, which holds the parameters and buffers.
     """
 
     def __init__(self, module: torch.nn.Module, client: Client | None = None) -> None:
@@ -96,7 +101,7 @@ class RemoteModule(torch.nn.Module):
         self._client = client
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The module's result."""
+        """Evaluates the module on the server and updates its buffers."""
         module = self.module
         state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
@@ -116,7 +121,21 @@ def _evaluate(
     kwargs: dict[str, Any],
     client: Client | None,
 ) -> Any:
-    """Call `fn(*args, **kwargs)`, or `fn(*held, args, **kwargs)` where a module holds tensors."""
+    """Evaluates a function or module on the server.
+
+    Args:
+        source: what the user wrapped; it decides when to record again.
+        fn: `source` itself, called as `fn(*args, **kwargs)`, or what runs a module, called as
+            `fn(*held, args, **kwargs)`.
+        names: names of the module's parameters and buffers.
+        held: the module's parameters and buffers.
+        args: positional arguments; tensors in them are inputs, everything else is constant.
+        kwargs: keyword arguments, likewise.
+        client: the client to use, or None for the default.
+
+    Returns:
+        What the function returns, in its structure. Tensors that it changes in place are changed locally.
+    """
     leaves, structure = pytree.tree_flatten((args, kwargs))
     places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
     tensors = [*held, *(leaves[place] for place in places)]
@@ -133,23 +152,23 @@ def _evaluate(
 
     flat.__name__ = getattr(source, "__name__", type(source).__name__)
     fixed = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-    one = exported(
+    exported = cached_export(
         flat,
-        [_held_spec(tensor) for tensor in held] + [spec_of(tensor) for tensor in tensors[count:]],
+        [_held_spec(tensor) for tensor in held] + [tensor_spec(tensor) for tensor in tensors[count:]],
         names,
         state=(source, repr(structure), places, fixed),
         slots={id(tensor): place for place, tensor in enumerate(held)},
     )
-    everything = [*tensors, *one.closed_over]
-    # What is overwritten below must not be what the backward pass reads.
-    inputs = [t.detach().clone() if i in one.changed else t for i, t in enumerate(everything)]
-    results = program_of(client_or_default(client), one)(inputs)
-    returned = one.outputs.num_leaves
+    everything = [*tensors, *exported.closed_over]
+    # The backward pass must not read what is overwritten below.
+    inputs = [t.detach().clone() if i in exported.changed else t for i, t in enumerate(everything)]
+    results = remote_function(client_or_default(client), exported)(inputs)
+    returned = exported.outputs.num_leaves
     with torch.no_grad():
-        for position, value in zip(one.changed, results[returned:], strict=True):
+        for position, value in zip(exported.changed, results[returned:], strict=True):
             everything[position].copy_(value)
-    return pytree.tree_unflatten(list(results[:returned]), one.outputs)
+    return pytree.tree_unflatten(list(results[:returned]), exported.outputs)
 
 
 def _held_spec(tensor: torch.Tensor) -> TensorSpec:
-    return spec_of(tensor, isinstance(tensor, torch.nn.Parameter) or tensor.requires_grad)
+    return tensor_spec(tensor, isinstance(tensor, torch.nn.Parameter) or tensor.requires_grad)

@@ -1,4 +1,4 @@
-"""Tensors to arrays and back."""
+"""Conversion between tensors and NumPy arrays."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """The values, on the CPU; without a copy where they are there already."""
+    """Returns the values on the CPU, without a copy if they are there already."""
     return tensor.numpy(force=True)
 
 
 def to_torch(array: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
-    """A tensor on a device, over the array's own memory where that is the CPU."""
+    """Returns a tensor on a device; on the CPU it shares the array's memory."""
     return torch.from_numpy(np.asarray(array)).to(device)

@@ -11,7 +11,7 @@ import torch
 
 import gradwire as gw
 import gradwire.torch
-from gradwire.frontends.torch.calls import Evaluation
+from gradwire.frontends.torch.autograd import Evaluation
 
 pytestmark = pytest.mark.usefixtures("client")
 

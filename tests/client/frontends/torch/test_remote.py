@@ -251,21 +251,21 @@ def test_functions_that_differ_by_their_tensors_alone_share_a_graph_that_keeps_n
 
 
 def test_an_unchanged_function_is_recorded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gradwire.frontends.torch import programs
+    from gradwire.frontends.torch import cache
 
     calls = 0
 
     def fn(x: torch.Tensor) -> torch.Tensor:
         return x.exp() * 1.25
 
-    original = programs.export
+    original = cache.export
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(programs, "export", counted)
+    monkeypatch.setattr(cache, "export", counted)
     f = remote.remote(fn)
     for seed in range(3):
         f(uniform(2, seed=seed))

@@ -13,8 +13,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
+from gradwire.frontends.torch.capture import tensor_spec
 from gradwire.frontends.torch.export import Exported, export
-from gradwire.frontends.torch.programs import spec_of
 from gradwire.frontends.torch.tensors import to_numpy
 from gradwire_engine.lowering.interpreter import evaluate
 
@@ -25,7 +25,7 @@ Array = np.ndarray[Any, Any]
 
 def exported(fn: Callable[..., Any], *tensors: torch.Tensor) -> Exported:
     """`fn` as a checked model."""
-    one = export(fn, [spec_of(tensor) for tensor in tensors])
+    one = export(fn, [tensor_spec(tensor) for tensor in tensors])
     onnx.checker.check_model(one.model, full_check=True)
     return one
 

@@ -1,4 +1,4 @@
-"""Rules for ATen operators, one module for each family; importing this registers them all."""
+"""Rules for ATen operators, one module for each family; importing the package registers them all."""
 
 from gradwire.frontends.torch.rules import (
     creation,

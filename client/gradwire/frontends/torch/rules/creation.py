@@ -1,4 +1,4 @@
-"""Tensors out of nothing, copies and conversions."""
+"""Rules for new tensors, copies and conversions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gradwire.graphs.builder import SCI
 
 
 def constant(call: Call, values: np.ndarray[Any, Any]) -> Array:
-    """Integers and bools stay NumPy, so that what is computed from them alone is computed now."""
+    """Makes a constant; integers and bools stay NumPy, so that arithmetic on them is done while lowering."""
     return wrap(call.graph.constant(values)) if values.dtype.kind == "f" else values
 
 
 def of_dtype(x: Any, dtype: np.dtype[Any]) -> Any:
-    """An array in another dtype; numbers as they are."""
+    """Converts an array to a dtype; Python numbers are left as they are."""
     return x if isinstance(x, bool | int | float) or x.dtype == dtype else x.astype(dtype)
 
 
@@ -83,7 +83,7 @@ def clone(call: Call, x: Array, **_: Any) -> Array:
 
 @rule("alias", "detach", "lift_fresh", "lift", "_conj", "resolve_conj", "resolve_neg")
 def alias(call: Call, x: Array, **_: Any) -> Array:
-    # What the user detached is marked; other detached tensors are autograd's own bookkeeping.
+    # Tensors that the user detached pass through stop_gradient; autograd detaches others internally.
     return x
 
 
@@ -116,4 +116,4 @@ def stop_gradient(call: Call, x: Array) -> Array:
 @rule("_linalg_check_errors", "_assert_async", "_assert_tensor_metadata", "sym_constrain_range_for_size",
       "_assert_scalar", "_has_same_storage_numel")  # fmt: skip
 def check(call: Call, *_: Any, **__: Any) -> None:
-    """Checks of values: they are not known here, and what does not exist becomes NaN or Inf."""
+    """Ignores checks of values, which are not known here: a result that does not exist becomes NaN or Inf."""

@@ -1,4 +1,4 @@
-"""Operators that work element by element, and comparisons."""
+"""Rules for elementwise operators and comparisons."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def masked_fill(call: Call, x: Any, mask: Any, number: Any) -> Any:
 
 @rule("clamp", "clip", "clamp_min", "clamp_max")
 def clamp(call: Call, x: Any, low: Any = None, high: Any = None, **named: Any) -> Any:
-    """The derivative is 1 at the bounds, and that of the bound where it is a tensor and decides."""
+    """The derivative is 1 at the bounds; beyond a bound that is a tensor it is that of the bound."""
     if call.op == "clamp_max":
         low, high = None, low
     low, high = named.get("min", low), named.get("max", high)

@@ -1,4 +1,4 @@
-"""Gathering and scattering."""
+"""Rules for indexing, gathering and scattering."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def index(call: Call, x: Array, indices: Sequence[Any]) -> Any:
 
 
 def _traced(call: Call, x: Any, *others: Any) -> Any:
-    """`x` as a traced array where one of the others is: NumPy cannot be indexed with those."""
+    """Makes `x` a traced array if one of the others is: a NumPy array cannot be indexed with those."""
     return wrap(call.value(x)) if any(isinstance(other, TracedArray) for other in others) else x
 
 

@@ -1,4 +1,4 @@
-"""Products, solvers and decompositions of matrices."""
+"""Rules for matrix products, solvers and decompositions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradwire.graphs.builder import SCI, Shape
 
 
 def _no_info(shape: Shape) -> np.ndarray[Any, Any]:
-    """Success: what does not exist becomes NaN, as the values are not known."""
+    """Returns the `info` of a success: values are not known here, and a missing result becomes NaN."""
     return np.zeros(shape, np.int32)
 
 
@@ -33,14 +33,14 @@ def addmm(call: Call, c: Array, a: Array, b: Array, beta: Any = 1, alpha: Any = 
     product = np.matmul(a, b)
     if alpha != 1:
         product = product * alpha
-    if beta == 0:  # then c is not read, not even its NaN
+    if beta == 0:  # then c is not read: its NaN does not propagate
         return product
     return product + (c if beta == 1 else c * beta)
 
 
 @rule("_linalg_solve_ex", "linalg_solve_ex")
 def solve(call: Call, a: Array, b: Array, *, left: bool = True, **_: Any) -> Any:
-    """b is a vector, or stacked vectors, where it has one axis less than a."""
+    """`b` is a vector, or a stack of vectors, if it has one axis less than `a`."""
     if not left:
         raise call.refuse("from the right (left=False)", "transpose the equation")
     vectors = b.ndim == 1 or (a.ndim - 1 == b.ndim and a.shape[:-1] == b.shape)
@@ -69,7 +69,7 @@ def slogdet(call: Call, a: Array) -> Any:
 @rule("linalg_cholesky_ex", "cholesky")
 def cholesky(call: Call, a: Array, *args: Any, **kwargs: Any) -> Any:
     upper = bool(kwargs.get("upper", args[0] if args else False))
-    # The derivative is that of a symmetric matrix, shared by its two triangles.
+    # The derivative is that of a symmetric matrix, split between its two triangles.
     factor = call.emit("Cholesky", call.value(a), domain=SCI, upper=int(upper), symmetrize=1)
     return factor if call.op == "cholesky" else (factor, _no_info(a.shape[:-2]))
 
@@ -140,7 +140,7 @@ def qr(call: Call, a: Array, mode: str = "reduced") -> Any:
 
 @rule("_linalg_svd")
 def svd(call: Call, a: Array, full_matrices: bool = False, compute_uv: bool = True, **_: Any) -> Any:
-    """Its singular values; the vectors are refused where they are used."""
+    """Computes singular values only; the vectors are refused where they are used."""
     rank = min(a.shape[-2:])
     values = call.graph.one("SvdValues", [call.value(a)], (*a.shape[:-2], rank), a.dtype, SCI)
     vectors = call.unavailable("the vectors", "use torch.linalg.svdvals, or eigh of a.mT @ a")

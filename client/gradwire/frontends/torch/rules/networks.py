@@ -1,4 +1,4 @@
-"""Convolution and pooling."""
+"""Rules for convolution, pooling and normalization."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradwire.graphs.builder import SCI
 
 
 def _spread(values: Sequence[int], rank: int, default: int = 0) -> list[int]:
-    """One number for each axis of space."""
+    """Returns one number for each spatial axis."""
     listed = list(values) or [default] * rank
     return listed * rank if len(listed) == 1 else listed
 
@@ -112,7 +112,7 @@ def average_pool(
 
 @rule("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d")
 def adaptive_average_pool(call: Call, x: Array, output_size: Sequence[int]) -> Any:
-    """Means over windows whose bounds are spread evenly, axis by axis."""
+    """Means over windows with evenly spaced bounds, axis by axis."""
     count = len(output_size)
     for axis, extent in zip(range(x.ndim - count, x.ndim), output_size, strict=True):
         x = _pooled(call, x, axis, int(extent))
@@ -120,7 +120,7 @@ def adaptive_average_pool(call: Call, x: Array, output_size: Sequence[int]) -> A
 
 
 def _pooled(call: Call, x: Array, axis: int, extent: int) -> Any:
-    """A product with the matrix of means."""
+    """Averages windows along one axis, as a product with a matrix of weights."""
     source = x.shape[axis]
     weights = np.zeros((source, extent), call.dtype)
     for place in range(extent):
@@ -151,7 +151,7 @@ def layer_norm(call: Call, x: Array, normalized: Sequence[int], weight: Any, bia
     "cudnn_batch_norm",
 )
 def batch_norm(call: Call, x: Array, weight: Any, bias: Any, *rest: Any) -> Any:
-    """In training the running statistics are changed in place, where there are any."""
+    """In training, running statistics are updated in place if there are any."""
     numbers = [one for one in rest if isinstance(one, float | int) and not isinstance(one, bool)]
     momentum, eps = numbers[0], numbers[1]
     running: list[Any] = list(rest[:2]) if rest and not isinstance(rest[0], bool) else [None, None]
@@ -181,5 +181,5 @@ def batch_norm(call: Call, x: Array, weight: Any, bias: Any, *rest: Any) -> Any:
 
 
 def detached(call: Call, x: Array) -> Any:
-    """Running statistics are no part of the derivative."""
+    """Stops the derivative: running statistics have none."""
     return call.emit("StopGradient", x.value, shape=x.shape, domain=SCI)

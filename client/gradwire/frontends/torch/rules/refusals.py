@@ -1,4 +1,4 @@
-"""Operators that have no place in a graph, with what to write instead."""
+"""ATen operators that have no place in a graph, with what to write instead."""
 
 from gradwire.frontends.torch.lowering import refused
 

@@ -1,4 +1,4 @@
-"""Operators that move elements about without computing on them."""
+"""Rules for operators that rearrange elements."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import Value
 
 
-def part(rank: int, axis: int, index: Any) -> tuple[Any, ...]:
-    """An index on one axis."""
+def on_axis(rank: int, axis: int, index: Any) -> tuple[Any, ...]:
+    """Returns an index tuple that applies `index` to one axis."""
     return (slice(None),) * (axis % rank) + (index,)
 
 
@@ -66,14 +66,14 @@ def t(call: Call, x: Array) -> Any:
 
 
 def element(x: Array, dim: int, index: int) -> Any:
-    """What stands at a place along an axis, as a view that can be written through."""
+    """Returns the elements at a position along an axis, as a writable view."""
     if x.ndim > 1 and isinstance(x, TracedArray):
-        return x[part(x.ndim, dim, index)]
+        return x[on_axis(x.ndim, dim, index)]
     rest = x.shape[: dim % x.ndim] + x.shape[dim % x.ndim + 1 :]
-    piece = x[part(x.ndim, dim, slice(index, index + 1))]
+    kept = x[on_axis(x.ndim, dim, slice(index, index + 1))]
     if not isinstance(x, TracedArray):
-        return piece.reshape(rest)
-    return arrays.view(piece, rest, lambda base: ops.reshape(base, ()), lambda new: ops.reshape(new, (1,)))
+        return kept.reshape(rest)
+    return arrays.view(kept, rest, lambda base: ops.reshape(base, ()), lambda new: ops.reshape(new, (1,)))
 
 
 @rule("select", "select_copy")
@@ -85,13 +85,13 @@ def select(call: Call, x: Array, dim: int, index: int) -> Any:
 def slice_(
     call: Call, x: Array, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Any:
-    return x[part(x.ndim, dim, slice(start, end, step))]
+    return x[on_axis(x.ndim, dim, slice(start, end, step))]
 
 
 @rule("select_scatter")
 def select_scatter(call: Call, x: Array, source: Array, dim: int, index: int) -> Any:
     result = x.copy()
-    result[part(x.ndim, dim, index)] = source
+    result[on_axis(x.ndim, dim, index)] = source
     return result
 
 
@@ -106,13 +106,13 @@ def slice_scatter(
     step: int = 1,
 ) -> Any:
     result = x.copy()
-    result[part(x.ndim, dim, slice(start, end, step))] = source
+    result[on_axis(x.ndim, dim, slice(start, end, step))] = source
     return result
 
 
 @rule("cat", "concat")
 def cat(call: Call, tensors: Sequence[Array], dim: int = 0) -> Any:
-    # PyTorch lets an empty vector stand among tensors of any rank.
+    # PyTorch accepts an empty vector among tensors of any rank.
     rank = len(call.shape)
     return np.concatenate([x.astype(call.dtype) for x in tensors if x.ndim == rank], dim)
 
@@ -126,14 +126,15 @@ def stack(call: Call, tensors: Sequence[Array], dim: int = 0) -> Any:
 def split_with_sizes(call: Call, x: Array, sizes: Sequence[int], dim: int = 0) -> list[Any]:
     ends = np.cumsum(sizes)
     return [
-        x[part(x.ndim, dim, slice(int(end - size), int(end)))] for size, end in zip(sizes, ends, strict=True)
+        x[on_axis(x.ndim, dim, slice(int(end - size), int(end)))]
+        for size, end in zip(sizes, ends, strict=True)
     ]
 
 
 @rule("split", "split_copy")
 def split(call: Call, x: Array, size: int, dim: int = 0) -> list[Any]:
     extent = x.shape[dim]
-    return [x[part(x.ndim, dim, slice(at, at + size))] for at in range(0, max(extent, 1), size)]
+    return [x[on_axis(x.ndim, dim, slice(at, at + size))] for at in range(0, max(extent, 1), size)]
 
 
 @rule("unbind", "unbind_copy")
@@ -158,11 +159,11 @@ def repeat(call: Call, x: Array, repeats: Sequence[int]) -> Any:
 
 @rule("diagonal", "diagonal_copy")
 def diagonal(call: Call, x: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
-    """As a view that can be written through."""
+    """Returns a writable view."""
     if not isinstance(x, TracedArray):
-        piece = np.diagonal(x, offset, dim1, dim2)
-        piece.flags.writeable = x.flags.writeable  # which NumPy takes away from diagonals
-        return piece
+        result = np.diagonal(x, offset, dim1, dim2)
+        result.flags.writeable = x.flags.writeable  # NumPy makes diagonals read-only
+        return result
     count = call.shape[-1]
 
     def forward(base: Value) -> Value:
@@ -220,7 +221,7 @@ def triu(call: Call, x: Array, diagonal: int = 0) -> Any:
 
 @rule("constant_pad_nd")
 def constant_pad_nd(call: Call, x: Array, pad: Sequence[int], value: Any = 0) -> Any:
-    """Widths come for the last axis first; negative ones crop."""
+    """Pads by widths given from the last axis to the first; negative widths crop."""
     widths = [(0, 0)] * x.ndim
     for position in range(len(pad) // 2):
         widths[x.ndim - 1 - position] = (pad[2 * position], pad[2 * position + 1])
@@ -236,7 +237,7 @@ def constant_pad_nd(call: Call, x: Array, pad: Sequence[int], value: Any = 0) ->
 def as_strided(
     call: Call, x: Array, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> Any:
-    """Of a tensor whose elements stand in memory in order."""
+    """Supports contiguous tensors only."""
     positions = np.full((1,) * len(size), storage_offset or 0)
     for axis, (extent, step) in enumerate(zip(size, stride, strict=True)):
         positions = positions + (np.arange(extent) * step).reshape((-1,) + (1,) * (len(size) - axis - 1))
@@ -250,5 +251,5 @@ def unfold(call: Call, x: Array, dimension: int, size: int, step: int) -> Any:
     if not x.ndim:
         return x.reshape(call.shape)
     starts = np.arange(0, x.shape[dimension] - size + 1, step)
-    windows = x[part(x.ndim, dimension, starts[:, None] + np.arange(size))]
+    windows = x[on_axis(x.ndim, dimension, starts[:, None] + np.arange(size))]
     return np.moveaxis(windows, dimension % x.ndim + 1, -1)

@@ -1,8 +1,8 @@
-"""Functions on a server as nodes of a local autograd graph.
+"""Functions on a server as nodes of the local autograd graph.
 
-One `torch.autograd.Function` evaluates any function there, transforms included. Its backward pass and its
-forward-mode derivative are themselves such evaluations, of the function's vjp and jvp, so that derivatives
-of every order, and `torch.func`, work without more.
+One `torch.autograd.Function` evaluates any function on a server, transformed ones included. Its backward pass
+and its forward-mode derivative are evaluations of the same kind, of the function's vjp and jvp; derivatives
+of every order, and `torch.func`, follow from that.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ Connected = tuple[frozenset[int], ...]
 
 
 @dataclass(eq=False)
-class Program:
-    """A function on a server, and which of its outputs depend on which of its inputs.
+class RemoteFunction:
+    """A function on a server, and which of its inputs each of its outputs has a derivative by.
 
     Attributes:
         function: the function.
-        connected: for each output, the positions of the inputs that have a derivative.
+        connected: for each output, the positions of those inputs.
     """
 
     function: Function
     connected: Connected
-    _derived: dict[Any, Program] = field(default_factory=dict, repr=False)
+    _derived: dict[Any, RemoteFunction] = field(default_factory=dict, repr=False)
 
-    def vjp(self, wrt: tuple[int, ...], of: tuple[int, ...], keep_values: bool = False) -> Program:
-        """From the inputs and the cotangents of `of` to the cotangents of `wrt` (and the outputs)."""
+    def vjp(self, wrt: tuple[int, ...], of: tuple[int, ...], keep_values: bool = False) -> RemoteFunction:
+        """Maps the inputs and the cotangents of `of` to the cotangents of `wrt` (and the outputs)."""
         key = ("vjp", wrt, of, keep_values)
         if key not in self._derived:
             inputs, outputs = self.names(wrt, of)
@@ -51,11 +51,11 @@ class Program:
                 )
                 for position in wrt
             ]
-            self._derived[key] = Program(function, (*reach, *(self.connected if keep_values else ())))
+            self._derived[key] = RemoteFunction(function, (*reach, *(self.connected if keep_values else ())))
         return self._derived[key]
 
-    def jvp(self, wrt: tuple[int, ...], of: tuple[int, ...], keep_values: bool = False) -> Program:
-        """From the inputs and the tangents of `wrt` to the tangents of `of` (and the outputs)."""
+    def jvp(self, wrt: tuple[int, ...], of: tuple[int, ...], keep_values: bool = False) -> RemoteFunction:
+        """Maps the inputs and the tangents of `wrt` to the tangents of `of` (and the outputs)."""
         key = ("jvp", wrt, of, keep_values)
         if key not in self._derived:
             inputs, outputs = self.names(wrt, of)
@@ -66,11 +66,11 @@ class Program:
                 | {count + place for place, position in enumerate(wrt) if position in self.connected[output]}
                 for output in of
             ]
-            self._derived[key] = Program(function, (*reach, *(self.connected if keep_values else ())))
+            self._derived[key] = RemoteFunction(function, (*reach, *(self.connected if keep_values else ())))
         return self._derived[key]
 
-    def hvp(self, wrt: tuple[int, ...], of: int, keep_values: bool = False) -> Program:
-        """From the inputs and the tangents of `wrt` to the Hessian's product with them (and the outputs)."""
+    def hvp(self, wrt: tuple[int, ...], of: int, keep_values: bool = False) -> RemoteFunction:
+        """Maps the inputs and the tangents of `wrt` to the Hessian's product with them (and the outputs)."""
         key = ("hvp", wrt, of, keep_values)
         if key not in self._derived:
             inputs, outputs = self.names(wrt, (of,))
@@ -78,35 +78,38 @@ class Program:
             count = len(self.function.signature.inputs)
             every = self.connected[of] | set(range(count, count + len(wrt)))
             reach = [every if position in self.connected[of] else frozenset[int]() for position in wrt]
-            self._derived[key] = Program(function, (*reach, *(self.connected if keep_values else ())))
+            self._derived[key] = RemoteFunction(function, (*reach, *(self.connected if keep_values else ())))
         return self._derived[key]
 
     def names(self, wrt: tuple[int, ...], of: tuple[int, ...]) -> tuple[list[str], list[str]]:
-        """The names of inputs and outputs."""
+        """Returns the names of inputs and outputs at these positions."""
         signature = self.function.signature
         return [signature.inputs[i].name for i in wrt], [signature.outputs[i].name for i in of]
 
     def __call__(self, tensors: Sequence[torch.Tensor], batched: Sequence[bool] = ()) -> Tensors:
-        """Evaluate; what follows through autograd is followed.
+        """Evaluates the function; autograd follows the call.
 
         Args:
             tensors: one for each input.
-            batched: which of them carry one more, leading axis; then so do all outputs.
+            batched: which of them have a leading batch axis; if any has, so have all outputs.
+
+        Returns:
+            One tensor for each output, on the device of the first input.
         """
         flags = tuple(batched) if any(batched) else ()
         if any(map(is_batched, tensors)):
             plain, axes = unwrapped(tensors)
             size = next(tensor.shape[0] for tensor, axis in zip(plain, axes, strict=True) if axis == 0)
-            return wrapped(_nested(size, axes, self, flags, tuple(plain)))
+            return wrapped(_over_batch(size, axes, self, flags, tuple(plain)))
         return tuple(Evaluation.apply(self, flags, *tensors))  # type: ignore[no-untyped-call]
 
 
 class Evaluation(torch.autograd.Function):
-    """`Evaluation.apply(program, batched, *tensors)`; use `Program.__call__`."""
+    """The autograd node of one evaluation; `RemoteFunction.__call__` applies it."""
 
     @staticmethod
-    def forward(program: Program, batched: tuple[bool, ...], *tensors: torch.Tensor) -> Tensors:
-        function = program.function
+    def forward(remote: RemoteFunction, batched: tuple[bool, ...], *tensors: torch.Tensor) -> Tensors:
+        function = remote.function
         device = tensors[0].device if tensors else torch.device("cpu")
         arrays = {
             value.name: to_numpy(tensor)
@@ -119,27 +122,27 @@ class Evaluation(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-        program, batched, *tensors = inputs
-        ctx.program, ctx.batched = program, batched
+        remote, batched, *tensors = inputs
+        ctx.remote, ctx.batched = remote, batched
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
         ctx.mark_non_differentiable(
-            *(one for one, reach in zip(output, program.connected, strict=True) if not reach)
+            *(one for one, reach in zip(output, remote.connected, strict=True) if not reach)
         )
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
-        program: Program = ctx.program
+        remote: RemoteFunction = ctx.remote
         tensors, count = ctx.saved_tensors, len(ctx.saved_tensors)
-        of = [i for i, one in enumerate(cotangents) if one is not None and program.connected[i]]
-        reached = frozenset[int]().union(*(program.connected[i] for i in of))
+        of = [i for i, one in enumerate(cotangents) if one is not None and remote.connected[i]]
+        reached = frozenset[int]().union(*(remote.connected[i] for i in of))
         wrt = tuple(i for i in range(count) if ctx.needs_input_grad[2 + i] and i in reached)
         gradients: list[Any] = [None] * count
         if wrt:
-            of = [i for i in of if not program.connected[i].isdisjoint(wrt)]
+            of = [i for i in of if not remote.connected[i].isdisjoint(wrt)]
             batched = ctx.batched and (*ctx.batched, *(True for _ in of))
-            products = program.vjp(wrt, tuple(of))([*tensors, *(cotangents[i] for i in of)], batched)
+            products = remote.vjp(wrt, tuple(of))([*tensors, *(cotangents[i] for i in of)], batched)
             for i, product in zip(wrt, products, strict=True):
                 shared = ctx.batched and not ctx.batched[i]
                 gradients[i] = product.sum(0) if shared else product
@@ -147,16 +150,16 @@ class Evaluation(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        program: Program = ctx.program
+        remote: RemoteFunction = ctx.remote
         tensors, given = ctx.saved_tensors, tangents[2:]
         moved = frozenset(i for i, one in enumerate(given) if one is not None)
-        of = tuple(i for i, reach in enumerate(program.connected) if reach & moved)
-        results: list[torch.Tensor | None] = [None] * len(program.connected)
+        of = tuple(i for i, reach in enumerate(remote.connected) if reach & moved)
+        results: list[torch.Tensor | None] = [None] * len(remote.connected)
         if of:
-            reached = frozenset[int]().union(*(program.connected[i] for i in of))
+            reached = frozenset[int]().union(*(remote.connected[i] for i in of))
             wrt = tuple(sorted(moved & reached))
             batched = ctx.batched and (*ctx.batched, *(ctx.batched[i] for i in wrt))
-            products = program.jvp(wrt, of)([*tensors, *(given[i] for i in wrt)], batched)
+            products = remote.jvp(wrt, of)([*tensors, *(given[i] for i in wrt)], batched)
             for i, product in zip(of, products, strict=True):
                 results[i] = product
         return tuple(results)
@@ -165,22 +168,36 @@ class Evaluation(torch.autograd.Function):
     def vmap(
         info: Any,
         in_dims: tuple[Any, ...],
-        program: Program,
+        remote: RemoteFunction,
         batched: tuple[bool, ...],
         *tensors: torch.Tensor,
     ) -> tuple[Tensors, tuple[int, ...]]:
-        outputs = _nested(info.batch_size, in_dims[2:], program, batched, tensors)
+        outputs = _over_batch(info.batch_size, in_dims[2:], remote, batched, tensors)
         return outputs, (0,) * len(outputs)
 
 
-def _nested(
-    size: int, dims: Sequence[int | None], program: Program, batched: tuple[bool, ...], tensors: Tensors
+def _over_batch(
+    size: int, dims: Sequence[int | None], remote: RemoteFunction, batched: tuple[bool, ...], tensors: Tensors
 ) -> Tensors:
-    """One more axis in front. The wire has one batch axis, so that a second one is merged into it."""
+    """Evaluates over one more batch axis, the outermost; a batch axis that is there already is merged with
+    it.
+
+    The wire has one batch axis.
+
+    Args:
+        size: extent of the new axis.
+        dims: for each tensor, where the new axis is, or None where it has none.
+        remote: the function.
+        batched: which tensors have a batch axis besides; empty for none.
+        tensors: one for each input.
+
+    Returns:
+        The outputs, whose first axis is the new one.
+    """
     outer = [dim is not None for dim in dims]
     fronted = [x if dim is None else x.movedim(dim, 0) for x, dim in zip(tensors, dims, strict=True)]
     if not batched:
-        return program(fronted, outer)
+        return remote(fronted, outer)
     inner = next(
         x.shape[1] if new else x.shape[0] for x, new, old in zip(fronted, outer, batched, strict=True) if old
     )
@@ -193,4 +210,4 @@ def _nested(
             x = spread.expand(size, inner, *rest).reshape(size * inner, *rest)
         merged.append(x)
     flags = [new or old for new, old in zip(outer, batched, strict=True)]
-    return tuple(y.reshape(size, inner, *y.shape[1:]) for y in program(merged, flags))
+    return tuple(y.reshape(size, inner, *y.shape[1:]) for y in remote(merged, flags))
