@@ -1,4 +1,4 @@
-"""The client that a framework's functions use where none is named."""
+"""The client that a front-end's functions use where none is given."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
 
 
 class DefaultClient:
-    """The default of one module, such as "gradwire.torch"."""
+    """Holds the default client of one module, such as "gradwire.torch"."""
 
     def __init__(self, module: str) -> None:
         self._module = module
         self._client: Client | None = None
 
     def use(self, client: Client | None) -> AbstractContextManager[None]:
-        """Make a client the default: from now on, and as a context manager until the end of the block.
+        """Makes a client the default from now on, or, as a context manager, until the end of the block.
 
         Raises:
-            InvalidArgumentError: it is no client.
+            InvalidArgumentError: `client` is no client.
         """
         self._check(client)
         before, self._client = self._client, client
         return _Use(self, before)
 
     def or_given(self, client: Client | None) -> Client:
-        """The client given, or else the default.
+        """Returns the client given, or else the default.
 
         Raises:
             GradwireError: there is neither.
-            InvalidArgumentError: what is given is no client.
+            InvalidArgumentError: `client` is no client.
         """
         self._check(client)
         chosen = self._client if client is None else client

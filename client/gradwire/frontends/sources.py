@@ -1,7 +1,7 @@
-"""From what a user has (a NumPy function, a model, a file, text) to the bytes that are registered.
+"""Loads models from what users pass to `client.function`: Python functions, ONNX models, files, text.
 
-Frameworks register a converter for their objects under the name of their root module; the module that does
-so is imported when one of their objects is seen, and nothing of theirs before:
+A front-end registers a converter for its framework's objects under the name of the framework's top-level
+package. Its module, and so the framework, is imported only when such an object is seen:
 
     converters["torch"] = export_torch      # (source, specs, names) -> BoundModel or onnx.ModelProto
 """
@@ -38,7 +38,7 @@ Source = Callable[..., Any] | BoundModel | onnx.ModelProto | bytes | str | os.Pa
 Converter = Callable[[Any, Sequence[ArraySpec], Sequence[str] | None], BoundModel | onnx.ModelProto]
 
 converters: dict[str, Converter] = {}
-"""Converters by the root module ("torch", "jax") of a source's type or of the function itself."""
+"""Converters by the top-level package ("torch", "jax") of a source's type or of the function itself."""
 
 _FRAMEWORKS = {
     "jax": "gradwire.jax",
@@ -46,7 +46,7 @@ _FRAMEWORKS = {
     "sklearn": "gradwire.sklearn",
     "torch": "gradwire.torch",
 }
-"""Modules that register converters, by the root module of what they convert."""
+"""Modules that register converters, by the top-level package of what they convert."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Model:
     Attributes:
         data: its serialized bytes.
         graph_id: their SHA-256.
-        signature: what users give and get.
-        bound: what goes with every request besides: constants, by the name of the input that they are for.
-        again: makes the same of its source for other shapes; None for a model, whose shapes are its own.
+        signature: its inputs, without the hidden ones, and outputs.
+        bound: large constants, by the name of the hidden input that they are the value of.
+        again: loads the same source for other shapes; None for a model, which has its own shapes.
     """
 
     data: bytes
@@ -71,10 +71,17 @@ class Model:
 def load(
     source: Source, specs: Sequence[ArraySpec | wire.Array], names: Sequence[str] | None = None
 ) -> Model:
-    """The model that `source` means.
+    """Loads a model from any source.
 
-    Raises `TraceError` for a function that cannot be traced, `InvalidArgumentError` for anything that is
-    no model, and `OSError` for a file that cannot be read.
+    Args:
+        source: a Python function, an ONNX model, its bytes, text or path, or a framework's object.
+        specs: the inputs of a Python function or a framework's object, or arrays like them.
+        names: names of its inputs; by default those of the specs or the function's parameters.
+
+    Raises:
+        InvalidArgumentError: the source is no model, or specs are missing or superfluous.
+        OSError: a file cannot be read.
+        TraceError: a function cannot be traced.
     """
     arrays = tuple(one if isinstance(one, ArraySpec) else spec_of(one) for one in specs)
     model = _load(source, arrays, names)
@@ -117,7 +124,7 @@ def _registered(root: str) -> Converter | None:
 def _traced(
     source: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None
 ) -> BoundModel | onnx.ModelProto:
-    """A plain Python function is one of NumPy, unless a framework says it was handed something foreign."""
+    """Traces a function with NumPy, or converts it with JAX or PyTorch if these refuse the traced arrays."""
     try:
         return trace_function(source, specs, names).bound
     except Exception as error:
@@ -129,7 +136,7 @@ def _traced(
 
 
 def _raised_by_jax(error: Exception) -> bool:
-    """JAX names itself in its messages, where it takes its own frames out of the traceback."""
+    """Whether JAX raised an error: its message names JAX, or a frame of JAX is in the traceback."""
     jax = sys.modules.get("jax")
     if jax is None:
         return False
@@ -140,7 +147,7 @@ def _raised_by_jax(error: Exception) -> bool:
 
 
 def _raised_by_torch(error: Exception) -> bool:
-    """PyTorch says what it wants in place of a traced array."""
+    """Whether PyTorch raised an error because it was given a traced array."""
     return "torch" in sys.modules and isinstance(error, TypeError) and "Tensor" in str(error)
 
 
@@ -154,7 +161,11 @@ def _read(source: Any) -> BoundModel | onnx.ModelProto:
 
 
 def from_proto(model: BoundModel | onnx.ModelProto) -> Model:
-    """The model without what says where it came from, serialized the same way every time."""
+    """Serializes a model deterministically, without metadata about its origin.
+
+    Raises:
+        GradwireError: the model is too large to be serialized.
+    """
     given = model if isinstance(model, BoundModel) else BoundModel(model)
     clean = onnx.ModelProto()
     clean.CopyFrom(given.proto)
@@ -169,8 +180,8 @@ def from_proto(model: BoundModel | onnx.ModelProto) -> Model:
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    # Exporters leave source paths and stack traces here, which are nobody else's business, and which would
-    # give the same graph another id on every machine.
+    # Exporters leave source paths and stack traces here. They are private, and would give the same graph
+    # another id on every machine.
     _forget(model)
     _strip_graph(model.graph)
     for function in model.functions:
@@ -203,7 +214,7 @@ def _forget(message: Any) -> None:
 
 
 def signature_of(model: onnx.ModelProto) -> Signature:
-    """The inputs (those without an initializer) and outputs of a model's graph."""
+    """Returns the inputs without an initializer, and the outputs, of a model's graph."""
     constants = {tensor.name for tensor in model.graph.initializer}
     constants |= {tensor.values.name for tensor in model.graph.sparse_initializer}
     inputs = tuple(_value(info) for info in model.graph.input if info.name not in constants)
@@ -221,7 +232,7 @@ def _dtype(element_type: int) -> np.dtype[Any] | None:
     try:
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
         wire.data_type(dtype)
-    except (KeyError, wire.WireError):  # strings, 8-bit floats, undefined: nothing that travels
+    except (KeyError, wire.WireError):  # strings, 8-bit floats, undefined: not supported by the wire
         return None
     return dtype
 

@@ -1,10 +1,10 @@
-"""Large constants by reference: arrays that a traced function closes over, sent once and then named.
+"""Large constants of traced functions, which are sent once and then referred to by their hash.
 
-Such an array becomes an input of the graph that users do not see. The graph stays small, is the same for
-other contents of the array, and is compiled once for all of them; the array is uploaded under its SHA-256,
-when a server does not hold it already.
+Such an array becomes a hidden input of the graph. The graph stays small, does not depend on the array's
+contents, and is compiled once for all of them; the array is uploaded under its SHA-256 if the server does not
+hold it already.
 
-Only floating-point arrays are referred to. Integers and bools are positions and masks, on which the structure
+Only floating-point arrays are referred to. Integers and bools are indices and masks, on which the structure
 of a derivative depends: they stay in the graph.
 """
 
@@ -21,7 +21,7 @@ import gradwire_wire as wire
 from gradwire.errors import TraceError
 
 REFERENCED_BYTES = 1 << 20
-"""Constants of at least this many bytes are referred to; a graph of smaller ones travels as quickly."""
+"""Constants of at least this many bytes are referred to; smaller ones cost little in the graph."""
 
 _MODEL_BYTES = (1 << 31) - (1 << 20)
 
@@ -31,9 +31,8 @@ class Constant:
     """An array as it was when a function was traced.
 
     Attributes:
-        array: a copy, read-only and row-major: what is sent is what was traced, whatever
-            becomes of the original.
-        tensor_id: names the contents, dtype and shape.
+        array: a read-only, row-major copy; later changes of the original do not matter.
+        tensor_id: hash of the contents, dtype and shape.
     """
 
     array: wire.Array
@@ -47,12 +46,12 @@ _held: WeakValueDictionary[str, Constant] = WeakValueDictionary()
 
 
 def is_large(array: wire.Array) -> bool:
-    """Whether a constant is worth referring to."""
+    """Whether a constant is referred to instead of being stored in the graph."""
     return array.nbytes >= REFERENCED_BYTES and wire.is_float(array.dtype)
 
 
 def snapshot(array: wire.Array) -> Constant:
-    """The array as it is now; equal ones share their memory while one of them is in use."""
+    """Copies the array; copies of equal arrays share memory while one of them is in use."""
     copy = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
     copy.setflags(write=False)
     made = Constant(copy, wire.tensor_id(copy))
@@ -61,21 +60,21 @@ def snapshot(array: wire.Array) -> Constant:
 
 @dataclass(frozen=True)
 class BoundModel:
-    """A traced graph, and the arrays for those of its inputs that users do not see.
+    """A traced graph, and the arrays for its hidden inputs.
 
     Attributes:
         proto: the graph.
-        bound: constants, by the name of the input that they are given for.
+        bound: constants, by the name of the hidden input that they are the value of.
     """
 
     proto: onnx.ModelProto
     bound: Mapping[str, Constant] = field(default_factory=lambda: MappingProxyType({}))
 
     def embedded(self) -> onnx.ModelProto:
-        """A model that holds its constants itself, as other tools want it.
+        """Returns a model without hidden inputs, whose constants are stored in it.
 
         Raises:
-            TraceError: they do not fit in one model.
+            TraceError: the constants do not fit in one model.
         """
         if not self.bound:
             return self.proto
@@ -102,7 +101,7 @@ class BoundModel:
 
 
 def name_for(count: int, taken: Collection[str]) -> str:
-    """The name of the input that holds a function's large constant number `count`, in order of first use."""
+    """Returns the name of the hidden input for large constant number `count`, in order of first use."""
     name = f"constant.{count}"
     while name in taken:
         name += "_"
@@ -110,5 +109,5 @@ def name_for(count: int, taken: Collection[str]) -> str:
 
 
 def bits(array: wire.Array) -> wire.Array:
-    """The elements as integers: -0.0 differs from 0.0 then, and NaN does not from itself."""
+    """Views the elements as integers, so that -0.0 differs from 0.0 and a NaN equals itself."""
     return array.view(f"u{array.itemsize}")

@@ -1,4 +1,4 @@
-"""Models as users have them: objects, bytes, text and files, read into one object with its weights."""
+"""Reads ONNX models from objects, bytes, text and files."""
 
 import os
 from pathlib import Path
@@ -20,9 +20,11 @@ _LFS = b"version https://git-lfs"
 
 
 def read(source: Any) -> onnx.ModelProto:
-    """The model that an object, bytes, text or a path stands for, with weights from files beside it.
+    """Reads a model, with weights in other files, from an `onnx.ModelProto`, its bytes, its text or a path.
 
-    Raises `InvalidArgumentError` for what is no model, and `OSError` for a file that cannot be read.
+    Raises:
+        InvalidArgumentError: the source is no model, or its weights are missing.
+        OSError: a file cannot be read.
     """
     if isinstance(source, onnx.ModelProto):
         return _whole(source)
@@ -56,7 +58,7 @@ def _read_file(path: Path) -> onnx.ModelProto:
 
 
 def _whole(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model, if its weights are in it."""
+    """Returns the model; raises `InvalidArgumentError` if weights are in other files."""
     for tensor in model.graph.initializer:
         if onnx.external_data_helper.uses_external_data(tensor):
             where = onnx.external_data_helper.ExternalDataInfo(tensor).location
@@ -97,11 +99,14 @@ def _reason(error: onnx.parser.ParseError) -> str:
 
 
 def with_numbers_alone(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The model with the outputs that can travel, and the names of those that were left out.
+    """Removes outputs that are not numeric tensors, with the nodes that only they need.
 
-    Classifiers come with labels as text, and with a ZipMap that makes a list of dictionaries of their
-    probabilities: the labels go, with the nodes that only they needed, and the ZipMap gives its input. A
-    model without any output of numbers is returned as it is.
+    Exported classifiers have text labels, and a ZipMap that turns their probabilities into dictionaries. The
+    labels are removed, and the ZipMap is replaced by its input.
+
+    Returns:
+        The changed copy, or the model itself if there is nothing to change or if it has no numeric output;
+        and the names of the outputs that were removed.
     """
     zips = [node for node in model.graph.node if node.op_type == "ZipMap" and node.domain == "ai.onnx.ml"]
     left_out = tuple(
@@ -133,6 +138,6 @@ def _is_numeric(value: onnx.ValueInfoProto) -> bool:
 
 
 def _typed(model: onnx.ModelProto, outputs: list[onnx.ValueInfoProto]) -> list[onnx.ValueInfoProto]:
-    """Outputs with the types that inference finds for those that are numbers only now."""
+    """Returns outputs, with inferred types for those that became numeric."""
     inferred = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
     return [value if _is_numeric(value) else inferred.get(value.name, value) for value in outputs]

@@ -1,7 +1,7 @@
-"""What goes into a function and what comes out: names, dtypes and shapes, before and after transforms.
+"""Names, dtypes and shapes of a function's inputs and outputs, before and after transforms.
 
-The rules are those that `function.proto` documents, applied here so that wrong names are found before
-anything is sent and so that the size of a result is known beforehand.
+The rules are those that `function.proto` documents. They are applied on the client so that wrong names are
+found before anything is sent, and so that the size of a result is known in advance.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,8 +25,10 @@ Selection = str | int | Sequence[str | int] | None
 class Value:
     """The name and type of one input or output.
 
-    `shape` has an int for a fixed extent, a name for a symbolic one and None for any extent; a shape of None
-    is an unknown rank, a dtype of None an unknown or non-numeric type.
+    Attributes:
+        name: the name of the input or output.
+        dtype: None for an unknown or non-numeric type.
+        shape: an int for a fixed extent, a name for a symbolic one and None for any; None for any rank.
     """
 
     name: str
@@ -35,11 +37,11 @@ class Value:
 
     @property
     def floating(self) -> bool:
-        """Whether it can be differentiated, as far as its type tells."""
+        """Whether its dtype is floating-point: others have no derivative."""
         return self.dtype is not None and wire.is_float(self.dtype)
 
     def takes(self, shape: Sequence[int]) -> bool:
-        """Whether an array of this shape may be given for it, as far as its own shape tells."""
+        """Whether an array of this shape fits its rank and fixed extents."""
         return self.shape is None or (
             len(self.shape) == len(shape)
             and all(own == one for own, one in zip(self.shape, shape, strict=True) if isinstance(own, int))
@@ -70,7 +72,7 @@ class Signature:
         return self.html("signature")
 
     def html(self, title: str, notes: Iterable[str] = ()) -> str:
-        """The table of inputs and outputs that a notebook shows."""
+        """Returns the table of inputs and outputs that a notebook shows."""
         rows = [
             (role, value.name, value.type_name)
             for role, values in (("input", self.inputs), ("output", self.outputs))
@@ -79,7 +81,7 @@ class Signature:
         return html_table(title, ("", "name", "type"), rows, notes)
 
     def result_bytes(self, shapes: Mapping[str, Sequence[int]]) -> int | None:
-        """Bytes of all outputs for inputs of these shapes; None when shapes do not tell."""
+        """Returns the bytes of all outputs for inputs of these shapes; None if an extent is unknown."""
         extents: dict[str, int] = {}
         for value in self.inputs:
             if value.shape is not None and value.name in shapes:
@@ -97,10 +99,17 @@ class Signature:
 
 
 def select(values: Sequence[Value], selection: Selection, role: str, word: str) -> tuple[str, ...]:
-    """The names that a `wrt=` or `of=` argument means; every floating-point value for None.
+    """Returns the names that a `wrt=` or `of=` argument selects.
 
-    Raises `InvalidArgumentError`, naming what there is, for a name or position that does not exist, is
-    given twice, or is not floating point.
+    Args:
+        values: the inputs or outputs to select from.
+        selection: names or positions; None for every floating-point value.
+        role: "input" or "output", for messages.
+        word: the argument's name, for messages.
+
+    Raises:
+        InvalidArgumentError: a name or position does not exist, is given twice or is not floating-point, or
+            nothing is selected.
     """
     if selection is None:
         chosen = [value for value in values if value.floating]
@@ -136,7 +145,11 @@ def _find(values: Sequence[Value], one: str | int, role: str, word: str) -> Valu
 
 
 def select_scalar(values: Sequence[Value], selection: str | int | None) -> str:
-    """The one output that a gradient or Hessian is of."""
+    """Returns the name of the one output that a gradient or Hessian is of.
+
+    Raises:
+        InvalidArgumentError: several outputs are selected, or the output has more than one element.
+    """
     names = select(values, selection, "output", "of")
     if len(names) != 1:
         raise InvalidArgumentError(
@@ -154,7 +167,7 @@ def select_scalar(values: Sequence[Value], selection: str | int | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """One step from a function to another: `kind` is gradient, jvp, vjp or hvp."""
+    """A transform of a function into another: `kind` is gradient, jvp, vjp or hvp."""
 
     kind: str
     wrt: tuple[str, ...]
@@ -162,7 +175,7 @@ class Transform:
     keep_values: bool = False
 
     def proto(self) -> function_pb2.Transform:
-        """The message that says it."""
+        """Returns the transform as a message."""
         wrt, of, keep = self.wrt, self.of, self.keep_values
         if self.kind == "gradient":
             gradient = function_pb2.GradientTransform(wrt=wrt, of=of[0], keep_values=keep)
@@ -177,7 +190,7 @@ class Transform:
         return function_pb2.Transform(vjp=vjp)
 
     def apply(self, signature: Signature) -> Signature:
-        """The signature of the function that this transform makes of one with the given signature."""
+        """Returns the signature of the transformed function, given that of the original."""
         inputs = {value.name: value for value in signature.inputs}
         outputs = {value.name: value for value in signature.outputs}
         wrt, of = [inputs[name] for name in self.wrt], [outputs[name] for name in self.of]
@@ -192,7 +205,14 @@ class Transform:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """What a transform adds: the suffix of new inputs ("" for none), of outputs, and what they belong to."""
+    """What a transform adds to a signature.
+
+    Attributes:
+        seed: suffix of the new inputs' names, "" for no new inputs.
+        seeds_outputs: whether there is a new input for each output in `of`, instead of each input in `wrt`.
+        result: suffix of the results' names.
+        maps_outputs: whether there is a result for each output in `of`, instead of each input in `wrt`.
+    """
 
     seed: str
     seeds_outputs: bool
@@ -223,7 +243,7 @@ def _fresh(name: str, taken: set[str]) -> str:
 
 @dataclass(frozen=True)
 class FunctionSpec:
-    """A graph's id, the transforms applied to it, and the signature that results."""
+    """A function: a graph's id, the transforms applied to it, and the resulting signature."""
 
     graph_id: str
     signature: Signature
@@ -237,5 +257,5 @@ class FunctionSpec:
         object.__setattr__(self, "proto", message)
 
     def then(self, transform: Transform) -> "FunctionSpec":
-        """This function with one more transform applied."""
+        """Returns this function with one more transform applied."""
         return FunctionSpec(self.graph_id, transform.apply(self.signature), (*self.transforms, transform))

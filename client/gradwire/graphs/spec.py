@@ -1,4 +1,4 @@
-"""What a function's input looks like: shape and dtype, without values."""
+"""Shape and dtype of a function's input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ArraySpec:
     Attributes:
         shape: extent of each axis.
         dtype: NumPy dtype: float16/32/64, a signed or unsigned integer, or bool.
-        name: name of the input; None takes the name of the function's parameter.
+        name: name of the input; None for that of the function's parameter.
     """
 
     shape: tuple[int, ...]
@@ -41,12 +41,12 @@ class ArraySpec:
 def spec(
     shape: int | Sequence[int] = (), dtype: npt.DTypeLike = np.float64, name: str | None = None
 ) -> ArraySpec:
-    """Describe an input: ``spec(3)``, ``spec((2, 2), np.float32)``, ``spec(())`` for a scalar.
+    """Describes an input: `spec(3)`, `spec((2, 2), np.float32)`, `spec(())` for a scalar.
 
     Args:
         shape: one extent, or one for each axis.
-        dtype: anything ``np.dtype`` takes.
-        name: name of the input; by default the function's parameter gives it.
+        dtype: anything that `np.dtype` takes.
+        name: name of the input; by default that of the function's parameter.
 
     Raises:
         TypeError: an extent is no integer, or the dtype is not a real number or bool.
@@ -65,6 +65,6 @@ def spec(
 
 
 def spec_of(array: npt.ArrayLike, name: str | None = None) -> ArraySpec:
-    """The spec of an array, or of anything that ``np.asarray`` takes (a Python float is float64)."""
+    """Returns the spec of an array, or of anything that `np.asarray` takes (a Python float is float64)."""
     values = np.asarray(array)
     return spec(values.shape, values.dtype, name)
