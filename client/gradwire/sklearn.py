@@ -1,4 +1,4 @@
-"""Fitted scikit-learn models as functions on the service. Install with "gradwire[sklearn]".
+"""Fitted scikit-learn estimators as functions on the service. Install with "gradwire[sklearn]".
 
     f = client.function(regressor)                      # predict
     f = client.function(classifier.predict_proba)       # or any other method that takes rows
@@ -7,9 +7,8 @@
     import gradwire.sklearn
     f = client.function(gradwire.sklearn.model(process, return_std=True))  # a Gaussian process, with "std"
 
-skl2onnx makes the graphs, in float64. What it can only write with the float32 attributes of ONNX's classical
-operators, and what it cannot write at all in float64, is written here: support vectors, Gaussian processes,
-polynomial features and linear support vectors.
+Graphs are made by skl2onnx, in float64. Support vector machines, Gaussian processes and polynomial features
+are converted by gradwire itself: ONNX's classical operators would hold their numbers in float32.
 """
 
 from gradwire.frontends.sklearn import model

@@ -1,15 +1,8 @@
-"""Fitted scikit-learn models as functions on the service. Install with "gradwire[sklearn]".
+"""The scikit-learn front-end: converts fitted estimators to graphs, with skl2onnx.
 
-    f = client.function(regressor)                      # predict
-    f = client.function(classifier.predict_proba)       # or any other method that takes rows
-    J = f.jacobian(x)                                   # x: (rows, features)
-
-    import gradwire.sklearn
-    f = client.function(gradwire.sklearn.model(process, return_std=True))  # a Gaussian process, with "std"
-
-skl2onnx makes the graphs, in float64. What it can only write with the float32 attributes of ONNX's classical
-operators, and what it cannot write at all in float64, is written here: support vectors, Gaussian processes,
-polynomial features and linear support vectors.
+Estimators that skl2onnx converts only with the float32 attributes of ONNX's classical operators, or not at
+all in float64, are written here as NumPy formulas and traced: support vector machines, Gaussian processes and
+polynomial features. `gradwire.sklearn` is its public name.
 """
 
 from gradwire.frontends.sources import converters

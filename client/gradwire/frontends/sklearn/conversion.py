@@ -1,4 +1,4 @@
-"""From a fitted estimator, or one of its methods, to the graph of what it returns."""
+"""Converts a fitted estimator, or one of its methods, to an ONNX model."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from gradwire.frontends.sklearn.formulas import Converter, converter
 from gradwire.frontends.sklearn.repair import finished, rename
 from gradwire.graphs.spec import ArraySpec, spec
 
-#: Opsets that have what is written here.
 _OPSETS = {"": 18, "ai.onnx.ml": 3}
+
+"""Operator sets that skl2onnx may use; they have every operator of the formulas here."""
 
 _CONVERTERS: dict[type, Converter] = {
     GaussianProcessRegressor: converter(gaussian_process.process),
@@ -38,7 +39,7 @@ _CONVERTERS: dict[type, Converter] = {
     SVC: vectors.convert_classifier,
     SVR: converter(vectors.regressor),
 }
-"""Estimators whose graphs are written here instead of by skl2onnx."""
+"""Converters that take the place of skl2onnx's."""
 
 _TYPES = {np.dtype(np.float64): DoubleTensorType, np.dtype(np.float32): FloatTensorType}
 
@@ -48,34 +49,36 @@ _OUTPUTS = {
     "decision_function": "scores",
     "transform": "transformed",
 }
-"""Methods that have a graph, and what their result is called in it."""
+"""Methods that have a graph, and the name of its output."""
 
 Source: TypeAlias = BaseEstimator | Callable[..., Any]
 """A fitted estimator, or one of its methods."""
 
 
 def model(source: Source, at: ArraySpec | None = None, *, return_std: bool = False) -> onnx.ModelProto:
-    """The graph of a fitted estimator, as `client.function` takes it.
+    """Converts a fitted estimator to an ONNX model, for `client.function` and other tools.
 
         gp = gradwire.sklearn.model(process, return_std=True)
         mean, std = client.function(gp)(x)
 
     Args:
         source: a fitted estimator, or its bound method `predict`, `predict_proba`, `decision_function` or
-            `transform`. An estimator alone means the one that can be differentiated: `predict_proba` of a
+            `transform`. An estimator alone means the method that can be differentiated: `predict_proba` of a
             classifier (`decision_function` where it has none), `predict` of a regressor, else `transform`.
-        at: shape (rows, features) and dtype of the input; by default any number of rows in float64.
-        return_std: the standard deviation of a `GaussianProcessRegressor` as a second output, "std".
+        at: shape (rows, features) and dtype (float64 or float32) of the input; by default any number of rows
+            in float64.
+        return_std: add the standard deviation of a `GaussianProcessRegressor` as a second output, "std".
 
     Returns:
-        A graph with the input "X" and an output of the method's own shape: "prediction", "probabilities",
-        "scores" or "transformed".
+        A model with the input "X" and an output of the shape that the method returns: "prediction",
+        "probabilities", "scores" or "transformed".
 
     Raises:
-        InvalidArgumentError: no fitted estimator, a method or model that has no graph, or another shape.
+        InvalidArgumentError: `source` is no fitted estimator, it or its method has no graph, or it does not
+            take rows like `at`.
     """
     estimator, method = _target(source)
-    given = _entry(estimator, at)
+    given = _input_spec(estimator, at)
     final = _final(estimator)
     if return_std and not isinstance(final, GaussianProcessRegressor):
         raise InvalidArgumentError(
@@ -103,7 +106,7 @@ def model(source: Source, at: ArraySpec | None = None, *, return_std: bool = Fal
             f"skl2onnx cannot convert {type(estimator).__name__}: {type(error).__name__}: {error}"
         ) from error
     outputs = [output.name for output in proto.graph.output]
-    kept = {outputs[_place(outputs, method)]: _OUTPUTS[method]}
+    kept = {outputs[_output_position(outputs, method)]: _OUTPUTS[method]}
     if return_std:
         kept[outputs[1]] = "std"
     rows = None if at is None else at.shape[0]
@@ -111,7 +114,7 @@ def model(source: Source, at: ArraySpec | None = None, *, return_std: bool = Fal
 
 
 def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None) -> onnx.ModelProto:
-    """The converter behind `client.function`."""
+    """Converts an estimator or one of its methods for `client.function`."""
     if len(specs) > 1 or (names is not None and len(names) != 1):
         raise InvalidArgumentError(
             "a scikit-learn model has one input, (rows, features): give at most one spec and one name"
@@ -124,6 +127,7 @@ def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None
 
 
 def _target(source: Any) -> tuple[BaseEstimator, str]:
+    """Returns the estimator and the name of the method that `source` means."""
     owner, method = getattr(source, "__self__", source), getattr(source, "__name__", None)
     if not isinstance(owner, BaseEstimator) or (source is owner and callable(source)):
         raise InvalidArgumentError(
@@ -141,7 +145,7 @@ def _target(source: Any) -> tuple[BaseEstimator, str]:
             f"{type(owner).__name__}.{method} has no graph: pass the estimator, or its method "
             + ", ".join(name for name in _OUTPUTS if hasattr(owner, name))
         )
-    while hasattr(owner, "best_estimator_"):  # a search is the model that it found
+    while hasattr(owner, "best_estimator_"):  # of a search, the model that it found
         owner = owner.best_estimator_
     return owner, method
 
@@ -162,7 +166,8 @@ def _default_method(estimator: Any) -> str:
     return found
 
 
-def _entry(estimator: Any, at: ArraySpec | None) -> ArraySpec:
+def _input_spec(estimator: Any, at: ArraySpec | None) -> ArraySpec:
+    """Returns the spec of the estimator's input, checked if it is given."""
     features = getattr(estimator, "n_features_in_", None)
     if at is None:
         if features is None:
@@ -184,12 +189,14 @@ def _entry(estimator: Any, at: ArraySpec | None) -> ArraySpec:
 
 
 def _final(estimator: Any) -> Any:
+    """Returns the last step of a pipeline, or the estimator itself."""
     while isinstance(estimator, Pipeline):
         estimator = estimator.steps[-1][1]
     return estimator
 
 
 def _options(final: Any, method: str, return_std: bool) -> dict[str, bool]:
+    """Returns those of our options for skl2onnx that the estimator's converter knows."""
     try:
         allowed = get_converter(get_model_alias(type(final))).get_allowed_options() or {}
     except (RuntimeError, ValueError):  # conversion itself says what is missing
@@ -202,17 +209,17 @@ def _options(final: Any, method: str, return_std: bool) -> dict[str, bool]:
     return {name: value for name, value in wanted.items() if name in allowed}
 
 
-def _place(outputs: Sequence[str], method: str) -> int:
-    """Which of skl2onnx's outputs a method returns: labels and means come first."""
+def _output_position(outputs: Sequence[str], method: str) -> int:
+    """Returns which of skl2onnx's outputs a method returns: labels and means come first."""
     return 0 if method == "predict" or len(outputs) == 1 else 1
 
 
 def _columns(estimator: Any, method: str, given: ArraySpec) -> tuple[int, ...] | None:
-    """The shape of what the method returns for one row, as it says itself; None if it does not take one."""
+    """Returns the shape of the method's result for one row, without its rows; None if it refuses ones."""
     row = np.ones((1, given.shape[1]), given.dtype)
     try:
         return tuple(np.shape(getattr(estimator, method)(row))[1:])
-    except ValueError:  # ones are not among what it takes
+    except ValueError:  # the estimator does not accept ones
         return None
 
 

@@ -12,11 +12,11 @@ from gradwire.frontends.numpy.array import TracedArray
 from gradwire.frontends.sklearn.formulas import filled
 
 Monomial = tuple[int, ...]
-"""The features that are multiplied, in ascending order, each as often as its power says."""
+"""The features that are multiplied, ascending, each repeated as often as its power."""
 
 
 def polynomial(model: Any, x: TracedArray) -> Iterator[Any]:
-    """PolynomialFeatures, degree by degree: one gather and one product for each degree."""
+    """PolynomialFeatures, degree by degree: each takes two gathers and a product."""
     wanted = [_monomial(row) for row in np.asarray(model.powers_)]
     levels = _levels(wanted)
     values: Any = filled(x, 1.0, 1)
@@ -38,7 +38,7 @@ def _monomial(powers: Any) -> Monomial:
 
 
 def _levels(wanted: list[Monomial]) -> list[list[Monomial]]:
-    """Every wanted monomial and those that it is made from, by degree."""
+    """Returns the wanted monomials and all their prefixes, by degree."""
     needed = {one[:length] for one in wanted for length in range(len(one) + 1)} | {()}
     degree = max(map(len, needed))
     return [sorted(one for one in needed if len(one) == length) for length in range(degree + 1)]

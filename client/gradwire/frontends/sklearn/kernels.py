@@ -1,8 +1,8 @@
-"""Kernels between the rows of an input and fixed points.
+"""Kernels of Gaussian processes and support vector machines, between the rows of an input and fixed points.
 
-Differences are taken before squares, so that a row that is one of the points has distance zero exactly; where
-a kernel is a function of the distance, whose derivative does not exist there, its Taylor polynomial in the
-squared distance takes over: first and second derivatives hold at the points too.
+Distances are computed from differences, not from inner products, so that a row that equals a point is at
+distance zero exactly. The distance has no derivative there; a kernel that is a function of it uses its Taylor
+polynomial in the squared distance near zero, so that its first and second derivatives hold at the points too.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from gradwire.frontends.sklearn.formulas import column_axis
 
 Points = npt.NDArray[np.float64]
 
-# Squared distance, in length scales, below which the next term of a Matérn kernel is lost in rounding.
+# Squared distance in units of the length scale below which the next Taylor term is less than rounding.
 _NEAR = 1e-18
 
 
 def squared_distances(x: TracedArray, points: Points) -> Any:
-    """The squared distance of every row of `x` to every point, (rows, points)."""
+    """Returns the squared distance of every row of `x` to every point, (rows, points)."""
     difference = column_axis(x) - points.astype(x.dtype)
     return np.sum(difference * difference, axis=2)
 
 
 def products(x: TracedArray, points: Points) -> Any:
-    """The inner product of every row of `x` with every point, (rows, points)."""
+    """Returns the inner product of every row of `x` with every point, (rows, points)."""
     return x @ points.T.astype(x.dtype)
 
 
 def cross(kernel: Any, x: TracedArray, points: Points) -> Any:
-    """k(x, points), (rows, points), for a kernel of scikit-learn; a number where it is the same for all.
+    """Returns k(x, points), (rows, points), for a kernel of scikit-learn; a float if it is constant.
 
     Raises:
         InvalidArgumentError: the kernel has no elementary form.
@@ -57,7 +57,7 @@ def cross(kernel: Any, x: TracedArray, points: Points) -> Any:
 
 
 def diagonal(kernel: Any, x: TracedArray) -> Any:
-    """k(x, x) of each row, (rows, 1); a number where it is the same for all."""
+    """Returns k(x, x) for each row, (rows, 1); a float if it is constant."""
     if isinstance(kernel, kernels.Sum):
         return diagonal(kernel.k1, x) + diagonal(kernel.k2, x)
     if isinstance(kernel, kernels.Product):

@@ -1,8 +1,8 @@
-"""What is left to do to a graph that skl2onnx made.
+"""Completes and corrects a model that skl2onnx made.
 
-Outputs that were not asked for go, and the nodes that only they needed. Classical operators give float32,
-which skl2onnx forgets in float64 graphs: casts are put after them. Shapes are inferred again, since some are
-wrong.
+Removes outputs that were not asked for, with the nodes that only they need. Adds casts after ONNX's classical
+operators, which return float32 also in float64 graphs. Infers shapes again, since skl2onnx declares some
+wrongly.
 """
 
 from __future__ import annotations
@@ -31,17 +31,21 @@ def finished(
     dtype: np.dtype[Any],
     columns: tuple[int, ...] | None,
 ) -> onnx.ModelProto:
-    """The graph with the outputs in `kept`, under the names given there.
+    """Changes a model in place so that it has exactly the outputs in `kept`, with correct types, and checks
+    it.
 
     Args:
-        proto: what skl2onnx made; it is changed.
+        proto: the model that skl2onnx made.
         kept: the new name of each output that stays, in order.
         rows: the number of rows, or None for any.
-        dtype: of the input.
-        columns: the shape of an output without its rows, or None to leave it as it is.
+        dtype: of the input: float64 or float32.
+        columns: the shape of each output without its rows, or None to leave it as it is.
+
+    Returns:
+        `proto`.
 
     Raises:
-        InvalidArgumentError: an output is text, or types conflict.
+        InvalidArgumentError: an output is text, or the model does not pass ONNX's full check.
     """
     graph = proto.graph
     declared = {value.name: _copied(value) for value in graph.output}
@@ -64,7 +68,7 @@ def finished(
         rename(graph, name, inner)
         shape = _known(types.get(name), declared[name]).shape.dim
         if columns == ():
-            # One number a row; where a margin has two columns they differ in sign, and the second is meant.
+            # One number a row; the two columns of a margin differ in sign, and the method returns the second.
             wide = len(shape) == 2 and shape[1].dim_value == 2
             what = np.array(1) if wide else np.array([-1])
             graph.initializer.append(onnx.numpy_helper.from_array(what, f"{new}_rows"))
@@ -94,9 +98,9 @@ def _conflict(proto: onnx.ModelProto, error: Exception) -> InvalidArgumentError:
 
 
 def _cast(graph: onnx.GraphProto, opsets: Mapping[str, int], to: int) -> None:
-    """Cast what classical operators give in float32, whatever they are given, to the type of the graph.
+    """Casts outputs of classical operators that are always float32 to the element type of the graph.
 
-    In float32 graphs too: some of these operators say nothing of their output's type, a cast does.
+    In float32 graphs too: shape inference does not find the output type of some of these operators.
     """
     nodes = []
     for node in graph.node:
@@ -113,9 +117,10 @@ def _cast(graph: onnx.GraphProto, opsets: Mapping[str, int], to: int) -> None:
 
 
 def rename(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Give an input of a graph, or a value of its nodes, another name; subgraphs read none of their own.
+    """Renames an input of a graph or a value of its nodes, except in subgraphs.
 
-    Raises `InvalidArgumentError` where something else has that name.
+    Raises:
+        InvalidArgumentError: something else has that name.
     """
     taken = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input}
     taken |= {output for node in graph.node for output in node.output}
@@ -130,7 +135,7 @@ def rename(graph: onnx.GraphProto, old: str, new: str) -> None:
 
 
 def _known(inferred: onnx.TypeProto.Tensor | None, declared: onnx.TypeProto.Tensor) -> onnx.TypeProto.Tensor:
-    """What inference found, or where it found no shape what skl2onnx says."""
+    """Returns the inferred type, or the declared one if no shape was inferred."""
     return declared if inferred is None or not inferred.HasField("shape") else inferred
 
 

@@ -1,7 +1,7 @@
-"""Support vector machines, linear and with kernels, in the precision of the graph.
+"""Support vector machines, linear and with kernels.
 
-The shapes of libsvm's coefficients are those that scikit-learn documents for `dual_coef_`: a column for each
-support vector, sorted by class, and a row for each class that its class is held against.
+Coefficients are laid out as scikit-learn documents `dual_coef_`: a column for each support vector, sorted by
+class, and a row for each class that the vector's own class is compared with.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ def regressor(model: Any, x: TracedArray) -> Iterator[Any]:
 
 
 def one_class(model: Any, x: TracedArray) -> Iterator[Any]:
-    """OneClassSVM: on which side of the boundary, and how far from it."""
+    """OneClassSVM: the side of the boundary, 1 or -1, and the signed margin."""
     margin = _margins(model, x, _dense(model.dual_coef_).T)
     yield np.where(margin >= 0.0, 1, -1)
     yield margin
 
 
 def convert_classifier(scope: Any, operator: Any, container: Any) -> None:
-    """Converts SVC and NuSVC: probabilities by skl2onnx, labels and scores by `classifier`.
+    """Converts SVC and NuSVC: probabilities with skl2onnx, labels and scores with `classifier`.
 
-    libsvm finds probabilities by an iteration that stops at three digits.
+    Probabilities have three digits in either precision: libsvm's own iteration stops there.
     """
     model = operator.raw_operator
     raw = container.get_options(model, {"raw_scores": False})["raw_scores"]
@@ -48,7 +48,7 @@ def convert_classifier(scope: Any, operator: Any, container: Any) -> None:
 
 
 def classifier(model: Any, x: TracedArray) -> Iterator[Any]:
-    """SVC and NuSVC: labels by a vote of pairs of classes, and scores as `decision_function` gives them."""
+    """SVC and NuSVC: labels by one-versus-one votes, and the scores of `decision_function`."""
     classes = len(model.classes_)
     if classes == 2:
         margin = _margins(model, x, _dense(model.dual_coef_).T)
@@ -64,7 +64,7 @@ def classifier(model: Any, x: TracedArray) -> Iterator[Any]:
         yield _label_of_largest(model, votes)
         yield margins
         return
-    # Votes decide; sums of margins, squeezed into less than a vote, order what has equally many.
+    # Sums of margins, scaled to less than a third of a vote, order classes with equal votes.
     sums = margins @ (first - second)
     scores = votes + sums / (3.0 * (np.abs(sums) + 1.0))
     yield _label_of_largest(model, scores if model.break_ties else votes)
@@ -80,17 +80,17 @@ def linear_classifier(model: Any, x: TracedArray) -> Iterator[Any]:
 
 
 def _label_of_side(model: Any, margin: Any) -> Any:
-    """The second of two classes where the margin, (rows, 1), is positive."""
+    """Returns the second of two classes where the margin, (rows, 1), is positive, else the first."""
     return _labels(model, np.sum(margin > 0.0, axis=1))
 
 
 def _label_of_largest(model: Any, scores: Any) -> Any:
-    """The class of the largest score in each row."""
+    """Returns the class of the largest score in each row."""
     return _labels(model, np.argmax(scores, axis=1))
 
 
 def _labels(model: Any, places: Any) -> Any:
-    """The classes at these places; the places themselves where classes are text, which graphs do not hold."""
+    """Returns the classes at these positions; the positions themselves if classes are text."""
     classes = np.asarray(model.classes_)
     if classes.dtype.kind in "UO":
         return places
@@ -98,16 +98,16 @@ def _labels(model: Any, places: Any) -> Any:
 
 
 def _margins(model: Any, x: TracedArray, weights: Matrix) -> Any:
-    """The kernel of every row with every support vector, times weights, plus intercepts."""
+    """Returns the kernel of every row with every support vector, times weights, plus intercepts."""
     vectors = _dense(model.support_vectors_)
     intercepts = np.asarray(model.intercept_, x.dtype)
-    if model.kernel == "linear":  # the vectors and their weights are one matrix
+    if model.kernel == "linear":  # vectors and weights are multiplied in advance
         return x @ (vectors.T @ weights).astype(x.dtype) + intercepts
     return _kernel(model, x, vectors) @ weights.astype(x.dtype) + intercepts
 
 
 def _kernel(model: Any, x: TracedArray, vectors: Matrix) -> Any:
-    """The kernel of every row with every support vector, (rows, vectors)."""
+    """Returns the kernel of every row with every support vector, (rows, vectors)."""
     scale = float(model._gamma)
     match model.kernel:
         case "rbf":
@@ -124,7 +124,7 @@ def _kernel(model: Any, x: TracedArray, vectors: Matrix) -> Any:
 
 
 def _pairwise(model: Any, pairs: list[tuple[int, int]]) -> Matrix:
-    """Weights of all support vectors, (vectors, pairs); zero for those of neither class of a pair."""
+    """Returns weights of all support vectors, (vectors, pairs); zero where a pair has not their class."""
     coefficients = _dense(model.dual_coef_)
     ends = np.cumsum([0, *model.n_support_])
     weights = np.zeros((coefficients.shape[1], len(pairs)))
