@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/pictures.md into this folder: python docs/pictures/make.py
+"""Draws the pictures of docs/pictures.md into this folder: python docs/pictures/make.py
 
 Nothing is evaluated, so no server is started.
 """

@@ -1,4 +1,4 @@
-"""Pictures for people who look: sparsity patterns with their colorings, and graphs."""
+"""Draws graphs, and sparsity patterns with their colorings."""
 
 from gradwire.pictures.graphs import Picture, graph
 from gradwire.pictures.sparsity import spy

@@ -1,9 +1,9 @@
-"""Coloring the columns or rows of a pattern, so that those of one color can share a seed.
+"""Colors the columns or rows of a sparsity pattern, so that those of one color can share a seed.
 
 Two columns may share a color if no row has a nonzero in both: then one product of the Jacobian with the sum
-of their seeds holds the entries of each. Greedy coloring of the columns' intersection graph, A. R. Curtis,
-M. J. D. Powell, J. K. Reid, "On the estimation of sparse Jacobian matrices" (1974); as a distance-1 coloring,
-A. H. Gebremedhin, F. Manne, A. Pothen, "What color is your Jacobian?" (2005).
+of their seeds contains the entries of each. The algorithm is greedy coloring of the columns' intersection
+graph: A. R. Curtis, M. J. D. Powell, J. K. Reid, "On the estimation of sparse Jacobian matrices" (1974); as a
+distance-1 coloring, A. H. Gebremedhin, F. Manne, A. Pothen, "What color is your Jacobian?" (2005).
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ Colors = npt.NDArray[np.int64]
 
 
 def coloring(pattern: Pattern, partition: Partition = "column", order: Order = "natural") -> Colors:
-    """A color, from 0 on, for each column (or row), so that no row (or column) has one color twice.
+    """Colors columns (or rows) so that no row (or column) has nonzeros in two of one color.
 
     Args:
         pattern: the nonzeros.
-        partition: what is colored: columns for forward mode, rows for reverse mode.
-        order: in which order colors are given: as they come, or those with most conflicts first.
+        partition: "column" for forward mode, "row" for reverse mode.
+        order: the order in which columns are colored: "natural", or "largest_first" for those with most
+            conflicts first.
 
     Returns:
-        Colors, at most one more than any column has neighbors. An empty column has color 0.
+        The color of each column (or row), int64, from 0 on. There is at most one color more than the most
+        conflicts of a column. An empty column has color 0.
 
     Raises:
-        ValueError: an order of another name.
+        ValueError: an unknown order.
     """
     if order not in get_args(Order):
         raise ValueError(f"order={order!r}: use 'largest_first' or 'natural'")
@@ -41,11 +43,11 @@ def coloring(pattern: Pattern, partition: Partition = "column", order: Order = "
     count, across = by_column.shape
     nonzeros = np.bincount(by_column.columns, minlength=across)
     if nonzeros.max(initial=0) == count:
-        return np.arange(count)  # one full row: no two columns are apart
+        return np.arange(count)  # a full row: every two columns conflict
     starts = np.concatenate([[0], np.cumsum(np.bincount(by_column.rows, minlength=count))])
     natural = order == "natural"
     sequence: Sequence[int] = range(count) if natural else _largest_first(by_column.columns, starts, nonzeros)
-    # The colors in a row are the bits of one integer, so that a column costs one step for each nonzero.
+    # The colors used in a row are the bits of one integer: a column costs one operation for each nonzero.
     taken = [0] * across
     colors = np.zeros(count, np.int64)
     where, ends = by_column.columns.tolist(), starts.tolist()
@@ -62,6 +64,6 @@ def coloring(pattern: Pattern, partition: Partition = "column", order: Order = "
 
 
 def _largest_first(columns: Indices, starts: Indices, nonzeros: Indices) -> Sequence[int]:
-    """Columns by how many others they meet, counted once for each row that they meet in, most first."""
+    """Orders columns by descending number of conflicts, counted once for each row."""
     meetings = np.concatenate([[0], np.cumsum(nonzeros[columns] - 1)])
     return [int(one) for one in np.argsort(-(meetings[starts[1:]] - meetings[starts[:-1]]), kind="stable")]

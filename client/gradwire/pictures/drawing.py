@@ -1,4 +1,4 @@
-"""A sketch as shapes on a plane, and the shapes as SVG or by matplotlib."""
+"""Turns a sketch into shapes on a plane, and shapes into SVG or a matplotlib figure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from gradwire.pictures.layers import Point, arrange
 from gradwire.pictures.sketch import Box, Sketch
 
-# Widths of text are estimated: a character of the fonts asked for, plain and bold, as a share of their size.
+# The width of text is estimated from the width of a character, plain and bold, relative to the font size.
 _CHARACTER, _BOLD = 0.62, 0.72
 _FONT = "DejaVu Sans, Verdana, Segoe UI, sans-serif"
 
@@ -23,7 +23,7 @@ _HALO = 'fill="#ffffff" stroke="#ffffff" stroke-width="3"'
 
 @dataclass(frozen=True)
 class Style:
-    """How a kind of box looks: fill, outline, how round its corners are, and whether it is dashed."""
+    """The look of a kind of box: colors of fill and outline, radius of its corners, dashed or not."""
 
     fill: str
     stroke: str
@@ -42,7 +42,7 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Rectangle:
-    """A box, from its left upper corner."""
+    """A box; `x` and `y` are its upper left corner."""
 
     x: float
     y: float
@@ -53,14 +53,14 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Curve:
-    """An arrow along points, smooth from one to the next, with its head at the last."""
+    """A smooth arrow through points, with its head at the last."""
 
     points: tuple[Point, ...]
 
 
 @dataclass(frozen=True)
 class Text:
-    """A line of text; `anchor` is "start" or "middle" of it, y its baseline. A halo keeps arrows off it."""
+    """A line of text at its `anchor` ("start" or "middle") and baseline; a halo separates it from arrows."""
 
     x: float
     y: float
@@ -77,7 +77,7 @@ Shape = Rectangle | Curve | Text
 
 @dataclass(frozen=True)
 class Drawing:
-    """Shapes in the order in which they are painted, and the size of all."""
+    """Shapes in the order in which they are painted, and the size of the whole."""
 
     width: float
     height: float
@@ -85,7 +85,7 @@ class Drawing:
 
 
 def draw(sketch: Sketch) -> Drawing:
-    """The drawing of a sketch, with its title above."""
+    """Draws a sketch, with its title above."""
     inner = _draw(sketch)
     wide = max(inner.width, _wide(sketch.title, _TITLE, _BOLD))
     title = Text(_MARGIN, _MARGIN + _TITLE, sketch.title, _TITLE, "#333333", "start", True)
@@ -148,7 +148,7 @@ def _wide(text: str, size: float, character: float = _CHARACTER) -> float:
 
 
 def moved(shapes: Sequence[Shape], x: float, y: float) -> Iterator[Shape]:
-    """The same shapes elsewhere."""
+    """Yields the shapes moved by (x, y)."""
     for one in shapes:
         match one:
             case Curve():
@@ -158,14 +158,14 @@ def moved(shapes: Sequence[Shape], x: float, y: float) -> Iterator[Shape]:
 
 
 def bends(points: Sequence[Point]) -> Iterator[tuple[Point, Point, Point]]:
-    """Cubic curves through points, leaving and arriving upright: two controls and an end for each."""
+    """Yields cubic curves through points, vertical at each: two control points and an end point."""
     for (x0, y0), (x1, y1) in pairwise(points):
         middle = (y0 + y1) / 2
         yield (x0, middle), (x1, middle), (x1, y1)
 
 
 def svg(drawing: Drawing) -> str:
-    """The drawing as one SVG element, with names escaped and nothing from elsewhere."""
+    """Returns the drawing as one self-contained SVG element, with text escaped."""
     wide, high = round(drawing.width, 1), round(drawing.height, 1)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" '
@@ -200,12 +200,12 @@ def _element(shape: Shape) -> str:
             text = f'<text {place} fill="{shape.color}"{look}>{escape(shape.text)}</text>'
             if not shape.halo:
                 return text
-            # Beneath, not by paint-order, which some renderers do not know.
+            # A second element beneath it, since some renderers do not know paint-order.
             return f'<text {place} aria-hidden="true" {_HALO}>{escape(shape.text)}</text>{text}'
 
 
 def figure(drawing: Drawing) -> Any:
-    """The drawing as a matplotlib figure at its natural size (72 units an inch)."""
+    """Returns the drawing as a matplotlib figure of 72 units an inch."""
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch, PathPatch
     from matplotlib.path import Path

@@ -1,4 +1,4 @@
-"""Pictures of graphs."""
+"""Draws the graph of a function."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from gradwire.pictures.sketch import sketch
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn graph: a notebook shows it, `svg` is its text, `save` writes it."""
+    """A drawn graph: a notebook displays it, `svg` is its source, `save` writes it to a file."""
 
     drawing: Drawing
     title: str
 
     @property
     def svg(self) -> str:
-        """The picture as SVG."""
+        """The picture as SVG source."""
         return svg(self.drawing)
 
     def _repr_svg_(self) -> str:
@@ -38,11 +38,11 @@ class Picture:
         return f"<Picture of {self.title}, {self.drawing.width:.0f} x {self.drawing.height:.0f}>"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write a file of the kind that its name ends in: .svg, or by matplotlib .png or .pdf.
+        """Writes a .svg file, or with matplotlib a .png or .pdf file, and returns its path.
 
         Raises:
-            ValueError: the name ends in something else.
-            ModuleNotFoundError: a .png or .pdf without matplotlib.
+            ValueError: another suffix.
+            ModuleNotFoundError: a .png or .pdf file, and matplotlib is not installed.
         """
         target = Path(path)
         kind = target.suffix.lower()
@@ -63,22 +63,27 @@ class Picture:
 
 
 def graph(source: Any, *specs: ArraySpec | wire.Array, limit: int = 60) -> Picture:
-    """Draw the graph of a function: what goes in, every operator with its constants, what comes out.
+    """Draws the graph of a function: its inputs, every operator with its constants, and its outputs.
 
         gw.graph(f).save("f.svg")
 
-    Arrows carry shapes. The bodies of Loop, Scan and If are drawn inside their boxes while they are small.
-    The graph is that of the function before transforms, which the title names.
+    Arrows are labeled with shapes. Small bodies of Loop, Scan and If are drawn inside their boxes. Transforms
+    are not drawn: the graph is that of the function before them, and the title names them.
 
     Args:
-        source: a function of a client, or what `Client.function` takes: Python code, an `onnx.ModelProto`,
-            its bytes, its text, or a path.
-        *specs: the shapes and dtypes of the arguments of Python code.
-        limit: nodes to draw; those after them are one box that counts them.
+        source: a function of a client, or what `Client.function` takes: a Python function, an
+            `onnx.ModelProto`, its bytes, its text, or a path.
+        *specs: shapes and dtypes of the arguments of a Python function, or arrays like them.
+        limit: the most nodes to draw; the others are summarized in one box.
+
+    Returns:
+        The picture, which a notebook displays.
 
     Raises:
-        InvalidArgumentError: no function can be made of the source, or specs with a function that is made.
-        ValueError: a limit below one.
+        InvalidArgumentError: no function can be made of the source, or specs are given for a function of a
+            client.
+        TraceError: a Python function cannot be traced.
+        ValueError: `limit` is below one.
     """
     if limit < 1:
         raise ValueError(f"limit={limit}: at least one box is drawn")

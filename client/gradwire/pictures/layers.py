@@ -1,8 +1,11 @@
-"""A layered layout of boxes and arrows, from top to bottom.
+"""Computes a layered layout of boxes and arrows, from top to bottom.
 
-After K. Sugiyama, S. Tagawa, M. Toda, "Methods for visual understanding of hierarchical system structures"
-(1981): layers by longest paths, stand-ins where an arrow passes a layer, orders by barycenters, and
-coordinates that bring neighbors above each other, found layer by layer as an isotonic regression.
+The method is that of K. Sugiyama, S. Tagawa, M. Toda, "Methods for visual understanding of hierarchical
+system structures" (1981): layers from longest paths, dummy items where an arrow passes a layer, orders from
+barycenters; and coordinates close to those of the neighbors, for each layer as an isotonic regression.
+
+It is written here because the established libraries that pip alone installs ignore the sizes of boxes
+(igraph, fast-sugiyama), draw long arrows worse (grandalf), or take a hundred megabytes (pygraphviz).
 """
 
 from __future__ import annotations
@@ -16,18 +19,18 @@ Point = tuple[float, float]
 
 _SWEEPS = 12
 
-# How much straighter an arrow is kept where it passes a layer than where it ends.
+# The weight of an arrow's dummy items, relative to that of boxes, when coordinates are fitted.
 _STRAIGHT = 6.0
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything is.
+    """The coordinates of boxes and arrows.
 
     Attributes:
-        size: width and height of all.
-        corners: the left upper corner of each box.
-        routes: the points that each arrow passes, from the lower side of a box to the upper of another.
+        size: width and height of the whole.
+        corners: the upper left corner of each box.
+        routes: the points that each arrow passes, from the lower side of a box to the upper side of another.
     """
 
     size: Size
@@ -37,7 +40,7 @@ class Layout:
 
 @dataclass
 class _Item:
-    """A box, or a stand-in for an arrow that passes a layer."""
+    """A box, or a dummy item where an arrow passes a layer; `x` is its center."""
 
     width: float
     height: float
@@ -48,12 +51,13 @@ class _Item:
 def arrange(
     sizes: Sequence[Size], arrows: Sequence[tuple[int, int]], across: float = 22.0, down: float = 34.0
 ) -> Layout:
-    """Place boxes so that every arrow goes down; boxes must be in an order in which arrows go forward.
+    """Places boxes so that every arrow points down.
 
     Args:
-        sizes: width and height of each box.
-        arrows: pairs of boxes.
-        across, down: the least distance between boxes of a layer, and between layers.
+        sizes: width and height of each box, in a topological order.
+        arrows: positions of the source and target of each arrow in `sizes`; the source comes first.
+        across: the least distance between boxes of a layer.
+        down: the distance between layers.
     """
     depth = _depths(len(sizes), arrows)
     items = [_Item(width, height, True) for width, height in sizes]
@@ -75,10 +79,11 @@ def arrange(
 
 
 def _depths(count: int, arrows: Sequence[tuple[int, int]]) -> list[int]:
+    """Returns the layer of each box: the length of the longest path to it."""
     depth = [0] * count
     for source, target in sorted(arrows, key=lambda arrow: arrow[1]):
         depth[target] = max(depth[target], depth[source] + 1)
-    # What has nothing above it moves down to where it is needed.
+    # A box without arrows into it moves down to the layer above its first use.
     fed = {target for _, target in arrows}
     for box in range(count):
         users = [depth[target] for source, target in arrows if source == box]
@@ -98,7 +103,7 @@ def _neighbors(count: int, chains: Sequence[Sequence[int]]) -> tuple[list[list[i
 
 
 def _ordered(layers: list[list[int]], above: list[list[int]], below: list[list[int]]) -> list[list[int]]:
-    """Layers in the order with the fewest crossings that sweeps of barycenters find."""
+    """Orders layers by barycenters, in sweeps down and up; returns the orders with the fewest crossings."""
     best, fewest = [list(layer) for layer in layers], _crossings(layers, below)
     for sweep in range(_SWEEPS):
         if not fewest:
@@ -138,7 +143,7 @@ def _spread(
     below: Sequence[Sequence[int]],
     across: float,
 ) -> None:
-    """Set the centers of all items: sweeps bring each near the mean of its neighbors, in order and apart."""
+    """Sets the centers of all items: sweeps move each towards the mean of its neighbors."""
     for layer in layers:
         _settle(layer, items, [0.0] * len(layer), across)
     for sweep in range(_SWEEPS):
@@ -154,7 +159,10 @@ def _spread(
 
 
 def _settle(layer: Sequence[int], items: Sequence[_Item], wanted: Sequence[float], across: float) -> None:
-    """The centers nearest to those wanted, in order and `across` apart: pool adjacent violators."""
+    """Moves the items of a layer as near to the wanted centers as their order and distance allow.
+
+    In the weighted least-squares sense, by the pool-adjacent-violators algorithm for isotonic regression.
+    """
     offsets = [0.0]
     for left, right in pairwise(layer):
         offsets.append(offsets[-1] + (items[left].width + items[right].width) / 2 + across)
@@ -187,7 +195,7 @@ def _placed(
         for item in layer:
             top[item] = y + (height - items[item].height) / 2 if items[item].real else y
             if not items[item].real:
-                items[item].height = height  # the arrow goes straight down beside the boxes
+                items[item].height = height  # the arrow runs vertically beside the boxes
         y += height + down
     corners = tuple((items[box].x - items[box].width / 2 - left, top[box]) for box in range(boxes))
     ports = _ports(chains, items)
@@ -202,7 +210,7 @@ def _placed(
 
 
 def _ports(chains: Sequence[Sequence[int]], items: Sequence[_Item]) -> list[float]:
-    """Where each arrow meets its target: side by side, in the order that they come from."""
+    """Returns where each arrow meets its target: side by side, in the order of their sources."""
     arriving: dict[int, list[int]] = {}
     for place, chain in enumerate(chains):
         arriving.setdefault(chain[-1], []).append(place)

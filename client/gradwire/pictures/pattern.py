@@ -1,4 +1,4 @@
-"""Which entries of a matrix are not zero, whatever the matrix is kept in."""
+"""The sparsity pattern of a matrix, dense or sparse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
-    """The places of the nonzeros of a matrix, each once, row by row.
+    """The positions of the nonzeros of a matrix, each once, row by row.
 
     Attributes:
         shape: rows and columns.
@@ -27,28 +27,33 @@ class Pattern:
 
     @property
     def nnz(self) -> int:
-        """How many entries are not zero."""
+        """The number of nonzeros."""
         return len(self.rows)
 
     @property
     def density(self) -> float:
-        """The share of entries that are not zero."""
+        """The fraction of entries that are nonzero."""
         return self.nnz / max(1, self.shape[0] * self.shape[1])
 
     def transposed(self) -> Pattern:
-        """The pattern of the transpose."""
+        """Returns the pattern of the transpose."""
         return _sorted((self.shape[1], self.shape[0]), self.columns, self.rows)
 
 
 def pattern_of(matrix: Any, row_axes: int | None = None) -> Pattern:
-    """The pattern of a scipy.sparse matrix or array, or of anything that `np.asarray` takes.
+    """Returns the pattern of a scipy.sparse matrix or array, or of anything that `np.asarray` takes.
 
-    An array of other than two axes is a Jacobian of shape output.shape + input.shape: its first `row_axes`
-    axes are flattened, row-major, to rows and the others to columns. They are found where both halves have
-    the same shape. Stored zeros count, since they are where a value may come to be; NaN counts.
+    Stored zeros of a sparse matrix are nonzeros of its pattern, and so is NaN.
 
-    Raises `ValueError` where the array does not tell which axes are rows, `TypeError` for anything but
-    numbers.
+    Args:
+        matrix: the matrix. An array of other than two axes is a Jacobian of shape output.shape + input.shape,
+            whose axes are flattened, row-major, to rows and columns.
+        row_axes: how many axes are flattened to rows; by default the first half of them, if both halves have
+            the same shape.
+
+    Raises:
+        ValueError: `row_axes` is out of range, or needed and not given, or a sparse array has not two axes.
+        TypeError: the matrix has no numeric dtype.
     """
     if hasattr(matrix, "tocoo"):
         entries = matrix.tocoo()

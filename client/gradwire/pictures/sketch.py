@@ -1,7 +1,7 @@
-"""What is drawn of a graph: boxes, arrows between them, and what is left out.
+"""Decides what is drawn of a graph: boxes, and arrows between them.
 
-Constants are lines of text in the boxes that use them, not boxes; a subgraph is a sketch inside its node's
-box; of a long graph the first nodes are drawn and the others are one box.
+A constant is a line of text in each box that uses it. A subgraph is a sketch inside its node's box. Nodes
+beyond a limit are summarized in one box.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ import onnx.shape_inference
 
 Kind = Literal["input", "output", "node", "more"]
 
-#: Characters of a line of text.
+# The most characters of a line of text.
 _LINE = 30
 
-#: Nodes that a subgraph may have to be drawn inside its box, and how deep boxes nest.
+# The most nodes of a subgraph that is drawn inside its box, and the deepest nesting of boxes.
 _INSIDE, _DEPTH = 24, 2
 
-# Elements up to which a constant is shown by its values, and bytes above which it is left out of inference.
+# The most elements of a constant shown by its values, and the most bytes of one that shape inference sees.
 _SHOWN, _HEAVY = 3, 1024
 
 
 @dataclass(frozen=True)
 class Box:
-    """One rectangle: what it is, its title, the lines under it, and the subgraphs in it."""
+    """A box: its kind, its title, the lines under the title, and the subgraphs inside."""
 
     kind: Kind
     title: str
@@ -42,7 +42,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Arrow:
-    """A value on its way from one box to another (places in `Sketch.boxes`); the label is its shape."""
+    """A value passed from one box to another (positions in `Sketch.boxes`); the label is its shape."""
 
     source: int
     target: int
@@ -60,16 +60,16 @@ class Sketch:
 
 @dataclass
 class _Scope:
-    """What is known of names: their constants and types, here and in the graphs around."""
+    """Constants and types by name, of a graph and those around it."""
 
     constants: Mapping[str, str]
     types: Mapping[str, onnx.TypeProto.Tensor]
     depth: int = 0
-    reads: dict[str, None] = field(default_factory=dict)  # names that a subgraph takes from outside
+    reads: dict[str, None] = field(default_factory=dict)  # names that a subgraph reads from outside
 
 
 def sketch(model: onnx.ModelProto, title: str, limit: int, bound: Iterable[str] = ()) -> Sketch:
-    """The sketch of a model with at most `limit` nodes of its graph; `bound` inputs are constants."""
+    """Sketches a model, with at most `limit` nodes of its graph; inputs named in `bound` are constants."""
     typed = onnx.shape_inference.infer_shapes(_light(model))
     types = {value.name: value.type.tensor_type for value in typed.graph.input}
     held = [*bound, *(tensor.name for tensor in model.graph.initializer if tensor.name in types)]
@@ -78,7 +78,7 @@ def sketch(model: onnx.ModelProto, title: str, limit: int, bound: Iterable[str] 
 
 
 def _light(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose large weights are inputs: inference needs their types, and copies everything."""
+    """Copies a model with its large weights as inputs: shape inference needs only their types."""
     light = onnx.ModelProto()
     light.opset_import.extend(model.opset_import)
     light.ir_version = max(4, model.ir_version)
@@ -159,7 +159,7 @@ def _sketch(graph: onnx.GraphProto, title: str, limit: int, outer: _Scope) -> Sk
 
 
 def _bundled(arrows: Iterable[Arrow]) -> Iterable[Arrow]:
-    """One arrow between two boxes, whatever the number of values."""
+    """Merges arrows between the same two boxes into one."""
     between: dict[tuple[int, int], list[str]] = {}
     for arrow in arrows:
         between.setdefault((arrow.source, arrow.target), []).append(arrow.label)
@@ -168,7 +168,7 @@ def _bundled(arrows: Iterable[Arrow]) -> Iterable[Arrow]:
 
 
 def _box(node: onnx.NodeProto, scope: _Scope) -> tuple[Box, list[str]]:
-    """The box of a node, and the names that it and its subgraphs read."""
+    """Returns the box of a node, and the names that it and its subgraphs read."""
     reads = [name for name in node.input if name]
     lines = [scope.constants[name] for name in reads if name in scope.constants]
     if len(joined := ", ".join(lines)) <= _LINE:
@@ -200,7 +200,7 @@ def _reads(node: onnx.NodeProto) -> list[str]:
 
 
 def _free(graph: onnx.GraphProto) -> list[str]:
-    """Names that a subgraph takes from the graphs around it."""
+    """Returns the names that a subgraph reads from the graphs around it."""
     own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     own.update(name for node in graph.node for name in node.output)
     read = [name for node in graph.node for name in _reads(node)]
@@ -209,7 +209,7 @@ def _free(graph: onnx.GraphProto) -> list[str]:
 
 
 def _census(nodes: Sequence[onnx.NodeProto]) -> tuple[str, ...]:
-    """The commonest operators, in two lines."""
+    """Counts the most common operators, in two lines."""
     counts = Counter(node.op_type for node in nodes).most_common(6)
     texts = [f"{name} ×{count:,}" for name, count in counts]
     return tuple(_short(", ".join(texts[start : start + 3])) for start in range(0, len(texts), 3))
@@ -271,7 +271,7 @@ def _shape(tensor: onnx.TypeProto.Tensor | None) -> str:
 
 
 def _symbol(name: str) -> str:
-    """An extent's name; shape inference calls those that it knows nothing of unk__0, unk__1 ..."""
+    """Returns the name of a symbolic extent, "?" for one that shape inference made up (unk__0, ...)."""
     return "?" if not name or name.startswith("unk__") else _short(name, 10)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of sparsity patterns with their colorings."""
+"""Draws sparsity patterns with their colorings."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gradwire.pictures.pattern import Pattern, pattern_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Rows and columns of cells at most: a larger pattern is drawn by counting what falls into each cell.
 CELLS = 300
+"""The most rows and columns of cells; of a larger pattern, the nonzeros in each cell are counted."""
 
 _LEGEND = 10
 
@@ -27,30 +27,31 @@ def spy(
     order: Order = "largest_first",
     row_axes: int | None = None,
 ) -> Axes:
-    """Draw where a matrix has nonzeros, and which of its columns (or rows) share a color.
+    """Draws the nonzeros of a matrix, and which of its columns (or rows) share a color.
 
         gw.spy(f.jacobian(x))
 
-    Columns of one color have no row in common, so one seed serves them all. A pattern of more than 300 rows
-    or columns is drawn as a map of how many nonzeros fall into each of at most 300 by 300 cells: it has the
-    number of colors in its title, but not the colors.
+    Columns of one color have no row in common, so that one seed serves them all. A pattern of more than 300
+    rows or columns is drawn as a map of the number of nonzeros in each of at most 300 by 300 cells; its title
+    has the number of colors.
 
     Args:
         matrix: a scipy.sparse matrix or array, a dense matrix, or a Jacobian of shape output.shape +
             input.shape, which is flattened, row-major, to outputs by inputs.
-        coloring: what to color, the colors of all columns (or else of all rows), or None for no colors.
-        ax: where to draw; by default on a figure of its own.
-        order: of the greedy coloring, "largest_first" or "natural".
-        row_axes: how many axes of an array are the output's, where its shape does not tell.
+        coloring: "column" or "row" to color them greedily, an array of integers with the color of each column
+            (or else of each row), or None for no colors.
+        ax: the axes to draw on; by default those of a new figure.
+        order: the order of the greedy coloring, "largest_first" or "natural".
+        row_axes: how many axes of an array are the output's; needed where its shape does not tell.
 
     Returns:
-        The axes that were drawn on, with shape, nonzeros, density and colors in the title.
+        The axes, with shape, nonzeros, density and colors in the title.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
-        TypeError: what has no numbers in it.
-        ValueError: colors for neither the columns nor the rows, an order of another name, or axes that cannot
-            be told apart.
+        TypeError: the matrix has no numeric dtype.
+        ValueError: an unknown `coloring` or `order`, colors that fit neither columns nor rows, or an array
+            whose shape needs `row_axes`.
     """
     try:
         from matplotlib import pyplot
@@ -79,7 +80,7 @@ def spy(
 
 
 def _colors(pattern: Pattern, wish: Any, order: Order) -> tuple[str, Colors | None]:
-    """What is colored, "column", "row" or "", and the colors."""
+    """Returns what is colored, "column", "row" or "", and the colors."""
     if wish is None:
         return "", None
     if isinstance(wish, str):
@@ -111,14 +112,14 @@ def _counted(number: int, noun: str) -> str:
 
 
 def palette(count: int) -> npt.NDArray[np.float64]:
-    """That many colors, (count, 3), each as far as may be from the few before it."""
+    """Returns `count` colors, (count, 3) RGB in [0, 1], each well apart from the few before it."""
     from matplotlib import colormaps
     from matplotlib.colors import hsv_to_rgb
 
     if count <= 10:
         return np.array(colormaps["tab10"].colors)[:count]  # type: ignore[attr-defined]
     step = np.arange(count)
-    hues = step * 0.618033988749895 % 1  # the golden ratio never comes near where it was
+    hues = step * 0.618033988749895 % 1  # multiples of the golden ratio are evenly spread
     shades = np.stack([hues, 0.55 + 0.4 * (step % 2), 0.9 - 0.3 * (step // 2 % 2)], axis=1)
     return np.asarray(hsv_to_rgb(shades))
 
@@ -150,7 +151,7 @@ def _legend(ax: Axes, paints: npt.NDArray[np.float64], counts: Any, partition: s
 
 
 def _separate(ax: Axes, shape: tuple[int, int]) -> None:
-    """Thin lines between cells while they are few."""
+    """Draws thin lines between cells if there are few."""
     if 0 < max(shape) <= 40:
         ax.set_xticks(np.arange(0.5, shape[1] - 1), minor=True)
         ax.set_yticks(np.arange(0.5, shape[0] - 1), minor=True)
@@ -159,7 +160,7 @@ def _separate(ax: Axes, shape: tuple[int, int]) -> None:
 
 
 def binned(pattern: Pattern, cells: int = CELLS) -> npt.NDArray[np.int64]:
-    """How many nonzeros fall into each cell of a grid of at most `cells` by `cells`."""
+    """Counts the nonzeros in each cell of a grid of at most `cells` by `cells`."""
     rows, columns = pattern.shape
     high, wide = min(rows, cells), min(columns, cells)
     place = (pattern.rows * high // rows) * wide + pattern.columns * wide // columns
