@@ -1,9 +1,9 @@
-"""L-BFGS over data that the client does not hold: SciPy asks, the workers answer for all batches.
+"""L-BFGS with a loss over batches of data that are uploaded once and evaluated by the workers.
 
     python examples/accumulate_lbfgs.py
 
-Every point costs a pass over the data, so the batches are uploaded once and named from then on. The result is
-compared with that of the same method over one array in memory.
+Each evaluation of the loss is a pass over the data; after the upload, only the parameters are sent. The
+result is compared with that of the same method over one array in memory.
 """
 
 import time
@@ -18,17 +18,17 @@ ROWS, COLUMNS, BATCH, RIDGE = 100_000, 20, 30_000, 1e-3
 STOP = {"ftol": 1e-14, "gtol": 1e-8}
 
 rng = np.random.default_rng(1)
-X = rng.standard_normal((ROWS, COLUMNS)) * np.geomspace(0.4, 2.0, COLUMNS)  # badly scaled, to need some steps
+X = rng.standard_normal((ROWS, COLUMNS)) * np.geomspace(0.4, 2.0, COLUMNS)  # badly scaled: takes some steps
 Y = np.where(rng.random(ROWS) < expit(X @ np.linspace(-1.0, 1.0, COLUMNS)), 1.0, -1.0)
 
 
 def loss(w: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Minus the mean log-likelihood, and a ridge."""
+    """The negative mean log-likelihood, plus a ridge penalty."""
     return np.mean(np.logaddexp(0.0, -y * (x @ w))) + RIDGE / 2 * np.sum(w * w)
 
 
 def in_memory(w: np.ndarray) -> tuple[float, np.ndarray]:
-    """The same over all rows at once, and its gradient by hand."""
+    """The loss over all rows at once, and its gradient in closed form."""
     margin = Y * (X @ w)
     value = np.logaddexp(0.0, -margin).mean() + RIDGE / 2 * w @ w
     return value, -X.T @ (Y * expit(-margin)) / ROWS + RIDGE * w
@@ -41,12 +41,12 @@ with gw.local(workers=2) as client:
         for start in range(0, ROWS, BATCH)
     ]
 
-    # A loss that is a mean over rows is averaged over batches, each counted by its rows.
+    # A loss that is a mean over rows is averaged over batches, weighted by their numbers of rows.
     with f.accumulator(w=np.zeros(COLUMNS), reduction="mean") as acc:
 
         def over_batches(w: np.ndarray) -> tuple[float, np.ndarray]:
             acc.zero(w=w)
-            acc.add_all(data)  # by name: nothing is sent but the parameters
+            acc.add_all(data)  # by id: only the parameters are sent
             return float(acc.value), acc.grad
 
         started = time.perf_counter()

@@ -1,9 +1,9 @@
-"""The full-batch gradient of a logistic regression over a million rows that never lie in one place.
+"""The full-batch gradient of a logistic regression over a million rows that are never in memory together.
 
     python examples/accumulate_logistic_regression.py
 
-Batches are made on the fly, sent, differentiated by the workers and added up by the server. As in PyTorch a
-gradient is an accumulator: it adds up until zero(), which may also move on to other parameters.
+Batches are generated, sent, differentiated by the workers and added up by the server. As in PyTorch,
+gradients accumulate until `zero()`, which can also set new parameters.
 """
 
 import math
@@ -19,12 +19,12 @@ TRUTH = np.linspace(-1.0, 1.0, COLUMNS)
 
 
 def loss(w: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Minus the log-likelihood of labels y (1 or -1), summed over the rows."""
+    """The negative log-likelihood of labels y (1 or -1), summed over the rows."""
     return np.sum(np.logaddexp(0.0, -y * (x @ w)))
 
 
 def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same data each time, one batch after another; 1,000,000 is no multiple of 30,000."""
+    """Yields the same batches each time; the last is smaller, as 1,000,000 is no multiple of 30,000."""
     for number, start in enumerate(range(0, ROWS, BATCH)):
         rng = np.random.default_rng(number)
         x = rng.standard_normal((min(BATCH, ROWS - start), COLUMNS))
@@ -32,7 +32,7 @@ def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def exact(w: np.ndarray) -> tuple[float, np.ndarray]:
-    """Loss and gradient by the closed form: batches in extended precision, their sum without rounding."""
+    """Loss and gradient in closed form: batches in extended precision, their sum exactly rounded."""
     values, gradients = [], []
     for x, y in batches():
         margin = (y * (x @ w)).astype(np.longdouble)
@@ -43,7 +43,7 @@ def exact(w: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 with gw.local(workers=2) as client:
-    # The shapes are those of a usual batch. The last one is smaller: the function is traced again for it.
+    # The shapes are those of a full batch. The last one is smaller: the function is traced again for it.
     f = client.function(loss, gw.spec(COLUMNS), gw.spec((BATCH, COLUMNS)), gw.spec(BATCH))
     w = np.zeros(COLUMNS)
     with f.accumulator(w=w) as acc:
@@ -64,7 +64,7 @@ with gw.local(workers=2) as client:
             assert abs(value - expected_value) <= 1e-12 * expected_value
             assert error <= 1e-12
 
-            # A step down, and on from there. zero() alone would stay at the same parameters.
+            # A gradient step: zero(w=w) continues at the new parameters, zero() would keep the old ones.
             w = w - gradient * (4 / ROWS)
             acc.zero(w=w)
 

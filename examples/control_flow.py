@@ -2,9 +2,9 @@
 
     python examples/control_flow.py
 
-Predators and prey over 400 steps: `gw.scan` keeps one step in the graph, `gw.cond` chooses between two laws,
-`gw.vmap` runs a batch of populations, `gw.while_` iterates until Newton's method has converged. The same
-functions run on plain NumPy arrays, which is how their derivatives are checked here.
+A predator-prey model over 400 steps: `gw.scan` keeps one step in the graph, `gw.cond` chooses between two
+growth laws, `gw.vmap` runs a batch of populations, and `gw.while_` iterates until Newton's method has
+converged. The same functions run on plain NumPy arrays; derivatives are checked against differences of these.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ STEPS, INTERVAL = 400, 0.02
 
 
 def slope(state, rates):
-    """Lotka and Volterra's equations; past 6 of them, prey also get in each other's way."""
+    """The Lotka-Volterra equations, with crowding of prey above 6."""
     prey, predators = state
     birth, hunt, growth, death = rates
     crowding = gw.cond(prey > 6.0, lambda: 0.1 * (prey - 6.0) ** 2, lambda: 0.0)
@@ -25,7 +25,7 @@ def slope(state, rates):
 
 
 def simulate(start, rates):
-    """The last state, and prey over time, by the classical Runge-Kutta method."""
+    """Returns the last state, and prey over time, by the classical Runge-Kutta method."""
 
     def step(state, _):
         a = slope(state, rates)
@@ -39,12 +39,12 @@ def simulate(start, rates):
 
 
 def most_prey(starts, rates):
-    """The largest number of prey that each of a batch of populations reaches."""
+    """Returns the largest number of prey of each of a batch of populations."""
     return gw.vmap(lambda start: np.max(simulate(start, rates)[1]))(starts)
 
 
 def equilibrium(rates):
-    """Where prey and predators stay as they are without crowding, by Newton's method from (3, 3)."""
+    """Returns the equilibrium without crowding, by Newton's method from (3, 3)."""
 
     def residual(state):
         birth, hunt, growth, death = rates
@@ -62,7 +62,7 @@ def equilibrium(rates):
 
 
 def differences(function, x, step=1e-5):
-    """Central differences, one column for each element of x."""
+    """Returns central differences, one column for each element of x."""
     columns = [function(x + shift) - function(x - shift) for shift in step * np.eye(x.size)]
     return np.stack(columns, axis=-1) / (2 * step)
 
@@ -91,7 +91,7 @@ def main(client):
     rest = client.function(equilibrium, gw.spec(4))
     birth, hunt, growth, death = rates
     np.testing.assert_allclose(rest(rates), [death / growth, birth / hunt], rtol=1e-12)
-    # How often the loop runs depends on the data: derivatives go through it in forward mode.
+    # The number of iterations depends on the data: such a loop is differentiated in forward mode only.
     jacobian = rest.jacobian(rates)
     expected = [[0, 0, -death / growth**2, 1 / growth], [1 / hunt, -birth / hunt**2, 0, 0]]
     np.testing.assert_allclose(jacobian, expected, atol=1e-9)

@@ -1,9 +1,9 @@
-"""A JAX program whose simulator runs on the service: Lotka and Volterra's predators, fitted to data.
+"""A JAX program that fits a Lotka-Volterra model to data, with the simulator evaluated by the service.
 
     python examples/jax_remote.py
 
-The simulator is a JAX function; `remote` makes one of it that the service computes. The loss around it, the
-optimiser and jit stay here. A Jacobian of the simulator is one call, because vmap is the service's batch.
+The simulator is a JAX function, and `remote` returns one that the service evaluates. The loss, the optimizer
+and jit run locally. A Jacobian of the simulator is one call: `vmap` becomes a batch on the service.
 """
 
 import time
@@ -63,7 +63,7 @@ def main(client: gw.Client) -> None:
         np.testing.assert_allclose(there[name], here[name], rtol=1e-9)
     print("gradient of the loss, by the service:", {name: f"{there[name]:.4f}" for name in TRUTH})
 
-    # Gauss and Newton: the Jacobian of 400 residuals with respect to 4 rates is one batched call.
+    # Gauss-Newton: the Jacobian of 400 residuals with respect to 4 rates is one batched call.
     rates = guess
     began = time.perf_counter()
     for iteration in range(6):

@@ -1,4 +1,4 @@
-"""Look before and after: a printed plan, and pictures of a graph and of the sparsity of its Jacobian.
+"""Inspect a derivative: its printed plan, the graph of its function, and the sparsity of a Jacobian.
 
 Run: python examples/look.py
 """
@@ -16,7 +16,7 @@ matplotlib.use("Agg")  # no window: pictures go to files
 
 
 def reaction(u, diffusion):
-    """Two species that react and diffuse on a ring of cells: each depends on itself and its neighbors."""
+    """Two species that react and diffuse on a ring of cells; each depends on itself and its neighbors."""
     spread = np.roll(u, 1, axis=1) + np.roll(u, -1, axis=1) - 2 * u
     rate = u[0] * u[1] ** 2
     return diffusion * spread + np.stack([0.04 * (1 - u[0]) - rate, rate - 0.1 * u[1]])
@@ -27,7 +27,7 @@ def main(client: gw.Client, folder: Path) -> None:
     print(f.plan(wrt="u"), end="\n\n")
 
     picture = gw.graph(f)
-    saved = picture.save(folder / "graph.svg")  # or .png; a notebook shows `picture` by itself
+    saved = picture.save(folder / "graph.svg")  # or .png; a notebook displays `picture`
     words = {text.text for text in ElementTree.parse(saved).iter("{http://www.w3.org/2000/svg}text")}
     assert {"u", "float64[2, 16]", "diffusion", "Mul"} <= words
     print(f"{picture!r} in {saved.name}, {saved.stat().st_size:,} bytes")

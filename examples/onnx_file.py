@@ -1,4 +1,4 @@
-"""Derivatives of a model in an .onnx file with respect to its inputs: no framework, no autodiff.
+"""Derivatives of a model in an .onnx file with respect to its inputs, without a framework.
 
 Run: python examples/onnx_file.py
 """
@@ -11,8 +11,8 @@ import onnx
 
 import gradwire as gw
 
-# Any exporter writes such files; here is one in ONNX's own text form: softplus of a quadratic form. The
-# number of rows is open.
+# Exporters write such files; this one is in ONNX's text format: softplus of a quadratic form, for any number
+# of rows.
 TEXT = """
 <ir_version: 10, opset_import: ["" : 21]>
 energy (double[rows, 3] x) => (double[rows] e, double[rows, 3] features)
@@ -42,7 +42,7 @@ def main(client: gw.Client, folder: Path) -> None:
     np.testing.assert_allclose(gradient, 2 * slope * x @ A @ A.T, rtol=1e-12)
     print("gradient:", gradient[0].round(4))
 
-    # Five rows: each depends on itself alone, so the Jacobian is block-diagonal.
+    # Five rows, which do not depend on each other: the Jacobian is block-diagonal.
     rows = np.random.default_rng(0).normal(size=(5, 3)) / 3
     jacobian = f.jacobian(rows, of="e")
     assert jacobian.shape == (5, 5, 3)
@@ -58,13 +58,13 @@ def main(client: gw.Client, folder: Path) -> None:
         np.testing.assert_allclose(hessian[:, column], difference[0], rtol=1e-7, atol=1e-8)
     print("Hessian's eigenvalues:", np.linalg.eigvalsh(hessian).round(4))
 
-    # Weights beside the file come along.
+    # Weights in a file beside the model are loaded with it.
     large = folder / "with_weights_beside.onnx"
     model = onnx.parser.parse_model(TEXT)
     onnx.save(model, large, save_as_external_data=True, location="weights.bin", size_threshold=0)
     np.testing.assert_array_equal(client.function(large).grad(x, of="e"), gradient)
 
-    # What is no model is refused here, before anything is sent.
+    # A file that is no model is refused before anything is sent.
     (folder / "cut.onnx").write_bytes(path.read_bytes()[:100])
     try:
         client.function(folder / "cut.onnx")

@@ -1,8 +1,8 @@
-"""Fit 200 parameters with scipy.optimize.least_squares, the Jacobian computed by the service.
+"""Fit 200 parameters with scipy.optimize.least_squares and a Jacobian computed by the service.
 
-A bar of 200 cells cools by conduction and radiation; from its temperatures at the end we want those at the
-beginning. Without a Jacobian SciPy runs the model once for each parameter at every step; with one, the
-residuals and their Jacobian at a point come from a single trip.
+A bar of 200 cells cools by conduction and radiation; its initial temperatures are estimated from the final
+ones. Without a Jacobian, SciPy runs the model once for each parameter at every step. With one, the residuals
+and their Jacobian at a point come from a single request.
 """
 
 import time
@@ -15,11 +15,11 @@ import gradwire as gw
 
 CELLS, STEPS = 200, 60
 START = np.full(CELLS, 1.0)
-WEIGHT = 1e-3  # of what we believed beforehand, without which small waves could be anything
+WEIGHT = 1e-3  # of the prior, without which short waves are undetermined
 
 
 def cooled(u):
-    """Temperatures after some explicit steps of conduction and radiation, the ends held at 1."""
+    """Temperatures after STEPS explicit steps of conduction and radiation; no heat flows through the ends."""
     for _ in range(STEPS):
         left, right = np.concatenate([u[:1], u[:-1]]), np.concatenate([u[1:], u[-1:]])
         u = u + 0.4 * (left - 2 * u + right) - 2e-3 * (u**4 - 1)
@@ -33,7 +33,7 @@ runs = Counter()
 
 
 def residuals(u):
-    """What is left between model and measurement, and between parameters and belief."""
+    """Differences between model and measurement, and between parameters and prior."""
     runs["model"] += 1
     return np.concatenate([cooled(u) - measured, WEIGHT * (u - 1.5)])
 
@@ -55,6 +55,6 @@ np.testing.assert_allclose(exact.x, differences.x, rtol=1e-4)
 assert np.abs(cooled(exact.x) - measured).max() < 1e-3
 assert exact.optimality < 1e-6
 print(f"largest error of the initial temperatures: {np.abs(exact.x - truth).max():.3f}")
-print(f"exact Jacobian:     {exact.nfev:5d} trips, {here:.2f} s, cost {exact.cost:.3e}")
+print(f"exact Jacobian:     {exact.nfev:5d} requests, {here:.2f} s, cost {exact.cost:.3e}")
 print(f"finite differences: {runs['model']:5d} runs of the model, {there:.2f} s, cost {differences.cost:.3e}")
 print(f"evaluations: {runs['model'] / exact.nfev:.0f} times fewer; time: {there / here:.1f} times less")

@@ -1,7 +1,7 @@
 """Minimize in 100 dimensions with scipy.optimize.minimize and derivatives computed by the service.
 
-Value and gradient of a point come from a single trip (`callbacks`), products with the Hessian from one each,
-and constraints bring Jacobians of their own.
+Value and gradient at a point come from a single request (`callbacks`), and each product with the Hessian from
+another. Constraints have Jacobians and Hessians from the service too.
 """
 
 import time
@@ -19,24 +19,24 @@ runs = Counter()
 
 
 def rosenbrock(x):
-    """The chained banana function: 0 at (1, ..., 1)."""
+    """The chained Rosenbrock function: 0 at (1, ..., 1)."""
     runs["value"] += 1
     return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
 def valley(x):
-    """Least at the target, which lies outside the ball."""
+    """A function with its minimum at TARGET, which lies outside the ball."""
     runs["value"] += 1
     return np.sum(np.cosh(x - TARGET))
 
 
 def room(x):
-    """How much is left of a ball: not negative within it."""
+    """The constraint of a ball: not negative inside it."""
     return RADIUS**2 - np.sum(x**2)
 
 
 def timed(solve):
-    """The seconds that a solver takes, how often it ran the function here, and what it found."""
+    """Returns a solver's seconds, its local evaluations, and its result."""
     runs.clear()
     started = time.perf_counter()
     found = solve()
@@ -44,7 +44,7 @@ def timed(solve):
 
 
 def compare(method, exact, plain):
-    """Run a solver with derivatives from the service and one with differences, and print how they compare."""
+    """Runs a solver with derivatives from the service and with differences, and prints a comparison."""
     exact_seconds, _, found = timed(exact)
     seconds, evaluations, other = timed(plain)
     assert found.fun <= other.fun + 1e-6
@@ -75,14 +75,14 @@ with gw.local(workers=2) as client:
         )
         np.testing.assert_allclose(found.x, 1, atol=2e-2)
 
-    # Newton's method solves for its step by products: no Hessian is ever formed, here or there.
+    # Newton-CG computes its step from products with the Hessian, which is never formed.
     seconds, _, newton = timed(
         lambda: minimize(c.value, START, jac=c.grad, hessp=c.hvp, method="Newton-CG", options={"xtol": 1e-10})
     )
     np.testing.assert_allclose(newton.x, 1, atol=1e-6)
     print(f"Newton-CG    {newton.nfev} points, {newton.nhev} products, {seconds:.2f} s, f = {newton.fun:.1e}")
 
-    # And with the whole Hessian, from the same trip as value and gradient.
+    # With the whole Hessian, from the same request as value and gradient.
     whole = f.callbacks(along="hessian")
     whole.value(START)
     seconds, _, exact = timed(
@@ -91,7 +91,7 @@ with gw.local(workers=2) as client:
     np.testing.assert_allclose(exact.x, 1, atol=1e-6)
     print(f"trust-exact  {exact.nfev} points, {seconds:.2f} s, f = {exact.fun:.1e}")
 
-    # Within a ball that does not hold the minimum.
+    # Constrained to a ball that does not contain the minimum.
     zero = np.zeros(SIZE)
     slsqp = compare(
         "SLSQP",
@@ -109,7 +109,7 @@ with gw.local(workers=2) as client:
         lambda: minimize(g.value, zero, jac=g.grad, hess=g.hessian, method="trust-constr", constraints=inside)
     )
     print(f"trust-constr {trust.nfev} points, {seconds:.2f} s, on the sphere as SLSQP is")
-    for solution in (slsqp.x, trust.x):  # function and constraint pull along one line
+    for solution in (slsqp.x, trust.x):  # the gradients of function and constraint are parallel
         np.testing.assert_allclose(np.linalg.norm(solution), RADIUS, rtol=1e-5)
         slope = g.grad(solution)
         np.testing.assert_allclose(slope, solution * (slope @ solution) / RADIUS**2, atol=1e-2)

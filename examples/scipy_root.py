@@ -1,7 +1,7 @@
-"""Solve 300 equations with scipy.optimize.root, the Jacobian computed by the service.
+"""Solve 300 equations with scipy.optimize.root and a Jacobian computed by the service.
 
-Chandrasekhar's H-equation describes light scattered by an atmosphere. Each of its equations involves every
-unknown, so the Jacobian is dense and finite differences evaluate everything 300 times for it.
+Chandrasekhar's H-equation describes light scattered by an atmosphere. Each equation involves every unknown:
+the Jacobian is dense, and finite differences take 300 evaluations of all equations.
 """
 
 import time
@@ -22,13 +22,13 @@ runs = Counter()
 
 
 def equations(h):
-    """Zero at the solution."""
+    """The residuals of the equations, zero at the solution."""
     runs["all"] += 1
     return h - 1 / (1 - KERNEL @ h)
 
 
 def timed(solve):
-    """The seconds that a solver takes, how often it ran the equations here, and what it found."""
+    """Returns a solver's seconds, its local evaluations of the equations, and its result."""
     runs.clear()
     started = time.perf_counter()
     found = solve()
@@ -46,14 +46,14 @@ with gw.local(workers=2) as client:
         np.testing.assert_allclose(exact.x, plain.x, rtol=1e-6)
         # The integral of H is known in closed form.
         np.testing.assert_allclose(weights @ exact.x, 2 / ALBEDO * (1 - np.sqrt(1 - ALBEDO)), rtol=1e-7)
-        trips = exact.nfev + exact.njev
+        requests = exact.nfev + exact.njev
         print(
-            f"{method:4}  exact: {trips:3d} trips, {exact_seconds:.3f} s;  finite differences: "
-            f"{evaluations} evaluations, {seconds:.3f} s;  ratios {evaluations / trips:.0f} and "
+            f"{method:4}  exact: {requests:3d} requests, {exact_seconds:.3f} s;  finite differences: "
+            f"{evaluations} evaluations, {seconds:.3f} s;  ratios {evaluations / requests:.0f} and "
             f"{seconds / exact_seconds:.1f}"
         )
 
-    # Value and Jacobian as one function; fsolve takes them apart.
+    # root takes value and Jacobian as one function, fsolve as two.
     both = root(f.value_and_jacobian, START, jac=True)
     np.testing.assert_allclose(both.x, exact.x, rtol=1e-9)
     np.testing.assert_allclose(fsolve(f, START, fprime=f.jacobian), exact.x, rtol=1e-9)

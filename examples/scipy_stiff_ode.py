@@ -1,8 +1,8 @@
-"""Integrate a stiff reaction and diffusion with scipy.integrate.solve_ivp, its Jacobian from the service.
+"""Integrate a stiff reaction-diffusion system with scipy.integrate.solve_ivp and Jacobians from the service.
 
-The Brusselator on a line: two substances in 150 cells each, 300 equations in all, and a Jacobian that
-implicit methods (Radau, BDF) ask for again and again. By finite differences each costs 300 evaluations and
-is wrong in half its digits.
+The Brusselator on a line: two substances in 150 cells each, so 300 equations, whose Jacobian the implicit
+methods (Radau, BDF) need repeatedly. By finite differences it costs 300 evaluations, and half of its digits
+are wrong.
 """
 
 import time
@@ -20,7 +20,7 @@ runs = Counter()
 
 
 def brusselator(t, y):
-    """Rates of change; the ends are held at (1, 3). SciPy passes the time, which does not matter here."""
+    """Rates of change, with the ends held at (1, 3). SciPy passes the time, which is not used."""
     runs["here"] += 1
     u, v = y[:CELLS], y[CELLS:]
     left, right = np.ones(1), 3 * np.ones(1)
@@ -39,7 +39,7 @@ START = np.concatenate([1 + np.sin(2 * np.pi * x), np.full(CELLS, 3.0)])
 
 
 def timed(fun, **options):
-    """The seconds that an integration takes, how often it ran the function here, and what it found."""
+    """Returns an integration's seconds, its local evaluations, and its result."""
     runs.clear()
     started = time.perf_counter()
     found = solve_ivp(fun, SPAN, START, rtol=1e-6, atol=1e-8, **options)
@@ -49,7 +49,7 @@ def timed(fun, **options):
 
 with gw.local(workers=2) as client:
     f = client.function(brusselator, gw.spec(()), gw.spec(2 * CELLS))
-    c = f.callbacks(wrt="y", along="nothing")  # solve_ivp asks for far more values than Jacobians
+    c = f.callbacks(wrt="y", along="nothing")  # solve_ivp needs far more values than Jacobians
     c.value(0, START), c.jacobian(0, START)  # the first call of each compiles
 
     for method in ("Radau", "BDF"):
@@ -60,10 +60,10 @@ with gw.local(workers=2) as client:
         np.testing.assert_allclose(remote.y[:, -1], plain.y[:, -1], rtol=1e-4)
         print(f"{method}: {plain.nfev} values and {plain.njev} Jacobians of {2 * CELLS} x {2 * CELLS}")
         for what, took, count in (
-            ("finite differences here", seconds, evaluations),
-            ("values here, Jacobians from the service", mixed_seconds, mixed_runs),
+            ("finite differences, local", seconds, evaluations),
+            ("local values, Jacobians from the service", mixed_seconds, mixed_runs),
             ("values and Jacobians from the service", remote_seconds, 0),
         ):
-            print(f"  {what:40} {count:6d} evaluations here, {took:.2f} s")
+            print(f"  {what:40} {count:6d} local evaluations, {took:.2f} s")
         fewer, quicker = evaluations / mixed_runs, seconds / mixed_seconds
         print(f"  ratios {fewer:.1f} in evaluations and {quicker:.1f} in time")

@@ -1,7 +1,7 @@
 """Derivatives of fitted scikit-learn models with respect to their inputs.
 
-Which way to move a sample so that a classifier changes its mind, how a regression reacts to each feature, how
-the mean and the uncertainty of a Gaussian process bend: questions that scikit-learn does not answer.
+How to change a sample so that its class changes, the sensitivity of a regression to each feature, and the
+curvature of a Gaussian process: scikit-learn itself computes none of these.
 
 Run: python examples/sklearn_models.py
 """
@@ -20,13 +20,13 @@ import gradwire.sklearn
 
 
 def finite_difference(fn, x, step=1e-5):
-    """The Jacobian of `fn` at one row, one feature at a time."""
+    """Returns the Jacobian of `fn` at one row, by central differences in each feature."""
     columns = [(fn(x + step * e) - fn(x - step * e)) / (2 * step) for e in np.eye(x.shape[1])]
     return np.stack(columns, axis=-1)
 
 
 def main(client: gw.Client) -> None:
-    # A classifier: its probabilities, and the smallest push that changes its mind, to first order.
+    # A classifier: the Jacobian of its probabilities, and a step to its decision boundary.
     x, labels = make_classification(400, 6, random_state=0)
     classifier = make_pipeline(StandardScaler(), PolynomialFeatures(2), LogisticRegression()).fit(x, labels)
     f = client.function(classifier.predict_proba)
@@ -37,18 +37,18 @@ def main(client: gw.Client) -> None:
     )
     margin = client.function(classifier.decision_function)
     value, slope = margin(row)[0], margin.grad(row)
-    pushed = row
-    for _ in range(8):  # Newton's steps to the border
-        value, slope = margin(pushed)[0], margin.grad(pushed)
-        pushed = pushed - value * slope / np.sum(slope**2)
-    np.testing.assert_allclose(classifier.predict_proba(pushed), 0.5, atol=1e-6)
-    print(f"on the border after a push of {np.linalg.norm(pushed - row):.3f}:", (pushed - row)[0].round(3))
+    moved = row
+    for _ in range(8):  # Newton's method
+        value, slope = margin(moved)[0], margin.grad(moved)
+        moved = moved - value * slope / np.sum(slope**2)
+    np.testing.assert_allclose(classifier.predict_proba(moved), 0.5, atol=1e-6)
+    print(f"on the boundary after a step of {np.linalg.norm(moved - row):.3f}:", (moved - row)[0].round(3))
 
-    # A regression: the sensitivity of every prediction to every feature, as one batch of gradients.
+    # A regression: the sensitivity of every prediction to every feature, from one product.
     x, y = make_friedman1(300, 6, noise=0.1, random_state=0)
     regressor = make_pipeline(StandardScaler(), SVR(C=20)).fit(x, y)
     g = client.function(regressor)
-    ones = np.ones(len(x))  # rows do not mix: one product holds all gradients
+    ones = np.ones(len(x))  # rows are independent: one product contains all gradients
     gradients = g.vjp(x, ones)
     for place in (0, 17):
         expected = finite_difference(regressor.predict, x[place : place + 1])[0]

@@ -1,4 +1,4 @@
-"""Train a network whose forward and backward passes run on a server, and compare with training it here.
+"""Train a network whose forward and backward passes run on a server, and compare with local training.
 
 Run: python examples/torch_module_training.py
 """
@@ -20,7 +20,7 @@ STEPS = 60
 
 
 def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Noisy points of a curve."""
+    """Yields batches of noisy points on a curve."""
     generator = torch.Generator().manual_seed(1)
     for _ in range(STEPS):
         x = torch.rand(64, 1, generator=generator) * 6 - 3
@@ -28,7 +28,7 @@ def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def train(model: nn.Module) -> list[float]:
-    """The loss at each step; nothing here knows where the model is computed."""
+    """Returns the loss at each step; the code is the same for local and remote models."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.5)
     losses = []
     for x, y in batches():
@@ -48,13 +48,13 @@ if __name__ == "__main__":
         started = time.perf_counter()
         losses = train(gradwire.torch.remote(there))
         print(f"{STEPS} steps in {time.perf_counter() - started:.1f} s, the first of which compile")
-        print(f"loss {losses[0]:.4f} -> {losses[-1]:.4f} (trained here: {expected[-1]:.4f})")
+        print(f"loss {losses[0]:.4f} -> {losses[-1]:.4f} (trained locally: {expected[-1]:.4f})")
         assert losses[-1] < 0.5 * losses[0]
         torch.testing.assert_close(losses, expected, rtol=1e-8, atol=0)
         for mine, own in zip(there.state_dict().values(), here.state_dict().values(), strict=True):
             torch.testing.assert_close(mine, own, rtol=1e-6, atol=1e-8)
 
-        # The curvature of the trained loss along the last gradient, at the parameters as they are now.
+        # The Hessian of the loss with respect to the weights of the last layer.
         x, y = next(batches())
         weight = there[3].weight.detach()
         features = here[:3](x).detach()
@@ -65,4 +65,4 @@ if __name__ == "__main__":
         curvature = gradwire.torch.hessian(loss_of, weight).reshape(32, 32)
         torch.testing.assert_close(curvature, 2 * features.T @ features / len(x), rtol=1e-10, atol=1e-12)
         print(f"largest curvature of the last layer: {torch.linalg.eigvalsh(curvature)[-1]:.4f}")
-    print("the same training, elsewhere")
+    print("remote and local training agree")

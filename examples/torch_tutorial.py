@@ -1,4 +1,4 @@
-"""The gradients of a PyTorch tutorial, computed by a server: every line that shows one checks it too.
+"""The gradients of a PyTorch tutorial, computed by a server and checked.
 
 Run: python examples/torch_tutorial.py
 """
@@ -14,7 +14,7 @@ torch.set_default_dtype(torch.float64)
 
 
 def accumulating() -> None:
-    """Backward adds to .grad, until it is zeroed."""
+    """`backward` adds to `.grad` until it is zeroed."""
     w = torch.rand(2, 2, requires_grad=True)
     total = gradwire.torch.remote(lambda w: w.sum())
     total(w).backward()
@@ -29,7 +29,7 @@ def accumulating() -> None:
 
 
 def not_accumulating() -> None:
-    """torch.autograd.grad returns the gradient and leaves .grad alone."""
+    """`torch.autograd.grad` returns the gradient and does not change `.grad`."""
     w = torch.rand(2, 2, requires_grad=True)
     (gradient,) = torch.autograd.grad(gradwire.torch.remote(lambda w: w.sum())(w), w)
     assert torch.equal(gradient, torch.ones(2, 2))
@@ -38,7 +38,7 @@ def not_accumulating() -> None:
 
 
 def rows_of_a_jacobian() -> None:
-    """One-hot grad_outputs are the Jacobian's rows; ones are their sum."""
+    """One-hot `grad_outputs` give the rows of the Jacobian, ones give their sum."""
     w1, x = torch.rand(3, 2), torch.rand(2, requires_grad=True)
     y = gradwire.torch.remote(lambda x: w1 @ x)(x)
     rows = [torch.autograd.grad(y, x, grad_outputs=row, retain_graph=True)[0] for row in torch.eye(3)]
@@ -49,7 +49,7 @@ def rows_of_a_jacobian() -> None:
 
 
 def second_derivatives() -> None:
-    """create_graph makes a gradient that can be differentiated again."""
+    """With `create_graph`, a gradient can be differentiated again."""
     x = torch.rand(3, requires_grad=True)
     y = gradwire.torch.remote(lambda x: x.pow(3).sum())(x)
     (first,) = torch.autograd.grad(y, x, create_graph=True)
@@ -60,7 +60,7 @@ def second_derivatives() -> None:
 
 
 def whole_derivatives() -> None:
-    """The functions of torch.autograd.functional, by another name."""
+    """`gradwire.torch` has the functions of `torch.autograd.functional`."""
     x = 0.5 + torch.rand(2, 2)
     jacobian = gradwire.torch.jacobian(torch.log, x)
     assert jacobian.shape == (2, 2, 2, 2)
