@@ -1,1 +1,1 @@
-"""From what users write (NumPy, PyTorch, JAX, scikit-learn, ONNX files) to graphs."""
+"""Converts what users write (NumPy, PyTorch, JAX, scikit-learn, ONNX files) to graphs."""

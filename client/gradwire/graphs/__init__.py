@@ -1,1 +1,1 @@
-"""ONNX graphs on the client: built, read, described, and the large arrays they refer to."""
+"""Builds, reads and describes ONNX graphs, and holds the large arrays they refer to."""

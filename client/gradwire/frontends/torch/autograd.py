@@ -109,6 +109,7 @@ class Evaluation(torch.autograd.Function):
 
     @staticmethod
     def forward(remote: RemoteFunction, batched: tuple[bool, ...], *tensors: torch.Tensor) -> Tensors:
+        """Evaluates the function on the server."""
         function = remote.function
         device = tensors[0].device if tensors else torch.device("cpu")
         arrays = {
@@ -122,6 +123,7 @@ class Evaluation(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+        """Saves the inputs, and marks the outputs that have no derivative."""
         remote, batched, *tensors = inputs
         ctx.remote, ctx.batched = remote, batched
         ctx.set_materialize_grads(False)
@@ -133,6 +135,7 @@ class Evaluation(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
+        """Evaluates the vjp by the inputs that need a gradient; an input without batch axis gets the sum."""
         remote: RemoteFunction = ctx.remote
         tensors, count = ctx.saved_tensors, len(ctx.saved_tensors)
         of = [i for i, one in enumerate(cotangents) if one is not None and remote.connected[i]]
@@ -150,6 +153,7 @@ class Evaluation(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
+        """Evaluates the jvp along the inputs that have a tangent."""
         remote: RemoteFunction = ctx.remote
         tensors, given = ctx.saved_tensors, tangents[2:]
         moved = frozenset(i for i, one in enumerate(given) if one is not None)
@@ -172,6 +176,7 @@ class Evaluation(torch.autograd.Function):
         batched: tuple[bool, ...],
         *tensors: torch.Tensor,
     ) -> tuple[Tensors, tuple[int, ...]]:
+        """Evaluates a batch for `torch.func.vmap`."""
         outputs = _over_batch(info.batch_size, in_dims[2:], remote, batched, tensors)
         return outputs, (0,) * len(outputs)
 
