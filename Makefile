@@ -2,12 +2,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help run test lint stubs conformance tracing derivatives fuzz bench clean
+.PHONY: help run test lint docs stubs conformance tracing derivatives fuzz bench clean
 
 help:
 	@echo "make run          install, start a local server with 2 workers, show the main job"
 	@echo "make test         install what tests need and run them all"
 	@echo "make lint         ruff, mypy, buf lint, import contracts"
+	@echo "make docs         the documentation as a site, in build/site"
 	@echo "make stubs        generate the wire's stubs again, after a change under proto/"
 	@echo "make conformance  onnx's backend suite: the table of marks, and docs/operators.md"
 	@echo "make tracing      docs/tracing.md, the table of what traces"
@@ -27,6 +28,10 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml hatch_build.py $(wildcard proto/gradw
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.server
 
+$(VENV)/.docs: $(BIN)/python pyproject.toml hatch_build.py $(wildcard proto/gradwire/v1/*.proto)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
 run: $(VENV)/.server
 	$(BIN)/gradwire demo
 
@@ -39,6 +44,9 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/buf lint
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/site
 
 stubs: $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable .
