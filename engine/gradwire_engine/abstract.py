@@ -1,4 +1,4 @@
-"""Arrays without contents, for tracing; and the one place where JAX is configured."""
+"""Configures JAX, and makes abstract arrays (shape and dtype, no elements) for tracing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ jax.config.update("jax_default_matmul_precision", "highest")  # type: ignore[no-
 
 
 def abstract(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-    """An array of a shape and dtype, for tracing."""
+    """Make an abstract array of a shape and dtype."""
     return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
 
 
 def abstract_argument(value: ArrayType) -> jax.ShapeDtypeStruct:
-    """An argument of a given type, for tracing."""
+    """Make an abstract array of an argument's type."""
     return abstract(value.shape, dtype_of(value.dtype))

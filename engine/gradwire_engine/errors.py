@@ -1,14 +1,14 @@
-"""What can be wrong with a request, as the engine sees it.
+"""Errors of the engine.
 
-Each class is one row of the error table; the service maps classes to gRPC statuses and knows
-nothing else about them. Messages name the node, op, input or limit and say what to do.
+Each class is one row of the error table; the service maps classes to gRPC statuses and needs no other
+property of them. Messages name the node, op, input or limit and say what to do.
 """
 
 from __future__ import annotations
 
 
 class EngineError(Exception):
-    """Base of every refusal the engine makes on purpose."""
+    """Base class of the errors that the engine raises on purpose."""
 
 
 class InvalidGraph(EngineError):
@@ -22,7 +22,7 @@ class ValueNeeded(InvalidGraph):
 class InvalidInput(EngineError):
     """A name, shape, dtype or option does not fit the function's signature.
 
-    ``field`` names the offending request field, for example ``inputs["x"]``.
+    `field` names the offending request field, for example `inputs["x"]`.
     """
 
     def __init__(self, message: str, field: str = "") -> None:
@@ -35,7 +35,7 @@ class NotDifferentiable(EngineError):
 
 
 class LimitExceeded(EngineError):
-    """A limit was hit. ``limit`` names it, ``allowed`` and ``requested`` are in its unit."""
+    """A limit was hit. `limit` names it, `allowed` and `requested` are in its unit."""
 
     def __init__(self, message: str, limit: str, allowed: int, requested: int) -> None:
         super().__init__(message)
@@ -48,6 +48,6 @@ class LimitExceeded(EngineError):
 
 
 def one_line(error: BaseException, lines: int = 2) -> str:
-    """The beginning of an error's message, on one line."""
+    """Join the first lines of an error's message to one line of at most 500 characters."""
     found = [line.strip() for line in str(error).splitlines() if line.strip()]
     return "; ".join(found[:lines])[:500] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Values that describe graphs, functions and arrays; frozen, so that they key caches and travel."""
+"""Frozen values that describe graphs, functions and arrays: hashable keys of caches, cheap to pickle."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class ArrayType:
 class TensorType:
     """The type of an input or output in a signature.
 
-    ``shape`` holds an int for a fixed extent, a name for a symbolic one and None for any extent;
-    a shape of None is an unknown rank. ``dtype`` is "" for a value that is not a tensor.
+    `shape` holds an int for a fixed extent, a name for a symbolic one and None for any extent;
+    a shape of None is an unknown rank. `dtype` is "" for a value that is not a tensor.
     """
 
     dtype: str
@@ -97,7 +97,7 @@ class GraphInfo:
 class Block:
     """The unit of work and of streaming: seeds [start, stop) of one array.
 
-    ``array`` indexes ``wrt`` in forward and Hessian modes, ``of`` in reverse mode; ``index`` numbers the
+    `array` indexes `wrt` in forward and Hessian modes, `of` in reverse mode; `index` numbers the
     blocks of a plan from 0.
     """
 

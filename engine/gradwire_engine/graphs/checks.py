@@ -18,7 +18,7 @@ from gradwire_engine.errors import InvalidGraph, LimitExceeded, one_line
 from gradwire_engine.limits import Limits
 
 NESTING = 100
-"""Levels of brackets in a text, and of functions that call functions; protobuf's own bound is the same."""
+"""Upper bound on levels of brackets in a text, and of functions that call functions; protobuf's own bound."""
 
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|#[^\n]*|[(\[{]|[)\]}]', re.DOTALL)
 
@@ -27,7 +27,7 @@ Body = GraphProto | FunctionProto
 
 
 def read_text(data: bytes) -> ModelProto:
-    """A model from ONNX's textual form.
+    """Read a model from ONNX's textual form.
 
     Raises:
         InvalidGraph: it is not one, or nests too deeply.
@@ -47,7 +47,7 @@ def read_text(data: bytes) -> ModelProto:
 
 
 def read_bytes(data: bytes) -> ModelProto:
-    """A model from its serialized form.
+    """Read a model from its serialized form.
 
     Raises:
         InvalidGraph: the bytes are not one.
@@ -65,27 +65,27 @@ def read_bytes(data: bytes) -> ModelProto:
 
 
 def domain_of(item: NodeProto | FunctionProto | onnx.OperatorSetIdProto) -> str:
-    """The domain of a node, function or import, "" for ONNX's own however it is written."""
+    """Return the domain of a node, function or import; "" for both spellings of ONNX's own."""
     return "" if item.domain == "ai.onnx" else item.domain
 
 
 def opsets_of(owner: ModelProto | FunctionProto) -> dict[str, int]:
-    """The opset versions that a model or function imports, by domain."""
+    """Return the opset versions that a model or function imports, by domain."""
     return {domain_of(item): item.version for item in owner.opset_import}
 
 
 def functions_of(model: ModelProto) -> dict[FunctionKey, FunctionProto]:
-    """The model's own functions."""
+    """Return the model-local functions."""
     return {(domain_of(item), item.name, item.overload): item for item in model.functions}
 
 
 def bodies_of(model: ModelProto) -> tuple[Body, ...]:
-    """The model's graph and its functions."""
+    """Return the model's graph and its functions."""
     return (model.graph, *model.functions)
 
 
 def graphs_in(graph: Body) -> Iterator[Body]:
-    """A graph or function, and every subgraph within it."""
+    """Yield a graph or function, and every subgraph within it."""
     stack = [graph]
     while stack:
         current = stack.pop()
@@ -98,7 +98,7 @@ def graphs_in(graph: Body) -> Iterator[Body]:
 
 
 def nodes_in(graph: Body) -> Iterator[NodeProto]:
-    """The nodes of a graph or function and of every subgraph within it."""
+    """Yield the nodes of a graph or function and of every subgraph within it."""
     for current in graphs_in(graph):
         yield from current.node
 
@@ -112,7 +112,7 @@ def _attributes(model: ModelProto) -> Iterator[onnx.AttributeProto]:
 
 
 def tensors_in(model: ModelProto) -> Iterator[TensorProto]:
-    """Every constant of a model: initializers and attributes, sparse ones and subgraphs' included."""
+    """Yield every constant of a model: initializers and attributes, sparse ones and subgraphs' included."""
     sparse: list[onnx.SparseTensorProto] = []
     for owner in bodies_of(model):
         for graph in graphs_in(owner):
@@ -131,7 +131,7 @@ def tensors_in(model: ModelProto) -> Iterator[TensorProto]:
 
 
 def refuse_external_data(model: ModelProto) -> None:
-    """Refuse a model that would have files read.
+    """Refuse a model that refers to files.
 
     Raises:
         InvalidGraph: naming the tensor.
@@ -149,13 +149,13 @@ def refuse_excess(model: ModelProto, limits: Limits) -> None:
 
     Raises:
         InvalidGraph: a function calls itself, or calls go too deep.
-        LimitExceeded: there are more nodes than ``limits.nodes``.
+        LimitExceeded: there are more nodes than `limits.nodes`.
     """
     functions = functions_of(model)
     known: dict[FunctionKey, tuple[int, int]] = {}
 
     def measure(graph: Body, path: tuple[FunctionKey, ...]) -> tuple[int, int]:
-        """Nodes after expansion, and levels of calls."""
+        """Count nodes after expansion, and levels of calls."""
         count = depth = 0
         for node in nodes_in(graph):
             key = (domain_of(node), node.op_type, node.overload)
@@ -212,7 +212,7 @@ def _einsum(node: NodeProto, attributes: dict[str, AttributeProto]) -> str:
 
 
 RANK = 64
-"""Axes of an array at most: NumPy's own bound."""
+"""Upper bound on the axes of an array: NumPy's own."""
 
 _SHAPES = {"Expand": 1, "Reshape": 1, "ConstantOfShape": 0}
 """Operators whose output has as many axes as one of their inputs has elements."""
@@ -222,11 +222,11 @@ _FATAL: dict[str, Callable[[NodeProto, dict[str, AttributeProto]], str]] = {
     "Split": _split,
     "Einsum": _einsum,
 }
-"""What of an operator makes ONNX's shape inference leave its memory, abort the process or never end."""
+"""Attributes and inputs with which ONNX's shape inference corrupts memory, aborts the process or hangs."""
 
 
 def _lengths(model: ModelProto) -> dict[str, int]:
-    """The declared extents of vectors, by name."""
+    """Return the declared extents of vectors, by name."""
     found = {}
     for graph in graphs_in(model.graph):
         if isinstance(graph, GraphProto):
@@ -241,7 +241,7 @@ def _lengths(model: ModelProto) -> dict[str, int]:
 
 
 def refuse_negative_extents(model: ModelProto) -> None:
-    """Refuse shapes with an extent below zero, with which ONNX's shape inference leaves its memory.
+    """Refuse negative extents in shapes: with them ONNX's shape inference reads beyond its memory.
 
     Raises:
         InvalidGraph: naming the value.
@@ -260,7 +260,7 @@ def refuse_negative_extents(model: ModelProto) -> None:
 
 
 def _texts(model: ModelProto) -> Iterator[str]:
-    """Every name in a model that its evaluation may look at."""
+    """Yield every name in a model that evaluation may look up."""
     yield from (item.domain for item in model.opset_import)
     for function in model.functions:
         yield from (function.name, function.domain, function.overload)
@@ -280,7 +280,7 @@ def _texts(model: ModelProto) -> Iterator[str]:
 
 
 def refuse_undecodable(model: ModelProto) -> None:
-    """Refuse names that are not UTF-8, which protobuf hands over as bytes.
+    """Refuse names that are not UTF-8, which protobuf gives as bytes.
 
     Raises:
         InvalidGraph: showing the name.
@@ -320,7 +320,7 @@ def _is_utf8(text: bytes) -> bool:
 
 
 def refuse_fatal(model: ModelProto) -> None:
-    """Refuse what ONNX's C++ code is known not to survive.
+    """Refuse models that ONNX's C++ code is known to crash on.
 
     Raises:
         InvalidGraph: naming the node and the attribute.
@@ -350,7 +350,7 @@ def refuse_fatal(model: ModelProto) -> None:
 
 
 def check(model: ModelProto) -> None:
-    """ONNX's own full check: structure, operators' schemas, types and shapes.
+    """Run ONNX's own full check: structure, operators' schemas, types and shapes.
 
     The checker forgets the default values of attributes when it expands an operator's function body and
     when it infers the shape of an STFT, and so refuses legal models: one that fails is checked once more
@@ -383,7 +383,7 @@ def _check_once(model: ModelProto) -> None:
 
 
 def _with_defaults(model: ModelProto) -> ModelProto | None:
-    """A copy whose nodes set every attribute that has a default, None where they all do already."""
+    """Return a copy whose nodes set every attribute that has a default; None if they all do already."""
     copy = ModelProto()
     copy.CopyFrom(model)
     added = False

@@ -1,7 +1,7 @@
-"""Graphs: from untrusted bytes to a checked model, its weights and its signature.
+"""Parses untrusted bytes to a checked graph: model, weights and signature.
 
-A graph is named by the SHA-256 of the bytes it was registered as. Large constants are taken out of
-the model and become arguments of everything compiled from it.
+A graph's id is the SHA-256 of the bytes it was registered as. Large constants are taken out of the model and
+become arguments of everything that is compiled from it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Graph:
 
 
 def fingerprint(data: bytes) -> str:
-    """The id of the graph registered as ``data``."""
+    """Return the id of the graph registered as `data`."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -76,7 +76,7 @@ def parse(data: bytes, *, text: bool = False, limits: Limits | None = None) -> G
     """Read, check and normalise a graph.
 
     Args:
-        data: a serialized ``ModelProto``, or UTF-8 text in ONNX's textual form if ``text``.
+        data: a serialized `ModelProto`, or UTF-8 text in ONNX's textual form if `text`.
         limits: bounds on its size.
 
     Raises:
@@ -115,7 +115,7 @@ def parse(data: bytes, *, text: bool = False, limits: Limits | None = None) -> G
 
 
 def _unsupported(model: ModelProto) -> tuple[NodeProto, int] | None:
-    """The first node that has neither a rule nor a function body, and the opset it is of."""
+    """Find the first node that has neither a rule nor a function body, and its opset."""
     local = functions_of(model)
     imported = opsets_of(model)
     for owner in bodies_of(model):
@@ -134,7 +134,7 @@ def _unsupported(model: ModelProto) -> tuple[NodeProto, int] | None:
 
 
 def _with_rules(model: ModelProto) -> ModelProto:
-    """The model at an opset where every operator can be evaluated."""
+    """Return the model at an opset at which every operator can be evaluated."""
     missing = _unsupported(model)
     if missing is None:
         return model
@@ -157,7 +157,7 @@ def _with_rules(model: ModelProto) -> ModelProto:
     )
 
 
-#: What to do about operators that models often end with and that have no derivative to speak of.
+#: Advice for operators that are common at the end of models and have no derivative.
 _ADVICE = {
     ("ai.onnx.ml", "ZipMap"): (
         ": it makes dictionaries, which do not travel; export the model without it (skl2onnx: zipmap=False)"
@@ -202,7 +202,7 @@ def _output_type(info: onnx.ValueInfoProto) -> TensorType:
 
 
 def _rounded_constants(model: ModelProto) -> Iterator[str]:
-    """Warnings for float64 constants that were plainly float32 before: 0.1 stored as 0.10000000149."""
+    """Yield warnings for float64 constants that were rounded to float32: 0.1 stored as 0.10000000149."""
     for tensor in tensors_in(model):
         # Single numbers are a program's literals; arrays may have been float32 with good reason.
         if tensor.data_type != TensorProto.DOUBLE or prod(tensor.dims) != 1:
@@ -218,7 +218,7 @@ def _rounded_constants(model: ModelProto) -> Iterator[str]:
 
 
 def _steps(model: ModelProto) -> Iterator[str]:
-    """Warnings for ensembles of trees."""
+    """Yield warnings for ensembles of trees, which are piecewise constant."""
     for owner in bodies_of(model):
         for node in nodes_in(owner):
             if node.op_type.startswith("TreeEnsemble"):

@@ -15,7 +15,8 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
-from jax.extend import core as jex
+
+from gradwire_engine.jaxprs.slicing import called
 
 Array = Any
 
@@ -33,24 +34,15 @@ def holds_convolution(equation: Any) -> bool:
     """Whether an equation is a convolution, or calls a jaxpr that holds one."""
     if equation.primitive.name == CONVOLUTION:
         return True
-    return any(holds_convolution(inner) for jaxpr in _called(equation) for inner in jaxpr.eqns)
-
-
-def _called(equation: Any) -> list[Any]:
-    found = []
-    for value in equation.params.values():
-        for item in value if isinstance(value, tuple) else (value,):
-            if isinstance(item, jex.ClosedJaxpr):
-                found.append(item.jaxpr)
-            elif isinstance(item, jex.Jaxpr):
-                found.append(item)
-    return found
+    return any(holds_convolution(inner) for jaxpr in called(equation) for inner in jaxpr.eqns)
 
 
 def better_as_products(equation: Any) -> bool:
     """Whether a convolution outside of the main computation is faster as matrix products."""
-    kernel, spec = equation.invars[1].aval.shape, equation.params["dimension_numbers"].rhs_spec
-    return kernel[spec[1]] > _FEW_CHANNELS and prod(kernel[axis] for axis in spec[2:]) <= _MOST_POSITIONS
+    kernel: tuple[int, ...] = equation.invars[1].aval.shape
+    spec = equation.params["dimension_numbers"].rhs_spec
+    positions = prod(kernel[axis] for axis in spec[2:])
+    return bool(kernel[spec[1]] > _FEW_CHANNELS and positions <= _MOST_POSITIONS)
 
 
 def as_products(params: Mapping[str, Any], inputs: Array, kernel: Array) -> Array:

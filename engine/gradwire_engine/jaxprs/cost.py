@@ -1,7 +1,7 @@
-"""What evaluating a jaxpr costs, estimated from shapes: operations and bytes alive at once.
+"""Estimates the cost of evaluating a jaxpr from shapes: floating-point operations and peak memory.
 
-The estimate is a function of the jaxpr alone, so that everything derived from it (block widths) is the
-same on every machine.
+The estimate depends on the jaxpr alone, so that everything derived from it (block widths) is the same on
+every machine.
 """
 
 from __future__ import annotations
@@ -10,12 +10,18 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from jax.extend import core as jex
+from gradwire_engine.jaxprs.slicing import called, last_uses, variables
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Floating-point operations, peak bytes, and whether a data-dependent loop leaves both open."""
+    """The cost of one evaluation.
+
+    Attributes:
+        flops: floating-point operations.
+        memory_bytes: peak memory, inputs included.
+        bounded: False where a data-dependent loop runs an unknown number of times; one trip is counted.
+    """
 
     flops: float
     memory_bytes: int
@@ -23,22 +29,10 @@ class Cost:
 
 
 def nbytes(variable: Any) -> int:
-    """Bytes of a variable's array; 0 for what is none."""
+    """Return the bytes of a variable's array; 0 if it holds none."""
     aval = variable.aval
     # Keys of random draws have a dtype of JAX's own.
     return prod(aval.shape) * int(aval.dtype.itemsize) if hasattr(aval, "shape") else 0
-
-
-def _inner(equation: Any) -> list[Any]:
-    """The jaxprs that an equation runs."""
-    found = []
-    for value in equation.params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, jex.ClosedJaxpr):
-                found.append(item.jaxpr)
-            elif isinstance(item, jex.Jaxpr):
-                found.append(item)
-    return found
 
 
 def _equation(equation: Any) -> Cost:
@@ -54,7 +48,7 @@ def _equation(equation: Any) -> Cost:
         kernel = equation.invars[1].aval.shape
         channels = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
         return Cost(2.0 * outputs * prod(kernel) / max(1, channels), 0, True)
-    inner = [estimate(jaxpr) for jaxpr in _inner(equation)]
+    inner = [estimate(jaxpr) for jaxpr in called(equation)]
     if not inner:
         reads_all = name.startswith(("reduce", "arg", "cum", "sort"))
         read = prod(equation.invars[0].aval.shape) if reads_all and equation.invars else 0
@@ -71,14 +65,7 @@ def _equation(equation: Any) -> Cost:
 def estimate(jaxpr: Any) -> Cost:
     """Estimate one evaluation of a jaxpr (open or closed)."""
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-    last: dict[Any, int] = {}
-    for index, equation in enumerate(jaxpr.eqns):
-        for variable in equation.invars:
-            if not isinstance(variable, jex.Literal):
-                last[variable] = index
-    for variable in jaxpr.outvars:
-        if not isinstance(variable, jex.Literal):
-            last[variable] = len(jaxpr.eqns)
+    last = last_uses(jaxpr)
     flops, bounded = 0.0, True
     alive = peak = sum(nbytes(variable) for variable in (*jaxpr.invars, *jaxpr.constvars))
     for index, equation in enumerate(jaxpr.eqns):
@@ -89,8 +76,8 @@ def estimate(jaxpr: Any) -> Cost:
         peak = max(peak, alive + cost.memory_bytes)
         gone = {
             variable
-            for variable in (*equation.invars, *equation.outvars)
-            if not isinstance(variable, jex.Literal) and last.get(variable, index) == index
+            for variable in variables((*equation.invars, *equation.outvars))
+            if last.get(variable, index) == index
         }
         alive -= sum(nbytes(variable) for variable in gone)
     return Cost(flops, peak, bounded)

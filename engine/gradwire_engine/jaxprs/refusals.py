@@ -1,4 +1,4 @@
-"""What JAX raises while it traces and compiles, as errors of the engine's."""
+"""Translates exceptions that JAX raises while tracing and compiling to errors of the engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REVERSE = "Reverse-mode differentiation"
 
 @contextmanager
 def refusals(failure: str) -> Iterator[None]:
-    """Turn JAX's exceptions into refusals of one line that begin with ``failure``.
+    """Raise JAX's exceptions as errors of the engine, of one line that begins with `failure`.
 
     Raises:
         NotDifferentiable: JAX has no derivative of something, or not in reverse mode.

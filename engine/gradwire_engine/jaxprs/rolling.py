@@ -1,8 +1,8 @@
-"""Unrolled loops, rolled up again: a long program that repeats itself is traced and compiled once a stretch.
+"""Rewrites repeated equation runs as `lax.scan`, so that they are traced and compiled once.
 
 Exporters write a loop of a thousand steps as a thousand copies of its body, and a deep network of equal
-layers likewise. The copies become the body of a `lax.scan`, which forward and reverse mode go through as
-they would go through the copies, one by one and in the same order.
+layers likewise. The copies become the body of a `lax.scan`, which forward and reverse mode go through in the
+order in which they would go through the copies.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from jax import lax
 from jax.extend import core as jex
 
 from gradwire_engine.jaxprs.cost import estimate, nbytes
-from gradwire_engine.jaxprs.repetition import Repetition, Source, find, makers_of, wiring
+from gradwire_engine.jaxprs.repeats import Repetition, Source, find, makers_of, wiring
 from gradwire_engine.jaxprs.segments import LONG, runner
+from gradwire_engine.jaxprs.slicing import equations_of, variables
 
 Array = Any
 
 _SMALL_BYTES = 1 << 20
-"""What differs from one repetition to the next may always be stacked up to this size."""
+"""Operands that differ from one repetition to the next are always stacked up to this size in all."""
 
 _FLOPS_PER_BYTE = 4
-"""Beyond it, stacking and slicing must be little work against the repetitions' own."""
+"""Above it, the repetitions must do at least this many operations for a byte that is stacked."""
 
 _MOVES = frozenset(
     {"broadcast_in_dim", "convert_element_type", "gather", "dynamic_slice", "reshape", "slice", "squeeze"}
 )
-"""Primitives that pick what a repetition works on from an input: they can go in front of the loop."""
+"""Primitives that select a repetition's operands from an input: they are moved in front of the loop."""
 
 
 def rolled(closed: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
-    """The same program with its repetitions as loops; one that is short or has none as it is."""
+    """Rewrite the repeated runs of a long program as loops; return a short one as it is."""
     if len(closed.jaxpr.eqns) < LONG:
         return closed
     program = _early_first(closed)
@@ -48,22 +49,22 @@ def rolled(closed: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
 
 
 def _early_first(closed: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
-    """The equations that only pick pieces of inputs, and what they need for it, then all others."""
+    """Move the equations that only select parts of inputs, and those that they need, to the front."""
     jaxpr = closed.jaxpr
     inputs, known = {*jaxpr.invars, *jaxpr.constvars}, set[Any]()
     moves = []
     for index, equation in enumerate(jaxpr.eqns):
-        operands = [item for item in equation.invars if not isinstance(item, jex.Literal)]
+        operands = variables(equation.invars)
         if equation.primitive.name in _MOVES and all(item in inputs or item in known for item in operands):
             moves.append(index)
             (known if all(item in known for item in operands) else inputs).update(equation.outvars)
-    # What is made of numbers alone stays in the loop, unless something that is picked takes it.
+    # Constants stay in the loop, unless an equation that moves takes them.
     needed, early = set[Any](), set[int]()
     for index in reversed(moves):
         equation = jaxpr.eqns[index]
         if any(item in inputs or item in needed for item in equation.outvars):
             early.add(index)
-            needed.update(item for item in equation.invars if not isinstance(item, jex.Literal))
+            needed.update(variables(equation.invars))
     first = [equation for index, equation in enumerate(jaxpr.eqns) if index in early]
     rest = [equation for index, equation in enumerate(jaxpr.eqns) if index not in early]
     return jex.ClosedJaxpr(jaxpr.replace(eqns=[*first, *rest]), closed.consts)
@@ -71,16 +72,16 @@ def _early_first(closed: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
 
 @dataclass(frozen=True)
 class _Loop:
-    """A repetition as a loop.
+    """A repeated run as a loop.
 
     Attributes:
         start, stop: the equations it stands for.
         count: its trips.
-        body: from carried values, what differs and what stays the same to carried values and results.
+        body: from the carry, the stacked and the same operands to the carry and the results.
         carried: by place in the body's carry, the variable that it holds at first.
         final: variables that are in the carry at the end, by place.
-        stacked: what differs, an atom for each trip.
-        same: what does not.
+        stacked: operands that differ from trip to trip, an atom for each trip.
+        same: operands that do not.
         kept: for each result that later equations use, its variable in every trip.
     """
 
@@ -96,7 +97,7 @@ class _Loop:
 
 
 def _loops(program: jex.ClosedJaxpr, begin: int, end: int) -> list[_Loop]:
-    """The loops among equations ``begin ... end``, in order."""
+    """Find the loops among equations `begin ... end`, in order."""
     equations = program.jaxpr.eqns
     if end - begin < LONG // 4:
         return []
@@ -107,13 +108,13 @@ def _loops(program: jex.ClosedJaxpr, begin: int, end: int) -> list[_Loop]:
     loop = _loop(program.jaxpr, found)
     if loop is None:
         return [*_loops(program, begin, found.start), *_loops(program, found.stop, end)]
-    # A long stretch that stays outside may have loops of its own.
+    # The equations before and after it may have loops of their own.
     return [*_loops(program, begin, loop.start), loop, *_loops(program, loop.stop, end)]
 
 
 @dataclass
 class _Operands:
-    """The inputs of a body under construction: a variable for each thing that a repetition takes."""
+    """Inputs of a loop body under construction: a variable for each operand."""
 
     carried: dict[Source, Any] = field(default_factory=dict)
     stacked: dict[tuple[int, ...], tuple[Any, tuple[Any, ...]]] = field(default_factory=dict)
@@ -121,7 +122,7 @@ class _Operands:
 
 
 def _loop(jaxpr: Any, found: Repetition) -> _Loop | None:
-    """The loop over all but the first ones, where unit seeds fold, and the last, which has results."""
+    """Make the loop over all repetitions but the first `lag`, where unit seeds fold, and the last."""
     equations, makers = jaxpr.eqns, makers_of(jaxpr.eqns)
     first, count = found.lag, found.count - 1 - found.lag
     start = found.start + first * found.period
@@ -182,7 +183,7 @@ def _loop(jaxpr: Any, found: Repetition) -> _Loop | None:
 
 
 def _operand(operands: _Operands, atom: Any, source: Source | None, trips: Sequence[Any]) -> Any:
-    """What the body has in the place of an operand; a variable of its own for what comes from outside."""
+    """Return the body's atom for an operand: a new input for one that comes from outside the trip."""
     if source is not None:
         if source.lag == 0:
             return atom
@@ -204,7 +205,7 @@ def _equal(one: Any, other: Any) -> bool:
 def _kept(
     jaxpr: Any, makers: dict[Any, tuple[int, int]], start: int, stop: int, period: int, carried: set[Any]
 ) -> list[tuple[int, int]]:
-    """Results (equation of the stretch, place) of which some trip's is used after the loop."""
+    """List results (equation of the period, position) that are used after the loop."""
     used = [item for equation in jaxpr.eqns[stop:] for item in equation.invars]
     found: dict[tuple[int, int], None] = {}
     for item in (*used, *jaxpr.outvars):
@@ -217,7 +218,7 @@ def _kept(
 
 
 def _worth(body: Any, count: int, stacked: Sequence[Sequence[Any]]) -> bool:
-    """Whether stacking what differs is little against evaluating the body."""
+    """Whether stacking operands is cheap compared with evaluating the body."""
     total = sum(nbytes(atom) for atoms in stacked for atom in atoms)
     return total <= max(_SMALL_BYTES, count * estimate(body).flops / _FLOPS_PER_BYTE)
 
@@ -240,22 +241,14 @@ def _run(program: jex.ClosedJaxpr, loops: Sequence[_Loop], arguments: Sequence[A
 
 
 def _plain(jaxpr: Any, begin: int, end: int, values: dict[Any, Array]) -> None:
-    """Run equations one after another."""
-    equations = jaxpr.eqns[begin:end]
-    made = dict.fromkeys(variable for equation in equations for variable in equation.outvars)
-    taken = dict.fromkeys(
-        item
-        for equation in equations
-        for item in equation.invars
-        if not isinstance(item, jex.Literal) and item not in made
-    )
-    part = jex.Jaxpr((), list(taken), list(made), equations, jaxpr.effects, jaxpr.debug_info)
-    results = jex.jaxpr_as_fun(jex.ClosedJaxpr(part, ()))(*(values[item] for item in taken))
-    values.update(zip(made, results, strict=True))
+    """Evaluate a range of equations; add the results to `values`."""
+    part = equations_of(jaxpr, begin, end)
+    results = part.run(*(values[item] for item in part.inputs))
+    values.update(zip(part.outputs, results, strict=True))
 
 
 def _scan(loop: _Loop, values: dict[Any, Array], read: Callable[[Any], Array]) -> None:
-    """Run a loop; what it carries and keeps is there afterwards."""
+    """Evaluate a loop; add its final carry and kept results to `values`."""
     body = runner(loop.body)
     same = [values[item] for item in loop.same]
     carries = len(loop.carried)
@@ -267,8 +260,8 @@ def _scan(loop: _Loop, values: dict[Any, Array], read: Callable[[Any], Array]) -
     rows = [_stack(atoms, read) for atoms in loop.stacked]
     carry, kept = lax.scan(trip, [values[item] for item in loop.carried], rows, loop.count)
     values.update(zip(loop.final, carry, strict=True))
-    for variables, history in zip(loop.kept, kept, strict=True):
-        values.update((variable, history[index]) for index, variable in enumerate(variables))
+    for trips, history in zip(loop.kept, kept, strict=True):
+        values.update((variable, history[index]) for index, variable in enumerate(trips))
 
 
 def _stack(atoms: Sequence[Any], read: Callable[[Any], Array]) -> Array:

@@ -1,10 +1,10 @@
-"""Linear functions applied to blocks of the identity, without forming the identity.
+"""Applies linear functions to blocks of unit vectors without forming them.
 
-A block of seeds is ``width`` consecutive unit vectors. Pushing them one by one through a linear
-function (the pushforward or pullback at a point) costs a matrix product with unit vectors wherever
-the function begins with one; but the image of unit vector k under a matrix is column k, and under an
-elementwise product it is a scaled unit vector. So the leading part of the function is applied to the
-block in that form, and only what remains is vectorised over dense tangents.
+A block of seeds is `width` consecutive unit vectors. Pushing dense unit vectors through a linear function
+(the pushforward or pullback at a point) costs a matrix product wherever the function begins with one. But
+the image of unit vector k under a matrix is its column k, and under an elementwise product a scaled unit
+vector. The leading part of the function is therefore applied to unit vectors in symbolic form, and only the
+rest is vectorized over dense tangents.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from jax.extend import core as jex
 
 from gradwire_engine.abstract import abstract
 from gradwire_engine.jaxprs import segments
+from gradwire_engine.jaxprs.slicing import equations_of
 
 Array = Any
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A block of scaled unit vectors, one a seed: seed k is ``scale`` at flat index start + k, else 0.
+    """A block of scaled unit vectors, one a seed: seed k is `scale` at flat index start + k, else 0.
 
-    ``scale`` has the logical shape of the value, or is None for all ones.
+    `scale` has the logical shape of the value, or is None for all ones.
     """
 
     scale: Array | None
@@ -37,7 +38,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Dense:
-    """A block of arbitrary tangents: shape (width, *logical shape)."""
+    """Dense tangents, one a seed: shape (width, *logical shape)."""
 
     array: Array
 
@@ -53,14 +54,14 @@ Tangent = Unit | Dense | Constant
 
 
 @dataclass(frozen=True)
-class Block:
-    """Which unit vectors: ``width`` of them from flat index ``start`` (may be traced)."""
+class Seeds:
+    """Consecutive unit vectors: `width` of them from flat index `start` (may be traced)."""
 
     start: Array
     width: int
 
     def dense(self, unit: Unit, shape: tuple[int, ...], dtype: Any) -> Array:
-        """The scaled unit vectors written out: shape (width, *shape)."""
+        """Write scaled unit vectors as a dense array of shape (width, *shape)."""
         size = prod(shape)
         index = lax.broadcasted_iota(jnp.int64, (self.width, size), 1)
         seed = lax.broadcasted_iota(jnp.int64, (self.width, size), 0) + self.start
@@ -68,18 +69,18 @@ class Block:
         return jnp.where(index == seed, one, jnp.zeros((), dtype)).reshape(self.width, *shape)
 
     def take(self, array: Array, axis: int = 0) -> Array:
-        """Entries start ... start + width of an axis."""
+        """Take entries `start ... start + width` along an axis."""
         return lax.dynamic_slice_in_dim(array, self.start, self.width, axis)
 
 
-Fold = Callable[[Any, "list[Tangent]", Block], Tangent | None]
+Fold = Callable[[Any, "list[Tangent]", Seeds], Tangent | None]
 
 
 def _scale(unit: Unit, factor: Array) -> Unit:
     return Unit(factor if unit.scale is None else unit.scale * factor)
 
 
-def _fold_product(equation: Any, operands: list[Tangent], block: Block) -> Tangent | None:
+def _fold_product(equation: Any, operands: list[Tangent], seeds: Seeds) -> Tangent | None:
     left, right = operands
     if isinstance(left, Constant) and isinstance(right, Unit):
         left, right = right, left
@@ -88,7 +89,7 @@ def _fold_product(equation: Any, operands: list[Tangent], block: Block) -> Tange
     return None
 
 
-def _fold_quotient(equation: Any, operands: list[Tangent], block: Block) -> Tangent | None:
+def _fold_quotient(equation: Any, operands: list[Tangent], seeds: Seeds) -> Tangent | None:
     left, right = operands
     if isinstance(left, Unit) and isinstance(right, Constant):
         divisor = jnp.broadcast_to(right.array, equation.outvars[0].aval.shape)
@@ -96,13 +97,13 @@ def _fold_quotient(equation: Any, operands: list[Tangent], block: Block) -> Tang
     return None
 
 
-def _fold_negation(equation: Any, operands: list[Tangent], block: Block) -> Tangent | None:
+def _fold_negation(equation: Any, operands: list[Tangent], seeds: Seeds) -> Tangent | None:
     (operand,) = operands
     aval = equation.outvars[0].aval
     return _scale(operand, jnp.full(aval.shape, -1, aval.dtype)) if isinstance(operand, Unit) else None
 
 
-def _fold_sum(equation: Any, operands: list[Tangent], block: Block) -> Tangent | None:
+def _fold_sum(equation: Any, operands: list[Tangent], seeds: Seeds) -> Tangent | None:
     left, right = operands
     if not (isinstance(left, Unit) and isinstance(right, Unit)):
         return None
@@ -114,7 +115,7 @@ def _fold_sum(equation: Any, operands: list[Tangent], block: Block) -> Tangent |
     return Unit(first + sign * second)
 
 
-def _fold_reshape(equation: Any, operands: list[Tangent], block: Block) -> Tangent | None:
+def _fold_reshape(equation: Any, operands: list[Tangent], seeds: Seeds) -> Tangent | None:
     operand = operands[0]
     shape = equation.outvars[0].aval.shape
     # Only where no element is repeated or moved: the flat index must stay what it is.
@@ -126,7 +127,7 @@ def _fold_reshape(equation: Any, operands: list[Tangent], block: Block) -> Tange
     return Unit(None if operand.scale is None else jnp.reshape(operand.scale, shape))
 
 
-def _fold_conversion(equation: Any, operands: list[Tangent], block: Block) -> Tangent | None:
+def _fold_conversion(equation: Any, operands: list[Tangent], seeds: Seeds) -> Tangent | None:
     (operand,) = operands
     if not isinstance(operand, Unit):
         return None
@@ -134,8 +135,8 @@ def _fold_conversion(equation: Any, operands: list[Tangent], block: Block) -> Ta
     return Unit(None if operand.scale is None else operand.scale.astype(dtype))
 
 
-def _fold_contraction(equation: Any, operands: list[Tangent], block: Block) -> Tangent | None:
-    """A matrix (or tensor) times unit vectors: its columns."""
+def _fold_contraction(equation: Any, operands: list[Tangent], seeds: Seeds) -> Tangent | None:
+    """Take columns of a matrix (or tensor): its products with unit vectors."""
     (left_axes, right_axes), (left_batch, right_batch) = equation.params["dimension_numbers"]
     left, right = operands
     if left_batch or right_batch:
@@ -155,12 +156,12 @@ def _fold_contraction(equation: Any, operands: list[Tangent], block: Block) -> T
     free = [axis for axis in range(matrix.ndim) if axis not in contracted]
     size = prod(matrix.shape[axis] for axis in contracted)
     if len(contracted) == 1:
-        taken = jnp.moveaxis(block.take(matrix, contracted[0]), contracted[0], 0)
+        taken = jnp.moveaxis(seeds.take(matrix, contracted[0]), contracted[0], 0)
     else:
         columns = jnp.transpose(matrix, contracted + free)
-        taken = block.take(columns.reshape(size, *(matrix.shape[axis] for axis in free)))
+        taken = seeds.take(columns.reshape(size, *(matrix.shape[axis] for axis in free)))
     if unit.scale is not None:
-        taken = taken * block.take(unit.scale.reshape(size)).reshape(block.width, *[1] * len(free))
+        taken = taken * seeds.take(unit.scale.reshape(size)).reshape(seeds.width, *[1] * len(free))
     return Dense(taken.astype(equation.outvars[0].aval.dtype))
 
 
@@ -183,34 +184,34 @@ _ELEMENTWISE = ("mul", "div", "add_any", "add", "sub")
 
 
 def push_units(
-    function: Callable[[Array], Any], shape: tuple[int, ...], dtype: Any, block: Block
+    function: Callable[[Array], Any], shape: tuple[int, ...], dtype: Any, seeds: Seeds
 ) -> list[Array]:
     """Apply a linear function to a block of unit vectors.
 
     Args:
-        function: linear, from an array of ``shape`` to a pytree of arrays; may close over tracers.
+        function: linear, from an array of `shape` to a pytree of arrays; may close over tracers.
         shape, dtype: of its argument.
-        block: which unit vectors, by flat index into the argument.
+        seeds: which unit vectors, by flat index into the argument.
 
     Returns:
         One array a leaf of the result, of shape (width, *leaf shape).
     """
     closed = jax.make_jaxpr(function)(abstract(shape, dtype))
-    outputs = _evaluate(closed.jaxpr, closed.consts, [Unit(None)], block)
+    outputs = _evaluate(closed.jaxpr, closed.consts, [Unit(None)], seeds)
     results = []
     for variable, value in zip(closed.jaxpr.outvars, outputs, strict=True):
         aval: Any = variable.aval
         if isinstance(value, Unit):
-            results.append(block.dense(value, aval.shape, aval.dtype))
+            results.append(seeds.dense(value, aval.shape, aval.dtype))
         elif isinstance(value, Dense):
             results.append(value.array)
         else:
-            results.append(jnp.broadcast_to(value.array, (block.width, *aval.shape)))
+            results.append(jnp.broadcast_to(value.array, (seeds.width, *aval.shape)))
     return results
 
 
-def _fold(equation: Any, operands: list[Tangent], block: Block) -> Tangent | None:
-    """The equation's result without dense tangents, None where there is no such form."""
+def _fold(equation: Any, operands: list[Tangent], seeds: Seeds) -> Tangent | None:
+    """Return the equation's result in symbolic form, None where there is no such form."""
     name = equation.primitive.name
     if name in _ELEMENTWISE:
         # Axes of extent 1 may stretch to the other operand's: a unit vector is then none any more.
@@ -218,11 +219,11 @@ def _fold(equation: Any, operands: list[Tangent], block: Block) -> Tangent | Non
             if isinstance(operand, Unit) and variable.aval.shape != equation.outvars[0].aval.shape:
                 return None
     fold = _FOLDS.get(name)
-    return fold(equation, operands, block) if fold else None
+    return fold(equation, operands, seeds) if fold else None
 
 
 def _evaluate(
-    jaxpr: Any, consts: Sequence[Array], arguments: Sequence[Tangent], block: Block
+    jaxpr: Any, consts: Sequence[Array], arguments: Sequence[Tangent], seeds: Seeds
 ) -> list[Tangent]:
     values: dict[Any, Tangent] = {}
 
@@ -239,48 +240,48 @@ def _evaluate(
         for variable in equation.invars
         if not isinstance(variable, jex.Literal)
     }
-    # Units still to be used; once there are none, the rest is one vectorised piece.
+    # Symbolic unit vectors that are still to be used; once there are none, the rest is vectorized at once.
     live = {
         variable for variable, value in values.items() if isinstance(value, Unit) and variable in last_use
     }
     for index, equation in enumerate(jaxpr.eqns):
         live = {variable for variable in live if last_use[variable] >= index}
         if not live:
-            _vectorise(jaxpr, index, len(jaxpr.eqns), jaxpr.outvars, values, block)
+            _vectorise(jaxpr, index, len(jaxpr.eqns), jaxpr.outvars, values, seeds)
             break
         operands = [read(variable) for variable in equation.invars]
         if equation.primitive.name in segments.CALLS and any(
             isinstance(operand, Unit) for operand in operands
         ):
-            results = _call(equation, operands, block)
+            results = _call(equation, operands, seeds)
             values.update(zip(equation.outvars, results, strict=True))
             live |= {var for var in equation.outvars if isinstance(values[var], Unit) and var in last_use}
             continue
-        folded = _fold(equation, operands, block)
+        folded = _fold(equation, operands, seeds)
         if folded is not None:
             values[equation.outvars[0]] = folded
             if isinstance(folded, Unit) and equation.outvars[0] in last_use:
                 live.add(equation.outvars[0])
         else:
-            _vectorise(jaxpr, index, index + 1, equation.outvars, values, block)
+            _vectorise(jaxpr, index, index + 1, equation.outvars, values, seeds)
             live = {variable for variable in live if isinstance(values[variable], Unit)}
     return [read(variable) for variable in jaxpr.outvars]
 
 
-def _call(equation: Any, operands: list[Tangent], block: Block) -> list[Tangent]:
-    """A nested jaxpr over tangents, as part of the one around it; a segment stays apart."""
+def _call(equation: Any, operands: list[Tangent], seeds: Seeds) -> list[Tangent]:
+    """Evaluate a called jaxpr over tangents: inlined, unless it is a segment."""
     inner = equation.params["jaxpr"]
     if equation.params.get("name") != segments.NAME:
-        return _evaluate(inner.jaxpr, inner.consts, operands, block)
+        return _evaluate(inner.jaxpr, inner.consts, operands, seeds)
     kinds: list[type[Tangent]] = []
 
     def run(tangents: list[Array], start: Array) -> list[Array]:
         given = [type(operand)(array) for operand, array in zip(operands, tangents, strict=True)]
-        results = _evaluate(inner.jaxpr, inner.consts, given, Block(start, block.width))
+        results = _evaluate(inner.jaxpr, inner.consts, given, Seeds(start, seeds.width))
         kinds[:] = [type(result) for result in results]
         return [_payload(result) for result in results]
 
-    results = segments.apart(run)([_payload(operand) for operand in operands], block.start)
+    results = segments.apart(run)([_payload(operand) for operand in operands], seeds.start)
     return [kind(result) for kind, result in zip(kinds, results, strict=True)]
 
 
@@ -289,29 +290,20 @@ def _payload(tangent: Tangent) -> Array:
 
 
 def _vectorise(
-    jaxpr: Any, begin: int, end: int, wanted: Sequence[Any], values: dict[Any, Tangent], block: Block
+    jaxpr: Any, begin: int, end: int, wanted: Sequence[Any], values: dict[Any, Tangent], seeds: Seeds
 ) -> None:
-    """Run equations begin ... end over dense tangents, all seeds of the block at once."""
-    equations = jaxpr.eqns[begin:end]
-    made = {variable for equation in equations for variable in equation.outvars}
-    used: dict[Any, None] = {}
-    for equation in equations:
-        for variable in equation.invars:
-            if not isinstance(variable, jex.Literal) and variable not in made:
-                used.setdefault(variable)
-    outvars = [variable for variable in wanted if not isinstance(variable, jex.Literal) and variable in made]
-    part = jex.Jaxpr((), list(used), outvars, equations, jaxpr.effects, jaxpr.debug_info)
-    run = jex.jaxpr_as_fun(jex.ClosedJaxpr(part, ()))
+    """Evaluate equations `begin ... end` for all seeds at once, with `jax.vmap` over dense tangents."""
+    part = equations_of(jaxpr, begin, end, wanted)
     arrays, axes = [], []
-    for variable in used:
+    for variable in part.inputs:
         value = values[variable]
         if isinstance(value, Unit):
-            value = Dense(block.dense(value, variable.aval.shape, variable.aval.dtype))
+            value = Dense(seeds.dense(value, variable.aval.shape, variable.aval.dtype))
             values[variable] = value
         arrays.append(value.array)
         axes.append(0 if isinstance(value, Dense) else None)
     if all(axis is None for axis in axes):
-        values.update(zip(outvars, map(Constant, run(*arrays)), strict=True))
+        values.update(zip(part.outputs, map(Constant, part.run(*arrays)), strict=True))
         return
-    results = jax.vmap(run, in_axes=axes, axis_size=block.width)(*arrays)
-    values.update(zip(outvars, map(Dense, results), strict=True))
+    results = jax.vmap(part.run, in_axes=axes, axis_size=seeds.width)(*arrays)
+    values.update(zip(part.outputs, map(Dense, results), strict=True))

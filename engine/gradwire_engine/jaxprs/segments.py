@@ -1,9 +1,9 @@
-"""Programs in segments, so that compiling and running them takes time in proportion to their length.
+"""Cuts programs into segments, so that compile and run time grow linearly with their length.
 
-XLA's fusion pass on CPU takes time quadratic in the operations of one computation, and computes a cheap value
-anew for each of its uses: where uses fork and meet again step after step, as in an unrolled recurrence of a
+XLA's fusion pass on CPU takes time quadratic in the operations of one computation, and recomputes a cheap
+value for each of its uses: where uses fork and meet again step after step, as in an unrolled recurrence of a
 few numbers, the work doubles with every step. XLA inlines every call into one computation, unless the call
-says otherwise.
+is marked; segments are calls that are marked.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import core as jex
 
+from gradwire_engine.jaxprs.slicing import equations_of, last_uses, variables
+
 Array = Any
 
 SEGMENT = 32
-"""Equations of a segment: few enough for the quadratic part to be small, enough to fuse well."""
+"""Equations of a segment: few enough to keep the quadratic cost small, enough to fuse well."""
 
 LONG = 512
-"""Equations from which on a program is cut up."""
+"""Programs of fewer equations are not cut for their length."""
 
 REPEATED = 16
-"""How often cheap values may be computed anew for one value of a segment."""
+"""How many recomputed equations a value of a segment may cost, beyond the segment's own length."""
 
 CHEAP = frozenset(
     {
@@ -46,7 +48,7 @@ CHEAP = frozenset(
         ),
     }
 )
-"""Primitives whose results XLA computes again for each use; the results of others are kept."""
+"""Primitives whose results XLA recomputes for each use; it keeps the results of others."""
 
 BODIES = frozenset({"scan", "while", "cond"})
 """Primitives with bodies, which XLA compiles as computations of their own."""
@@ -66,7 +68,7 @@ class _Segment:
 
 
 def apart(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that is compiled as a computation of its own wherever it is called."""
+    """Return the function as a call that XLA compiles as a computation of its own and does not inline."""
 
     def segment(*arguments: Array) -> Any:
         return function(*arguments)
@@ -81,7 +83,7 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def runner(closed: jex.ClosedJaxpr) -> Callable[..., Sequence[Array]]:
-    """The jaxpr as a function; one that is long, or forks over and over, runs segment by segment."""
+    """Return the jaxpr as a function, cut into segments where it needs them."""
     begins = _begins(closed.jaxpr)
     if len(begins) < 2 or jax.default_backend() != "cpu":
         return jex.jaxpr_as_fun(closed)  # type: ignore[no-any-return]
@@ -103,13 +105,13 @@ def runner(closed: jex.ClosedJaxpr) -> Callable[..., Sequence[Array]]:
 
 
 def _begins(jaxpr: Any) -> list[int]:
-    """Where segments begin: where the last one is full, or would compute cheap values too often."""
+    """List the first equations of segments: one ends when it is full, or would recompute too much."""
     long = len(jaxpr.eqns) >= LONG
     begins = [0]
-    # How often the equations behind a value are evaluated for it, if each use evaluates them anew.
+    # For each value, the equations evaluated for one use of it, if each use recomputes them.
     work: dict[Any, int] = {}
     for index, equation in enumerate(jaxpr.eqns):
-        behind = sum(work.get(variable, 0) for variable in _variables(equation.invars))
+        behind = sum(work.get(variable, 0) for variable in variables(equation.invars))
         if (long and index - begins[-1] == SEGMENT) or behind > REPEATED + index - begins[-1]:
             begins.append(index)
             work = {}
@@ -120,7 +122,7 @@ def _begins(jaxpr: Any) -> list[int]:
 
 
 def _cheap(equation: Any) -> int:
-    """How many cheap equations it stands for; 0 for one whose result is kept."""
+    """Count the cheap equations that it stands for; 0 for one whose result XLA keeps."""
     name = equation.primitive.name
     if name in CALLS and equation.params.get("name") != NAME:
         counts = [_cheap(inner) for inner in equation.params["jaxpr"].jaxpr.eqns]
@@ -129,7 +131,7 @@ def _cheap(equation: Any) -> int:
 
 
 def bodies_cut(closed: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
-    """The program with the bodies of its loops and branches in segments, where they need it."""
+    """Cut the bodies of a program's loops and branches into segments, where they need it."""
     equations = [_with_bodies_cut(equation) for equation in closed.jaxpr.eqns]
     if all(new is old for new, old in zip(equations, closed.jaxpr.eqns, strict=True)):
         return closed
@@ -158,27 +160,11 @@ def _body_cut(body: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
 
 
 def _cut(jaxpr: Any, begins: Sequence[int]) -> list[_Segment]:
-    last_use: dict[Any, int] = {}
-    for index, equation in enumerate(jaxpr.eqns):
-        last_use.update((variable, index) for variable in _variables(equation.invars))
-    last_use.update((variable, len(jaxpr.eqns)) for variable in _variables(jaxpr.outvars))
+    last_use = last_uses(jaxpr)
     segments = []
     for begin, end in pairwise((*begins, len(jaxpr.eqns))):
-        equations = jaxpr.eqns[begin:end]
-        made = dict.fromkeys(variable for equation in equations for variable in equation.outvars)
-        inputs = tuple(
-            dict.fromkeys(
-                variable
-                for equation in equations
-                for variable in _variables(equation.invars)
-                if variable not in made
-            )
-        )
-        outputs = tuple(variable for variable in made if last_use.get(variable, -1) >= end)
-        part = jex.Jaxpr((), list(inputs), list(outputs), equations, jaxpr.effects, jaxpr.debug_info)
-        segments.append(_Segment(apart(jex.jaxpr_as_fun(jex.ClosedJaxpr(part, ()))), inputs, outputs))
+        made = dict.fromkeys(item for equation in jaxpr.eqns[begin:end] for item in equation.outvars)
+        used_later = [variable for variable in made if last_use.get(variable, -1) >= end]
+        part = equations_of(jaxpr, begin, end, used_later)
+        segments.append(_Segment(apart(part.run), part.inputs, part.outputs))
     return segments
-
-
-def _variables(atoms: Sequence[Any]) -> list[Any]:
-    return [atom for atom in atoms if not isinstance(atom, jex.Literal)]

@@ -1,8 +1,8 @@
-"""Derivatives: blocks of Jacobian columns or rows, and of Hessian rows, as JAX functions.
+"""Computes blocks of Jacobian columns or rows and of Hessian rows, as JAX functions.
 
-A block is a range of seeds of one array: unit tangents of an input in forward mode, unit cotangents
-of an output in reverse mode, unit tangents of an input for a Hessian. The function is linearized once
-a block, then applied to its seeds in batches.
+A block is a range of seeds of one array: unit tangents of an input in forward mode, unit cotangents of an
+output in reverse mode, unit tangents of an input for a Hessian. The function is linearized once a block, then
+applied to the block's seeds in batches.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gradwire_engine.abstract import abstract
-from gradwire_engine.jaxprs.seeds import Block as UnitBlock
-from gradwire_engine.jaxprs.seeds import push_units
+from gradwire_engine.jaxprs.seeds import Seeds, push_units
 from gradwire_engine.planning.transforms import Arrays, Function, check_scalar
 
 FORWARD = "forward"
@@ -28,13 +27,13 @@ FORWARD_OVER_FORWARD = "forward_over_forward"
 
 @dataclass(frozen=True)
 class Derivative:
-    """Which derivative of a function, in which mode, seeded in which array.
+    """A derivative of a function, its mode, and the array that is seeded.
 
     Attributes:
         mode: one of the four mode names.
         wrt: inputs to differentiate with respect to.
         of: outputs to differentiate; one, of one element, for the Hessian modes.
-        array: index of the seeded array: into ``wrt``, or into ``of`` in reverse mode.
+        array: index of the seeded array: into `wrt`, or into `of` in reverse mode.
     """
 
     mode: str
@@ -46,10 +45,10 @@ class Derivative:
 def linear_part(
     function: Function, derivative: Derivative, inputs: Arrays
 ) -> tuple[Callable[[Any], Any], jax.ShapeDtypeStruct]:
-    """The linear function whose columns are the derivative, and the type of its argument.
+    """Return the linear function whose columns are the derivative, and the type of its argument.
 
-    Its results are lists of arrays: tangents of ``of`` in forward mode, cotangents of ``wrt`` in
-    reverse mode, tangents of the gradient in ``wrt`` in the Hessian modes.
+    Its results are lists of arrays: tangents of `of` in forward mode, cotangents of `wrt` in
+    reverse mode, tangents of the gradient in `wrt` in the Hessian modes.
     """
     wrt, of = derivative.wrt, derivative.of
 
@@ -83,7 +82,7 @@ def linear_part(
     }[derivative.mode]
     seeded = point[derivative.array]
 
-    # Only the seeded array moves: the others' tangents are zero and need not be carried.
+    # Only the seeded array has a tangent: the others' are zero and need not be carried.
     def moved(value: Any) -> list[Any]:
         return differentiated([*point[: derivative.array], value, *point[derivative.array + 1 :]])
 
@@ -94,25 +93,24 @@ def linear_part(
 def block(
     function: Function, derivative: Derivative, inputs: Arrays, start: Any, width: int, batch: int
 ) -> list[Any]:
-    """One block of a derivative.
+    """Compute one block of a derivative.
 
     Args:
         function: with its weights bound.
         inputs: every input of the function.
         start: first seed, a traced integer in [0, seeds - width].
         width: seeds in the block.
-        batch: seeds evaluated together, at most ``width``; they share memory traffic, and take memory,
-            in proportion.
+        batch: seeds evaluated together, at most `width`. Memory grows with it, memory traffic a seed falls.
 
     Returns:
-        In forward mode, for each of ``of``, an array (output size, width): columns of its Jacobian.
-        In the other modes, for each of ``wrt``, an array (width, input size): rows.
+        In forward mode, for each of `of`, an array (output size, width): columns of its Jacobian.
+        In the other modes, for each of `wrt`, an array (width, input size): rows.
         Their dtype is the one that the row's and the column's dtypes promote to.
     """
     push, seeded = linear_part(function, derivative, inputs)
 
     def batch_from(first: Any) -> list[Any]:
-        images = push_units(push, seeded.shape, seeded.dtype, UnitBlock(first, batch))
+        images = push_units(push, seeded.shape, seeded.dtype, Seeds(first, batch))
         return [image.reshape(batch, -1) if image.size else image.reshape(batch, 0) for image in images]
 
     if width == batch:
@@ -130,7 +128,7 @@ def block(
 
 
 def _joined(batches: Any, width: int) -> Any:
-    """(count, batch, size) to (width, size), what the last batch repeats left out."""
+    """Join batches (count, batch, size) to (width, size), without the seeds that the last batch repeats."""
     count, batch, size = batches.shape
     rows = batches.reshape(count * batch, size)
     repeated = count * batch - width

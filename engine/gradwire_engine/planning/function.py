@@ -1,7 +1,8 @@
-"""From a graph to a JAX function: traced once for given shapes, then transformed."""
+"""Traces a graph to a JAX function for given shapes, and applies transforms to it."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from cachetools import LRUCache, cached
 
 from gradwire_engine.abstract import abstract, abstract_argument
 from gradwire_engine.errors import InvalidInput
@@ -19,13 +21,12 @@ from gradwire_engine.jaxprs.segments import bodies_cut, runner
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import Notes, evaluate
 from gradwire_engine.planning.transforms import Arrays, Function, FunctionSpec, apply
-from gradwire_engine.recent import Recent
 from gradwire_engine.values import Arguments, ArrayType, Signature, TensorType
 
 
 @dataclass(frozen=True)
 class TracedGraph:
-    """A graph evaluated once on abstract arrays.
+    """The result of evaluating a graph on abstract arrays.
 
     Attributes:
         run: from the flattened weights (sorted by name) and inputs (in order) to the outputs.
@@ -33,7 +34,7 @@ class TracedGraph:
         forward_only: why reverse mode is not possible, "" where it is.
         no_derivative: why no derivative is, "" where there is one.
         warnings: for the client.
-        equations: of the program, which tell how much memory it takes to keep it.
+        equations: their number in the program: a measure of the memory that keeping it takes.
     """
 
     run: Callable[..., Sequence[Any]]
@@ -44,12 +45,12 @@ class TracedGraph:
     equations: int
 
 
-_traced = Recent[TracedGraph](100_000, lambda traced: traced.equations)
-"""A graph is traced for its registration, its plan and its kernels, one soon after the other."""
+# A graph is traced for its registration, its plan and its kernels, one soon after the other.
+_TRACED: LRUCache[Any, TracedGraph] = LRUCache(100_000, getsizeof=lambda traced: traced.equations)
 
 
 def fixed_arguments(signature: Signature) -> Arguments | None:
-    """The types of the inputs when the signature fixes them all, None when it leaves some open."""
+    """Return the types of all inputs if the signature fixes them, None if it leaves an extent open."""
     arguments = []
     for name, value in signature.inputs:
         if value.shape is None or not all(isinstance(extent, int) for extent in value.shape):
@@ -61,7 +62,7 @@ def fixed_arguments(signature: Signature) -> Arguments | None:
 
 
 def check_arguments(signature: Signature, arguments: Arguments) -> None:
-    """Refuse arguments that do not fit a signature; a symbol must mean one extent throughout.
+    """Check arguments against a signature; a symbol must mean one extent throughout.
 
     Raises:
         InvalidInput: naming the input, what it should be and what it is.
@@ -105,18 +106,18 @@ def check_arguments(signature: Signature, arguments: Arguments) -> None:
                     )
 
 
+def _identity(graph: Graph, arguments: Arguments, limits: Limits) -> tuple[str, Arguments, Limits]:
+    return graph.info.graph_id, arguments, limits
+
+
+@cached(_TRACED, key=_identity, lock=threading.Lock())
 def trace(graph: Graph, arguments: Arguments, limits: Limits) -> TracedGraph:
-    """Evaluate a graph on abstract arrays; nothing is allocated.
+    """Evaluate a graph on abstract arrays; nothing is allocated. Recent results are kept.
 
     Raises:
         InvalidGraph: it cannot be evaluated on arrays of these shapes.
         LimitExceeded: an intermediate array is over the limit.
     """
-    key = (graph.info.graph_id, arguments, limits)
-    return _traced.get(key, lambda: _trace(graph, arguments, limits))
-
-
-def _trace(graph: Graph, arguments: Arguments, limits: Limits) -> TracedGraph:
     model = graph.proto()
     notes = Notes()
     weight_names = sorted(graph.weights)
@@ -171,9 +172,9 @@ def _base_function(graph: Graph, traced: TracedGraph, arguments: Arguments, weig
 
 
 class TracedFunction:
-    """A function of known shapes: everything but the values of weights and inputs.
+    """A function traced for known shapes; only the values of weights and inputs are open.
 
-    ``bind(weights)`` closes it over weights (arrays or tracers); ``signature`` is concrete.
+    `bind(weights)` closes it over weights (arrays or tracers); `signature` is concrete.
     """
 
     def __init__(self, graph: Graph, spec: FunctionSpec, arguments: Arguments, limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""Run a plan in this process: the whole derivative, block by block, without a service."""
+"""Runs plans in the calling process, block by block, without a service."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Kernels: compiled evaluators that travel as executables.
+"""Compiles kernels: block evaluators that are serialized as executables.
 
-A spec says what to compute for which shapes; compiling it is the only step that traces. Weights and
-inputs are arguments, so one executable serves every point.
+A spec gives the computation and its shapes; compiling is the only step that traces. Weights and inputs are
+arguments, so one executable serves every point.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FORMAT = 1
 
 @lru_cache(maxsize=1)
 def device_fingerprint() -> str:
-    """What an executable depends on: JAX's version and the device it was compiled for.
+    """Hash what an executable depends on: JAX's version and the device it was compiled for.
 
     A CPU executable uses every instruction-set extension of the machine that compiled it, so those are
     part of it; a GPU executable depends on the model.
@@ -81,14 +81,15 @@ class EvaluateSpec:
 
 @dataclass(frozen=True)
 class BlockSpec:
-    """Compute one block of a derivative; where it starts is an argument.
+    """Compute one block of a derivative; its first seed is an argument.
 
     Attributes:
-        function, arguments: the function and the types of all its inputs.
+        function: what is differentiated.
+        arguments: types of all its inputs.
         derivative: which derivative, seeded where.
         seeds: seeds of the seeded array in all.
-        width: seeds a block; at most ``seeds``.
-        batch: seeds evaluated together; at most ``width``.
+        width: seeds a block; at most `seeds`.
+        batch: seeds evaluated together; at most `width`.
     """
 
     function: FunctionSpec
@@ -109,7 +110,7 @@ Spec = EvaluateSpec | BlockSpec
 
 @dataclass(frozen=True)
 class Kernel:
-    """An executable and how to call it.
+    """A compiled executable and the order of its arguments and results.
 
     Attributes:
         spec: what it computes.
@@ -176,7 +177,7 @@ class Kernel:
             ) from error
 
     def serialize(self) -> bytes:
-        """The executable and all that :func:`load_kernel` needs, without anything to trace again."""
+        """Serialize the executable and what `load_kernel` needs; loading traces nothing."""
         payload, in_tree, out_tree = serialize_executable.serialize(self.compiled)
         described = (self.output_names, self.cost, self.weight_names, self.input_names)
         return pickle.dumps((FORMAT, self.spec, described, payload, in_tree, out_tree))
@@ -185,7 +186,7 @@ class Kernel:
 def load_kernel(data: bytes) -> Kernel:
     """Load a serialized kernel.
 
-    The data must come from :meth:`Kernel.serialize` on a device of the same kind, through a channel that
+    The data must come from `Kernel.serialize` on a device of the same kind, through a channel that
     nobody else writes to: loading executes what it contains.
     """
     form, spec, described, payload, in_tree, out_tree = pickle.loads(data)
@@ -200,16 +201,17 @@ def load_kernel(data: bytes) -> Kernel:
 
 @lru_cache(maxsize=1)
 def _initialize_lapack() -> None:
-    """Resolve LAPACK's functions, which JAX does when it lowers a call of one.
+    """Resolve LAPACK's functions.
 
-    A process that only loads executables never does, and would call through null pointers.
+    JAX does so when it lowers a call of one. A process that only loads executables never lowers, and would
+    call through null pointers.
     """
     matrix = np.ones((1, 1), np.float32)
     jax.jit(jax.lax.linalg.cholesky).trace(matrix).lower(lowering_platforms=("cpu",))
 
 
 def place(arrays: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
-    """Arrays on the device, for a kernel that is run many times with the same ones."""
+    """Put arrays on the device, for a kernel that runs many times on the same ones."""
     return {name: jax.device_put(array) for name, array in arrays.items()}
 
 
@@ -284,7 +286,7 @@ def _evaluation(
 
 
 def _without_batch(spec: EvaluateSpec) -> Arguments:
-    """The arguments of one evaluation of the batch."""
+    """Return the argument types of one evaluation of the batch."""
     given = dict(spec.arguments)
     extents = {}
     for name in spec.batched:
@@ -314,7 +316,7 @@ def _block(graph: Graph, spec: BlockSpec, limits: Limits) -> tuple[Run, tuple[st
 
 
 def _measured(compiled: Any, estimated: Cost) -> Cost:
-    """Replace estimates by XLA's own accounting where it gives one."""
+    """Replace the estimated memory by XLA's own accounting where it has one."""
     memory = compiled.memory_analysis()
     total = estimated.memory_bytes
     if memory is not None:

@@ -1,7 +1,7 @@
-"""Plans: how a Jacobian or Hessian is cut into blocks, decided before anything is evaluated.
+"""Plans Jacobians and Hessians: mode, kernels and block boundaries, before anything is evaluated.
 
-A plan depends on the problem and its options alone. It never depends on how many workers there are,
-so a result has the same bits on one worker or a hundred, and can be resumed block by block.
+A plan depends on the problem and its options alone, never on the number of workers, so a result has the same
+bits on one worker or a hundred, and can be resumed block by block.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ HESSIAN = "hessian"
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """Wishes about a plan.
+    """Options of a plan.
 
     Attributes:
-        mode: a mode of derivatives, or "" to choose.
+        mode: one of the four mode names, or "" to choose.
         block_memory_bytes: memory one block may take while it is computed.
         block_width: seeds a block, or 0 to choose.
     """
@@ -51,7 +51,7 @@ class PlanOptions:
 
 @dataclass(frozen=True)
 class Problem:
-    """Which derivative of which function, for inputs of which types."""
+    """The derivative to plan: kind, function, types of all inputs, and the inputs and outputs chosen."""
 
     function: FunctionSpec
     arguments: Arguments
@@ -63,7 +63,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Entry:
-    """One matrix of the result: d row / d column, of shape (row size, column size) when flattened."""
+    """One matrix of the result, d row / d column, of shape (row size, column size)."""
 
     row: str
     row_shape: tuple[int, ...]
@@ -93,13 +93,13 @@ class Plan:
     """A derivative cut into blocks.
 
     Attributes:
-        problem: what was asked.
-        mode: how it is computed.
-        wrt, of: inputs and outputs, chosen.
-        entries: matrices of the result: for each of ``of`` (Hessian: of ``wrt``), for each of ``wrt``.
-        kernels: one a seeded array.
-        blocks: in order.
-        block_memory_bytes, block_flops: of one block of the first kernel.
+        problem: the derivative asked for.
+        mode: the mode chosen.
+        wrt, of: names of the inputs and outputs chosen.
+        entries: matrices of the result: for each of `of` (Hessian: of `wrt`), for each of `wrt`.
+        kernels: one for each seeded array.
+        blocks: in order of their index.
+        block_memory_bytes, block_flops: memory and operations of a block of the first kernel.
         plan_id: equal ids have equal blocks.
     """
 
@@ -130,11 +130,11 @@ class Plan:
         return sum(entry.nbytes for entry in self.entries)
 
     def kernel(self, block: Block) -> BlockSpec:
-        """What computes a block."""
+        """Return the kernel that computes a block."""
         return self.kernels[block.array]
 
     def pieces(self, block: Block) -> tuple[Piece, ...]:
-        """The rectangles a block covers, in the order its kernel returns them."""
+        """List the rectangles that a block covers, in the order in which its kernel returns them."""
         across = len(self.wrt)
         if self.mode == derivatives.FORWARD:
             return tuple(
@@ -160,9 +160,9 @@ def make_plan(
 
     Args:
         graph: the function's graph.
-        problem: what is asked.
+        problem: the derivative asked for.
         limits: bounds on arrays and memory.
-        compile: how to get a kernel, for a caller that keeps them; default: compile and forget.
+        compile: gives a kernel, for a caller that keeps them; by default kernels are compiled and dropped.
 
     Raises:
         InvalidInput: a name, shape or option does not fit.
@@ -229,7 +229,7 @@ def make_plan(
 
 
 def _seeded_entries(entries: tuple[Entry, ...], derivative: Derivative) -> tuple[Entry, ...]:
-    """The matrices that the seeds of one array fill."""
+    """Return the matrices that the seeds of one array fill."""
     across, array = len(derivative.wrt), derivative.array
     if derivative.mode == derivatives.FORWARD:
         return entries[array::across]
@@ -276,7 +276,7 @@ def _check_options(problem: Problem) -> None:
 
 
 def _mode(function: TracedFunction, problem: Problem, columns: int, rows: int) -> str:
-    """The mode asked for, or the one with fewer seeds; on a tie reverse, whose rows lie together."""
+    """Return the mode asked for, or the one with fewer seeds; reverse on a tie: its rows are contiguous."""
     reason = function.function.forward_only
     asked = problem.options.mode
     if problem.kind == HESSIAN:

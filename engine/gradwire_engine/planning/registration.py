@@ -1,6 +1,6 @@
-"""Registration: a graph is parsed, and traced once if its shapes are fixed.
+"""Registers graphs: parses them, and traces those of fixed shapes.
 
-What cannot be evaluated is so refused when it arrives, not at its first use.
+A graph that cannot be evaluated is refused at registration, not at its first use.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from gradwire_engine.values import Signature, TensorType
 
 
 def register(data: bytes, *, text: bool = False, limits: Limits | None = None) -> Graph:
-    """Parse a graph and learn what a trace of it tells: output shapes, warnings, forward-only loops.
+    """Parse a graph and add what tracing finds: output shapes, warnings, forward-only loops.
+
+    Args:
+        data: a serialized `ModelProto`, or UTF-8 text in ONNX's textual form if `text`.
+        text: whether it is text.
+        limits: bounds on its size and on its arrays.
 
     Raises:
-        InvalidGraph, LimitExceeded: see :func:`gradwire_engine.graphs.graph.parse`.
+        InvalidGraph, LimitExceeded: see `gradwire_engine.graphs.graph.parse`.
     """
     limits = limits or Limits()
     graph = parse(data, text=text, limits=limits)

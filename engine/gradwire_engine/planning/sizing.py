@@ -1,4 +1,4 @@
-"""How wide a block is: few enough seeds to stream, to share out and to fit memory; enough to be worth it."""
+"""Chooses the width of blocks: small enough to stream, distribute and fit memory, large enough to pay off."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from gradwire_engine.abstract import abstract, abstract_argument
 from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.jaxprs.cost import Cost, estimate
 from gradwire_engine.jaxprs.refusals import refusals
-from gradwire_engine.jaxprs.seeds import Block, push_units
+from gradwire_engine.jaxprs.seeds import Seeds, push_units
 from gradwire_engine.planning import derivatives
 from gradwire_engine.planning.derivatives import Derivative
 from gradwire_engine.planning.function import TracedFunction
 from gradwire_engine.planning.kernels import BlockSpec, Kernel
 
 BLOCK_BYTES = 8 << 20
-"""Result bytes of one block at most: large enough to move at full speed, small enough to stream."""
+"""Upper bound on the result bytes of a block: large enough to move at full speed, small enough to stream."""
 
 BLOCK_FLOPS = 4e9
-"""Operations of one block at most, unless a single seed takes more: some tenths of a second of a core."""
+"""Upper bound on the operations of a block of more than one seed: tenths of a second on a core."""
 
 WORTH_BYTES = 2 << 20
 WORTH_FLOPS = 2e8
-"""A block of fewer bytes and fewer operations than these costs more to hand out than to compute."""
+"""A block below both costs more to distribute than to compute."""
 
 SHARES = 16
-"""Blocks to aim for, where each is worth handing out: enough to keep many workers evenly busy."""
+"""Blocks to aim for where each pays off: enough to keep many workers evenly busy."""
 
 CACHE_BYTES = 4 << 20
-"""Working set of a batch of seeds to aim for, at least: about a core's share of cache."""
+"""Least working set of a batch of seeds: about a core's share of cache."""
 
 
 def seed_cost(graph: Graph, function: TracedFunction, derivative: Derivative) -> Cost:
-    """The estimated cost of one seed: of the linear part alone, the point already linearized.
+    """Estimate the cost of one seed: of the linear part alone, without linearizing at the point.
 
     Raises:
         NotDifferentiable, InvalidGraph: the function cannot be linearized.
@@ -51,7 +51,7 @@ def seed_cost(graph: Graph, function: TracedFunction, derivative: Derivative) ->
         push, seeded = derivatives.linear_part(function.bind(weights), derivative, inputs)
 
         def image(start: Any) -> list[Any]:
-            return push_units(push, seeded.shape, seeded.dtype, Block(start, 1))
+            return push_units(push, seeded.shape, seeded.dtype, Seeds(start, 1))
 
         traced = jax.make_jaxpr(image)(abstract((), np.int64))
         cost = estimate(traced)
@@ -66,17 +66,19 @@ def seed_cost(graph: Graph, function: TracedFunction, derivative: Derivative) ->
 def fitting(
     graph: Graph, function: TracedFunction, derivative: Derivative, seeds: int, result_bytes: int, width: int
 ) -> BlockSpec:
-    """A kernel whose blocks are small enough to stream and to share out, and large enough to be worth it.
+    """Choose the width and batch of a kernel's blocks.
 
     Args:
-        graph, function, derivative: what is computed.
-        seeds: of the seeded array; at least one.
-        result_bytes: of what all of them fill.
+        graph: the function's graph.
+        function: traced for the shapes of the inputs.
+        derivative: which derivative, seeded where.
+        seeds: number of seeds of the seeded array; at least one.
+        result_bytes: bytes of the matrices that all seeds fill.
         width: seeds a block, or 0 to choose.
     """
     cost = seed_cost(graph, function, derivative)
     result = max(1, result_bytes // seeds)
-    # What every seed reads, whether the graph holds it or it is given: it pays to read it for many at once.
+    # Every seed reads the weights and the inputs that are not differentiated: a batch reads them once.
     read = sum(array.nbytes for array in graph.weights.values())
     read += sum(value.nbytes for name, value in function.arguments if name not in derivative.wrt)
     batch = max(1, max(CACHE_BYTES, read) // cost.memory_bytes)
@@ -91,14 +93,23 @@ def fitting(
 
 
 def _even_batch(width: int, most: int) -> int:
-    """The smallest batch that cuts ``width`` into as few batches as batches of ``most`` do."""
+    """Return the smallest batch that cuts `width` into as few batches as batches of `most` do."""
     return ceil(width / ceil(width / most))
 
 
 def within_memory(
     spec: BlockSpec, budget: int, build: Callable[[BlockSpec], Kernel]
 ) -> tuple[BlockSpec, Kernel]:
-    """Narrow a block until XLA's account of its memory is within the budget, or one seed is left."""
+    """Narrow a block until its memory, as XLA accounts for it, is within the budget or one seed is left.
+
+    Args:
+        spec: the block to begin with.
+        budget: bytes.
+        build: compiles a kernel.
+
+    Returns:
+        The narrowed spec and its kernel.
+    """
     while True:
         kernel = build(spec)
         if kernel.cost.memory_bytes <= budget or spec.width == 1:

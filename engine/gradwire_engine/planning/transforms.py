@@ -1,6 +1,6 @@
-"""Transforms: from a function to its gradient, pushforward, pullback or Hessian-vector product.
+"""Transforms functions to their gradient, pushforward, pullback or Hessian-vector product.
 
-Each takes a JAX function over named arrays to another one, so any sequence of them composes.
+Each maps a JAX function over named arrays to another one, so any sequence of transforms composes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Call = Callable[[Arrays], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Gradient:
-    """Outputs ``x.gradient`` for each ``x`` in ``wrt`` (default: every floating input)."""
+    """Transform to outputs `x.gradient` for each `x` in `wrt` (default: every floating input)."""
 
     wrt: tuple[str, ...] = ()
     of: str = ""
@@ -31,7 +31,7 @@ class Gradient:
 
 @dataclass(frozen=True)
 class Jvp:
-    """Inputs gain ``x.tangent``; outputs ``y.tangent``, the Jacobian times the tangents."""
+    """Inputs gain `x.tangent`; outputs `y.tangent`, the Jacobian times the tangents."""
 
     wrt: tuple[str, ...] = ()
     of: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Jvp:
 
 @dataclass(frozen=True)
 class Vjp:
-    """Inputs gain ``y.cotangent``; outputs ``x.cotangent``, the cotangents times the Jacobian."""
+    """Inputs gain `y.cotangent`; outputs `x.cotangent`, the cotangents times the Jacobian."""
 
     wrt: tuple[str, ...] = ()
     of: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Vjp:
 
 @dataclass(frozen=True)
 class Hvp:
-    """Inputs gain ``x.tangent``; outputs ``x.hvp``, the Hessian of ``of`` times the tangents."""
+    """Inputs gain `x.tangent`; outputs `x.hvp`, the Hessian of `of` times the tangents."""
 
     wrt: tuple[str, ...] = ()
     of: str = ""
@@ -69,10 +69,10 @@ class FunctionSpec:
 
 @dataclass(frozen=True)
 class Function:
-    """A function: its signature and how to call it under JAX.
+    """A function under JAX: its signature and a callable.
 
-    ``forward_only`` gives the reason why reverse mode is not possible, "" where it is;
-    ``no_derivative`` why no derivative is, "" where there is one.
+    `forward_only` gives the reason why reverse mode is not possible, "" where it is;
+    `no_derivative` why no derivative is, "" where there is one.
     """
 
     signature: Signature
@@ -82,7 +82,7 @@ class Function:
 
 
 def choose_inputs(function: Function, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The inputs to differentiate with respect to: those named, or every floating one.
+    """Return the inputs to differentiate with respect to: those named, or every floating one.
 
     Raises:
         InvalidInput: there is no such input, it is named twice, or it is not floating.
@@ -92,12 +92,12 @@ def choose_inputs(function: Function, names: tuple[str, ...]) -> tuple[str, ...]
 
 
 def choose_outputs(function: Function, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The outputs to differentiate: those named, or every floating one (see choose_inputs)."""
+    """Return the outputs to differentiate: those named, or every floating one (see `choose_inputs`)."""
     return _choose(function, names, function.signature.outputs, "output", "of")
 
 
 def choose_scalar(function: Function, name: str) -> str:
-    """The output that a gradient or Hessian is of; its size is checked when shapes are known."""
+    """Return the output to take a gradient or Hessian of; its size is checked when shapes are known."""
     chosen = choose_outputs(function, (name,) if name else ())
     if len(chosen) != 1:
         raise InvalidInput(
@@ -132,7 +132,7 @@ def _choose(
 
 
 def require_reverse(function: Function) -> None:
-    """Refuse reverse mode where the function has none.
+    """Check that the function has a reverse mode.
 
     Raises:
         NotDifferentiable: with the reason and what works instead.
@@ -156,7 +156,7 @@ def _fresh(name: str, taken: set[str]) -> str:
 def _derived(
     suffix: str, names: tuple[str, ...], values: tuple[Named, ...], beside: tuple[Named, ...]
 ) -> tuple[Named, ...]:
-    """Values like those of ``names``, called after them but unlike any of ``beside``."""
+    """Return values `name.suffix` of the types of `names`, numbered where `beside` has the name already."""
     types, taken = dict(values), {name for name, _ in beside}
     return tuple((_fresh(f"{name}.{suffix}", taken), types[name]) for name in names)
 
@@ -173,7 +173,7 @@ def _made(
     keep: bool,
     compute: Compute,
 ) -> Function:
-    """The function with inputs ``added``, and an output ``source.suffix`` for each source."""
+    """Return the function with inputs `added`, and an output `source.suffix` for each source."""
     inputs, outputs = function.signature.inputs, function.signature.outputs
     values = outputs if suffix == "tangent" else inputs
     kept = outputs if keep else ()
@@ -188,7 +188,7 @@ def _made(
 
 
 def check_scalar(name: str, shape: tuple[int, ...]) -> None:
-    """Refuse an output that has not exactly one element as the subject of a gradient."""
+    """Check that an output to take a gradient of has exactly one element."""
     if any(extent != 1 for extent in shape):
         raise InvalidInput(
             f"output {name!r} has shape {list(shape)}: a gradient or Hessian is of an output with one "
@@ -198,12 +198,12 @@ def check_scalar(name: str, shape: tuple[int, ...]) -> None:
 
 
 def _picked(inputs: Arrays, names: tuple[str, ...], under: tuple[Named, ...] = ()) -> dict[str, Any]:
-    """Inputs ``names``, or those ``under`` other names in their stead."""
+    """Pick inputs by `names`; their values are those `under` other names, if given."""
     return {name: inputs[own] for name, own in zip(names, [name for name, _ in under] or names, strict=True)}
 
 
 def _at(function: Function, of: tuple[str, ...], inputs: Arrays) -> Callable[..., Any]:
-    """Outputs ``of`` as a function of some inputs, the others as they are; all outputs beside them."""
+    """Return outputs `of` as a function of some inputs, the others fixed; all outputs are auxiliary."""
 
     def at(point: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         outputs = function.call({**inputs, **point})
@@ -213,7 +213,7 @@ def _at(function: Function, of: tuple[str, ...], inputs: Arrays) -> Callable[...
 
 
 def _gradient_at(function: Function, of: str, inputs: Arrays) -> Callable[..., Any]:
-    """The gradient of output ``of`` as a function of some inputs; all outputs beside it."""
+    """The gradient of output `of` as a function of some inputs; all outputs beside it."""
 
     def scalar(point: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         outputs = function.call({**inputs, **point})
@@ -283,7 +283,7 @@ def _apply_hvp(function: Function, transform: Hvp) -> Function:
 
 
 def apply(function: Function, transform: Transform) -> Function:
-    """The function that a transform makes of another.
+    """Apply a transform to a function.
 
     Raises:
         InvalidInput: a name in the transform fits no floating input or output.
@@ -299,7 +299,7 @@ def apply(function: Function, transform: Transform) -> Function:
 
 
 def transformed(signature: Signature, transforms: Iterable[Transform]) -> Signature:
-    """The signature of a function after transforms, from its own alone: nothing is traced.
+    """Return a function's signature after transforms; nothing is traced.
 
     Raises:
         InvalidInput: see apply. What depends on shapes or on the graph's nodes is not looked at.

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from gradwire_engine.jaxprs.seeds import Block, push_units
+from gradwire_engine.jaxprs.seeds import Seeds, push_units
 
 Array = Any
 SHAPE = (3, 4)
@@ -79,7 +79,7 @@ def test_images_are_those_of_unit_vectors(name: str, start: int, width: int) -> 
     function = LINEAR[name]
 
     def push(first: Array) -> list[Array]:
-        return push_units(function, SHAPE, jnp.float64, Block(first, width))
+        return push_units(function, SHAPE, jnp.float64, Seeds(first, width))
 
     expected = written_out(function, start, width, np.float64)
     images = jax.jit(push)(start)
@@ -103,14 +103,14 @@ def test_chains_of_folds_are_those_of_unit_vectors(names: list[str], start: int)
             t = LINEAR[name](t)
         return MATRIX @ t.reshape(-1)
 
-    (image,) = push_units(chain, SHAPE, jnp.float64, Block(jnp.int64(start), 2))
+    (image,) = push_units(chain, SHAPE, jnp.float64, Seeds(jnp.int64(start), 2))
     np.testing.assert_allclose(image, written_out(chain, start, 2, np.float64)[0], rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16, jnp.bfloat16])
 def test_narrow_types_stay_what_they_are(dtype: Any) -> None:
     scale, matrix = SCALE.astype(dtype), MATRIX.astype(dtype)
-    (image,) = push_units(lambda t: matrix @ (scale * t).reshape(-1), SHAPE, dtype, Block(jnp.int64(4), 5))
+    (image,) = push_units(lambda t: matrix @ (scale * t).reshape(-1), SHAPE, dtype, Seeds(jnp.int64(4), 5))
     assert image.dtype == dtype
     wanted = (matrix * scale.reshape(-1)).T[4:9].astype(np.float64)
     np.testing.assert_allclose(image.astype(np.float64), wanted, rtol=float(jnp.finfo(dtype).eps) * 2)
@@ -119,13 +119,13 @@ def test_narrow_types_stay_what_they_are(dtype: Any) -> None:
 def test_infinite_coefficients_elsewhere_do_not_turn_zeros_into_nan() -> None:
     """Written-out unit vectors give 0 * inf = nan in every column; a column holds its own coefficient."""
     scale = np.array([1.0, np.inf, 2.0])
-    (image,) = push_units(lambda t: scale * t, (3,), jnp.float64, Block(jnp.int64(0), 3))
+    (image,) = push_units(lambda t: scale * t, (3,), jnp.float64, Seeds(jnp.int64(0), 3))
     np.testing.assert_array_equal(image, np.diag(scale))
 
 
 def test_quotients_are_divided_once() -> None:
     """49 times the reciprocal of 49 is not 1 in double precision."""
-    (image,) = push_units(lambda t: (49.0 * t) / np.array([49.0]), (1,), jnp.float64, Block(jnp.int64(0), 1))
+    (image,) = push_units(lambda t: (49.0 * t) / np.array([49.0]), (1,), jnp.float64, Seeds(jnp.int64(0), 1))
     np.testing.assert_array_equal(image, [[1.0]])
 
 
@@ -134,11 +134,11 @@ def test_a_leading_matrix_product_costs_no_matrix_product() -> None:
     matrix = jnp.asarray(RANDOM.normal(size=(50, 40)))
 
     def push(first: Array) -> Array:
-        return push_units(lambda t: SCALE[0, 0] * (matrix @ t), (40,), jnp.float64, Block(first, 8))[0]
+        return push_units(lambda t: SCALE[0, 0] * (matrix @ t), (40,), jnp.float64, Seeds(first, 8))[0]
 
     assert "dot_general" not in str(jax.make_jaxpr(push)(0))
 
 
 def test_a_scalar_has_one_seed() -> None:
-    (image,) = push_units(lambda t: 3 * t, (), jnp.float64, Block(jnp.int64(0), 1))
+    (image,) = push_units(lambda t: 3 * t, (), jnp.float64, Seeds(jnp.int64(0), 1))
     np.testing.assert_array_equal(image, [3.0])

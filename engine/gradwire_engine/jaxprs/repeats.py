@@ -1,8 +1,8 @@
-"""Stretches of a program that say the same thing over and over: unrolled loops, layers, repeated calls.
+"""Finds repeated equation runs in a jaxpr: unrolled loops, equal layers, repeated calls.
 
-Found on the list of equations alone: two equations are alike when they apply the same primitive with the
-same parameters to arrays of the same types; a stretch repeats when its equations are alike after every
-period and take their operands from the same places, counted in periods.
+Two equations are alike when they apply the same primitive with the same parameters to arrays of the same
+types. A run of equations repeats with a period when equations one period apart are alike and take their
+operands from the same places, counted in periods.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import numpy as np
 from jax.extend import core as jex
 
 MIN_COUNT = 6
-"""Fewer repetitions are not worth a loop, of which the first and last stay outside."""
+"""Fewer repetitions are not worth a loop, since the first and the last stay outside of it."""
 
 MAX_LAG = 3
 """How many repetitions back an operand may come from."""
 
 CANDIDATES = 16
-"""Periods that are tried."""
+"""How many periods are tried."""
 
 MAX_WINDOW = 2048
-"""Equations in the longest window that is looked for."""
+"""Equations of the longest window that is compared."""
 
 
 @dataclass(frozen=True)
 class Repetition:
-    """Equations ``start ... start + period * count``: ``count`` repetitions of ``period`` equations.
+    """A repeated run: `count` repetitions of `period` equations, from equation `start` on.
 
-    ``lag`` is how many repetitions back their operands come from at the most.
+    `lag` is the largest number of repetitions between an operand's use and the equation that makes it.
     """
 
     start: int
@@ -42,12 +42,12 @@ class Repetition:
 
     @property
     def stop(self) -> int:
-        """The first equation after it."""
+        """The first equation after the run."""
         return self.start + self.period * self.count
 
 
 def find(equations: Sequence[Any]) -> Repetition | None:
-    """The repetition that covers most equations, None where there is none worth a loop."""
+    """Find the repeated run that covers most equations; None if none is worth a loop."""
     tokens = _tokens(equations)
     makers = makers_of(equations)
     best: Repetition | None = None
@@ -62,16 +62,16 @@ def find(equations: Sequence[Any]) -> Repetition | None:
 
 
 def _tokens(equations: Sequence[Any]) -> np.ndarray[Any, Any]:
-    """A number for each equation, equal for those alike."""
+    """Number the equations: equal numbers for those that are alike."""
     keys = Keys()
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(keys.equation(item), len(numbers)) for item in equations], np.int64)
 
 
 def _periods(tokens: np.ndarray[Any, Any]) -> list[int]:
-    """Likely periods: how far apart equal windows of equations are, for windows of growing length.
+    """List likely periods: distances between equal windows of equations, for windows of growing length.
 
-    A short window may occur several times in a stretch; a long one tells its place in it.
+    A short window may occur several times within a period; a long one only once.
     """
     window, found, length = tokens, Counter[int](), 1
     while True:
@@ -89,7 +89,7 @@ def _periods(tokens: np.ndarray[Any, Any]) -> list[int]:
 
 
 def _runs(tokens: np.ndarray[Any, Any], period: int) -> list[tuple[int, int]]:
-    """Stretches [start, stop) in which each equation is like the one a period on, long enough to count."""
+    """List runs [start, stop) of alike equations with the period, of at least `MIN_COUNT` periods."""
     alike = np.concatenate(([False], tokens[:-period] == tokens[period:], [False]))
     edges = np.flatnonzero(np.diff(alike.astype(np.int8)))
     return [
@@ -100,7 +100,7 @@ def _runs(tokens: np.ndarray[Any, Any], period: int) -> list[tuple[int, int]]:
 
 
 def makers_of(equations: Sequence[Any]) -> dict[Any, tuple[int, int]]:
-    """For each variable, the equation that makes it and its place among the results."""
+    """Map each variable to the equation that makes it and its position among the results."""
     return {
         variable: (index, place)
         for index, equation in enumerate(equations)
@@ -111,7 +111,7 @@ def makers_of(equations: Sequence[Any]) -> dict[Any, tuple[int, int]]:
 def _verified(
     equations: Sequence[Any], makers: dict[Any, tuple[int, int]], start: int, period: int, count: int
 ) -> Repetition | None:
-    """The longest part of a run in which operands come from the same places, counted in repetitions."""
+    """Find the longest part of a run in which operands come from the same places, counted in periods."""
     numbers: dict[Hashable, int] = {}
     wirings = [_wiring(equations, makers, start, start + index * period, period) for index in range(count)]
     alike = [numbers.setdefault(wiring, len(numbers)) for wiring in wirings]
@@ -127,7 +127,7 @@ def _verified(
 
 @dataclass(frozen=True)
 class Source:
-    """Where an operand is made: ``lag`` repetitions back, by one of the stretch's equations."""
+    """The equation of the period that makes an operand, `lag` repetitions before."""
 
     lag: int
     equation: int
@@ -137,7 +137,7 @@ class Source:
 def wiring(
     equations: Sequence[Any], makers: dict[Any, tuple[int, int]], found: Repetition, index: int
 ) -> tuple[Source | None, ...]:
-    """The sources of all operands of one repetition, in order; None for those from outside."""
+    """List the sources of one repetition's operands, in order; None for operands from outside the run."""
     return _wiring(equations, makers, found.start, found.start + index * found.period, found.period)
 
 
@@ -158,7 +158,7 @@ def _wiring(
 
 
 def _closed(equations: Sequence[Any], makers: dict[Any, tuple[int, int]], found: Repetition) -> bool:
-    """Whether all that a repetition takes from outside is there before the loop begins."""
+    """Whether every operand from outside the run is made before it begins."""
     loop = range(found.start + found.lag * found.period, found.stop)
     for begin in range(loop.start, loop.stop, found.period):
         sources = iter(_wiring(equations, makers, found.start, begin, found.period))
@@ -172,7 +172,7 @@ def _closed(equations: Sequence[Any], makers: dict[Any, tuple[int, int]], found:
 
 
 class Keys:
-    """Hashable descriptions of equations: equal ones compute the same from the same operands."""
+    """Hashable descriptions of equations; equations of equal descriptions compute the same function."""
 
     def __init__(self) -> None:
         # Jaxprs are kept, so that no other takes an id over.
