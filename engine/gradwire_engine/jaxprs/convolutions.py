@@ -8,15 +8,17 @@ one matrix of weights, and products are fast anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from math import prod
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend import core as jex
 
-from gradwire_engine.jaxprs.slicing import called
+from gradwire_engine.jaxprs.slicing import CALLS, called, equations_of
 
 Array = Any
 
@@ -43,6 +45,42 @@ def better_as_products(equation: Any) -> bool:
     spec = equation.params["dimension_numbers"].rhs_spec
     positions = prod(kernel[axis] for axis in spec[2:])
     return bool(kernel[spec[1]] > _FEW_CHANNELS and positions <= _MOST_POSITIONS)
+
+
+def without_slow_convolutions(closed: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
+    """Rewrite convolutions as matrix products where that is faster outside of the main computation.
+
+    Calls that hold one are inlined; loops and branches are left as they are.
+    """
+    if not any(map(_rewritten, closed.jaxpr.eqns)):
+        return closed
+    avals = [jax.ShapeDtypeStruct(item.aval.shape, item.aval.dtype) for item in closed.jaxpr.invars]  # type: ignore[no-untyped-call]
+    return jax.make_jaxpr(lambda *arguments: _evaluate(closed.jaxpr, closed.consts, arguments))(*avals)
+
+
+def _rewritten(equation: Any) -> bool:
+    if equation.primitive.name == CONVOLUTION:
+        return better_as_products(equation)
+    return equation.primitive.name in CALLS and any(map(_rewritten, equation.params["jaxpr"].jaxpr.eqns))
+
+
+def _evaluate(jaxpr: Any, consts: Sequence[Array], arguments: Sequence[Array]) -> list[Array]:
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments), strict=True))
+
+    def read(atom: Any) -> Array:
+        return atom.val if isinstance(atom, jex.Literal) else values[atom]
+
+    for index, equation in enumerate(jaxpr.eqns):
+        if not _rewritten(equation):
+            part = equations_of(jaxpr, index, index + 1)
+            results = part.run(*(values[item] for item in part.inputs))
+        elif equation.primitive.name == CONVOLUTION:
+            results = [as_products(equation.params, *map(read, equation.invars))]
+        else:
+            inner = equation.params["jaxpr"]
+            results = _evaluate(inner.jaxpr, inner.consts, [read(atom) for atom in equation.invars])
+        values.update(zip(equation.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
 
 
 def as_products(params: Mapping[str, Any], inputs: Array, kernel: Array) -> Array:

@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core as jex
 
+from gradwire_engine.jaxprs.convolutions import holds_convolution
 from gradwire_engine.jaxprs.cost import estimate, nbytes
 from gradwire_engine.jaxprs.repeats import Repetition, Source, find, makers_of, wiring
 from gradwire_engine.jaxprs.segments import LONG, runner
@@ -218,7 +219,9 @@ def _kept(
 
 
 def _worth(body: Any, count: int, stacked: Sequence[Sequence[Any]]) -> bool:
-    """Whether stacking operands is cheap compared with evaluating the body."""
+    """Whether a loop pays off: it holds no convolution, and stacking operands is cheap against the body."""
+    if any(map(holds_convolution, body.eqns)):  # it would be slow in there
+        return False
     total = sum(nbytes(atom) for atoms in stacked for atom in atoms)
     return total <= max(_SMALL_BYTES, count * estimate(body).flops / _FLOPS_PER_BYTE)
 

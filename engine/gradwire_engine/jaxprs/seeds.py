@@ -21,7 +21,7 @@ from jax.extend import core as jex
 
 from gradwire_engine.abstract import abstract
 from gradwire_engine.jaxprs import segments
-from gradwire_engine.jaxprs.slicing import equations_of
+from gradwire_engine.jaxprs.slicing import CALLS, equations_of
 
 Array = Any
 
@@ -250,9 +250,7 @@ def _evaluate(
             _vectorise(jaxpr, index, len(jaxpr.eqns), jaxpr.outvars, values, seeds)
             break
         operands = [read(variable) for variable in equation.invars]
-        if equation.primitive.name in segments.CALLS and any(
-            isinstance(operand, Unit) for operand in operands
-        ):
+        if equation.primitive.name in CALLS and any(isinstance(operand, Unit) for operand in operands):
             results = _call(equation, operands, seeds)
             values.update(zip(equation.outvars, results, strict=True))
             live |= {var for var in equation.outvars if isinstance(values[var], Unit) and var in last_use}

@@ -17,7 +17,8 @@ import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import core as jex
 
-from gradwire_engine.jaxprs.slicing import equations_of, last_uses, variables
+from gradwire_engine.jaxprs.convolutions import holds_convolution, without_slow_convolutions
+from gradwire_engine.jaxprs.slicing import CALLS, equations_of, last_uses, variables
 
 Array = Any
 
@@ -53,9 +54,6 @@ CHEAP = frozenset(
 BODIES = frozenset({"scan", "while", "cond"})
 """Primitives with bodies, which XLA compiles as computations of their own."""
 
-CALLS = frozenset({"pjit", "jit", "closed_call", "core_call"})
-"""Primitives that XLA inlines the body of."""
-
 NAME = "segment"
 """The name of calls of segments in a jaxpr."""
 
@@ -88,7 +86,7 @@ def runner(closed: jex.ClosedJaxpr) -> Callable[..., Sequence[Array]]:
     if len(begins) < 2 or jax.default_backend() != "cpu":
         return jex.jaxpr_as_fun(closed)  # type: ignore[no-any-return]
     jaxpr = closed.jaxpr
-    segments = _cut(jaxpr, begins)
+    segments = _cut(jaxpr, _around_convolutions(jaxpr, begins))
 
     def run(*arguments: Array) -> list[Array]:
         values: dict[Any, Array] = dict(zip(jaxpr.constvars, closed.consts, strict=True))
@@ -153,10 +151,26 @@ def _with_bodies_cut(equation: Any) -> Any:
 
 def _body_cut(body: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
     cut = bodies_cut(body)
+    if jax.default_backend() == "cpu":
+        cut = without_slow_convolutions(cut)
     if len(_begins(cut.jaxpr)) < 2:
         return cut
     avals = [jax.ShapeDtypeStruct(item.aval.shape, item.aval.dtype) for item in cut.jaxpr.invars]  # type: ignore[no-untyped-call]
     return jax.make_jaxpr(runner(cut))(*avals)
+
+
+def _around_convolutions(jaxpr: Any, begins: Sequence[int]) -> list[int]:
+    """Add boundaries before and after each convolution: only in the main computation is it fast."""
+    cuts = set(begins)
+    for index, equation in enumerate(jaxpr.eqns):
+        if _in_main(equation):
+            cuts |= {index, index + 1}
+    return sorted(cuts - {len(jaxpr.eqns)})
+
+
+def _in_main(equation: Any) -> bool:
+    """Whether XLA runs an equation fast only in the main computation; bodies cannot be moved there."""
+    return equation.primitive.name not in BODIES and holds_convolution(equation)
 
 
 def _cut(jaxpr: Any, begins: Sequence[int]) -> list[_Segment]:
@@ -166,5 +180,6 @@ def _cut(jaxpr: Any, begins: Sequence[int]) -> list[_Segment]:
         made = dict.fromkeys(item for equation in jaxpr.eqns[begin:end] for item in equation.outvars)
         used_later = [variable for variable in made if last_use.get(variable, -1) >= end]
         part = equations_of(jaxpr, begin, end, used_later)
-        segments.append(_Segment(apart(part.run), part.inputs, part.outputs))
+        main = end == begin + 1 and _in_main(jaxpr.eqns[begin])
+        segments.append(_Segment(part.run if main else apart(part.run), part.inputs, part.outputs))
     return segments

@@ -10,6 +10,9 @@ from jax.extend import core as jex
 
 Array = Any
 
+CALLS = frozenset({"pjit", "jit", "closed_call", "core_call"})
+"""Primitives that XLA inlines the body of."""
+
 
 def variables(atoms: Iterable[Any]) -> list[Any]:
     """The variables among operands or results; literals are left out."""

@@ -13,9 +13,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from gradwire_engine.abstract import abstract
+from gradwire_engine.jaxprs.convolutions import holds_convolution
 from gradwire_engine.jaxprs.seeds import Seeds, push_units
 from gradwire_engine.planning.transforms import Arrays, Function, check_scalar
 
@@ -23,6 +25,9 @@ FORWARD = "forward"
 REVERSE = "reverse"
 FORWARD_OVER_REVERSE = "forward_over_reverse"
 FORWARD_OVER_FORWARD = "forward_over_forward"
+
+UNROLLED = 16
+"""Upper bound on batches of a block that are written out one after another instead of in a loop."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +122,24 @@ def block(
         images = batch_from(start)
     else:
         # The last batch begins early instead of short: its first seeds are the previous one's last.
-        offsets = jnp.minimum(batch * jnp.arange(-(-width // batch)), width - batch)
-        images = [_joined(image, width) for image in lax.map(batch_from, start + offsets)]
+        offsets = np.minimum(batch * np.arange(-(-width // batch)), width - batch)
+        if len(offsets) <= UNROLLED and _holds_convolution(push, seeded):
+            # In a loop XLA would run convolutions as plain loop nests.
+            batches = [batch_from(start + offset) for offset in offsets]
+            stacked = [jnp.stack(images) for images in zip(*batches, strict=True)]
+        else:
+            stacked = lax.map(batch_from, start + jnp.asarray(offsets))
+        images = [_joined(image, width) for image in stacked]
     if derivative.mode == FORWARD:
         return [image.T.astype(jnp.promote_types(image.dtype, seeded.dtype)) for image in images]
     return [
         image.astype(jnp.promote_types(inputs[name].dtype, seeded.dtype))
         for name, image in zip(derivative.wrt, images, strict=True)
     ]
+
+
+def _holds_convolution(push: Callable[[Any], Any], seeded: jax.ShapeDtypeStruct) -> bool:
+    return any(map(holds_convolution, jax.make_jaxpr(push)(seeded).jaxpr.eqns))
 
 
 def _joined(batches: Any, width: int) -> Any:
