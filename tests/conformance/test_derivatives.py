@@ -45,12 +45,12 @@ FIRST_ORDER = frozenset({"gradwire.sci:Igamma", "gradwire.sci:Igammac"})
 """Operators whose second derivative in one input (the order of a gamma function) has no closed form here."""
 
 ELSEWHERE = {
-    "gradwire.sci:Betainc": "it has a derivative in one of its inputs alone: tests/engine/lowering",
-    "ai.onnx.preview.training:Gradient": "it is a derivative: tests/engine/lowering/test_training.py",
-    "gradwire.sci:StopGradient": "its derivative is 0 by definition: tests/engine/lowering/test_sci.py",
-    "gradwire.sci:Vmap": "its derivatives are its body's: tests/engine/lowering/test_sci_batching.py",
+    "gradwire.sci:Betainc": "it has a derivative in one of its inputs alone: science/test_distributions.py",
+    "ai.onnx.preview.training:Gradient": "it is a derivative: networks/test_training.py",
+    "gradwire.sci:StopGradient": "its derivative is 0 by definition: science/test_functions.py",
+    "gradwire.sci:Vmap": "its derivatives are its body's: science/test_batching.py",
 }
-"""Operators whose derivatives other tests hold, with the place."""
+"""Operators whose derivatives are tested in modules under tests/engine/lowering, with the module."""
 
 
 def rules_with(derivative: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""The rules, a module per family of operators; importing this package registers them all."""
+"""The rules, grouped by kind of operator; importing this package registers them all."""
 
 from importlib import import_module as _import_module
-from pkgutil import iter_modules as _iter_modules
+from pkgutil import walk_packages as _walk_packages
 
-for _module in _iter_modules(__path__):
-    _import_module(f"{__name__}.{_module.name}")
+for _module in _walk_packages(__path__, f"{__name__}."):
+    _import_module(_module.name)

@@ -11,7 +11,7 @@ from jax import lax
 
 from gradwire_engine.lowering.arrays import axis_of, namespace_for
 from gradwire_engine.lowering.registry import Node, Value, rule
-from gradwire_engine.lowering.rules.shapes import split_along, split_sizes
+from gradwire_engine.lowering.rules.arrays.shapes import split_along, split_sizes
 
 
 @rule("SequenceConstruct")

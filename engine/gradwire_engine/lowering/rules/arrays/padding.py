@@ -11,7 +11,7 @@ from jax import lax
 
 from gradwire_engine.lowering.arrays import axis_of, namespace_for, scatter_rows, take
 from gradwire_engine.lowering.registry import Node, Value, rule
-from gradwire_engine.lowering.rules.indexing import slice_axes
+from gradwire_engine.lowering.rules.arrays.indexing import slice_axes
 
 _NUMPY_MODES = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
 

@@ -8,7 +8,7 @@ from jax import lax
 
 from gradwire_engine.lowering.numeric import cast, constant, select, widened
 from gradwire_engine.lowering.registry import Node, Value, is_static, rule
-from gradwire_engine.lowering.rules.activations import log_softmax_over
+from gradwire_engine.lowering.rules.networks.activations import log_softmax_over
 
 
 def _likelihood_loss(node: Node, scores: Value, target: Value, weight: Value) -> Value:

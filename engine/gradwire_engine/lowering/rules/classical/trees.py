@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from gradwire_engine.lowering.registry import ML, Node, Value, rule
-from gradwire_engine.lowering.scores import (
+from gradwire_engine.lowering.rules.classical.scores import (
     POST_TRANSFORMS,
     floating,
     labels_of,

@@ -10,7 +10,7 @@ from jax import lax
 
 from gradwire_engine.lowering.numeric import cast, constant, float_attribute, is_floating, select, widened
 from gradwire_engine.lowering.registry import STATIC_ELEMENTS, Node, Value, is_static, namespace, rule
-from gradwire_engine.lowering.rules.casting import element_type
+from gradwire_engine.lowering.rules.elementwise.casting import element_type
 
 
 def matmul_of(a: Value, b: Value) -> Value:

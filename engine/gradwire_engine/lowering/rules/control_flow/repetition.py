@@ -22,7 +22,7 @@ from onnx import GraphProto
 from gradwire_engine.errors import InvalidGraph, LimitExceeded, ValueNeeded
 from gradwire_engine.lowering.arrays import namespace_for
 from gradwire_engine.lowering.registry import Node, Value, is_static
-from gradwire_engine.lowering.subgraphs import captures, needed_for
+from gradwire_engine.lowering.rules.control_flow.subgraphs import captures, needed_for
 
 Step = Callable[[Value, list[Value], list[Value]], tuple[list[Value], list[Value]]]
 """(number of the trip, states, slices of the scanned arrays) -> (states, outputs to stack)."""

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from gradwire_engine.lowering.registry import Node, Value, rule
-from gradwire_engine.lowering.spatial import Windows, declared_pads, per_axis, windows_of
+from gradwire_engine.lowering.rules.networks.spatial import Windows, declared_pads, per_axis, windows_of
 
 
 def _lowest(dtype: Any) -> Any:

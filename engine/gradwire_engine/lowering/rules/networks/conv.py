@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 from gradwire_engine.lowering.registry import Node, Value, rule
-from gradwire_engine.lowering.spatial import declared_pads, per_axis, windows_of
+from gradwire_engine.lowering.rules.networks.spatial import declared_pads, per_axis, windows_of
 
 _EXACT = lax.Precision.HIGHEST
 

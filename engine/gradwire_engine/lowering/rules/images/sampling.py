@@ -15,7 +15,7 @@ import numpy as np
 
 from gradwire_engine.lowering.arrays import take
 from gradwire_engine.lowering.registry import Node, Value, is_static, rule
-from gradwire_engine.lowering.rules.resampling import keys
+from gradwire_engine.lowering.rules.images.resampling import keys
 
 _MODES = {"bilinear": "linear", "bicubic": "cubic"}
 

@@ -15,8 +15,8 @@ from jax import lax
 from gradwire_engine.lowering.arrays import axis_of
 from gradwire_engine.lowering.numeric import broadcast, cast, constant
 from gradwire_engine.lowering.registry import Node, Value, rule
-from gradwire_engine.lowering.rules.casting import cast_to, element_type, is_small
-from gradwire_engine.lowering.rules.linalg import centred, matmul_of
+from gradwire_engine.lowering.rules.arrays.linear_algebra import centred, matmul_of
+from gradwire_engine.lowering.rules.elementwise.casting import cast_to, element_type, is_small
 
 
 def _spread(node: Node, parameter: Value, x: Value) -> Value:

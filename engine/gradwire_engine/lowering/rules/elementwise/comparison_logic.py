@@ -10,6 +10,7 @@ from jax import lax
 
 from gradwire_engine.lowering.numeric import cast, constant, pointwise
 from gradwire_engine.lowering.registry import Node, Value, namespace, rule
+from gradwire_engine.lowering.rules.elementwise.casting import element_type
 
 _PAIRWISE: dict[str, tuple[int, Any, Any]] = {
     "Equal": (1, np.equal, lax.eq),
@@ -56,8 +57,6 @@ def bit_cast(node: Node, x: Value) -> Value:
 
     Bits of a float that depends on an input of the graph have no derivative.
     """
-    from gradwire_engine.lowering.rules.casting import element_type
-
     target = element_type(node, node.attr("to"))
     if isinstance(x, np.ndarray):
         return np.ascontiguousarray(x).view(target).reshape(x.shape)

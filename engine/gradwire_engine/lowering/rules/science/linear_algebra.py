@@ -1,9 +1,4 @@
-"""The ``gradwire.sci`` domain, version 1: what science needs and ONNX lacks.
-
-Inputs are float64 or float32 and outputs have the same dtype unless said otherwise; matrices may be
-stacked along leading axes. Everything has derivatives of any order in both modes.
-
-Linear algebra:
+"""Linear algebra of the `gradwire.sci` domain.
 
 - ``Solve(A, b) -> x``: A x = b; ``b`` is a vector where 1-D, else stacked matrices (as NumPy 2 has it).
 - ``Inverse(A) -> B``.
@@ -17,108 +12,20 @@ Cholesky, Eigh and EigvalsH read one triangle of A, the other being its mirror i
 derivatives are those of that function: an element of the triangle not read has derivative zero.
 With ``symmetrize=1`` they read (A + A') / 2 and the derivative is shared by the two triangles,
 which is how PyTorch and JAX have it. The two agree along every symmetric direction.
-
-Functions of one array:
-
-- ``Cbrt``, ``Digamma``, ``Erfc``, ``Erfinv``, ``Exp2``, ``Expit``, ``Expm1``, ``Lgamma``,
-  ``Log10``, ``Log1p``, ``Log2``;
-- ``Sinc(x)``: sin(pi x) / (pi x), 1 at 0;
-- ``Polygamma(x; n=1)``: the n-th derivative of Digamma, for positive ``x``.
-
-Functions of two arrays, broadcast:
-
-- ``Atan2(y, x)``: derivative 0 at the origin;
-- ``Hypot(x, y)``: derivative 0 at the origin;
-- ``LogAddExp(a, b)``;
-- ``Xlogy(x, y)``: x log(y), 0 where x is 0 (and derivatives 0 there unless 0 < y < inf).
-
-Sorting:
-
-- ``Sort(x; axis=-1, descending=0) -> (values, indices)``: stable, NaN last, indices int64.
-
-Differentiation:
-
-- ``StopGradient(x)``: x itself, with derivative zero (PyTorch's ``detach``).
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gradwire_engine.lowering.arrays import axis_of
-from gradwire_engine.lowering.numeric import broadcast, cast, constant, guarded, is_floating, select
+from gradwire_engine.lowering.numeric import constant, select
 from gradwire_engine.lowering.registry import SCI, Node, Value, rule
 
 sci = partial(rule, since=1, domain=SCI)
-
-_UNARY: dict[str, Any] = {
-    "Cbrt": lax.cbrt,
-    "Digamma": lax.digamma,
-    "Erfc": lax.erfc,
-    "Erfinv": lax.erf_inv,
-    "Exp2": lax.exp2,
-    "Expit": lax.logistic,
-    "Expm1": lax.expm1,
-    "Lgamma": lax.lgamma,
-    "Log10": jnp.log10,
-    "Log1p": lax.log1p,
-    "Log2": jnp.log2,
-    "Sinc": jnp.sinc,
-}
-
-
-@sci(*_UNARY)
-def of_one_array(node: Node, x: Value) -> Value:
-    return _UNARY[node.op](jnp.asarray(x))
-
-
-@sci("Polygamma")
-def polygamma(node: Node, x: Value) -> Value:
-    order = int(node.attr("n", 1))
-    if order < 0:
-        raise node.fail(f"attribute n is {order}; it must be 0 or more")
-    x = jnp.asarray(x)
-    return lax.polygamma(jnp.full(x.shape, order, x.dtype), x) if order else lax.digamma(x)
-
-
-@sci("Atan2")
-def atan2(node: Node, y: Value, x: Value) -> Value:
-    y, x = broadcast(jnp.asarray(y), jnp.asarray(x))
-    zero = constant(0, x)
-    origin = lax.bitwise_and(lax.eq(x, zero), lax.eq(y, zero))
-    # The angle of a signed zero is that of +1 or -1 in its place, which has a derivative: none is sent.
-    direction = lax.stop_gradient(jnp.copysign(constant(1, x), x))
-    return lax.atan2(select(origin, lax.stop_gradient(y), y), select(origin, direction, x))
-
-
-@sci("Hypot")
-def hypot(node: Node, x: Value, y: Value) -> Value:
-    """Length of (x, y), scaled by the larger of the two so that squares neither overflow nor vanish."""
-    x, y = broadcast(jnp.asarray(x), jnp.asarray(y))
-    largest = lax.stop_gradient(lax.max(lax.abs(x), lax.abs(y)))
-    usable = lax.bitwise_and(largest > 0, jnp.isfinite(largest))
-    scale = select(usable, largest, constant(1, x))
-    total = lax.add(lax.square(lax.div(x, scale)), lax.square(lax.div(y, scale)))
-    length = guarded(lax.ne(total, constant(0, x)), lax.sqrt, total, 1.0, constant(0, x))
-    return lax.mul(scale, length)
-
-
-@sci("LogAddExp")
-def logaddexp(node: Node, a: Value, b: Value) -> Value:
-    return jnp.logaddexp(a, b)
-
-
-@sci("Xlogy")
-def xlogy(node: Node, x: Value, y: Value) -> Value:
-    x, y = broadcast(jnp.asarray(x), jnp.asarray(y))
-    improper = lax.bitwise_or(y <= 0, y == np.inf)
-    vanishes = lax.bitwise_and(lax.eq(x, constant(0, x)), improper)
-    return lax.mul(x, lax.log(select(vanishes, constant(1, y), y)))
 
 
 def _matrix(node: Node, a: Value, square: bool = True) -> Value:
@@ -216,23 +123,3 @@ def qr(node: Node, a: Value) -> tuple[Value, Value]:
 @sci("SvdValues")
 def singular_values(node: Node, a: Value) -> Value:
     return jnp.linalg.svd(_matrix(node, a, square=False), compute_uv=False)
-
-
-@sci("Sort")
-def sort(node: Node, x: Value) -> tuple[Value, Value]:
-    """Sorted values and where they were; each value's derivative goes to where it was."""
-    axis = axis_of(node, node.attr("axis", -1), x.ndim)
-    x = jnp.asarray(x)
-    positions = lax.broadcasted_iota(np.int64, x.shape, axis)
-    if not node.attr("descending", 0):
-        values, indices = lax.sort((x, positions), dimension=axis, is_stable=True, num_keys=1)
-        return values, indices
-    # The order is reversed by the keys, not afterwards, so that equal elements keep theirs.
-    reverse = lax.neg if is_floating(x) else lax.bitwise_not
-    keys, indices = lax.sort((reverse(x), positions), dimension=axis, is_stable=True, num_keys=1)
-    return cast(reverse(keys), x.dtype), indices
-
-
-@sci("StopGradient")
-def stop_gradient(node: Node, x: Value) -> Value:
-    return lax.stop_gradient(x)

@@ -12,7 +12,13 @@ import numpy as np
 from jax import lax
 
 from gradwire_engine.lowering.registry import ML, Node, Value, is_static, namespace, rule
-from gradwire_engine.lowering.scores import floating, labels_of, pick_labels, post_transform, two_classes
+from gradwire_engine.lowering.rules.classical.scores import (
+    floating,
+    labels_of,
+    pick_labels,
+    post_transform,
+    two_classes,
+)
 
 _EXACT = lax.Precision.HIGHEST
 

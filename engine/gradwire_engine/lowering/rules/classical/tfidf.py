@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradwire_engine.lowering.registry import Node, Value, is_static, namespace, rule
-from gradwire_engine.lowering.rules.strings import refuse_above_limit, texts_of
+from gradwire_engine.lowering.rules.classical.strings import refuse_above_limit, texts_of
 
 MOST_SKIPS = 255
 """Every skip is a pass over the tokens: more than any use of n-grams has."""

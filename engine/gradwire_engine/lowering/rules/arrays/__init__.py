@@ -1,0 +1,1 @@
+"""Rules of operators on whole arrays: shape, order, selection, reduction, products, random values."""

@@ -1,0 +1,1 @@
+"""Rules of classical machine learning: the `ai.onnx.ml` domain, and text processing."""

@@ -1,0 +1,1 @@
+"""Rules of operators that compute each element of the output from one element of each input."""

@@ -1,0 +1,1 @@
+"""Rules of operators on images: resizing, sampling at computed positions, detection."""
