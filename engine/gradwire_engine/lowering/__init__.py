@@ -1,6 +1,6 @@
-"""Lowering: from ONNX operators to JAX, one rule per operator.
+"""Lowering: evaluates ONNX operators in JAX, with one rule per operator.
 
-Importing the package fills the registry; :func:`evaluate` interprets a model with it.
+Importing the package fills the registry of rules; `evaluate` interprets a model with them.
 """
 
 from gradwire_engine.lowering import rules as _rules  # noqa: F401  (fills the registry)

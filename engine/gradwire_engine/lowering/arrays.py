@@ -1,9 +1,9 @@
-"""Gather and scatter along one axis, which every indexing rule comes down to.
+"""Gather and scatter along one axis, which every indexing rule reduces to.
 
 Operators that index several axes at once first turn their indices into row numbers of a reshaped
 array; what remains is a single XLA gather or scatter with derivatives in both modes. Static
-indices are checked against the array and stay NumPy; traced ones cannot be checked, so a gather
-reads NaN (integers: the lowest value) where they point outside and a scatter leaves them out.
+indices are checked against the array and stay NumPy. Traced indices cannot be checked: outside the
+array a gather reads NaN (integers: the lowest value) and a scatter drops the update.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _INT32_MAX = 2**31 - 1
 
 
 def namespace_for(shape: Sequence[int], *values: Value) -> Any:
-    """``numpy`` when every value is static and the result of ``shape`` is small, else ``jax.numpy``.
+    """Returns `numpy` when every value is static and a result of `shape` is small, else `jax.numpy`.
 
-    For operators whose result can be far larger than their inputs: a big result is staged, so that
+    For operators whose result can be far larger than their inputs: a large result is traced, so that
     the limit on arrays is checked on its shape before anything is allocated.
     """
     return np if is_static(*values) and prod(shape) <= STATIC_ELEMENTS else jnp
 
 
 def axis_of(node: Node, axis: int, rank: int) -> int:
-    """A non-negative axis.
+    """Returns an axis counted from the front.
 
     Raises:
         InvalidGraph: the axis is outside an array of this rank.
@@ -45,7 +45,17 @@ def axis_of(node: Node, axis: int, rank: int) -> int:
 
 
 def wrap_index(node: Node, index: Value, size: int, negative: bool = True) -> Value:
-    """Indices into an axis of ``size`` with negative ones counted from its end.
+    """Counts negative indices into an axis from its end.
+
+    Args:
+        node: named in the error.
+        index: integers of any shape, static or traced.
+        size: size of the axis.
+        negative: whether negative indices are allowed.
+
+    Returns:
+        Indices of the same shape. Static ones are int32, or int64 where the axis needs it; traced
+        ones keep their dtype and may still lie outside the axis.
 
     Raises:
         InvalidGraph: a static index is out of range.
@@ -62,7 +72,19 @@ def wrap_index(node: Node, index: Value, size: int, negative: bool = True) -> Va
 
 
 def row_numbers(node: Node, components: Sequence[Value], sizes: Sequence[int]) -> Value:
-    """Row numbers in C order from an index per axis; ``prod(sizes)`` where a traced index is outside."""
+    """Computes row numbers in C order from one index per axis.
+
+    Args:
+        node: named in the error.
+        components: for each axis integers, broadcast against one another; negative ones count from the end.
+        sizes: size of each axis.
+
+    Returns:
+        int64 row numbers of the broadcast shape; `prod(sizes)` where a traced index is outside.
+
+    Raises:
+        InvalidGraph: a static index is out of range.
+    """
     wrapped = [wrap_index(node, item, size) for item, size in zip(components, sizes, strict=True)]
     rows: Any = 0
     for item, size in zip(wrapped, sizes, strict=True):
@@ -79,7 +101,17 @@ def row_numbers(node: Node, components: Sequence[Value], sizes: Sequence[int]) -
 
 
 def take(array: Value, index: Value, axis: int, trusted: bool = False) -> Value:
-    """``array`` at non-negative ``index`` (any shape) along ``axis``; ``trusted`` if surely inside."""
+    """Reads `array` at `index` along one axis.
+
+    Args:
+        array: any array.
+        index: non-negative integers of any shape.
+        axis: the axis, counted from the front; the axes of `index` take its place in the result.
+        trusted: whether traced indices are known to lie inside; they are then not checked.
+
+    Raises:
+        IndexError: the axis is empty and the index is not.
+    """
     xp = namespace(array, index)
     if (
         xp is np
@@ -104,15 +136,24 @@ def take(array: Value, index: Value, axis: int, trusted: bool = False) -> Value:
 
 
 def take_rows(rows: Value, index: Value) -> Value:
-    """Rows of an array (along its first axis)."""
+    """Reads rows of an array (along its first axis)."""
     return take(rows, index, 0)
 
 
 def scatter_rows(rows: Value, index: Value, updates: Value, reduction: str) -> Value:
-    """``rows`` with ``updates`` written, or combined, at ``index`` (1-D, non-negative).
+    """Writes updates into rows, or combines them with what is there.
 
-    Ties of "max" and "min" share the derivative equally among the equal values; several "none"
-    writes to one row leave the last, and only it has a derivative.
+    Where "max" or "min" meets equal values they share the derivative equally. Of several "none" writes
+    to one row the last remains, and only it has a derivative.
+
+    Args:
+        rows: (rows, ...) array.
+        index: (updates,) non-negative integers; traced ones outside the array are dropped.
+        updates: (updates, ...) array of the dtype of `rows`.
+        reduction: "none", "add", "mul", "max" or "min".
+
+    Returns:
+        An array like `rows`.
     """
     if not index.size or not updates.size:
         return rows
@@ -147,7 +188,7 @@ _SCATTERS: dict[str, Any] = {
 
 
 def _grouped_products(index: Value, updates: Value, rows: int) -> tuple[Value, Value]:
-    """One update per row, the product of all of its updates; rows without any point past the end.
+    """Combines updates into one per row, their product; unused entries point past the last row.
 
     XLA multiplies repeated updates itself, but that has no derivative. A segmented scan over the
     updates, sorted by row, has one, at zeros too.
@@ -168,7 +209,7 @@ def _grouped_products(index: Value, updates: Value, rows: int) -> tuple[Value, V
 
 
 def _segmented_products(starts: Value, values: Value) -> Value:
-    """Running products along the first axis that begin anew where ``starts`` is true."""
+    """Computes running products along the first axis that restart where `starts` is true."""
     starts = jnp.broadcast_to(starts.reshape((-1,) + (1,) * (values.ndim - 1)), values.shape)
 
     def combine(left: tuple[Value, Value], right: tuple[Value, Value]) -> tuple[Value, Value]:

@@ -1,4 +1,4 @@
-"""Evaluation of an ONNX model with the registered rules.
+"""Evaluates an ONNX model with the registered rules.
 
 Called under JAX tracing it stages the whole graph; values that depend on no input stay NumPy, so
 shape arithmetic folds away. Operators without a rule are interpreted from their function body:
@@ -31,18 +31,18 @@ _RULE_ERRORS = (
     AssertionError,
     NotImplementedError,
 )
-"""What NumPy and JAX raise for operands that do not fit."""
+"""Errors that NumPy and JAX raise for operands that do not fit."""
 
 
 @dataclass
 class Notes:
-    """What one evaluation learned about the graph besides its outputs.
+    """What one evaluation finds out about the graph besides its outputs.
 
     Attributes:
         warnings: messages for the client, in order, without repeats.
-        forward_only: nodes through which reverse mode cannot go, with the reason.
+        forward_only: nodes through which reverse mode is impossible, with the reason.
         no_derivative: nodes that define no derivative at all, with the reason.
-        nodes: how many nodes were evaluated; functions' and unrolled loops' bodies count each time.
+        nodes: number of nodes evaluated; bodies of functions and of unrolled loops count each time.
     """
 
     warnings: dict[str, None] = field(default_factory=dict)
@@ -52,13 +52,14 @@ class Notes:
 
 
 class _Environment:
-    """Names to values, with the enclosing graph's names behind them."""
+    """Values by name; names that are not found are looked up in the enclosing graph's environment."""
 
     def __init__(self, outer: _Environment | None = None) -> None:
         self.values: dict[str, Value] = {}
         self.outer = outer
 
     def find(self, name: str) -> Value:
+        """Returns the value of a name; raises `InvalidGraph` where no graph around defines it."""
         environment: _Environment | None = self
         while environment is not None:
             if name in environment.values:
@@ -68,7 +69,7 @@ class _Environment:
 
 
 def decode_attribute(attribute: AttributeProto, limits: Limits) -> Any:
-    """An attribute as Python numbers, strings, NumPy arrays, or a subgraph.
+    """Returns an attribute as Python numbers, strings, NumPy arrays, or a subgraph.
 
     Raises:
         LimitExceeded: it is a sparse tensor too large to be made dense.
@@ -91,7 +92,7 @@ def decode_attribute(attribute: AttributeProto, limits: Limits) -> Any:
 
 @lru_cache(maxsize=512)
 def _schema_body(domain: str, op: str, opset: int) -> FunctionProto | None:
-    """The context-free function body of a standard operator, None where it has none."""
+    """Returns the context-free function body of a standard operator, None where it has none."""
     if not onnx.defs.has(op, opset, domain):
         return None
     schema: Any = onnx.defs.get_schema(op, opset, domain)
@@ -115,7 +116,7 @@ def _type_of(value: Value) -> onnx.TypeProto:
 
 
 class Scope:
-    """One graph or function body under evaluation: its opsets, its values, and its notes."""
+    """The evaluation of one graph or function body: its opsets, values and notes."""
 
     def __init__(
         self,
@@ -134,14 +135,24 @@ class Scope:
         self.environment = environment
         self.attributes = attributes or {}
         self.prefix = prefix
-        # The nodes under evaluation: the Gradient operator names a part of them.
+        # The nodes under evaluation: the Gradient operator evaluates some of them again.
         self.nodes: Sequence[NodeProto] = ()
 
     def warn(self, message: str) -> None:
+        """Adds a warning to the notes, unless it is there already."""
         self.notes.warnings.setdefault(message)
 
     def run_subgraph(self, graph: GraphProto, inputs: Sequence[Value], name: str) -> list[Value]:
-        """Evaluate the body of node ``name``; names it does not define are looked up around it."""
+        """Evaluates a subgraph in an environment of its own inside this one.
+
+        Args:
+            graph: the subgraph; names it does not define are looked up in the enclosing graphs.
+            inputs: a value for each of its inputs.
+            name: name of the node that the subgraph belongs to; prefixes the names of the inner nodes.
+
+        Returns:
+            The subgraph's outputs.
+        """
         inner = Scope(
             self.opsets,
             self.functions,
@@ -154,7 +165,12 @@ class Scope:
         return inner.run(graph, dict(zip((item.name for item in graph.input), inputs, strict=True)))
 
     def run(self, graph: GraphProto, values: Mapping[str, Value]) -> list[Value]:
-        """Evaluate a graph's nodes; ``values`` gives its inputs and any initializer it should not decode."""
+        """Evaluates a graph's nodes in order and returns the graph's outputs.
+
+        Args:
+            graph: the graph.
+            values: its inputs by name; an initializer that is given here is not decoded.
+        """
         known = self.environment.values
         known.update(values)
         for tensor in graph.initializer:
@@ -168,6 +184,17 @@ class Scope:
         return [self.environment.find(item.name) for item in graph.output]
 
     def run_node(self, proto: NodeProto, index: int) -> None:
+        """Evaluates one node, by its rule or its function body, and stores its outputs.
+
+        Args:
+            proto: the node.
+            index: its position in the graph, which names it where it has no name.
+
+        Raises:
+            InvalidGraph: the operator is unknown, or cannot be evaluated on its inputs.
+            LimitExceeded: the number of nodes or the size of an output is over its limit.
+            ValueNeeded: the rule needs a value that depends on an input of the graph.
+        """
         name = self.prefix + (proto.name or f"#{index}")
         self._count(name, proto.op_type)
         inputs = [self.environment.find(item) if item else None for item in proto.input]
@@ -198,7 +225,10 @@ class Scope:
                 self.environment.values[output] = value
 
     def _count(self, name: str, op: str) -> None:
-        """One more node, against a limit: functions and unrolled loops multiply what a model lists."""
+        """Counts one more node and checks the limit.
+
+        The count exceeds the number of nodes in the model where functions are expanded and loops unrolled.
+        """
         self.notes.nodes += 1
         if self.notes.nodes > self.limits.nodes:
             raise LimitExceeded(
@@ -210,7 +240,7 @@ class Scope:
             )
 
     def _attributes(self, proto: NodeProto) -> dict[str, AttributeProto]:
-        """The node's attributes, references to the enclosing function's resolved."""
+        """Returns the node's attributes, with references to the enclosing function's attributes resolved."""
         attributes: dict[str, AttributeProto] = {}
         for attribute in proto.attribute:
             if attribute.ref_attr_name:
@@ -222,6 +252,7 @@ class Scope:
         return attributes
 
     def _apply(self, function: Any, node: Node, inputs: list[Value]) -> list[Value]:
+        """Calls a rule, translates its errors, checks the sizes of its outputs and folds constants."""
         try:
             outputs = _as_list(function(node, *inputs))
         except EngineError:
@@ -261,6 +292,7 @@ class Scope:
             ]
 
     def _budget(self, node: Node, value: Value) -> None:
+        """Raises `LimitExceeded` if an output is over the limit for one array."""
         if isinstance(value, list):
             for item in value:
                 self._budget(node, item)
@@ -285,7 +317,7 @@ class Scope:
         attributes: dict[str, AttributeProto],
         local: FunctionProto | None,
     ) -> list[Value]:
-        """Interpret an operator from its function body."""
+        """Interprets an operator from its function body, the model's own (`local`) or the standard one."""
         body = local if local is not None else _schema_body(domain, proto.op_type, opset)
         if body is None:
             body = _context_body(proto, domain, opset, inputs, attributes)
@@ -330,7 +362,7 @@ def _context_body(
     inputs: list[Value],
     attributes: dict[str, AttributeProto],
 ) -> FunctionProto | None:
-    """The function body of an operator whose body depends on its inputs' types, or None."""
+    """Returns the function body of an operator whose body depends on its inputs' types, or None."""
     if not onnx.defs.has(proto.op_type, opset, domain):
         return None
     schema: Any = onnx.defs.get_schema(proto.op_type, opset, domain)
@@ -372,6 +404,7 @@ def _describe(value: Value) -> str:
 
 
 def _dense(sparse: onnx.SparseTensorProto, limits: Limits) -> np.ndarray[Any, Any]:
+    """Returns a sparse tensor as a dense array; raises `LimitExceeded` if that is too large."""
     values = numpy_helper.to_array(sparse.values)
     size = prod(sparse.dims) * values.dtype.itemsize
     if size > limits.array_bytes:
@@ -397,17 +430,23 @@ def evaluate(
     limits: Limits | None = None,
     notes: Notes | None = None,
 ) -> list[Value]:
-    """Evaluate a model's outputs, under JAX tracing or eagerly.
+    """Evaluates a model's outputs, under JAX tracing or eagerly.
 
     Args:
         model: a checked model.
-        inputs: values by name; may also give initializers, which are then not decoded.
-        limits: bounds on intermediate arrays.
-        notes: collects warnings and differentiability facts.
+        inputs: arrays by input name, of the declared shapes and dtypes; may also give initializers,
+            which are then not decoded.
+        limits: bounds on nodes, loop trips and bytes of one array; the defaults where None.
+        notes: collects warnings and differentiability facts; it is changed.
+
+    Returns:
+        The outputs in the model's order: NumPy arrays where they depend on no traced input, else
+        JAX arrays or tracers; a sequence is a list, an empty optional is None.
 
     Raises:
         InvalidGraph: an operator is unknown, or cannot be evaluated on its inputs.
-        LimitExceeded: an intermediate array is over the limit.
+        LimitExceeded: the number of nodes, or an intermediate array, is over its limit.
+        ValueNeeded: an operator needs a value that depends on an input.
     """
     opsets = {("" if item.domain == "ai.onnx" else item.domain): item.version for item in model.opset_import}
     functions = {(item.domain, item.name, item.overload): item for item in model.functions}

@@ -1,4 +1,4 @@
-"""What the rules of numerical operators share: constants, broadcasting, safe selection, precision."""
+"""Shared by the rules of numerical operators: constants, broadcasting, safe selection, precision."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ from gradwire_engine.lowering.registry import Node, Value, namespace
 
 
 def is_floating(value: Value) -> bool:
-    """Whether an array's dtype is a floating one, bfloat16 and the float8 family included."""
+    """Returns whether an array's dtype is floating point, bfloat16 and the float8 family included."""
     return bool(jnp.issubdtype(value.dtype, jnp.floating))
 
 
 def float_attribute(node: Node, name: str, default: float) -> float:
-    """A FLOAT attribute. They are float32 for ever, so the default is rounded to float32 as well."""
+    """Reads a FLOAT attribute.
+
+    ONNX stores these attributes as float32, so the default is rounded to float32 as well.
+    """
     return float(node.attr(name, float(np.float32(default))))
 
 
 def constant(value: Any, like: Value) -> np.ndarray[Any, Any]:
-    """A scalar of the dtype of ``like``."""
+    """Returns a scalar of the dtype of `like`."""
     return np.asarray(value, like.dtype)
 
 
 def broadcast(*values: Value) -> list[Value]:
-    """The arrays, each of their common shape."""
+    """Broadcasts the arrays to their common shape."""
     shapes = {tuple(value.shape) for value in values}
     if len(shapes) == 1:
         return list(values)
@@ -38,50 +41,66 @@ def broadcast(*values: Value) -> list[Value]:
 
 
 def select(condition: Value, x: Value, y: Value) -> Value:
-    """``x`` where the condition holds, else ``y``; scalars are spread over the condition's shape."""
+    """Selects `x` where the condition holds, else `y`.
+
+    Both are broadcast to the shape of the condition and have one dtype.
+    """
     shape = condition.shape
     x, y = (value if value.shape == shape else jnp.broadcast_to(value, shape) for value in (x, y))
     return lax.select(condition, x, y)
 
 
 def magnitude(x: Value) -> Value:
-    """Absolute value, with derivative 0 at 0 (that of ``lax.abs`` is 1)."""
+    """Computes the absolute value, with derivative 0 at 0 (that of `lax.abs` is 1)."""
     return lax.mul(x, lax.sign(x)) if is_floating(x) else jnp.abs(x)
 
 
 def guarded(
     condition: Value, function: Callable[[Value], Value], x: Value, safe: float, other: Value
 ) -> Value:
-    """``function(x)`` where the condition holds, else ``other``, with no NaN in any derivative.
+    """Computes `function(x)` where the condition holds, else `other`, with no NaN in any derivative.
 
-    Outside the condition the function is evaluated at ``safe``, so that an infinite slope there is
-    never multiplied by the zero that selection sends back.
+    Where the condition fails the function is evaluated at `safe`: an infinite slope there would be
+    multiplied by the zero derivative of the selection and give NaN.
+
+    Args:
+        condition: boolean array of the shape of `x`.
+        function: elementwise, differentiable at `safe`.
+        x: floating array.
+        safe: a point at which the function and its derivatives are finite.
+        other: array or scalar of the dtype of `x`.
+
+    Returns:
+        An array of the shape and dtype of `x`.
     """
     inner = select(condition, x, constant(safe, x))
     return select(condition, function(inner), other)
 
 
 def widened(x: Value) -> Value:
-    """Half precision as float32, in which sums are accumulated; anything else unchanged."""
+    """Converts half precision to float32, in which sums are accumulated; returns anything else unchanged."""
     if is_floating(x) and np.dtype(x.dtype).itemsize < 4:
         return lax.convert_element_type(x, np.float32)
     return x
 
 
 def cast(x: Value, dtype: Any) -> Value:
-    """The array in another dtype; itself if it has it."""
+    """Converts an array to another dtype; returns it unchanged if it has it already."""
     if x.dtype == dtype:
         return x
     return x.astype(dtype) if isinstance(x, np.ndarray | np.generic) else lax.convert_element_type(x, dtype)
 
 
 def axes_of(node: Node, axes: Sequence[int], rank: int) -> tuple[int, ...]:
-    """Axes counted from the front, sorted, without repeats."""
+    """Returns axes counted from the front, sorted, without repeats."""
     return tuple(sorted({axis_of(node, int(axis), rank) for axis in axes}))
 
 
 def aligned(node: Node, a: Value, b: Value) -> Value:
-    """``b`` as NumPy's broadcasting would want it: before opset 7 ``axis`` says where it starts in ``a``."""
+    """Reshapes `b` for NumPy's broadcasting against `a`.
+
+    Before opset 7 the attribute `axis` names the axis of `a` at which `b` starts.
+    """
     axis = node.attr("axis")
     if node.opset >= 7 or axis is None or not node.attr("broadcast", 0):
         return b
@@ -89,7 +108,7 @@ def aligned(node: Node, a: Value, b: Value) -> Value:
 
 
 def pointwise(numpy_function: Callable[..., Any], lax_function: Callable[..., Any]) -> Callable[..., Value]:
-    """The rule of an operator that NumPy computes on static values and ``lax`` on any other."""
+    """Returns the rule of an operator that NumPy computes on static values and `lax` on any other."""
 
     def apply(node: Node, *inputs: Value) -> Value:
         if len(inputs) == 2 and node.opset < 7:

@@ -1,4 +1,4 @@
-"""The registry of lowering rules: one look-up from (domain, op, opset) to a function.
+"""The registry of lowering rules: finds the function for a (domain, op, opset).
 
 A rule takes the node and its inputs and returns its output, or a tuple of outputs:
 
@@ -6,9 +6,9 @@ A rule takes the node and its inputs and returns its output, or a tuple of outpu
     def gemm(node, a, b, c=None): ...
 
 Inputs are positional, as the operator's specification orders them; an omitted optional input is
-``None``. Arrays are NumPy while they depend on no input of the graph (shapes, axes, small
-constants), JAX tracers otherwise; a rule that needs a value, not just an array, asks
-:meth:`Node.static` for it and so names itself in the message when the value is not known.
+`None`. Arrays that depend on no input of the graph (shapes, axes, small constants) are NumPy
+arrays, the others are JAX tracers. A rule that needs an array's value, and not only the array, asks
+`Node.static` for it; where the value is not known, the error names the node.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ Value = Any
 RuleFunction = Callable[..., Any]
 
 SCI = "gradwire.sci"
-"""The domain of operators that science needs and ONNX lacks."""
+"""The domain of operators for scientific computing that ONNX lacks."""
 
 ML = "ai.onnx.ml"
 """The domain of classical machine-learning operators."""
 
 TRAINING = "ai.onnx.preview.training"
-"""The domain of optimiser steps."""
+"""The domain of optimizer steps and of the Gradient operator."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How one operator is evaluated, from one opset on.
+    """The evaluation of one operator, from one opset on.
 
     Attributes:
         domain: operator domain, "" for ai.onnx.
         op: operator name.
-        since: lowest opset version at which the rule's reading of the operator holds.
+        since: lowest opset version from which the rule reads the operator correctly.
         function: the rule itself.
         derivative: "any" (forward and reverse), "forward" (forward mode only) or
             "none" (no derivative is defined: asking for one is refused by name).
@@ -61,6 +61,8 @@ class Rule:
 
 
 class _Registry:
+    """The rules by (domain, op), each list sorted by `since`."""
+
     def __init__(self) -> None:
         self._rules: dict[tuple[str, str], list[Rule]] = {}
 
@@ -88,15 +90,21 @@ _registry = _Registry()
 def rule(
     *ops: str, since: int = 1, domain: str = "", derivative: str = "any"
 ) -> Callable[[RuleFunction], RuleFunction]:
-    """Register a function as the rule of one or more operators.
+    """Registers the decorated function as the rule of one or more operators.
 
     Args:
-        ops: operator names that share the rule (``node.op`` tells them apart).
+        ops: operator names that share the rule (`node.op` tells them apart).
         since: lowest opset version at which the rule holds. Versions of an operator that read
             their inputs differently get a rule each; the newest rule not above the model's
             opset is used, and models below every rule are converted upwards first.
-        domain: operator domain.
-        derivative: "any", "forward" or "none".
+        domain: operator domain, "" for ai.onnx.
+        derivative: "any", "forward" or "none", as in `Rule`.
+
+    Returns:
+        A decorator that registers a function and returns it unchanged.
+
+    Raises:
+        ValueError: one of the operators has a rule with the same `since` already.
     """
 
     def register(function: RuleFunction) -> RuleFunction:
@@ -108,27 +116,29 @@ def rule(
 
 
 def find_rule(domain: str, op: str, opset: int) -> Rule | None:
-    """The newest rule of an operator that holds at ``opset``, or None."""
+    """Returns the newest rule of an operator that holds at `opset`, or None."""
     return _registry.find(domain, op, opset)
 
 
 def all_rules() -> list[Rule]:
-    """Every registered rule, for the table of operators."""
+    """Returns every registered rule, for the table of operators."""
     return _registry.all()
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node, as its rule sees it.
+    """One node of a graph, as its rule reads it.
 
     Attributes:
-        op, domain, name: operator, its domain, and the node's name (or "#index" if unnamed).
+        op: operator name.
+        domain: operator domain, "" for ai.onnx.
+        name: the node's name, or "#index" if it has none, after the names of the nodes around it.
         opset: version of the node's domain that the model imports.
         attributes: values as Python numbers, strings, NumPy arrays, lists of those, or
-            ``onnx.GraphProto`` for subgraphs; only those that the node sets.
+            `onnx.GraphProto` for subgraphs; only those that the node sets.
         inputs: names of inputs, "" where omitted.
         outputs: names of outputs, "" where not wanted.
-        scope: the evaluation the node belongs to: runs subgraphs, collects warnings.
+        scope: the evaluation that the node belongs to: runs subgraphs, collects warnings.
     """
 
     op: str
@@ -141,15 +151,19 @@ class Node:
     scope: Any = field(repr=False)
 
     def attr(self, name: str, default: Any = None) -> Any:
-        """An attribute's value, or ``default`` where the node does not set it."""
+        """Returns an attribute's value, or `default` where the node does not set it."""
         return self.attributes.get(name, default)
 
     def wants(self, index: int) -> bool:
-        """Whether output ``index`` is connected to anything."""
+        """Returns whether output `index` is connected to anything."""
         return index < len(self.outputs) and bool(self.outputs[index])
 
     def static(self, value: Value, what: str) -> np.ndarray[Any, Any]:
-        """The value of an input that must be known before evaluation, as a NumPy array.
+        """Returns the value of an input that must be known before evaluation, as a NumPy array.
+
+        Args:
+            value: the input.
+            what: names the input in the error message.
 
         Raises:
             ValueNeeded: the value depends on an input of the graph.
@@ -162,41 +176,45 @@ class Node:
         )
 
     def ints(self, value: Value, what: str) -> tuple[int, ...]:
-        """A static 1-D (or scalar) integer input as a tuple."""
+        """Returns a static 1-D (or scalar) integer input as a tuple; raises like `static`."""
         return tuple(int(item) for item in np.ravel(self.static(value, what)))
 
     def fail(self, message: str) -> InvalidGraph:
-        """An error that names this node; raise it."""
+        """Returns an error that names this node; the caller raises it."""
         return InvalidGraph(f"node {self.name} ({self.op}): {message}")
 
     def warn(self, message: str) -> None:
-        """A warning that reaches the client with the registered graph."""
+        """Adds a warning that reaches the client with the registered graph."""
         self.scope.warn(f"node {self.name} ({self.op}): {message}")
 
     def subgraph(self, name: str) -> onnx.GraphProto:
-        """A subgraph attribute; evaluate it with ``self.run``."""
+        """Returns a subgraph attribute; `run` evaluates it.
+
+        Raises:
+            InvalidGraph: the node does not set the attribute.
+        """
         graph: onnx.GraphProto | None = self.attributes.get(name)
         if graph is None:
             raise self.fail(f"attribute {name} (a graph) is missing")
         return graph
 
     def run(self, graph: onnx.GraphProto, *inputs: Value) -> list[Value]:
-        """Evaluate a subgraph; names it does not define are captured from around it."""
+        """Evaluates a subgraph; names it does not define are captured from the enclosing graphs."""
         result: list[Value] = self.scope.run_subgraph(graph, inputs, self.name)
         return result
 
 
 def is_static(*values: Value) -> bool:
-    """Whether every array is NumPy, that is, known before evaluation."""
+    """Returns whether every array is NumPy (or None), that is, known before evaluation."""
     return all(isinstance(value, np.ndarray | np.generic) or value is None for value in values)
 
 
 STATIC_ELEMENTS = 1 << 16
-"""Static arrays stay NumPy up to this many elements; past it they are staged like any other."""
+"""Static arrays of up to this many elements stay NumPy; larger ones are traced like any other."""
 
 
 def namespace(*values: Value) -> Any:
-    """``numpy`` when every array is static and small, else ``jax.numpy``.
+    """Returns `numpy` when every array is static and small, else `jax.numpy`.
 
     Rules of shape arithmetic use it so that what is known before evaluation is computed at once,
     without dispatching to XLA.

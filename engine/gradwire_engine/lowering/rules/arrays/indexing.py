@@ -15,12 +15,13 @@ from gradwire_engine.lowering.registry import Node, Value, namespace, rule
 
 @rule("Gather")
 def gather(node: Node, data: Value, indices: Value) -> Value:
+    """Gather: slices of `data` along one axis."""
     axis = axis_of(node, node.attr("axis", 0), data.ndim)
     return take(data, wrap_index(node, indices, data.shape[axis]), axis)
 
 
 def _element_rows(node: Node, shape: Sequence[int], indices: Value, axis: int) -> Value:
-    """Positions, in an array of ``shape``, that GatherElements and ScatterElements mean."""
+    """Returns the positions in the flattened data that GatherElements and ScatterElements refer to."""
     if indices.ndim != len(shape):
         raise node.fail(f"indices have {indices.ndim} dimensions, the data has {len(shape)}")
     components: list[Value] = []
@@ -39,6 +40,7 @@ def _element_rows(node: Node, shape: Sequence[int], indices: Value, axis: int) -
 
 @rule("GatherElements")
 def gather_elements(node: Node, data: Value, indices: Value) -> Value:
+    """GatherElements: for each index an element of `data`, at the same place on the other axes."""
     axis = axis_of(node, node.attr("axis", 0), data.ndim)
     if not indices.size:
         return np.zeros(indices.shape, data.dtype)
@@ -49,7 +51,7 @@ def gather_elements(node: Node, data: Value, indices: Value) -> Value:
 def _tuple_rows(
     node: Node, shape: Sequence[int], indices: Value, batch_dims: int
 ) -> tuple[Value, tuple[int, ...]]:
-    """Row numbers that the index tuples in the last axis of ``indices`` mean, and the shape of a row."""
+    """Returns the row numbers of the index tuples in the last axis of `indices`, and the shape of a row."""
     if not indices.ndim:
         raise node.fail("indices must have at least one dimension")
     depth = indices.shape[-1]
@@ -72,6 +74,7 @@ def _tuple_rows(
 
 @rule("GatherND")
 def gather_nd(node: Node, data: Value, indices: Value) -> Value:
+    """GatherND: slices of `data` by index tuples, after `batch_dims` common axes."""
     rows, window = _tuple_rows(node, data.shape, indices, node.attr("batch_dims", 0))
     if not rows.size:
         return np.zeros((*rows.shape, *window), data.dtype)
@@ -79,6 +82,7 @@ def gather_nd(node: Node, data: Value, indices: Value) -> Value:
 
 
 def _reduction(node: Node) -> str:
+    """Returns the attribute `reduction`, checked."""
     reduction: str = node.attr("reduction", "none")
     if reduction not in ("none", "add", "mul", "max", "min"):
         raise node.fail(f"reduction {reduction!r} is not one of none, add, mul, max, min")
@@ -87,6 +91,7 @@ def _reduction(node: Node) -> str:
 
 @rule("Scatter", "ScatterElements")
 def scatter_elements(node: Node, data: Value, indices: Value, updates: Value) -> Value:
+    """ScatterElements: `data` with elements written, or combined, at indices along one axis."""
     axis = axis_of(node, node.attr("axis", 0), data.ndim)
     if not indices.size:
         return data
@@ -97,6 +102,7 @@ def scatter_elements(node: Node, data: Value, indices: Value, updates: Value) ->
 
 @rule("ScatterND")
 def scatter_nd(node: Node, data: Value, indices: Value, updates: Value) -> Value:
+    """ScatterND: `data` with slices written, or combined, at index tuples."""
     rows, window = _tuple_rows(node, data.shape, indices, 0)
     if not rows.size or not data.size:
         return data
@@ -107,7 +113,7 @@ def scatter_nd(node: Node, data: Value, indices: Value, updates: Value) -> Value
 
 
 def slice_axes(data: Value, slices: dict[int, slice]) -> Value:
-    """Python slices, by axis, of an array; any step."""
+    """Applies Python slices of any step, by axis."""
     spans = [range(size)[slices.get(axis, slice(None))] for axis, size in enumerate(data.shape)]
     if namespace(data) is np:
         return data[tuple(slices.get(axis, slice(None)) for axis in range(data.ndim))]
@@ -129,6 +135,7 @@ def slice_axes(data: Value, slices: dict[int, slice]) -> Value:
 def _sliced(
     node: Node, data: Value, starts: Sequence[int], ends: Sequence[int], axes: Any, steps: Any
 ) -> Value:
+    """Slices by starts, ends, axes (all by default) and steps (1 by default)."""
     chosen = range(len(starts)) if axes is None else axes
     strides = [1] * len(starts) if steps is None else steps
     slices = {}
@@ -141,6 +148,7 @@ def _sliced(
 
 @rule("Slice", since=1)
 def slice_by_attributes(node: Node, data: Value) -> Value:
+    """Slice before opset 10: starts, ends and axes are attributes."""
     return _sliced(node, data, node.attributes["starts"], node.attributes["ends"], node.attr("axes"), None)
 
 
@@ -148,6 +156,7 @@ def slice_by_attributes(node: Node, data: Value) -> Value:
 def slice_by_inputs(
     node: Node, data: Value, starts: Value, ends: Value, axes: Value = None, steps: Value = None
 ) -> Value:
+    """Slice: starts, ends, axes and steps must be static."""
     return _sliced(
         node,
         data,
@@ -160,6 +169,7 @@ def slice_by_inputs(
 
 @rule("Compress")
 def compress(node: Node, data: Value, condition: Value) -> Value:
+    """Compress: the slices along an axis where a static condition holds."""
     kept = np.flatnonzero(node.static(condition, "the condition")).astype(np.int32)
     axis = node.attr("axis")
     if axis is None:
@@ -170,6 +180,7 @@ def compress(node: Node, data: Value, condition: Value) -> Value:
 
 @rule("NonZero", derivative="none")
 def nonzero(node: Node, data: Value) -> Value:
+    """NonZero: indices of nonzero elements; the data must be static, as they determine the shape."""
     values = node.static(data, "how many elements are nonzero, which is the shape of the result,")
     # A scalar counts as an array of one element.
     return np.stack(np.nonzero(np.atleast_1d(values))).astype(np.int64)
@@ -177,7 +188,7 @@ def nonzero(node: Node, data: Value) -> Value:
 
 @rule("Unique")
 def unique(node: Node, data: Value) -> tuple[Value, ...]:
-    """Static arrays of any size, and traced ones that hold a single element or slice."""
+    """Unique: of static arrays of any size, and of traced ones that hold a single element or slice."""
     axis = node.attr("axis")
     if axis is None:
         data, axis = data.reshape(-1), 0
@@ -186,7 +197,7 @@ def unique(node: Node, data: Value) -> tuple[Value, ...]:
         one = np.zeros(1, np.int64)
         return data, one, one, one + 1
     values = node.static(data, "how many elements are unique, which is the shape of the result,")
-    # ml_dtypes' floats sort only after widening, which keeps their order.
+    # Floats of ml_dtypes can only be sorted once widened, which keeps their order.
     keys = values.astype(np.float32) if values.dtype.kind == "V" else values
     _, first, inverse, counts = np.unique(
         keys, return_index=True, return_inverse=True, return_counts=True, axis=axis
@@ -201,6 +212,7 @@ def unique(node: Node, data: Value) -> tuple[Value, ...]:
 
 @rule("TensorScatter")
 def tensor_scatter(node: Node, cache: Value, update: Value, write_indices: Value = None) -> Value:
+    """TensorScatter: writes consecutive positions of a cache, in "circular" mode modulo its length."""
     axis = axis_of(node, node.attr("axis", -2), cache.ndim)
     if axis == 0:
         raise node.fail("axis 0 is the batch and cannot be the one written to")
@@ -225,6 +237,7 @@ def tensor_scatter(node: Node, cache: Value, update: Value, write_indices: Value
 
 @rule("ReverseSequence")
 def reverse_sequence(node: Node, data: Value, lengths: Value) -> Value:
+    """ReverseSequence: reverses each sequence of a batch up to its own length."""
     time_axis = axis_of(node, node.attr("time_axis", 0), data.ndim)
     batch_axis = axis_of(node, node.attr("batch_axis", 1), data.ndim)
     if {time_axis, batch_axis} != {0, 1}:

@@ -14,7 +14,7 @@ from gradwire_engine.lowering.rules.elementwise.casting import element_type
 
 
 def matmul_of(a: Value, b: Value) -> Value:
-    """NumPy's ``matmul``; equal batch shapes go straight to one primitive."""
+    """Multiplies as NumPy's `matmul` does; equal batch shapes become one primitive."""
     if namespace(a, b) is np and not is_floating(a):
         return np.matmul(a, b)
     batch = a.ndim - 2
@@ -26,12 +26,13 @@ def matmul_of(a: Value, b: Value) -> Value:
 
 @rule("MatMul", since=1)
 def matmul(node: Node, a: Value, b: Value) -> Value:
+    """MatMul: NumPy's `matmul`."""
     return matmul_of(a, b)
 
 
 @rule("Gemm", since=1)
 def gemm(node: Node, a: Value, b: Value, c: Value = None) -> Value:
-    """``alpha * A B + beta * C`` with either matrix transposed; ``C`` is broadcast."""
+    """Gemm: `alpha * A B + beta * C` with either matrix transposed; `C` is broadcast."""
     contracted = (0 if node.attr("transA", 0) else 1, 1 if node.attr("transB", 0) else 0)
     result = lax.dot_general(a, b, (((contracted[0],), (contracted[1],)), ((), ())))
     result = _scaled(result, float_attribute(node, "alpha", 1.0))
@@ -42,6 +43,7 @@ def gemm(node: Node, a: Value, b: Value, c: Value = None) -> Value:
 
 
 def _scaled(x: Value, factor: float) -> Value:
+    """Multiplies by a factor; integers in float64, truncated afterwards."""
     if factor == 1.0:
         return x
     if is_floating(x):
@@ -51,6 +53,7 @@ def _scaled(x: Value, factor: float) -> Value:
 
 @rule("Einsum", since=12)
 def einsum(node: Node, *operands: Value) -> Value:
+    """Einsum: with the equation of the attribute."""
     equation = node.attr("equation")
     if not equation:
         raise node.fail("attribute equation is missing")
@@ -59,12 +62,12 @@ def einsum(node: Node, *operands: Value) -> Value:
 
 @rule("Det", since=11)
 def determinant(node: Node, x: Value) -> Value:
-    """Determinants of stacked matrices; the derivative is right at singular ones too."""
+    """Det: determinants of stacked matrices, with a correct derivative at singular ones too."""
     return cast(jnp.linalg.det(widened(jnp.asarray(x))), x.dtype)
 
 
 def centred(x: Value, zero_point: Value, axis: int) -> Value:
-    """A quantised matrix less its zero point (one, or one for each row or column), in int32."""
+    """Subtracts the zero point (one, or one for each row or column) from a quantised matrix, in int32."""
     wide = cast(x, np.int32)
     if zero_point is None:
         return wide
@@ -76,13 +79,13 @@ def centred(x: Value, zero_point: Value, axis: int) -> Value:
 
 @rule("MatMulInteger", since=10)
 def matmul_integer(node: Node, a: Value, b: Value, a_zero: Value = None, b_zero: Value = None) -> Value:
-    """Product of quantised matrices in int32; zero points are per row of ``a``, per column of ``b``."""
+    """MatMulInteger: in int32; zero points are per row of `a`, per column of `b`."""
     return matmul_of(centred(a, a_zero, -2), centred(b, b_zero, -1))
 
 
 @rule("Trilu", since=14)
 def triangle(node: Node, x: Value, k: Value = None) -> Value:
-    """The upper (or lower) triangle, from the ``k``-th diagonal on; zero elsewhere."""
+    """Trilu: the upper (or lower) triangle, from the `k`-th diagonal on; zero elsewhere."""
     if x.ndim < 2:
         raise node.fail(f"a triangle needs a matrix; the input has shape {tuple(x.shape)}")
     rows, columns = x.shape[-2:]
@@ -103,7 +106,7 @@ def triangle(node: Node, x: Value, k: Value = None) -> Value:
 
 @rule("EyeLike", since=9)
 def eye_like(node: Node, x: Value) -> Value:
-    """Ones on the ``k``-th diagonal of a matrix of the input's shape, in ``dtype`` or the input's dtype."""
+    """EyeLike: ones on the `k`-th diagonal of a matrix of the input's shape."""
     dtype = x.dtype if node.attr("dtype") is None else element_type(node, node.attr("dtype"))
     rows, columns = x.shape
     xp: Any = np if rows * columns <= STATIC_ELEMENTS else jnp

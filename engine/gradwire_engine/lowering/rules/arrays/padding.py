@@ -19,7 +19,11 @@ Widths = list[tuple[int, int]]
 
 
 def pad_constant(data: Value, widths: Sequence[tuple[int, int]], value: Value) -> Value:
-    """Pad with one value; negative widths crop."""
+    """Pads with one value; negative widths crop.
+
+    Raises:
+        ValueError: more is cropped than the array has.
+    """
     shape = [size + low + high for size, (low, high) in zip(data.shape, widths, strict=True)]
     if min(shape, default=0) < 0:
         raise ValueError(f"pads {list(widths)} crop more than the array has")
@@ -30,12 +34,13 @@ def pad_constant(data: Value, widths: Sequence[tuple[int, int]], value: Value) -
 
 
 def _pad(node: Node, data: Value, widths: Widths, value: Value) -> Value:
+    """Pads in the mode that the node names."""
     mode = node.attr("mode", "constant")
     if mode == "constant":
         return pad_constant(data, widths, np.zeros((), data.dtype) if value is None else value.reshape(()))
     if mode not in _NUMPY_MODES:
         raise node.fail(f"mode {mode!r} is not one of constant, reflect, edge, wrap")
-    # Widths below 0 crop first; what is left is padded from its own values.
+    # Negative widths crop first; the rest is padded from its own values.
     crops = {
         axis: slice(max(0, -low), size - max(0, -high))
         for axis, ((low, high), size) in enumerate(zip(widths, data.shape, strict=True))
@@ -53,6 +58,7 @@ def _pad(node: Node, data: Value, widths: Widths, value: Value) -> Value:
 
 
 def _widths(node: Node, rank: int, pads: Sequence[int], axes: Sequence[int] | None) -> Widths:
+    """Returns the widths (before, after) of every axis from the list `pads`."""
     chosen = range(rank) if axes is None else [axis_of(node, axis, rank) for axis in axes]
     count = len(chosen)
     if len(pads) != 2 * count:
@@ -65,6 +71,7 @@ def _widths(node: Node, rank: int, pads: Sequence[int], axes: Sequence[int] | No
 
 @rule("Pad", since=1)
 def pad_by_attributes(node: Node, data: Value) -> Value:
+    """Pad before opset 11: pads (in opset 1 paddings) and value are attributes."""
     pads = node.attr("pads", node.attr("paddings"))
     if pads is None:
         raise node.fail("attribute pads is missing")
@@ -74,17 +81,19 @@ def pad_by_attributes(node: Node, data: Value) -> Value:
 
 @rule("Pad", since=11)
 def pad_by_inputs(node: Node, data: Value, pads: Value, value: Value = None, axes: Value = None) -> Value:
+    """Pad: pads and axes must be static; negative pads crop."""
     chosen = None if axes is None else node.ints(axes, "axes")
     return _pad(node, data, _widths(node, data.ndim, node.ints(pads, "pads"), chosen), value)
 
 
 @rule("CenterCropPad")
 def center_crop_pad(node: Node, data: Value, shape: Value) -> Value:
+    """CenterCropPad: pads or crops axes to a static shape, around their middle."""
     axes = node.attr("axes", range(data.ndim))
     widths = [(0, 0)] * data.ndim
     for axis, wanted in zip(axes, node.ints(shape, "the shape"), strict=True):
         axis = axis_of(node, axis, data.ndim)
-        # An odd element goes after the array when padding, and is taken off its end when cropping.
+        # An odd element is added, or cropped, at the end.
         extra = abs(wanted - data.shape[axis])
         before, after = extra // 2, extra - extra // 2
         widths[axis] = (before, after) if wanted >= data.shape[axis] else (-before, -after)
@@ -93,6 +102,7 @@ def center_crop_pad(node: Node, data: Value, shape: Value) -> Value:
 
 @rule("Col2Im")
 def col2im(node: Node, data: Value, image_shape: Value, block_shape: Value) -> Value:
+    """Col2Im: sums overlapping patches into an image; what lies in the padding is dropped."""
     image = node.ints(image_shape, "the shape of the image")
     block = node.ints(block_shape, "the shape of the block")
     rank = len(image)
@@ -111,7 +121,7 @@ def col2im(node: Node, data: Value, image_shape: Value, block_shape: Value) -> V
             f"the columns have shape {tuple(data.shape)}; an image of {list(image)} in blocks of "
             f"{list(block)} needs (N, C * {prod(block)}, {prod(blocks)})"
         )
-    # Axis by axis: where each (offset in the block, block) pair lands, and whether inside the image.
+    # Axis by axis: the image row of each (offset in the block, block) pair, and whether it is inside.
     rows, inside = np.zeros((), np.int64), np.ones((), bool)
     for axis, target in enumerate(targets):
         spread = [1] * (2 * rank)

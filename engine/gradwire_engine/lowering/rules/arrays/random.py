@@ -13,6 +13,7 @@ from gradwire_engine.lowering.registry import Node, Value, rule
 
 
 def _key(node: Node) -> Any:
+    """Returns JAX's random key for the attribute `seed`; raises `InvalidGraph` without one."""
     seed = node.attr("seed")
     if seed is None:
         raise node.fail("a derivative service needs deterministic graphs: give the node a seed attribute")
@@ -20,6 +21,7 @@ def _key(node: Node) -> Any:
 
 
 def _dtype(node: Node, like: Any = np.float32) -> Any:
+    """Returns the dtype that the attribute names, `like` where it is not set."""
     code = node.attr("dtype")
     return like if code is None else helper.tensor_dtype_to_np_dtype(code)
 
@@ -41,24 +43,26 @@ def _draw(node: Node, shape: tuple[int, ...], dtype: Any) -> Value:
 
 @rule("RandomNormal", "RandomUniform")
 def random(node: Node) -> Value:
+    """RandomNormal, RandomUniform: draws an array of the shape that the attribute gives."""
     return _draw(node, tuple(int(size) for size in node.attr("shape", ())), _dtype(node))
 
 
 @rule("RandomNormalLike", "RandomUniformLike")
 def random_like(node: Node, x: Value) -> Value:
+    """RandomNormalLike, RandomUniformLike: draws an array of the shape of the input."""
     return _draw(node, x.shape, _dtype(node, x.dtype))
 
 
 @rule("Bernoulli", since=15, derivative="none")
 def bernoulli(node: Node, x: Value) -> Value:
-    """1 with the probability that the input gives, else 0."""
+    """Bernoulli: 1 with the probability that the input gives, else 0."""
     draws = jax.random.uniform(_key(node), x.shape, jnp.promote_types(x.dtype, jnp.float32))
     return (draws < x).astype(_dtype(node, x.dtype))
 
 
 @rule("Multinomial", since=7, derivative="none")
 def multinomial(node: Node, x: Value) -> Value:
-    """Classes drawn from unnormalised log-probabilities, (batch, sample_size)."""
+    """Multinomial: classes drawn from unnormalised log-probabilities, (batch, sample_size)."""
     count = int(node.attr("sample_size", 1))
     drawn = jax.random.categorical(_key(node), jnp.asarray(x)[:, None], axis=-1, shape=(x.shape[0], count))
     return drawn.astype(_dtype(node, np.int32))

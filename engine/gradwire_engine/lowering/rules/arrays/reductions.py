@@ -1,11 +1,11 @@
-"""Reductions, positions of extremes, the largest k, and running sums and products.
+"""Reductions, positions of extremes, the k largest, and running sums and products.
 
 Where a reduction has a kink, its derivative there is:
 
-- ``ReduceMax``, ``ReduceMin``: shared equally among the equal extremes;
-- ``ReduceL1``: 0 for an element that is 0;
-- ``ReduceL2``: 0 at the zero vector;
-- ``TopK``: goes to the elements chosen, the first of equal ones.
+- `ReduceMax`, `ReduceMin`: shared equally among the equal extremes;
+- `ReduceL1`: 0 for an element that is 0;
+- `ReduceL2`: 0 at the zero vector;
+- `TopK`: that of the elements chosen, which are the first of equal ones.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _log_sum(x: Value, axes: Axes) -> Value:
 
 def _log_sum_exp(x: Value, axes: Axes) -> Value:
     largest = lax.stop_gradient(lax.reduce_max(x, axes))
-    # Nothing is subtracted where the largest is infinite (or there is none): inf - inf is NaN.
+    # An infinite largest element (or none) is not subtracted, as inf - inf is NaN.
     shift = select(jnp.isfinite(largest), largest, constant(0, x))
     spread = jnp.broadcast_to(lax.expand_dims(shift, axes), x.shape)
     total = lax.reduce_sum(lax.exp(lax.sub(x, spread)), axes)
@@ -74,11 +74,16 @@ def _log_sum_exp(x: Value, axes: Axes) -> Value:
 def _extreme(
     operation: Callable[..., Any], empty: Callable[..., Any], logical: Callable[..., Any]
 ) -> Reduction:
+    """Returns the reduction to an extreme.
+
+    `empty` gives the extreme of no elements for a dtype; `logical` is the reduction of booleans.
+    """
+
     def reduce(x: Value, axes: Axes) -> Value:
         if x.dtype == np.bool_:
             return logical(x, axes)
         if not all(x.shape[axis] for axis in axes):
-            # The derivative of the primitive divides by the number of extremes: there are none.
+            # The derivative of the primitive divides by the number of extremes, which is 0 here.
             shape = [size for axis, size in enumerate(x.shape) if axis not in axes]
             return jnp.full(shape, empty(x.dtype), x.dtype)
         return operation(x, axes)
@@ -113,7 +118,7 @@ _STATIC_REDUCTIONS: dict[str, Callable[..., Any]] = {
     "ReduceMax": np.max,
     "ReduceMin": np.min,
 }
-"""Those that shape arithmetic uses, computed by NumPy on static values."""
+"""Reductions used in shape arithmetic, computed by NumPy on static values."""
 
 _IN_FLOATING_POINT = {"ReduceL2", "ReduceLogSum", "ReduceLogSumExp"}
 _SELECTING = {"ReduceMax", "ReduceMin"}
@@ -121,7 +126,7 @@ _SELECTING = {"ReduceMax", "ReduceMin"}
 
 @rule(*_REDUCTIONS, since=1)
 def reduce(node: Node, x: Value, axes: Value = None) -> Value:
-    """Any reduction; ``axes`` is an attribute before opset 18 (13 for ReduceSum), then an input."""
+    """Reduce*: `axes` is an attribute before opset 18 (13 for ReduceSum), then an input."""
     named = node.attr("axes") if axes is None else node.ints(axes, "the list of axes")
     if not named:
         named = () if node.attr("noop_with_empty_axes", 0) else range(x.ndim)
@@ -138,7 +143,7 @@ def reduce(node: Node, x: Value, axes: Value = None) -> Value:
 
 @rule("ArgMax", "ArgMin", since=1)
 def position_of_extreme(node: Node, x: Value) -> Value:
-    """Index of the first extreme along an axis, or of the last with ``select_last_index``."""
+    """ArgMax, ArgMin: index of the first extreme along an axis; `select_last_index` gives the last."""
     axis = axis_of(node, node.attr("axis", 0), x.ndim)
     last = bool(node.attr("select_last_index", 0))
     find = lax.argmax if node.op == "ArgMax" else lax.argmin
@@ -162,7 +167,7 @@ def _top_k(node: Node, x: Value, k: int) -> tuple[Value, Value]:
     x = jnp.asarray(x)
     if node.attr("largest", 1):
         return _largest(x, k, axis)
-    # Reversing the order without reordering equals: negation, or all bits flipped for integers.
+    # Reverses the order and keeps that of equal elements: negation, or for integers all bits flipped.
     reverse = lax.neg if is_floating(x) else lax.bitwise_not
     values, indices = _largest(reverse(x), k, axis)
     return reverse(values), indices
@@ -170,23 +175,25 @@ def _top_k(node: Node, x: Value, k: int) -> tuple[Value, Value]:
 
 @rule("TopK", since=1)
 def top_k_by_attribute(node: Node, x: Value) -> tuple[Value, Value]:
+    """TopK before opset 10: k is an attribute."""
     return _top_k(node, x, node.attr("k"))
 
 
 @rule("TopK", since=10)
 def top_k(node: Node, x: Value, k: Value) -> tuple[Value, Value]:
-    """The k largest (or smallest) along an axis in order, equal ones by index; and their indices."""
+    """TopK: the k largest (or smallest) along an axis in order, equal ones by index; and their indices."""
     (count,) = node.ints(k, "the number k")
     return _top_k(node, x, count)
 
 
 def _running(node: Node, x: Value, axis: Value, operation: Callable[..., Any], neutral: int) -> Value:
+    """Applies a cumulative operation along a static axis, in reverse or without its own element."""
     (given,) = node.ints(axis, "the axis")
     dimension = axis_of(node, given, x.ndim)
     reverse = bool(node.attr("reverse", 0))
     wide = widened(jnp.asarray(x))
     if node.attr("exclusive", 0):
-        # One neutral element enters, the last leaves: nothing is subtracted or divided afterwards.
+        # Shifts by one neutral element, so that nothing is subtracted or divided afterwards.
         edges = [(0, 0, 0)] * x.ndim
         edges[dimension] = (-1, 1, 0) if reverse else (1, -1, 0)
         wide = lax.pad(wide, constant(neutral, wide), edges)
@@ -195,9 +202,11 @@ def _running(node: Node, x: Value, axis: Value, operation: Callable[..., Any], n
 
 @rule("CumSum", since=11)
 def cumulative_sum(node: Node, x: Value, axis: Value) -> Value:
+    """CumSum: running sums along a static axis."""
     return _running(node, x, axis, lax.cumsum, 0)
 
 
 @rule("CumProd", since=26)
 def cumulative_product(node: Node, x: Value, axis: Value) -> Value:
+    """CumProd: running products along a static axis."""
     return _running(node, x, axis, lax.cumprod, 1)

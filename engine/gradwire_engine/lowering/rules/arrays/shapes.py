@@ -1,4 +1,4 @@
-"""Operators that rearrange, join, split and repeat arrays, and those that make them."""
+"""Operators that rearrange, join, split and repeat arrays, and operators that create them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ Shape = tuple[int, ...]
 
 @rule("Shape")
 def shape(node: Node, data: Value) -> Value:
+    """Shape: always static; `start` and `end` select axes."""
     start, end = node.attr("start", 0), node.attr("end")
     return np.array(data.shape[start:end], np.int64)
 
 
 @rule("Size")
 def size(node: Node, data: Value) -> Value:
+    """Size: always static."""
     return np.array(prod(data.shape), np.int64)
 
 
 @rule("Identity")
 def identity(node: Node, data: Value) -> Value:
+    """Identity: the input itself."""
     return data
 
 
 @rule("Reshape")
 def reshape(node: Node, data: Value, shape: Value = None) -> Value:
+    """Reshape: a 0 copies the size of the input unless `allowzero` is set; -1 is inferred."""
     wanted = list(node.attr("shape", ()) if shape is None else node.ints(shape, "the shape"))
     if not node.attr("allowzero", 0):
         wanted = [data.shape[axis] if item == 0 else item for axis, item in enumerate(wanted)]
@@ -42,6 +46,7 @@ def reshape(node: Node, data: Value, shape: Value = None) -> Value:
 
 @rule("Flatten")
 def flatten(node: Node, data: Value) -> Value:
+    """Flatten: a matrix, with the axes before `axis` as rows."""
     axis: int = node.attr("axis", 1)
     if not -data.ndim <= axis <= data.ndim:
         raise node.fail(f"axis {axis} is outside an array of {data.ndim} dimensions")
@@ -50,7 +55,7 @@ def flatten(node: Node, data: Value) -> Value:
 
 
 def _axes(node: Node, axes: Value) -> Shape | None:
-    """Axes given as the attribute of older opsets or as the input of newer ones."""
+    """Returns the axes, which are an attribute in older opsets and an input in newer ones."""
     if axes is not None:
         return node.ints(axes, "axes")
     given = node.attr("axes")
@@ -59,6 +64,7 @@ def _axes(node: Node, axes: Value) -> Shape | None:
 
 @rule("Squeeze")
 def squeeze(node: Node, data: Value, axes: Value = None) -> Value:
+    """Squeeze: drops axes of size 1, by default all of them."""
     given = _axes(node, axes)
     if given is None:
         return data.reshape([item for item in data.shape if item != 1])
@@ -71,6 +77,7 @@ def squeeze(node: Node, data: Value, axes: Value = None) -> Value:
 
 @rule("Unsqueeze")
 def unsqueeze(node: Node, data: Value, axes: Value = None) -> Value:
+    """Unsqueeze: inserts axes of size 1, numbered in the result."""
     given = _axes(node, axes)
     if given is None:
         raise node.fail("axes are missing")
@@ -84,13 +91,15 @@ def unsqueeze(node: Node, data: Value, axes: Value = None) -> Value:
 
 @rule("Transpose")
 def transpose(node: Node, data: Value) -> Value:
+    """Transpose: reverses the axes by default."""
     order = node.attr("perm")
     return data.transpose(order) if order else data.transpose()
 
 
 @rule("Concat")
 def concat(node: Node, *arrays: Value) -> Value:
-    # Opset 1 lets the axis be left out and then means 1.
+    """Concat: joins arrays along an axis."""
+    # In opset 1 the axis may be omitted and is then 1.
     axis = axis_of(node, node.attr("axis", 1), arrays[0].ndim)
     if len(arrays) == 1:
         return arrays[0]
@@ -101,7 +110,17 @@ def concat(node: Node, *arrays: Value) -> Value:
 
 
 def split_sizes(node: Node, total: int, given: Value, parts: int) -> Shape:
-    """Sizes of the pieces: as given, or ``parts`` equal ones with a smaller last one."""
+    """Returns the sizes of the parts of an axis.
+
+    Args:
+        node: read for the attribute `split`, where `given` is None.
+        total: size of the axis.
+        given: static sizes, or None.
+        parts: number of parts where no sizes are given: equal ones, with a smaller last one.
+
+    Raises:
+        InvalidGraph: the sizes do not add up to `total`, or one is negative.
+    """
     if given is not None:
         sizes = node.ints(given, "split")
     elif node.attr("split") is not None:
@@ -115,7 +134,7 @@ def split_sizes(node: Node, total: int, given: Value, parts: int) -> Shape:
 
 
 def split_along(data: Value, sizes: Shape, axis: int) -> list[Value]:
-    """Consecutive pieces of an array."""
+    """Splits an array along an axis into consecutive parts of the given sizes."""
     if namespace(data) is np:
         return np.split(data, np.cumsum(sizes)[:-1], axis)
     return list(lax.split(jnp.asarray(data), sizes, axis))
@@ -123,6 +142,7 @@ def split_along(data: Value, sizes: Shape, axis: int) -> list[Value]:
 
 @rule("Split")
 def split(node: Node, data: Value, sizes: Value = None) -> tuple[Value, ...]:
+    """Split: sizes are an attribute, a static input, or equal."""
     axis = axis_of(node, node.attr("axis", 0), data.ndim)
     parts = node.attr("num_outputs", len(node.outputs))
     return tuple(split_along(data, split_sizes(node, data.shape[axis], sizes, parts), axis))
@@ -130,6 +150,7 @@ def split(node: Node, data: Value, sizes: Value = None) -> tuple[Value, ...]:
 
 @rule("Expand")
 def expand(node: Node, data: Value, shape: Value) -> Value:
+    """Expand: broadcasts in both directions to a static shape."""
     result = np.broadcast_shapes(data.shape, node.ints(shape, "the shape"))
     if data.shape == result:
         return data
@@ -138,6 +159,7 @@ def expand(node: Node, data: Value, shape: Value) -> Value:
 
 @rule("Tile")
 def tile(node: Node, data: Value, repeats: Value, axis: Value = None) -> Value:
+    """Tile: repeats an array along its axes a static number of times."""
     counts = list(node.ints(repeats, "repeats"))
     if node.opset < 6 and axis is not None:
         # Opset 1 repeats one axis: a count and the axis it is for.
@@ -155,6 +177,7 @@ def tile(node: Node, data: Value, repeats: Value, axis: Value = None) -> Value:
 
 @rule("Constant")
 def constant(node: Node) -> Value:
+    """Constant: the value of whichever attribute is set."""
     for name, dtype in (
         ("value", None),
         ("sparse_value", None),
@@ -173,6 +196,7 @@ def constant(node: Node) -> Value:
 
 @rule("ConstantOfShape")
 def constant_of_shape(node: Node, shape: Value) -> Value:
+    """ConstantOfShape: a static shape filled with one value, by default float32 0."""
     value = np.ravel(node.attr("value", np.zeros(1, np.float32)))
     result = node.ints(shape, "the shape")
     return namespace_for(result).full(result, value[0], value.dtype)
@@ -180,6 +204,7 @@ def constant_of_shape(node: Node, shape: Value) -> Value:
 
 @rule("Range")
 def range_(node: Node, start: Value, limit: Value, delta: Value) -> Value:
+    """Range: start, limit and delta must be static; the size is checked against the limit first."""
     dtype = start.dtype
     low, high, step = (
         np.ravel(node.static(item, what))[0]
@@ -205,13 +230,14 @@ def range_(node: Node, start: Value, limit: Value, delta: Value) -> Value:
             bytes_needed,
         )
     xp = namespace_for((count,))
-    # Floats narrower than 32 bits are stepped through in float32 (bfloat16 cannot count past 256).
+    # Floats narrower than 32 bits are computed in float32 (bfloat16 cannot count past 256).
     wide = dtype if dtype.itemsize > 2 or np.issubdtype(dtype, np.integer) else np.dtype(np.float32)
     return (xp.arange(count).astype(wide) * wide.type(step) + wide.type(low)).astype(dtype)
 
 
 @rule("DepthToSpace")
 def depth_to_space(node: Node, data: Value) -> Value:
+    """DepthToSpace: moves channels into blocks of space, over any number of spatial axes."""
     block = node.attributes["blocksize"]
     batch, channels, *space = data.shape
     rank = len(space)
@@ -230,6 +256,7 @@ def depth_to_space(node: Node, data: Value) -> Value:
 
 @rule("SpaceToDepth")
 def space_to_depth(node: Node, data: Value) -> Value:
+    """SpaceToDepth: moves blocks of space into channels, over any number of spatial axes."""
     block = node.attributes["blocksize"]
     batch, channels, *space = data.shape
     rank = len(space)
@@ -243,13 +270,14 @@ def space_to_depth(node: Node, data: Value) -> Value:
 
 @rule("OneHot")
 def one_hot(node: Node, indices: Value, depth: Value, values: Value) -> Value:
+    """OneHot: indices in [-depth, depth) are marked; others match nothing. The depth must be static."""
     count = int(np.ravel(node.static(depth, "depth"))[0])
     rank = indices.ndim + 1
     axis = axis_of(node, node.attr("axis", -1), rank)
     shape = (*indices.shape[:axis], count, *indices.shape[axis:])
     xp: Any = namespace_for(shape, indices, values)
     positions = xp.arange(count, dtype=np.int64).reshape([-1 if item == axis else 1 for item in range(rank)])
-    # Indices may be floats; from -depth on they count from the end, outside they match nothing.
+    # Indices may be floats; negative ones, down to -depth, count from the end.
     wanted = xp.expand_dims(indices.astype(np.int64), axis)
     hot = xp.where(wanted < 0, wanted + count, wanted) == positions
     off, on = (values[0], values[1])

@@ -1,6 +1,6 @@
-"""Classical machine learning: features, encoders, linear models and support vectors.
+"""Classical machine learning: features, encoders, linear models and support vector machines.
 
-Scores leave as float32, as the operators declare; they are computed in the input's precision.
+Scores are returned as float32, as the operators declare; they are computed in the input's precision.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ _EXACT = lax.Precision.HIGHEST
 
 
 def _floats(node: Node, name: str, dtype: Any) -> np.ndarray[Any, Any]:
+    """Returns a FLOATS attribute as an array of `dtype`, empty where it is not set."""
     return np.asarray(node.attr(name, ()), np.float32).astype(dtype)
 
 
 @rule("ArrayFeatureExtractor", domain=ML)
 def array_feature_extractor(node: Node, x: Value, indices: Value) -> Value:
-    """Elements of the last axis by index; a vector gives a matrix of one row."""
+    """ArrayFeatureExtractor: selects elements of the last axis; a vector gives a matrix of one row."""
     flat = indices.reshape(-1)
     if is_static(flat) and flat.size and (flat.min() < 0 or flat.max() >= x.shape[-1]):
         raise node.fail(f"an index lies outside the {x.shape[-1]} features")
@@ -43,12 +44,13 @@ def array_feature_extractor(node: Node, x: Value, indices: Value) -> Value:
 
 @rule("Binarizer", domain=ML)
 def binarizer(node: Node, x: Value) -> Value:
+    """Binarizer: 1 above the threshold, else 0; its derivative is 0."""
     return (jnp.asarray(x) > float(node.attr("threshold", 0.0))).astype(x.dtype)
 
 
 @rule("FeatureVectorizer", domain=ML)
 def feature_vectorizer(node: Node, *inputs: Value) -> Value:
-    """Inputs side by side, each cut or filled with zeros to its declared width."""
+    """FeatureVectorizer: joins inputs side by side, each cut or zero-padded to its declared width."""
     columns = []
     widths = node.attr("inputdimensions") or [x.shape[-1] for x in inputs]
     for x, width in zip(inputs, widths, strict=True):
@@ -60,7 +62,7 @@ def feature_vectorizer(node: Node, *inputs: Value) -> Value:
 
 @rule("Imputer", domain=ML)
 def imputer(node: Node, x: Value) -> Value:
-    """Missing values replaced, with derivative 0 through what was replaced."""
+    """Imputer: replaces missing values; the derivative is 0 through what was replaced."""
     if jnp.issubdtype(x.dtype, jnp.floating):
         fill, missing = node.attr("imputed_value_floats"), node.attr("replaced_value_float", 0.0)
     else:
@@ -73,7 +75,7 @@ def imputer(node: Node, x: Value) -> Value:
 
 @rule("Normalizer", domain=ML)
 def normalizer(node: Node, x: Value) -> Value:
-    """Rows over their largest element, or the 1- or 2-norm; rows of norm zero stay as they are."""
+    """Normalizer: divides rows by their largest element, 1- or 2-norm; rows of norm zero stay as they are."""
     values = floating(x)
     match node.attr("norm", "MAX"):
         case "MAX":
@@ -92,6 +94,7 @@ def normalizer(node: Node, x: Value) -> Value:
 
 @rule("Scaler", domain=ML)
 def scaler(node: Node, x: Value) -> Value:
+    """Scaler: subtracts `offset`, then multiplies by `scale`; either may be left out."""
     values = floating(x)
     offset, scale = _floats(node, "offset", values.dtype), _floats(node, "scale", values.dtype)
     values = values - offset if offset.size else values
@@ -100,7 +103,7 @@ def scaler(node: Node, x: Value) -> Value:
 
 @rule("OneHotEncoder", domain=ML)
 def one_hot_encoder(node: Node, x: Value) -> Value:
-    """A last axis with 1 at the category; all zeros where there is none of that value."""
+    """OneHotEncoder: appends an axis with 1 at the category; unknown categories give zeros."""
     categories = node.attr("cats_int64s")
     if categories is None:
         raise node.fail("string categories are not supported: give cats_int64s")
@@ -111,7 +114,7 @@ def one_hot_encoder(node: Node, x: Value) -> Value:
 
 
 def _codes(node: Node, kind: str) -> np.ndarray[Any, Any] | None:
-    """The keys or values of a LabelEncoder, in whichever attribute they are given."""
+    """Returns the keys or values of a LabelEncoder, whichever attribute holds them."""
     for suffix, dtype in (("floats", np.float32), ("int64s", np.int64), ("strings", object)):
         if node.attr(f"{kind}_{suffix}"):
             return np.asarray(node.attr(f"{kind}_{suffix}"), dtype)
@@ -120,6 +123,7 @@ def _codes(node: Node, kind: str) -> np.ndarray[Any, Any] | None:
 
 
 def _default_code(node: Node, values: np.ndarray[Any, Any]) -> Any:
+    """Returns the value of a LabelEncoder for unknown keys."""
     if node.attr("default_tensor") is not None:
         return node.attr("default_tensor").reshape(-1)[0]
     if values.dtype.kind == "f":
@@ -131,7 +135,7 @@ def _default_code(node: Node, values: np.ndarray[Any, Any]) -> Any:
 
 @rule("LabelEncoder", domain=ML, since=2)
 def label_encoder(node: Node, x: Value) -> Value:
-    """A table from keys to values: strings only for constants, numbers anywhere (derivative 0)."""
+    """LabelEncoder: maps keys to values; strings must be constants, numbers may be traced (derivative 0)."""
     keys, values = _codes(node, "keys"), _codes(node, "values")
     if keys is None or values is None or len(keys) != len(values):
         raise node.fail("needs as many keys as values")
@@ -140,7 +144,7 @@ def label_encoder(node: Node, x: Value) -> Value:
         table = dict(zip(keys.tolist(), values.tolist(), strict=True))
         found = [table.get(key, default) for key in node.static(x, "a string").reshape(-1).tolist()]
         return np.array(found, values.dtype).reshape(x.shape)
-    # Of equal keys the last holds, and NaN is a key like any other.
+    # The last of equal keys is used. NaN can be a key.
     last = np.sort(len(keys) - 1 - np.unique(keys[::-1], return_index=True)[1])
     order = last[np.argsort(keys[last])]
     keys, values = keys[order], values[order]
@@ -151,7 +155,7 @@ def label_encoder(node: Node, x: Value) -> Value:
 
 
 def _linear(node: Node, x: Value, targets: int) -> Value:
-    """x times the coefficients of each target, plus its intercept."""
+    """Multiplies x by the coefficients of each target and adds the intercepts."""
     coefficients = _floats(node, "coefficients", x.dtype).reshape(targets, -1)
     if coefficients.shape[1] != x.shape[-1]:
         raise node.fail(f"{coefficients.shape[1]} coefficients do not fit {x.shape[-1]} features")
@@ -162,13 +166,14 @@ def _linear(node: Node, x: Value, targets: int) -> Value:
 
 @rule("LinearRegressor", domain=ML)
 def linear_regressor(node: Node, x: Value) -> Value:
+    """LinearRegressor: affine functions of the features, one for each target."""
     scores = _linear(node, floating(x), int(node.attr("targets", 1)))
     return post_transform(node, scores).astype(jnp.float32)
 
 
 @rule("LinearClassifier", domain=ML)
 def linear_classifier(node: Node, x: Value) -> tuple[Value, Value]:
-    """Labels and scores; a single score with two labels is the margin of the second."""
+    """LinearClassifier: labels and scores; with two labels a single score is the margin of the second."""
     values = floating(x)
     classes = len(node.attr("classlabels_ints") or node.attr("classlabels_strings") or ())
     scores = _linear(node, values, len(node.attr("coefficients", ())) // values.shape[-1])
@@ -187,7 +192,7 @@ def linear_classifier(node: Node, x: Value) -> tuple[Value, Value]:
 
 
 def _kernel(node: Node, x: Value, vectors: np.ndarray[Any, Any]) -> Value:
-    """The kernel of every row with every support vector."""
+    """Evaluates the kernel of every row with every support vector, (rows, vectors)."""
     gamma, offset, degree = (*(float(item) for item in node.attr("kernel_params") or ()), 0.0, 0.0, 0.0)[:3]
     dots = jnp.matmul(x, vectors.T, precision=_EXACT)
     match node.attr("kernel_type", "LINEAR"):
@@ -206,7 +211,7 @@ def _kernel(node: Node, x: Value, vectors: np.ndarray[Any, Any]) -> Value:
 
 @rule("SVMRegressor", domain=ML)
 def svm_regressor(node: Node, x: Value) -> Value:
-    """A weighted sum of kernels; with one_class, the side of the boundary (derivative 0)."""
+    """SVMRegressor: a weighted sum of kernels; with `one_class`, the side of the boundary (derivative 0)."""
     values = jnp.atleast_2d(floating(x))
     weights = _floats(node, "coefficients", values.dtype)
     supports = int(node.attr("n_supports", 0))
@@ -219,10 +224,10 @@ def svm_regressor(node: Node, x: Value) -> Value:
 
 
 def _couple(node: Node, margins: Value, classes: int) -> Value:
-    """Class probabilities from pairwise margins (Wu, Lin and Weng, 2004, second method).
+    """Computes class probabilities from pairwise margins (Wu, Lin and Weng, 2004, second method).
 
-    The minimum is found by solving its linear system, which differentiates, where libsvm stops
-    an iteration at a tolerance: three or more classes may differ from it in the third digit.
+    libsvm iterates and stops at a tolerance; here the linear system of the minimum is solved, which
+    is differentiable. With three or more classes the third digit may differ from libsvm's.
     """
     a, b = _floats(node, "prob_a", margins.dtype), _floats(node, "prob_b", margins.dtype)
     first, second = np.triu_indices(classes, 1)
@@ -238,7 +243,7 @@ def _couple(node: Node, margins: Value, classes: int) -> Value:
 
 @rule("SVMClassifier", domain=ML)
 def svm_classifier(node: Node, x: Value) -> tuple[Value, Value]:
-    """Labels by a vote of pairs of classes, and the margins or coupled probabilities."""
+    """SVMClassifier: labels by a vote of pairs of classes, and the margins or coupled probabilities."""
     values = jnp.atleast_2d(floating(x))
     counts = [int(count) for count in node.attr("vectors_per_class") or ()]
     labels = labels_of(node, "classlabels_ints")
@@ -275,7 +280,10 @@ def _margins(
     rho: np.ndarray[Any, Any],
     counts: list[int],
 ) -> Value:
-    """The decision function of each pair of classes, (batch, pairs), as one product with the kernels."""
+    """Computes the decision function of each pair of classes, (batch, pairs).
+
+    The kernels are multiplied once by a weight matrix over all pairs.
+    """
     total, classes = sum(counts), len(counts)
     kernels = _kernel(node, x, _floats(node, "support_vectors", x.dtype).reshape(total, -1))
     rows = coefficients.reshape(classes - 1, total)
@@ -288,6 +296,7 @@ def _margins(
 
 
 def _votes(margins: Value, classes: int) -> Value:
+    """Counts for each class the pairs in which it wins, (batch, classes)."""
     first, second = np.triu_indices(classes, 1)
     to_first, to_second = np.eye(classes)[first], np.eye(classes)[second]
     won = (margins > 0).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""What the classical classifiers and regressors share: transforms of scores, labels from scores."""
+"""Shared by the classical classifiers and regressors: transforms of scores, labels from scores."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from jax.scipy.special import erfinv
 from gradwire_engine.lowering.registry import Node, Value
 
 POST_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
-"""Names in the order in which TreeEnsemble numbers them."""
+"""Names of transforms, in the order of the numbers that TreeEnsemble uses."""
 
 _ZERO = 1e-7
 
 
 def softmax(scores: Value) -> Value:
+    """Computes the softmax over the last axis."""
     weights = jnp.exp(scores - lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
     return weights / jnp.sum(weights, axis=-1, keepdims=True)
 
 
 def _softmax_zero(scores: Value) -> Value:
-    """Softmax in which a score of zero stays zero; halves where every score is zero."""
+    """Computes a softmax in which a score of zero stays zero; all 0.5 where every score is zero."""
     top = lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
     scaled = jnp.where(jnp.abs(scores) > _ZERO, jnp.exp(scores - top), scores * jnp.exp(-top))
     total = jnp.sum(scaled, axis=-1, keepdims=True)
@@ -33,7 +34,12 @@ def _softmax_zero(scores: Value) -> Value:
 
 
 def post_transform(node: Node, scores: Value, name: str | None = None) -> Value:
-    """Apply the transform that the node names to the last axis of ``scores``.
+    """Applies the transform that the node names to the last axis of `scores`.
+
+    Args:
+        node: read for `post_transform` where `name` is None.
+        scores: (batch, classes) floating array.
+        name: the transform, one of `POST_TRANSFORMS`.
 
     Raises:
         InvalidGraph: there is no transform of that name.
@@ -54,7 +60,7 @@ def post_transform(node: Node, scores: Value, name: str | None = None) -> Value:
 
 
 def two_classes(node: Node, score: Value, complement: bool) -> Value:
-    """Scores of both classes from that of the positive one, (batch, 1) to (batch, 2).
+    """Computes the scores of both classes from that of the positive one, (batch, 1) to (batch, 2).
 
     A probability's complement is 1 - p and is not transformed further; a margin's is its negative.
     """
@@ -67,16 +73,21 @@ def two_classes(node: Node, score: Value, complement: bool) -> Value:
 
 
 def labels_of(node: Node, attribute: str) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
-    """Integer class labels, or None where classes are named by strings."""
+    """Returns integer class labels, or None where classes are named by strings."""
     labels = node.attr(attribute)
     return None if not labels else np.asarray(labels, np.int64)
 
 
 def pick_labels(node: Node, labels: Sequence[int] | Value | None, best: Value) -> Value:
-    """The label of the best class of each row.
+    """Returns the label of the best class of each row.
+
+    Args:
+        node: its first output is the label.
+        labels: integer labels by class, or None where they are strings.
+        best: (batch,) indices of classes.
 
     Raises:
-        InvalidGraph: labels are strings and something reads them.
+        InvalidGraph: labels are strings and the label output is used.
     """
     if labels is None:
         if node.wants(0):
@@ -88,7 +99,7 @@ def pick_labels(node: Node, labels: Sequence[int] | Value | None, best: Value) -
 
 
 def floating(x: Value) -> Value:
-    """An input in the type scores are computed in: integers as float32 (float64 if wide)."""
+    """Converts an input to the dtype that scores are computed in: integers to float32 (float64 if wide)."""
     if jnp.issubdtype(x.dtype, jnp.floating):
         return jnp.asarray(x)
     return jnp.asarray(x, jnp.float64 if np.dtype(x.dtype).itemsize > 4 else jnp.float32)

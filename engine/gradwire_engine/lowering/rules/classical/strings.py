@@ -1,7 +1,7 @@
-"""Operators of strings: NumPy object arrays, always known before evaluation.
+"""Operators on strings, which are NumPy object arrays and always known before evaluation.
 
-XLA has no text, so no string is ever an argument of a kernel; those that a model holds as constants are
-worked on while it is traced. Text does not move: what comes of it is constant in every floating input.
+XLA has no strings, so a string is never an argument of a kernel; constant strings are processed while
+the graph is traced. Their results do not depend on any floating input.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ Array = np.ndarray[Any, Any]
 
 
 def texts_of(node: Node, value: Value, what: str = "the strings") -> Array:
+    """Returns a static array of strings.
+
+    Raises:
+        ValueNeeded: the value depends on an input of the graph.
+        InvalidGraph: the elements are not strings.
+    """
     texts = node.static(value, what)
     if texts.dtype.kind not in "OU":
         raise node.fail(f"{what} are of type {texts.dtype}, not strings")
@@ -30,7 +36,10 @@ def _lengths(texts: Array) -> Array:
 
 
 def refuse_above_limit(node: Node, size: int) -> None:
-    """Strings hold more than their array's bytes: refuse before they are made."""
+    """Raises `LimitExceeded` if strings of `size` bytes exceed the limit for one array.
+
+    The size of an object array does not include its strings, so it is checked before they are made.
+    """
     limit = node.scope.limits.array_bytes
     if size > limit:
         raise LimitExceeded(
@@ -44,6 +53,7 @@ def refuse_above_limit(node: Node, size: int) -> None:
 
 @rule("StringConcat", since=20)
 def string_concat(node: Node, x: Value, y: Value) -> Value:
+    """StringConcat: concatenates strings, with broadcasting."""
     first, second = np.broadcast_arrays(texts_of(node, x), texts_of(node, y))
     refuse_above_limit(node, int(_lengths(first).sum() + _lengths(second).sum()))
     return np.asarray(first + second, object)
@@ -51,21 +61,25 @@ def string_concat(node: Node, x: Value, y: Value) -> Value:
 
 @rule("StringSplit", since=20)
 def string_split(node: Node, x: Value) -> Value:
+    """StringSplit: substrings, padded with "" to the longest row, and their number."""
     texts = texts_of(node, x)
     delimiter, most = node.attr("delimiter") or None, node.attr("maxsplit", -1)
-    pieces = [text.split(delimiter, most) for text in texts.flat]
-    counts = np.array([len(row) for row in pieces], np.int64)
+    parts = [text.split(delimiter, most) for text in texts.flat]
+    counts = np.array([len(row) for row in parts], np.int64)
     width = int(counts.max(initial=0))
-    refuse_above_limit(node, 8 * width * len(pieces))
-    padded = np.full((len(pieces), width), "", object)
-    for row, items in zip(padded, pieces, strict=True):
+    refuse_above_limit(node, 8 * width * len(parts))
+    padded = np.full((len(parts), width), "", object)
+    for row, items in zip(padded, parts, strict=True):
         row[: len(items)] = items
     return padded.reshape(*texts.shape, width), counts.reshape(texts.shape)
 
 
 @rule("StringNormalizer", since=10)
 def string_normalizer(node: Node, x: Value) -> Value:
-    """Stop words go first, compared as written or without case; then the case of the rest changes."""
+    """StringNormalizer: removes stop words, then changes the case of the rest.
+
+    Stop words are compared as written, or without case unless `is_case_sensitive` is set.
+    """
     texts = texts_of(node, x)
     if texts.ndim not in (1, 2) or (texts.ndim == 2 and texts.shape[0] != 1):
         raise node.fail(
@@ -84,9 +98,10 @@ def string_normalizer(node: Node, x: Value) -> Value:
 
 @rule("RegexFullMatch", since=20)
 def regex_full_match(node: Node, x: Value) -> Value:
+    """RegexFullMatch: whether the whole string matches an RE2 pattern."""
     texts = texts_of(node, x)
     pattern = node.attr("pattern", "")
-    # The operator is specified by RE2, which no pattern can make backtrack; Python's own engine does.
+    # The operator specifies RE2, which never backtracks; the engine of Python's `re` does.
     options = re2.Options()
     options.log_errors = False
     try:

@@ -1,6 +1,6 @@
-"""TfIdfVectorizer: how often each n-gram of a pool occurs in rows of tokens.
+"""TfIdfVectorizer: counts the n-grams of a pool in rows of tokens.
 
-Integer tokens may be arguments of a kernel; strings are constants, and numbered before anything else.
+Integer tokens may be arguments of a kernel; strings are constants and are numbered first.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from gradwire_engine.lowering.registry import Node, Value, is_static, namespace,
 from gradwire_engine.lowering.rules.classical.strings import refuse_above_limit, texts_of
 
 MOST_SKIPS = 255
-"""Every skip is a pass over the tokens: more than any use of n-grams has."""
+"""Largest `max_skip_count`: every skip costs a pass over the tokens."""
 
 Array = np.ndarray[Any, Any]
 
 
 class _Pool:
-    """The n-grams as a tree, walked for all positions of all rows at once.
+    """The n-grams of the pool as a tree (a trie), which all positions of all rows descend at once.
 
-    Walking from place ``p`` along token ``t`` leads to the place whose code, ``p * tokens + t``, is found
-    in the sorted ``codes``. The root is place 0; -1 is outside of the tree, for good.
+    From node `p` the token `t` leads to the node whose code, `p * tokens + t`, is found in the sorted
+    `codes`. The root is node 0; -1 stands for all that is outside the tree.
     """
 
     def __init__(self, tokens: Array, starts: list[int]) -> None:
@@ -50,13 +50,13 @@ class _Pool:
         self.ends = np.array([places[ngram] for ngram in ngrams], np.int64)
 
     def numbered(self, tokens: Value) -> Value:
-        """Tokens as indices into the vocabulary, -1 where they are not in it."""
+        """Returns tokens as indices into the vocabulary, -1 where they are not in it."""
         xp = namespace(tokens)
         index = xp.clip(xp.searchsorted(self.vocabulary, tokens), 0, len(self.vocabulary) - 1)
         return xp.where(xp.asarray(self.vocabulary)[index] == tokens, index, -1)
 
     def walk(self, places: Value, numbers: Value) -> Value:
-        """The places one token further."""
+        """Returns the nodes one token further down."""
         xp = namespace(numbers)
         codes = places * len(self.vocabulary) + numbers
         index = xp.clip(xp.searchsorted(self.codes, codes), 0, len(self.codes) - 1)
@@ -65,7 +65,7 @@ class _Pool:
 
 
 def _pool(node: Node, tokens: Value) -> tuple[_Pool, Value]:
-    """The pool, and the tokens as it numbers them."""
+    """Returns the pool, and the tokens as indices into its vocabulary."""
     words = node.attr("pool_strings")
     if words:
         tokens = texts_of(node, tokens, "the tokens")
@@ -89,7 +89,7 @@ def _pool(node: Node, tokens: Value) -> tuple[_Pool, Value]:
 
 
 def _summed(table: Value, columns: Value, values: Value) -> Value:
-    """A table with values added to their columns, row by row; a column may be named again and again."""
+    """Adds values to columns of a table, row by row; a column may occur more than once."""
     rows = np.arange(table.shape[0])[:, None]
     if not is_static(table, columns, values):
         return jnp.asarray(table).at[rows, columns].add(values)
@@ -98,7 +98,7 @@ def _summed(table: Value, columns: Value, values: Value) -> Value:
 
 
 def _occurrences(node: Node, pool: _Pool, numbers: Value) -> Value:
-    """How often each place of the pool's tree is the end of an n-gram, for every row."""
+    """Counts for every row how often each node of the pool's tree is the end of an n-gram."""
     least, most = node.attr("min_gram_length", 1), node.attr("max_gram_length", 1)
     skips = node.attr("max_skip_count", 0)
     if not 0 < least <= most or not 0 <= skips <= MOST_SKIPS:
@@ -117,16 +117,16 @@ def _occurrences(node: Node, pool: _Pool, numbers: Value) -> Value:
             places = xp.zeros((rows, positions), np.int64)
             for step in range(length):
                 places = pool.walk(places, numbers[:, step * stride : step * stride + positions])
-            # Place -1 is the last column: what is in no n-gram of the pool, and read by none.
+            # Node -1 (outside the tree) counts in the last column, which is not read.
             counts = _summed(counts, places, 1)
     return counts
 
 
 @rule("TfIdfVectorizer", since=9)
 def tf_idf_vectorizer(node: Node, tokens: Value) -> Value:
-    """Counts (TF), presence times weight (IDF) or counts times weight (TFIDF), of type float32.
+    """TfIdfVectorizer: counts (TF), presence times weight (IDF) or counts times weight (TFIDF), float32.
 
-    The i-th weight and the i-th of ``ngram_indexes`` belong to the i-th n-gram of the pool. A unigram is
+    The i-th weight and the i-th of `ngram_indexes` belong to the i-th n-gram of the pool. A unigram is
     counted once, whatever the skips.
     """
     mode, columns = node.attr("mode"), node.attr("ngram_indexes", [])

@@ -1,4 +1,4 @@
-"""Tree ensembles: every row walks every tree at once, by gathers.
+"""Tree ensembles: evaluates all trees for all rows at once, by gathers.
 
 Predictions are piecewise constant, so their derivative is 0 wherever it exists.
 """
@@ -39,13 +39,16 @@ _AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 
 @dataclass(frozen=True)
 class Forest:
-    """Trees as arrays over all their nodes; a leaf leads to itself.
+    """The trees of an ensemble as arrays over all their nodes; a leaf is its own successor.
 
     Attributes:
-        roots: node at which each tree starts.
-        feature, split, mode, missing: per node, the feature compared, with what, how, and
-            whether a missing value counts as true. ``mode`` is -1 at leaves.
-        yes, no: next node.
+        roots: (trees,) int32, node at which each tree starts.
+        feature: (nodes,) int32, the feature compared.
+        split: (nodes,), the value it is compared with.
+        mode: (nodes,), the comparison as an index into `_MODES`; -1 at leaves.
+        missing: (nodes,) bool, whether a missing value counts as true.
+        yes: (nodes,) int32, next node where the comparison holds.
+        no: (nodes,) int32, next node where it does not.
         votes: (nodes, targets), what a leaf adds; NaN where it does not vote.
         members: (nodes, most members) for set membership, filled with NaN; None without any.
     """
@@ -61,7 +64,11 @@ class Forest:
     members: Array | None = None
 
     def depth(self) -> int:
-        """Steps from any root to the farthest leaf; a cycle makes more steps than nodes."""
+        """Returns the number of steps from any root to the farthest leaf.
+
+        Raises:
+            ValueError: the branches form a cycle.
+        """
         frontier = np.unique(self.roots)
         for steps in range(len(self.mode) + 1):
             frontier = frontier[self.mode[frontier] >= 0]
@@ -71,8 +78,8 @@ class Forest:
         raise ValueError("the branches of a tree lead back to its root")
 
     def leaves(self, x: Value) -> Value:
-        """The leaf that each row reaches in each tree, (rows, trees)."""
-        # The walk depends on comparisons alone; nothing of a derivative passes through it.
+        """Returns the leaf that each row reaches in each tree, (rows, trees)."""
+        # The path depends on comparisons only, whose derivative is 0.
         x = lax.stop_gradient(x)
         feature, split, yes, no = map(jnp.asarray, (self.feature, self.split, self.yes, self.no))
 
@@ -84,6 +91,7 @@ class Forest:
         return lax.fori_loop(0, self.depth(), step, start)
 
     def _holds(self, place: Value, value: Value, split: Value) -> Value:
+        """Evaluates the comparison of the node that each row is at in each tree."""
         tests: dict[int, Callable[[], Value]] = {
             0: lambda: value <= split,
             1: lambda: value < split,
@@ -104,7 +112,16 @@ class Forest:
         return holds
 
     def predict(self, x: Value, aggregate: str, base: Array | None = None) -> Value:
-        """Votes of all trees combined per target, (rows, targets), plus the base values."""
+        """Combines the votes of all trees for each target.
+
+        Args:
+            x: (rows, features) floating array.
+            aggregate: "AVERAGE", "SUM", "MIN" or "MAX".
+            base: (targets,) values added at the end, or None.
+
+        Returns:
+            (rows, targets) array in the dtype of the votes.
+        """
         votes = jnp.asarray(self.votes)[self.leaves(x)]
         cast = ~jnp.isnan(votes)
         if aggregate in ("MIN", "MAX"):
@@ -119,7 +136,7 @@ class Forest:
 
 
 def _numbers(node: Node, name: str) -> Array | None:
-    """A float attribute, or its ``_as_tensor`` twin."""
+    """Returns a float attribute or its `_as_tensor` variant, None where neither is set."""
     tensor = node.attr(f"{name}_as_tensor")
     if tensor is not None:
         return np.asarray(tensor)
@@ -128,11 +145,15 @@ def _numbers(node: Node, name: str) -> Array | None:
 
 
 def _integers(node: Node, name: str) -> Array:
+    """Returns an INTS attribute as int64, empty where it is not set."""
     return np.asarray(node.attr(name, ()), np.int64)
 
 
 def _classic(node: Node, prefix: str, targets: int, dtype: Any) -> Forest:
-    """The forest of a TreeEnsembleRegressor or Classifier: nodes named by (tree, number)."""
+    """Builds the forest of a TreeEnsembleRegressor or Classifier, whose nodes are named by (tree, number).
+
+    `prefix` is that of the attributes of votes: "target" or "class".
+    """
     trees, numbers = _integers(node, "nodes_treeids"), _integers(node, "nodes_nodeids")
     place = {key: index for index, key in enumerate(zip(trees.tolist(), numbers.tolist(), strict=True))}
 
@@ -166,11 +187,12 @@ def _classic(node: Node, prefix: str, targets: int, dtype: Any) -> Forest:
 
 
 def _widest(x: Value, *arrays: Array | None) -> Any:
-    """The type to add votes in: at least the input's and the weights'."""
+    """Returns the dtype to add votes in: at least the input's and the weights'."""
     return np.result_type(x.dtype, np.float32, *(array.dtype for array in arrays if array is not None))
 
 
 def _aggregate(node: Node, name: Any) -> str:
+    """Returns the name of an aggregate function given by name or number."""
     name = _AGGREGATES[name] if isinstance(name, int) and 0 <= name < len(_AGGREGATES) else name
     if name not in _AGGREGATES:
         raise node.fail(f"aggregate_function {name!r} is not one of {', '.join(_AGGREGATES)}")
@@ -179,6 +201,7 @@ def _aggregate(node: Node, name: Any) -> str:
 
 @rule("TreeEnsembleRegressor", domain=ML)
 def tree_ensemble_regressor(node: Node, x: Value) -> Value:
+    """TreeEnsembleRegressor: aggregated votes of the trees, as float32."""
     values, base = floating(x), _numbers(node, "base_values")
     dtype = _widest(values, _numbers(node, "target_weights"), base)
     forest = _classic(node, "target", int(node.attr("n_targets", 1)), dtype)
@@ -188,9 +211,9 @@ def tree_ensemble_regressor(node: Node, x: Value) -> Value:
 
 @rule("TreeEnsembleClassifier", domain=ML)
 def tree_ensemble_classifier(node: Node, x: Value) -> tuple[Value, Value]:
-    """Labels and scores; where two classes share one score it is the second's.
+    """TreeEnsembleClassifier: labels and scores; a score shared by two classes is the second's.
 
-    All weights positive makes that score a probability, else a margin.
+    That score is a probability if no weight is negative, else a margin.
     """
     values, base = floating(x), _numbers(node, "base_values")
     weights = _numbers(node, "class_weights")
@@ -213,7 +236,10 @@ def tree_ensemble_classifier(node: Node, x: Value) -> tuple[Value, Value]:
 
 
 def _members(modes: Array, values: Array | None) -> Array | None:
-    """Members of each set-membership node, in the order of those nodes, parted by NaNs."""
+    """Returns the table of members of each set-membership node, None without any.
+
+    The attribute lists the sets in the order of their nodes, each ended by a NaN.
+    """
     nodes = np.flatnonzero(modes == _MODES.index("BRANCH_MEMBER"))
     if not nodes.size:
         return None
@@ -230,7 +256,7 @@ def _members(modes: Array, values: Array | None) -> Array | None:
 
 @rule("TreeEnsemble", domain=ML, since=5)
 def tree_ensemble(node: Node, x: Value) -> Value:
-    """Ensembles whose leaves have arrays of their own; output in the input's type."""
+    """TreeEnsemble: ensembles whose leaves have arrays of their own; output in the input's dtype."""
     x = floating(x)
     inner = len(_integers(node, "nodes_featureids"))
     leaf_targets, leaf_weights = _integers(node, "leaf_targetids"), np.asarray(node.attr("leaf_weights"))

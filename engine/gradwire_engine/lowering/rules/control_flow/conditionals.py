@@ -1,4 +1,4 @@
-"""If. Branches capture values from around them, tracers included, with their derivatives."""
+"""If. Branches capture values from the enclosing graphs, tracers included, with their derivatives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradwire_engine.lowering.registry import Node, Value, is_static, rule
 
 @rule("If")
 def if_(node: Node, condition: Value) -> tuple[Value, ...]:
-    """A known condition takes its branch at once; otherwise both are staged and must match in shape."""
+    """If: evaluates one branch where the condition is known, else traces both, which must match in shape."""
     then, otherwise = node.subgraph("then_branch"), node.subgraph("else_branch")
     if condition.size != 1:
         raise node.fail(f"the condition has {condition.size} elements; it must have one")

@@ -1,4 +1,4 @@
-"""Loop and Scan. Bodies capture values from around them, tracers included, with their derivatives."""
+"""Loop and Scan. Bodies capture values, tracers included, of the enclosing graphs, with their derivatives."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _INT64_MAX = 2**63 - 1
 
 
 def _trip_count(trips: Value) -> Value:
-    """A Loop's bound: an int, infinity where there is none, or a traced integer."""
+    """Returns a Loop's bound: an int, infinity where there is none, or a traced integer."""
     if trips is None or not trips.size:
         return math.inf
     if is_static(trips):
@@ -35,6 +35,10 @@ def _trip_count(trips: Value) -> Value:
 
 @rule("Loop")
 def loop(node: Node, trips: Value = None, keep: Value = None, *states: Value) -> tuple[Value, ...]:
+    """Loop: repeats its body a known number of times, or while a traced condition holds.
+
+    A number of trips that depends on the data allows no stacked outputs.
+    """
     body = node.subgraph("body")
     carried = len(states)
     if len(body.input) != 2 + carried or len(body.output) < 1 + carried:
@@ -47,7 +51,7 @@ def loop(node: Node, trips: Value = None, keep: Value = None, *states: Value) ->
     bound = maximum if isinstance(maximum, int | float) else math.inf
 
     def run(trip: Value, before: Sequence[Value]) -> list[Value]:
-        # Within a trip the condition that led to it is true.
+        # Inside a trip the condition of that trip is true.
         return node.run(body, *loop_inputs(body, trip, np.True_), *before)
 
     def step(trip: Value, before: list[Value], _: list[Value]) -> tuple[list[Value], list[Value]]:
@@ -87,10 +91,12 @@ def _front_to_axis(data: Value, axis: int) -> Value:
 
 
 def _reversed(data: Value, direction: int) -> Value:
+    """Reverses the first axis if the direction is 1."""
     return slice_axes(data, {0: slice(None, None, -1)}) if direction else data
 
 
 def _per_item(node: Node, name: str, count: int) -> list[int]:
+    """Returns an INTS attribute with `count` entries, zeros where it is not set."""
     values = node.attr(name) or [0] * count
     if len(values) != count:
         raise node.fail(f"attribute {name} has {len(values)} entries, {count} are needed")
@@ -98,6 +104,7 @@ def _per_item(node: Node, name: str, count: int) -> list[int]:
 
 
 def _length(node: Node, scanned: Sequence[Value]) -> int:
+    """Returns the common length of the scanned inputs."""
     lengths = {item.shape[0] for item in scanned}
     if len(lengths) != 1:
         raise node.fail(f"the scanned inputs have different lengths: {sorted(lengths)}")
@@ -106,6 +113,7 @@ def _length(node: Node, scanned: Sequence[Value]) -> int:
 
 @rule("Scan", since=9)
 def scan(node: Node, *inputs: Value) -> tuple[Value, ...]:
+    """Scan from opset 9: scans arrays along any axes, in either direction."""
     body = node.subgraph("body")
     count: int = node.attributes["num_scan_inputs"]
     carried = len(inputs) - count
@@ -133,7 +141,7 @@ def scan(node: Node, *inputs: Value) -> tuple[Value, ...]:
 
 @rule("Scan", since=8)
 def scan_batches(node: Node, lengths: Value, *inputs: Value) -> tuple[Value, ...]:
-    """Opset 8: a leading batch axis everywhere, and sequences of different lengths in it.
+    """Scan of opset 8: scans each sequence of a batch (a leading axis everywhere) to its own length.
 
     Past a sequence's end its states stay and its scan outputs are 0.
     """

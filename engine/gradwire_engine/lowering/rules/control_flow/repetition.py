@@ -1,9 +1,9 @@
-"""Repetition: how often a loop runs, and the JAX form that its derivatives allow.
+"""Repetition: counts the trips of a loop and chooses the JAX form with the most derivatives.
 
-A loop whose number of trips is known becomes one ``lax.scan``, or is unrolled where its state
-changes shape or its body needs the trip's number as a value; both have every derivative. A loop
-that stops on a value of the data runs under a mask when its bound is small (every derivative
-again), else as ``lax.while_loop``, which has forward mode only.
+A loop of a known number of trips becomes one `lax.scan`, or is unrolled where its state changes
+shape or its body needs the trip's number as a value; both have every derivative. A loop that stops
+on a value of the data runs all its trips under a mask where its bound is small (every derivative
+again), else as `lax.while_loop`, which has forward mode only.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ Step = Callable[[Value, list[Value], list[Value]], tuple[list[Value], list[Value
 """(number of the trip, states, slices of the scanned arrays) -> (states, outputs to stack)."""
 
 WhileStep = Callable[[Value, list[Value]], tuple[Value, list[Value]]]
-"""(number of the trip, states) -> (whether to go on, states)."""
+"""(number of the trip, states) -> (whether to continue, states)."""
 
 UNROLL_NODES = 10_000
-"""Nodes that an unrolled loop may come to; compilers take more than linear time over them."""
+"""Largest number of nodes of an unrolled loop; compile time grows faster than linearly with it."""
 
-FORESIGHT_NODES = 20_000
-"""Nodes evaluated at most to find out how often a loop with a static condition runs."""
+COUNTING_NODES = 20_000
+"""Largest number of nodes evaluated to count the trips of a loop with a static condition."""
 
 MASKED_TRIPS = 1024
-"""Largest bound up to which a loop with a data-dependent end runs all its trips under a mask."""
+"""Largest bound with which a loop with a data-dependent end runs all its trips under a mask."""
 
 
-class _Varying(Exception):
-    """The state of a loop does not keep its shapes and dtypes."""
+class _StateChange(Exception):
+    """The state of a loop changes its shapes, dtypes or structure."""
 
 
 def _signature(value: Value) -> str:
@@ -49,19 +49,19 @@ def _signature(value: Value) -> str:
 
 
 def _matched(before: list[Value], after: list[Value]) -> list[Value]:
-    """``after``, once its shapes and dtypes are seen to be those of ``before``."""
+    """Returns `after`; raises `_StateChange` unless its shapes and dtypes are those of `before`."""
     old, new = jax.tree.leaves(before), jax.tree.leaves(after)
     structures: list[Any] = [jax.tree.structure(before), jax.tree.structure(after)]
     if structures[0] != structures[1]:
-        raise _Varying("a sequence or an optional in its state changes length")
+        raise _StateChange("a sequence or an optional in its state changes length")
     for left, right in zip(old, new, strict=True):
         if left.shape != right.shape or left.dtype != right.dtype:
-            raise _Varying(f"its state changes from {_signature(left)} to {_signature(right)}")
+            raise _StateChange(f"its state changes from {_signature(left)} to {_signature(right)}")
     return after
 
 
 def reads_only_static(node: Node, body: GraphProto, values: Sequence[Value]) -> bool:
-    """Whether a body that is given ``values`` depends on nothing that is traced."""
+    """Returns whether a body that is given `values` depends on nothing that is traced."""
     leaves = jax.tree.leaves([*values, *(node.scope.environment.find(name) for name in captures(body))])
     return is_static(*leaves)
 
@@ -74,11 +74,22 @@ def repeat(
     scanned: list[Value],
     trips: int,
 ) -> tuple[list[Value], list[Value]]:
-    """Run ``step`` a known number of times; final states, and outputs stacked on a new first axis.
+    """Runs `step` a known number of times.
+
+    Args:
+        node: the loop, for its limits and for errors.
+        body: its body, whose size decides whether it may be unrolled.
+        step: evaluates one trip.
+        states: the initial states.
+        scanned: arrays whose slices along their first axis, of size `trips`, are given to the trips.
+        trips: number of trips.
+
+    Returns:
+        The final states, and the outputs of all trips stacked on a new first axis.
 
     Raises:
-        LimitExceeded: there are more trips than ``limits.loop_trips``.
-        InvalidGraph: the loop can neither be scanned nor, for its length, unrolled.
+        LimitExceeded: there are more trips than `limits.loop_trips`.
+        InvalidGraph: the loop can neither be scanned nor, because of its length, unrolled.
     """
     allowed = node.scope.limits.loop_trips
     if trips > allowed:
@@ -97,7 +108,7 @@ def repeat(
         return _unrolled(step, states, scanned, trips)
     try:
         return _scanned(step, states, scanned, trips)
-    except (ValueNeeded, _Varying) as reason:
+    except (ValueNeeded, _StateChange) as reason:
         if not can_unroll:
             raise node.fail(
                 f"its {trips} trips of {len(body.node)} nodes are too many to unroll, and it cannot "
@@ -109,6 +120,8 @@ def repeat(
 def _scanned(
     step: Step, states: list[Value], scanned: list[Value], trips: int
 ) -> tuple[list[Value], list[Value]]:
+    """Runs the loop as one `lax.scan`; raises `_StateChange` or `ValueNeeded` where that is impossible."""
+
     def once(carry: Any, items: list[Value]) -> tuple[Any, list[Value]]:
         trip, before = carry
         after, outputs = step(trip, before, items)
@@ -121,6 +134,7 @@ def _scanned(
 def _unrolled(
     step: Step, states: list[Value], scanned: list[Value], trips: int
 ) -> tuple[list[Value], list[Value]]:
+    """Runs the trips one after the other, each with its number as a known value."""
     collected: list[list[Value]] = []
     for trip in range(trips):
         items = [
@@ -139,9 +153,19 @@ def _unrolled(
 def known_trips(
     node: Node, body: GraphProto, keep: Value, maximum: float, states: Sequence[Value]
 ) -> float | None:
-    """How often a Loop runs (infinity: for ever), or None where that depends on the data.
+    """Returns how often a Loop runs, or None where that depends on the data.
 
-    Only the nodes that the condition needs are evaluated, with NumPy, trip by trip.
+    Evaluates only the nodes that the condition needs, with NumPy, trip by trip.
+
+    Args:
+        node: the Loop.
+        body: its body.
+        keep: the initial condition, one boolean.
+        maximum: the bound on the number of trips; infinity where there is none or it is traced.
+        states: the initial states.
+
+    Returns:
+        The number of trips, infinity for a loop that never ends, or None.
     """
     if not is_static(keep):
         return None
@@ -169,7 +193,7 @@ def known_trips(
     changes = bool(carried) or body.input[0].name in names
     trips = 0
     while trips < maximum:
-        if trips * len(part.node) > FORESIGHT_NODES:
+        if trips * len(part.node) > COUNTING_NODES:
             return None
         try:
             go_on, *after = node.run(part, *loop_inputs(body, np.int64(trips), np.True_), *values)
@@ -188,7 +212,7 @@ def known_trips(
 
 
 def loop_inputs(body: GraphProto, trip: Value, keep: Value) -> tuple[Value, Value]:
-    """The trip's number and the condition as the body declares them: scalars, or arrays of one."""
+    """Returns trip number and condition as the body declares them: scalars, or arrays of one element."""
     return _as_declared(body.input[0], trip), _as_declared(body.input[1], keep)
 
 
@@ -202,7 +226,19 @@ def _as_declared(info: onnx.ValueInfoProto, value: Value) -> Value:
 def repeat_while(
     node: Node, step: WhileStep, keep: Value, states: list[Value], maximum: Value
 ) -> list[Value]:
-    """Run ``step`` while it says so and at most ``maximum`` times (static, infinite or traced).
+    """Runs `step` while its condition holds, at most `maximum` times.
+
+    Where the loop becomes a `lax.while_loop`, the notes record that the node has forward mode only.
+
+    Args:
+        node: the loop, for notes and errors.
+        step: evaluates one trip.
+        keep: the initial condition, one boolean.
+        states: the initial states.
+        maximum: the bound: an int, infinity, or a traced integer.
+
+    Returns:
+        The final states.
 
     Raises:
         ValueNeeded: a state changes its shape or dtype.
@@ -218,7 +254,7 @@ def repeat_while(
             "or a condition that does not depend on inputs, for reverse mode",
         )
         return _while(step, start, maximum)
-    except _Varying as reason:
+    except _StateChange as reason:
         raise ValueNeeded(
             f"node {node.name} ({node.op}): {reason}, which it cannot while its number of trips depends on "
             "the data; make the trip count and the condition constants"
@@ -230,6 +266,8 @@ def _scalar_bool(value: Value) -> Value:
 
 
 def _while(step: WhileStep, start: Any, maximum: Value) -> list[Value]:
+    """Runs the loop as a `lax.while_loop`."""
+
     def go_on(carry: Any) -> Value:
         trip, keep, _ = carry
         bounded = not (isinstance(maximum, float) and math.isinf(maximum))
@@ -245,6 +283,7 @@ def _while(step: WhileStep, start: Any, maximum: Value) -> list[Value]:
 
 
 def _masked(step: WhileStep, start: Any, maximum: int) -> list[Value]:
+    """Runs all `maximum` trips as one `lax.scan`, in which trips past the end keep the states."""
     first = start[2]
 
     def once(carry: Any, _: None) -> tuple[Any, None]:

@@ -1,11 +1,11 @@
-"""Elementwise arithmetic: one and two operands, and any number of them.
+"""Elementwise arithmetic and elementary functions, of one, two or any number of operands.
 
 Where a function has a kink, its derivative there is:
 
-- ``Abs``, ``Sign``, ``Floor``, ``Ceil``, ``Round``: 0;
-- ``Max``, ``Min``: equal operands share the derivative, half each, pair by pair from the left;
-- ``Clip``: 1 at a bound (the interval is closed), 0 outside;
-- ``Mod``: that of the right-hand branch.
+- `Abs`, `Sign`, `Floor`, `Ceil`, `Round`: 0;
+- `Max`, `Min`: equal operands share the derivative, half each, pair by pair from the left;
+- `Clip`: 1 at a bound (the interval is closed), 0 outside;
+- `Mod`: that of the right-hand branch.
 """
 
 from __future__ import annotations
@@ -69,16 +69,19 @@ for _op, (_since, _numpy, _lax) in {**_UNARY, **_BINARY}.items():
 
 @rule("Erf", since=9)
 def erf(node: Node, x: Value) -> Value:
+    """Erf: the error function."""
     return lax.erf(jnp.asarray(x))
 
 
 @rule("Reciprocal", since=1)
 def reciprocal(node: Node, x: Value) -> Value:
+    """Reciprocal: 1 / x."""
     return lax.integer_pow(x, -1)
 
 
 @rule("IsInf", since=10)
 def is_inf(node: Node, x: Value) -> Value:
+    """IsInf: whether an element is infinite, of the signs that the attributes name."""
     positive, negative = node.attr("detect_positive", 1), node.attr("detect_negative", 1)
     xp = namespace(x)
     if positive and negative:
@@ -89,7 +92,7 @@ def is_inf(node: Node, x: Value) -> Value:
 
 
 def _truncated_quotient(a: Value, b: Value) -> Value:
-    """Integer division toward zero in NumPy, whose own rounds down."""
+    """Divides integers toward zero in NumPy, whose own division rounds down."""
     quotient = np.floor_divide(a, b)
     inexact = np.remainder(a, b) != 0
     return quotient + (inexact & ((a < 0) != (b < 0))).astype(quotient.dtype)
@@ -97,25 +100,25 @@ def _truncated_quotient(a: Value, b: Value) -> Value:
 
 @rule("Div", since=1)
 def div(node: Node, a: Value, b: Value) -> Value:
-    """Quotient; that of integers is rounded toward zero."""
+    """Div: the quotient; that of integers is rounded toward zero."""
     return pointwise(np.true_divide if is_floating(a) else _truncated_quotient, lax.div)(node, a, b)
 
 
 @rule("Mod", since=10)
 def mod(node: Node, a: Value, b: Value) -> Value:
-    """Remainder with the sign of ``b``, or of ``a`` with ``fmod``."""
+    """Mod: the remainder with the sign of `b`, or of `a` with `fmod`."""
     if node.attr("fmod", 0):
         return pointwise(np.fmod, lax.rem)(node, a, b)
     return pointwise(np.mod, jnp.mod)(node, a, b)
 
 
 LARGEST_UNROLLED_POWER = 32
-"""An integer exponent that is known and the same everywhere is multiplied out up to this size."""
+"""Largest known integer exponent, the same for all elements, that is computed by multiplication."""
 
 
 @jax.custom_jvp
 def _real_power(x: Value, y: Value) -> Value:
-    """``x ** y`` for floating ``y``; at ``x == 0`` it has derivatives of every order that exist."""
+    """Computes `x ** y` for floating `y`; at `x == 0` it has derivatives of every order that exist."""
     return lax.pow(x, y)
 
 
@@ -126,7 +129,7 @@ def _real_power_jvp(primals: Any, tangents: Any) -> tuple[Value, Value]:
     tangent = lax.full_like(result, 0)
     zero = constant(0, x)
     if not isinstance(dx, SymbolicZero):
-        # 0 * x^-1 at x == 0 is 0 * inf; x^0 is flat there.
+        # At x == 0, y * x^(y - 1) is 0 * inf for y == 0, where x^0 has derivative 0.
         flat = lax.bitwise_and(lax.eq(x, zero), lax.eq(y, zero))
         factor = select(flat, zero, y)
         exponent = select(flat, constant(1, y), lax.sub(y, constant(1, y)))
@@ -138,7 +141,7 @@ def _real_power_jvp(primals: Any, tangents: Any) -> tuple[Value, Value]:
 
 
 def _integer_exponent(y: Value) -> Value | None:
-    """The exponent as integers where it is integral by dtype or by value, else None."""
+    """Returns the exponent as integers where it is integral by dtype or by value, else None."""
     if not is_floating(y):
         return y
     if not is_static(y) or not np.all(np.abs(y) < 2**31) or np.any(y != np.rint(y)):
@@ -148,11 +151,11 @@ def _integer_exponent(y: Value) -> Value | None:
 
 @rule("Pow", since=1)
 def power(node: Node, x: Value, y: Value) -> Value:
-    """``x`` to the power ``y``, in the dtype of ``x``.
+    """Pow: `x` to the power `y`, in the dtype of `x`.
 
-    At ``x == 0`` the derivative with respect to ``x`` is that of the limit (0 for ``y`` above 1 and for
-    ``y == 0``), and with respect to ``y`` it is 0. For negative ``x`` the derivative with respect to
-    ``y`` is NaN, as the function is then defined at integers only.
+    At `x == 0` the derivative with respect to `x` is that of the limit (0 for `y` above 1 and for
+    `y == 0`), and with respect to `y` it is 0. For negative `x` the derivative with respect to `y` is
+    NaN, as the function is then defined at integers only.
     """
     y = aligned(node, x, y)
     if not is_floating(x):
@@ -188,18 +191,20 @@ def _clipped(x: Value, low: Value, high: Value) -> Value:
 
 @rule("Clip", since=1)
 def clip_by_attributes(node: Node, x: Value) -> Value:
+    """Clip before opset 11: the bounds are attributes."""
     low, high = node.attr("min"), node.attr("max")
     return _clipped(x, None if low is None else constant(low, x), None if high is None else constant(high, x))
 
 
 @rule("Clip", since=11)
 def clip(node: Node, x: Value, low: Value = None, high: Value = None) -> Value:
-    """``x`` held in [low, high]; ``high`` wins where they cross."""
+    """Clip: restricts `x` to [low, high]; `high` is the result where low > high."""
     return _clipped(x, low, high)
 
 
 @rule("Where", since=9)
 def where(node: Node, condition: Value, x: Value, y: Value) -> Value:
+    """Where: `x` where the condition holds, else `y`, with broadcasting."""
     if namespace(condition, x, y) is np:
         return np.where(condition, x, y)
     return lax.select(*broadcast(jnp.asarray(condition, bool), x, y))
@@ -214,6 +219,7 @@ _VARIADIC: dict[str, tuple[Any, Any]] = {
 
 @rule("Max", "Min", "Sum", since=1)
 def variadic(node: Node, *values: Value) -> Value:
+    """Max, Min, Sum: combines any number of operands, pair by pair from the left."""
     numpy_function, lax_function = _VARIADIC[node.op]
     if namespace(*values) is np:
         return reduce(numpy_function, values)
@@ -222,5 +228,6 @@ def variadic(node: Node, *values: Value) -> Value:
 
 @rule("Mean", since=1)
 def mean(node: Node, *values: Value) -> Value:
+    """Mean: the mean of any number of operands, half precision summed in float32."""
     total = reduce(lambda a, b: lax.add(*broadcast(a, b)), map(widened, values))
     return cast(lax.div(total, constant(len(values), total)), values[0].dtype)

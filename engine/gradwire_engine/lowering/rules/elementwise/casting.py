@@ -1,4 +1,4 @@
-"""Cast, CastLike, and what float8 and float4 make of numbers out of their range."""
+"""Cast and CastLike, with the rules of float8 and float4 for numbers out of their range."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ _SCALE = np.dtype(ml_dtypes.float8_e8m0fnu)
 
 
 def element_type(node: Node, code: int | str | None) -> np.dtype[Any]:
-    """The NumPy dtype of an ONNX element type, given by number or (before opset 6) by name."""
+    """Returns the NumPy dtype of an ONNX element type, given by number or (before opset 6) by name.
+
+    Raises:
+        InvalidGraph: there is no such type, or none is given.
+    """
     if code is None:
         raise node.fail("attribute to is missing")
     try:
@@ -37,7 +41,7 @@ def element_type(node: Node, code: int | str | None) -> np.dtype[Any]:
 
 
 def _power_of_two(x: Value, round_mode: str, saturate: bool) -> Value:
-    """float8e8m0: the exponent alone, 2^-127 to 2^127, rounded as asked."""
+    """Converts to float8e8m0: the exponent alone, 2^-127 to 2^127, rounded as `round_mode` says."""
     xp = namespace(x)
     x = convert(x, np.float32)
     mantissa, exponent = xp.frexp(xp.abs(x))
@@ -53,7 +57,7 @@ def _power_of_two(x: Value, round_mode: str, saturate: bool) -> Value:
 
 
 def cast_to(node: Node, x: Value, target: np.dtype[Any]) -> Value:
-    """``x`` as ``target`` by the rules of Cast, with the node's ``saturate`` and ``round_mode``."""
+    """Converts `x` to `target` by the rules of Cast, with the node's `saturate` and `round_mode`."""
     if target.kind == "O" or x.dtype.kind == "O":
         return _cast_text(node, x, target)
     if x.dtype == target:
@@ -80,12 +84,12 @@ def cast_to(node: Node, x: Value, target: np.dtype[Any]) -> Value:
 
 
 def is_small(dtype: np.dtype[Any]) -> bool:
-    """Whether a dtype is an integer of 4 bits or fewer."""
+    """Returns whether a dtype is an integer of 4 bits or fewer."""
     return dtype.kind == "V" and bool(jnp.issubdtype(dtype, jnp.integer))
 
 
 def _cast_text(node: Node, x: Value, target: np.dtype[Any]) -> Value:
-    """To and from strings, which must be static."""
+    """Converts to or from strings, which must be static."""
     text = node.static(x, "a string, or a number cast to one,")
     if x.dtype == target:
         return x
@@ -99,10 +103,11 @@ def _cast_text(node: Node, x: Value, target: np.dtype[Any]) -> Value:
 
 @rule("Cast", since=1)
 def cast(node: Node, x: Value) -> Value:
-    """Another dtype; the derivative passes between floating dtypes and is zero through any other."""
+    """Cast: another dtype; the derivative passes between floating dtypes and is zero through any other."""
     return cast_to(node, x, element_type(node, node.attr("to")))
 
 
 @rule("CastLike", since=15)
 def cast_like(node: Node, x: Value, target: Value) -> Value:
+    """CastLike: Cast to the dtype of `target`."""
     return cast_to(node, x, np.dtype(target.dtype))

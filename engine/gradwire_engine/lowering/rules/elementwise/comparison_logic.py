@@ -34,7 +34,7 @@ for _op, (_since, _numpy, _lax) in _PAIRWISE.items():
 
 @rule("BitShift", since=11)
 def bit_shift(node: Node, x: Value, y: Value) -> Value:
-    """Shift by ``y`` bits; a shift by a negative amount, or by the width or more, leaves only the sign."""
+    """BitShift: shifts by `y` bits; a negative shift, or one by the width or more, leaves only the sign."""
     if node.attr("direction") not in ("LEFT", "RIGHT"):
         raise node.fail(f"attribute direction is {node.attr('direction')!r}; it must be LEFT or RIGHT")
     xp: Any = namespace(x, y)
@@ -53,9 +53,9 @@ def _signed(x: Value) -> bool:
 
 @rule("BitCast", since=26)
 def bit_cast(node: Node, x: Value) -> Value:
-    """The same bits read as another dtype of the same width.
+    """BitCast: reads the same bits as another dtype of the same width.
 
-    Bits of a float that depends on an input of the graph have no derivative.
+    The bits of a float that depends on an input of the graph have no derivative.
     """
     target = element_type(node, node.attr("to"))
     if isinstance(x, np.ndarray):

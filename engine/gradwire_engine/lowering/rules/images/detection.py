@@ -1,4 +1,4 @@
-"""Detection: the suppression of overlapping boxes."""
+"""Object detection: the suppression of overlapping boxes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Boxes = np.ndarray[Any, Any]
 
 
 def _corners(boxes: Boxes, centred: bool) -> tuple[Boxes, Boxes]:
-    """Lower and upper corners, (boxes, 2) each, whichever diagonal or format is given."""
+    """Returns lower and upper corners, (boxes, 2) each, from any two opposite corners or center and size."""
     first, second = boxes[:, :2], boxes[:, 2:]
     if centred:
         return first - second / 2, first + second / 2
@@ -20,7 +20,7 @@ def _corners(boxes: Boxes, centred: bool) -> tuple[Boxes, Boxes]:
 
 
 def _overlaps(low: Boxes, high: Boxes, one: int) -> Boxes:
-    """Intersection over union of one box with every box; 0 where either has no area."""
+    """Computes intersection over union of one box with every box; 0 where either has no area."""
     sides = np.minimum(high, high[one]) - np.maximum(low, low[one])
     shared = np.prod(np.maximum(sides, 0), axis=1)
     areas = np.prod(high - low, axis=1)
@@ -42,9 +42,23 @@ def non_max_suppression(
     iou_threshold: Value | None = None,
     score_threshold: Value | None = None,
 ) -> Value:
-    """Indices (batch, class, box) of the boxes kept, best first (Neubeck and Van Gool, 2006).
+    """NonMaxSuppression: indices of the boxes kept, best first (Neubeck and Van Gool, 2006).
 
-    How many there are follows from the values, so boxes and scores must be constants.
+    The number of boxes kept follows from the values, so every input must be static.
+
+    Args:
+        node: the node.
+        boxes: (batch, boxes, 4), two opposite corners, or with `center_point_box` center and size.
+        scores: (batch, classes, boxes).
+        limit: most boxes kept for each class; 0 by default.
+        iou_threshold: overlap above which a box is suppressed; 0 by default.
+        score_threshold: boxes must exceed this score; none by default.
+
+    Returns:
+        (kept, 3) int64: batch, class, box.
+
+    Raises:
+        ValueNeeded: an input depends on an input of the graph.
     """
     boxes = node.static(boxes, "how many boxes are kept")
     scores = node.static(scores, "how many boxes are kept")

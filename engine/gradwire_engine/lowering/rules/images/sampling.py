@@ -1,6 +1,6 @@
-"""Reading arrays at computed positions: GridSample, AffineGrid, RoiAlign.
+"""Operators that read arrays at computed positions: GridSample, AffineGrid, RoiAlign.
 
-Positions may be traced: derivatives reach the grid and the regions as well as the data. Where a
+Positions may be traced: the grid and the regions have derivatives as well as the data. Where a
 position is rounded (nearest) or clamped to the border, its derivative is 0.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from gradwire_engine.lowering.arrays import take
 from gradwire_engine.lowering.registry import Node, Value, is_static, rule
-from gradwire_engine.lowering.rules.images.resampling import keys
+from gradwire_engine.lowering.rules.images.resampling import cubic_kernel
 
 _MODES = {"bilinear": "linear", "bicubic": "cubic"}
 
@@ -23,14 +23,14 @@ _CUBIC = -0.75
 
 
 def _denormalized(position: Value, size: int, align_corners: bool) -> Value:
-    """A coordinate in [-1, 1] as a position in an axis."""
+    """Converts a coordinate in [-1, 1] to a position on an axis."""
     if align_corners:
         return (position + 1) * (0.5 * (size - 1))
     return ((position + 1) * size - 1) * 0.5
 
 
 def _reflected(position: Value, low: float, high: float) -> Value:
-    """A position folded back into [low, high] at its ends."""
+    """Reflects a position at both ends into [low, high]."""
     span = high - low
     if span <= 0:
         return position * 0 + low
@@ -40,7 +40,7 @@ def _reflected(position: Value, low: float, high: float) -> Value:
 
 
 def _reflected_index(index: Value, size: int, align_corners: bool) -> Value:
-    """The same for elements, in integers."""
+    """Reflects the index of an element into the axis, in integers."""
     period = max(1, 2 * (size - 1) if align_corners else 2 * size)
     folded = index % period
     return jnp.where(folded < size, folded, period - (0 if align_corners else 1) - folded)
@@ -49,7 +49,7 @@ def _reflected_index(index: Value, size: int, align_corners: bool) -> Value:
 def _axis_taps(
     position: Value, size: int, mode: str, padding: str, align_corners: bool
 ) -> tuple[Value, Value]:
-    """Elements read along one axis and their weights, each with a last axis of taps."""
+    """Returns the elements read along one axis and their weights, each with a last axis of taps."""
     if mode == "nearest":
         position = jnp.round(position)
     low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
@@ -68,7 +68,7 @@ def _axis_taps(
         if mode == "linear":
             weights = jnp.concatenate([1 - fraction, fraction], axis=-1)
         else:
-            weights = keys(fraction - np.arange(first, last).astype(position.dtype), _CUBIC)
+            weights = cubic_kernel(fraction - np.arange(first, last).astype(position.dtype), _CUBIC)
     if padding == "zeros":
         weights = jnp.where((index >= 0) & (index < size), weights, jnp.zeros_like(weights))
     elif padding == "reflection":
@@ -78,6 +78,7 @@ def _axis_taps(
 
 @rule("GridSample", since=16)
 def grid_sample(node: Node, data: Value, grid: Value) -> Value:
+    """GridSample: interpolates at positions in [-1, 1], over any number of spatial axes."""
     mode = node.attr("mode", "linear")
     mode = _MODES.get(mode, mode)
     padding = node.attr("padding_mode", "zeros")
@@ -114,6 +115,7 @@ def grid_sample(node: Node, data: Value, grid: Value) -> Value:
 
 @rule("AffineGrid", since=20)
 def affine_grid(node: Node, theta: Value, size: Value) -> Value:
+    """AffineGrid: the positions of a static grid under an affine map."""
     batch, _, *space = node.ints(size, "the size")
     rank = len(space)
     if tuple(theta.shape) != (batch, rank, rank + 1):
@@ -137,9 +139,10 @@ def affine_grid(node: Node, theta: Value, size: Value) -> Value:
 def _roi_axis(
     start: Value, length: Value, bins: int, counts: Value, most: int, size: int
 ) -> tuple[Value, Value, Value]:
-    """Samples of every region along one axis, in bins: elements and weights (regions, bins, samples, 2).
+    """Returns the samples of every region along one axis.
 
-    Last comes which samples exist, (regions, 1, samples): an adaptive count differs by region.
+    Elements and weights are of shape (regions, bins, samples, 2). A mask of shape (regions, 1, samples)
+    tells which samples exist: an adaptive count differs by region.
     """
     sample = np.arange(most)
     width = length / bins
@@ -156,7 +159,7 @@ def _roi_axis(
 
 
 def _sample_counts(node: Node, sizes: Sequence[Value], bins: Sequence[int]) -> list[tuple[Value, int]]:
-    """Samples per bin along each axis: for every region, and the largest of them."""
+    """Returns for each axis the samples per bin of every region, and the largest of them."""
     ratio: int = node.attr("sampling_ratio", 0)
     counts = []
     for length, number in zip(sizes, bins, strict=True):
@@ -171,6 +174,7 @@ def _sample_counts(node: Node, sizes: Sequence[Value], bins: Sequence[int]) -> l
 
 @rule("RoiAlign", since=10)
 def roi_align(node: Node, data: Value, rois: Value, batch_indices: Value) -> Value:
+    """RoiAlign (He et al., 2017): the mean or the largest of interpolated samples in each bin."""
     mode = node.attr("mode", "avg").lower()
     if mode not in ("avg", "max"):
         raise node.fail(f"mode {mode!r} is not avg or max")
@@ -189,7 +193,7 @@ def roi_align(node: Node, data: Value, rois: Value, batch_indices: Value) -> Val
         ],
     )
     if not half_pixel:
-        # Regions smaller than an element count as one.
+        # Smaller regions are given the size of one element.
         sizes = [(np if is_static(size) else jnp).maximum(size, 1) for size in sizes]
     bins = (node.attr("output_height", 1), node.attr("output_width", 1))
     counts = _sample_counts(node, sizes, bins)
@@ -212,7 +216,7 @@ def roi_align(node: Node, data: Value, rois: Value, batch_indices: Value) -> Val
         weights = jnp.where(exists, weights, jnp.zeros_like(weights))
         pooled = jnp.einsum("rhwabcd,rhwabcdk->rkhw", weights, pixels) / number[:, None, None, None]
     else:
-        # The largest weighted element, not the largest interpolated value: what the operator means.
+        # The operator specifies the largest weighted element, not the largest interpolated value.
         weighted = jnp.where(exists[..., None], weights[..., None] * pixels, -jnp.inf)
         largest = weighted.max(axis=inner)
         pooled = jnp.where(exists.any(axis=inner)[..., None], largest, jnp.zeros_like(largest))

@@ -17,7 +17,7 @@ _einsum = partial(jnp.einsum, precision=lax.Precision.HIGHEST)
 
 
 def _heads(node: Node, x: Value, attribute: str) -> Value:
-    """(batch, sequence, heads * size) as (batch, heads, sequence, size)."""
+    """Reshapes (batch, sequence, heads * size) to (batch, heads, sequence, size)."""
     heads = int(node.attr(attribute, 0))
     if heads < 1 or x.shape[2] % heads:
         raise node.fail(f"{attribute} {heads} does not divide the hidden size {x.shape[2]}")
@@ -25,7 +25,7 @@ def _heads(node: Node, x: Value, attribute: str) -> Value:
 
 
 def _scores(node: Node, q: Value, k: Value) -> Value:
-    """Dot products of queries and keys, each key head shared by consecutive query heads."""
+    """Computes dot products of queries and keys; consecutive query heads share a key head."""
     heads, shared = q.shape[1], k.shape[1]
     if heads % shared:
         raise node.fail(f"{heads} query heads cannot share {shared} key heads")
@@ -34,14 +34,17 @@ def _scores(node: Node, q: Value, k: Value) -> Value:
 
 
 def _mix(p: Value, v: Value) -> Value:
-    """Values weighted by probabilities, with the same sharing of heads."""
+    """Computes sums of the values weighted by probabilities, with the same sharing of heads."""
     shared = v.shape[1]
     grouped = p.reshape(p.shape[0], shared, p.shape[1] // shared, *p.shape[2:])
     return _einsum("bkgls,bksd->bkgld", grouped, v).reshape(*p.shape[:3], v.shape[3])
 
 
 def _softmax(scores: Value, allowed: Value | None = None) -> Value:
-    """Softmax over keys. Disallowed keys get 0 whatever their score; a row without keys is all zeros."""
+    """Computes the softmax over keys.
+
+    Disallowed keys get 0 whatever their score; a row without keys is all zeros.
+    """
     if allowed is not None:
         scores = jnp.where(allowed, scores, -jnp.inf)
     top = lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True, initial=-jnp.inf))
@@ -53,7 +56,7 @@ def _softmax(scores: Value, allowed: Value | None = None) -> Value:
 
 
 def _allowed(node: Node, queries: int, keys: int, past: int, lengths: Value | None) -> Value | None:
-    """Keys that each query may see by causality, window and padding; None where all."""
+    """Returns the keys that each query may attend to by causality, window and padding; None where all."""
     causal = bool(node.attr("is_causal", 0))
     left, right = int(node.attr("left_window_size", -1)), int(node.attr("right_window_size", -1))
     column = np.arange(keys)
@@ -76,7 +79,7 @@ def _allowed(node: Node, queries: int, keys: int, past: int, lengths: Value | No
 
 
 def _pad_keys(mask: Value, keys: int) -> Value:
-    """A mask shorter than the keys disallows the rest."""
+    """Extends a mask that is shorter than the keys; it disallows the rest."""
     missing = keys - mask.shape[-1]
     if missing <= 0:
         return mask
@@ -95,10 +98,23 @@ def attention(
     past_value: Value | None = None,
     lengths: Value | None = None,
 ) -> tuple[Value, ...]:
-    """Scaled dot-product attention (Vaswani et al., 2017), grouped queries and caches included.
+    """Attention: scaled dot products (Vaswani et al., 2017), with grouped queries and caches.
 
-    A query that may attend to no key gets zeros. Outputs: Y, the caches, and the scores at the
-    stage that ``qk_matmul_output_mode`` names.
+    A query that may attend to no key gets zeros.
+
+    Args:
+        node: the node.
+        q: queries, (batch, heads, sequence, size) or (batch, sequence, heads * size).
+        k: keys, in the same layout, with heads that divide those of `q`.
+        v: values, in the same layout.
+        mask: boolean, or added to the scores; broadcast to (batch, heads, queries, keys).
+        past_key: cached keys, (batch, heads, past, size).
+        past_value: cached values, likewise.
+        lengths: (batch,) number of keys that are not padding.
+
+    Returns:
+        Y in the layout of `q`, the keys and values with their caches, and the scores at the stage
+        that `qk_matmul_output_mode` names.
     """
     flat = q.ndim == 3
     if flat:
@@ -138,7 +154,7 @@ def attention(
 
 @rule("FlexAttention", domain="ai.onnx.preview")
 def flex_attention(node: Node, q: Value, k: Value, v: Value) -> Value:
-    """Attention whose scores and probabilities pass through subgraphs of the model."""
+    """FlexAttention: scores and probabilities pass through subgraphs of the model."""
     precision = node.attr("softmax_precision")
     wide = (
         jnp.promote_types(q.dtype, jnp.float32)
@@ -157,7 +173,7 @@ def flex_attention(node: Node, q: Value, k: Value, v: Value) -> Value:
 
 @rule("RotaryEmbedding", since=23)
 def rotary_embedding(node: Node, x: Value, cos: Value, sin: Value, positions: Value | None = None) -> Value:
-    """Pairs of features rotated by an angle that grows with position (Su et al., 2021)."""
+    """RotaryEmbedding: rotates pairs of features by angles that grow with position (Su et al., 2021)."""
     heads_first = x.ndim == 4
     heads = x.shape[1] if heads_first else int(node.attr("num_heads", 0))
     if heads < 1:
@@ -194,9 +210,22 @@ def linear_attention(
     decay: Value | None = None,
     beta: Value | None = None,
 ) -> tuple[Value, Value]:
-    """Attention as a recurrence on a (key, value) state: plain, gated, delta rule, or both.
+    """LinearAttention: a recurrence on a (key, value) state: plain, gated, delta rule, or both.
 
     Katharopoulos et al. (2020); Yang et al. (2024) for the gated delta rule.
+
+    Args:
+        node: the node.
+        q: queries, (batch, sequence, heads * size).
+        k: keys, (batch, sequence, shared heads * size).
+        v: values, (batch, sequence, shared heads * value size).
+        past: initial state, (batch, shared heads, size, value size); zeros where None.
+        decay: logarithms of the gate, (batch, sequence, shared heads), or (batch, sequence,
+            shared heads * size) with a gate for each key feature.
+        beta: rate of the delta rule, broadcast to (batch, sequence, shared heads).
+
+    Returns:
+        The output in the dtype and layout of `q`, and the final state.
     """
     update = node.attr("update_rule", "gated_delta")
     if update not in ("linear", "gated", "delta", "gated_delta"):

@@ -45,13 +45,13 @@ def _convolve(node: Node, x: Value, w: Value) -> Value:
 
 @rule("Conv")
 def conv(node: Node, x: Value, w: Value, bias: Value | None = None) -> Value:
-    """Grouped, strided, dilated convolution over any number of spatial axes."""
+    """Conv: grouped, strided, dilated, over any number of spatial axes."""
     return _add_bias(_convolve(node, x, w), bias)
 
 
 @rule("ConvTranspose")
 def conv_transpose(node: Node, x: Value, w: Value, bias: Value | None = None) -> Value:
-    """The transpose of Conv: a convolution of the input spread out by its strides."""
+    """ConvTranspose: the transpose of Conv, as a convolution of the input dilated by its strides."""
     group = int(node.attr("group", 1))
     rank = x.ndim - 2
     if x.ndim != w.ndim or x.shape[1] != w.shape[0] or x.shape[1] % group:
@@ -92,7 +92,7 @@ def conv_transpose(node: Node, x: Value, w: Value, bias: Value | None = None) ->
 
 
 def _shifted(values: Value, zero: Value | None, axis_of_channels: int | None) -> Value:
-    """Quantised values less their zero point, exact in float64 (sums stay far below 2**53)."""
+    """Subtracts the zero point of quantised values, exact in float64 (sums stay far below 2**53)."""
     wide = jnp.asarray(values, jnp.float64)
     if zero is None:
         return wide
@@ -108,7 +108,7 @@ def _shifted(values: Value, zero: Value | None, axis_of_channels: int | None) ->
 def conv_integer(
     node: Node, x: Value, w: Value, x_zero: Value | None = None, w_zero: Value | None = None
 ) -> Value:
-    """Convolution of 8-bit integers with 32-bit sums."""
+    """ConvInteger: of 8-bit integers with 32-bit sums."""
     return _convolve(node, _shifted(x, x_zero, None), _shifted(w, w_zero, 0)).astype(jnp.int32)
 
 
@@ -125,7 +125,23 @@ def qlinear_conv(
     y_zero: Value,
     bias: Value | None = None,
 ) -> Value:
-    """Convolution of quantised values, rounded half to even and saturated."""
+    """QLinearConv: accumulates exactly, rounds halves to even and saturates.
+
+    Args:
+        node: the node.
+        x: (batch, channels, ...) 8-bit integers.
+        x_scale: one number.
+        x_zero: zero point, one number.
+        w: (outputs, channels / group, ...) 8-bit integers.
+        w_scale: one number, or one for each output channel.
+        w_zero: zero point, likewise.
+        y_scale: one number.
+        y_zero: zero point, one number; its dtype is that of the result.
+        bias: (outputs,) int32, in units of x_scale * w_scale.
+
+    Returns:
+        (batch, outputs, ...) integers.
+    """
     total = _add_bias(_convolve(node, _shifted(x, x_zero, None), _shifted(w, w_zero, 0)), bias)
     scale = jnp.asarray(x_scale) * jnp.asarray(w_scale) / jnp.asarray(y_scale)
     if scale.size > 1:
@@ -139,10 +155,21 @@ def qlinear_conv(
 def deform_conv(
     node: Node, x: Value, w: Value, offset: Value, bias: Value | None = None, mask: Value | None = None
 ) -> Value:
-    """Convolution that samples its input at learned offsets (Dai et al., 2017; Zhu et al., 2019).
+    """DeformConv: samples its input at learned offsets (Dai et al., 2017; Zhu et al., 2019).
 
     Samples are linear between grid points and zero outside the input. Where an offset puts a
     sample exactly on a grid line, the derivative is the one from above.
+
+    Args:
+        node: the node.
+        x: (batch, channels, ...) input.
+        w: (outputs, channels / group, ...) weights.
+        offset: (batch, offset_group * taps * rank, ...) shifts of each tap at each output.
+        bias: (outputs,), or None.
+        mask: (batch, offset_group * taps, ...) factor of each sample, or None.
+
+    Returns:
+        (batch, outputs, ...) array.
     """
     group = _check_channels(node, x, w)
     windows = windows_of(node, x.shape[2:], w.shape[2:])
@@ -179,7 +206,7 @@ def deform_conv(
 
 
 def _grid(windows: Any, axis: int) -> np.ndarray[Any, Any]:
-    """Undeformed sampling positions along an axis, shape (taps, sites)."""
+    """Returns the undeformed sampling positions along an axis, shape (taps, sites)."""
     rank = windows.rank
     shape = [1] * (2 * rank)
     shape[axis], shape[rank + axis] = windows.kernel[axis], windows.outputs[axis]
@@ -191,7 +218,7 @@ def _grid(windows: Any, axis: int) -> np.ndarray[Any, Any]:
 def causal_conv_with_state(
     node: Node, x: Value, w: Value, bias: Value | None = None, past: Value | None = None
 ) -> tuple[Value, Value]:
-    """Depthwise convolution over the past, with the last kernel - 1 values carried along."""
+    """CausalConvWithState: depthwise, over the past; returns the last kernel - 1 values as the state."""
     batch, channels, _ = x.shape
     keep = w.shape[2] - 1
     front = jnp.zeros((batch, channels, keep), x.dtype) if past is None else past

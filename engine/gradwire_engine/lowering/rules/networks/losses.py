@@ -1,4 +1,4 @@
-"""Losses of classification: negative log likelihood and softmax cross-entropy."""
+"""Classification losses: negative log likelihood and softmax cross-entropy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gradwire_engine.lowering.rules.networks.activations import log_softmax_over
 
 
 def _likelihood_loss(node: Node, scores: Value, target: Value, weight: Value) -> Value:
-    """``-scores[n, target[n]]``, weighted by class and reduced as the node says.
+    """Computes `-scores[n, target[n]]`, weighted by class and reduced as the node says.
 
-    Samples of the class ``ignore_index`` count for nothing, in the mean's divisor as well; a class
-    outside [0, C) gives NaN.
+    Samples of the class `ignore_index` are left out, of the mean's divisor as well; a class outside
+    [0, C) gives NaN.
     """
     ignored = node.attr("ignore_index")
     if is_static(target):
@@ -30,7 +30,7 @@ def _likelihood_loss(node: Node, scores: Value, target: Value, weight: Value) ->
         weights = select(kept, ones, constant(0, scores))
     loss = lax.neg(chosen) if weights is None else lax.mul(lax.neg(chosen), cast(weights, scores.dtype))
     if kept is not None:
-        # A score may be infinite where its sample does not count.
+        # A score may be infinite where its sample is ignored.
         loss = select(kept, loss, constant(0, loss))
     reduction = node.attr("reduction", "mean")
     if reduction == "none":
@@ -44,6 +44,7 @@ def _likelihood_loss(node: Node, scores: Value, target: Value, weight: Value) ->
 
 
 def _check_classes(node: Node, target: Value, ignored: int | None, classes: int) -> None:
+    """Raises `InvalidGraph` if a static target is outside [0, C) and not ignored."""
     outside = (target < 0) | (target >= classes)
     if ignored is not None:
         outside = outside & (target != ignored)
@@ -56,6 +57,7 @@ def _check_classes(node: Node, target: Value, ignored: int | None, classes: int)
 
 @rule("NegativeLogLikelihoodLoss", since=12)
 def negative_log_likelihood(node: Node, scores: Value, target: Value, weight: Value = None) -> Value:
+    """NegativeLogLikelihoodLoss: of log-probabilities."""
     wide = widened(jnp.asarray(scores))
     weight = None if weight is None else widened(jnp.asarray(weight))
     return cast(_likelihood_loss(node, wide, target, weight), scores.dtype)
@@ -65,7 +67,7 @@ def negative_log_likelihood(node: Node, scores: Value, target: Value, weight: Va
 def softmax_cross_entropy(
     node: Node, scores: Value, labels: Value, weights: Value = None
 ) -> tuple[Value, ...]:
-    """The loss, and the logarithm of the softmax over axis 1 where it is wanted."""
+    """SoftmaxCrossEntropyLoss: the loss, and log softmax over axis 1 where it is wanted."""
     logarithms = log_softmax_over(widened(jnp.asarray(scores)), (1,))
     weights = None if weights is None else widened(jnp.asarray(weights))
     loss = cast(_likelihood_loss(node, logarithms, labels, weights), scores.dtype)

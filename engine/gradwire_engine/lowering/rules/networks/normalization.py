@@ -1,7 +1,7 @@
-"""Normalisation: by batch, instance, layer, group, root mean square, p-norm and neighbourhood.
+"""Normalisation: by batch, instance, layer, group, root mean square, p-norm and neighbouring channels.
 
-Statistics are computed in the wider of the input's precision and ``stash_type``: its default,
-float32, lifts half precision and must not degrade double.
+Statistics are computed in the wider of the input's precision and `stash_type`: its default,
+float32, raises half precision and must not lower double.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _epsilon(node: Node) -> float:
 
 
 def _standardize(x: Value, axes: Sequence[int], epsilon: float) -> tuple[Value, Value, Value]:
-    """(x - mean) / sqrt(variance + epsilon), the mean, and the inverse deviation."""
+    """Returns (x - mean) / sqrt(variance + epsilon), the mean, and the inverse deviation."""
     mean = jnp.mean(x, axis=tuple(axes), keepdims=True)
     centred = x - mean
     inverse = lax.rsqrt(jnp.mean(centred * centred, axis=tuple(axes), keepdims=True) + epsilon)
@@ -45,12 +45,14 @@ def _standardize(x: Value, axes: Sequence[int], epsilon: float) -> tuple[Value, 
 
 
 def _along_channels(values: Value, rank: int, dtype: Any) -> Value:
+    """Reshapes a value per channel for broadcasting over axis 1."""
     return jnp.asarray(values, dtype).reshape((1, -1) + (1,) * (rank - 2))
 
 
 def _batch_transform(
     node: Node, x: Value, scale: Value, bias: Value, mean: Value, var: Value, channels: bool = True
 ) -> Value:
+    """Normalises with given statistics, per channel or (`channels` false) per element."""
     dtype = _at_least_float32(x.dtype)
     if channels:
         scale, bias, mean, var = (_along_channels(item, x.ndim, dtype) for item in (scale, bias, mean, var))
@@ -59,7 +61,7 @@ def _batch_transform(
 
 
 def _batch_statistics(x: Value, axes: tuple[int, ...]) -> tuple[Value, Value]:
-    """Mean and (biased) variance over axes."""
+    """Computes mean and (biased) variance over axes."""
     wide = jnp.asarray(x, _at_least_float32(x.dtype))
     mean = jnp.mean(wide, axis=axes)
     centred = wide - jnp.expand_dims(mean, axes)
@@ -70,7 +72,10 @@ def _batch_statistics(x: Value, axes: tuple[int, ...]) -> tuple[Value, Value]:
 def batch_normalization(
     node: Node, x: Value, scale: Value, bias: Value, mean: Value, var: Value
 ) -> Value | tuple[Value, ...]:
-    """Up to opset 13: training is told by the extra outputs; before 9, statistics may be per element."""
+    """BatchNormalization up to opset 13: extra outputs ask for training mode.
+
+    Before opset 9, statistics may be given per element.
+    """
     channels = bool(node.attr("spatial", 1))
     if not any(node.wants(index) for index in range(1, 5)):
         return _batch_transform(node, x, scale, bias, mean, var, channels)
@@ -89,7 +94,7 @@ def batch_normalization(
 def batch_normalization_14(
     node: Node, x: Value, scale: Value, bias: Value, mean: Value, var: Value
 ) -> Value | tuple[Value, ...]:
-    """From opset 14 the attribute training_mode says which statistics normalise."""
+    """BatchNormalization from opset 14: the attribute `training_mode` chooses the statistics."""
     if not node.attr("training_mode", 0):
         return _batch_transform(node, x, scale, bias, mean, var)
     batch_mean, batch_var = _batch_statistics(x, (0, *range(2, x.ndim)))
@@ -104,6 +109,7 @@ def batch_normalization_14(
 
 @rule("InstanceNormalization")
 def instance_normalization(node: Node, x: Value, scale: Value, bias: Value) -> Value:
+    """InstanceNormalization: over the spatial axes of each channel of each sample."""
     dtype = _at_least_float32(x.dtype)
     y, _, _ = _standardize(jnp.asarray(x, dtype), range(2, x.ndim), _epsilon(node))
     scale, bias = (_along_channels(item, x.ndim, dtype) for item in (scale, bias))
@@ -114,7 +120,7 @@ def instance_normalization(node: Node, x: Value, scale: Value, bias: Value) -> V
 def layer_normalization(
     node: Node, x: Value, scale: Value, bias: Value | None = None
 ) -> Value | tuple[Value, Value, Value]:
-    """Normalisation over the trailing axes (Ba et al., 2016); statistics leave as ``stash_type``."""
+    """LayerNormalization: over the trailing axes (Ba et al., 2016); returns statistics in `stash_type`."""
     axis = int(node.attr("axis", -1)) % x.ndim
     dtype = _compute_dtype(node, x.dtype)
     y, mean, inverse = _standardize(jnp.asarray(x, dtype), range(axis, x.ndim), _epsilon(node))
@@ -126,7 +132,7 @@ def layer_normalization(
 
 @rule("RMSNormalization", since=23)
 def rms_normalization(node: Node, x: Value, scale: Value) -> Value:
-    """Division by the root mean square of the trailing axes (Zhang and Sennrich, 2019)."""
+    """RMSNormalization: divides by the root mean square of the trailing axes (Zhang and Sennrich, 2019)."""
     axes = tuple(range(int(node.attr("axis", -1)) % x.ndim, x.ndim))
     wide = jnp.asarray(x, _compute_dtype(node, x.dtype))
     y = wide * lax.rsqrt(jnp.mean(wide * wide, axis=axes, keepdims=True) + _epsilon(node))
@@ -134,6 +140,7 @@ def rms_normalization(node: Node, x: Value, scale: Value) -> Value:
 
 
 def _normalize_groups(node: Node, x: Value, dtype: Any) -> Value:
+    """Standardizes each group of channels, (batch, groups, members)."""
     groups = int(node.attr("num_groups", 0))
     if groups < 1 or x.shape[1] % groups:
         raise node.fail(f"num_groups {groups} does not divide {x.shape[1]} channels")
@@ -144,7 +151,7 @@ def _normalize_groups(node: Node, x: Value, dtype: Any) -> Value:
 
 @rule("GroupNormalization", since=18)
 def group_normalization(node: Node, x: Value, scale: Value, bias: Value) -> Value:
-    """Up to opset 20: one scale and bias for each group."""
+    """GroupNormalization up to opset 20: one scale and bias for each group."""
     dtype = _at_least_float32(x.dtype)
     scale, bias = (jnp.asarray(item, dtype).reshape(1, -1, 1) for item in (scale, bias))
     return (_normalize_groups(node, x, dtype) * scale + bias).reshape(x.shape).astype(x.dtype)
@@ -152,7 +159,7 @@ def group_normalization(node: Node, x: Value, scale: Value, bias: Value) -> Valu
 
 @rule("GroupNormalization", since=21)
 def group_normalization_21(node: Node, x: Value, scale: Value, bias: Value) -> Value:
-    """From opset 21: one scale and bias for each channel (Wu and He, 2018)."""
+    """GroupNormalization from opset 21: one scale and bias for each channel (Wu and He, 2018)."""
     y = _normalize_groups(node, x, _compute_dtype(node, x.dtype)).reshape(x.shape).astype(x.dtype)
     scale, bias = (_along_channels(item, x.ndim, x.dtype) for item in (scale, bias))
     return y * scale + bias
@@ -160,7 +167,7 @@ def group_normalization_21(node: Node, x: Value, scale: Value, bias: Value) -> V
 
 @rule("LpNormalization")
 def lp_normalization(node: Node, x: Value) -> Value:
-    """x over its 1- or 2-norm along an axis; 0, with derivative 0, where the norm is 0."""
+    """LpNormalization: x over its 1- or 2-norm along an axis; 0, with derivative 0, where the norm is 0."""
     axis, p = int(node.attr("axis", -1)), int(node.attr("p", 2))
     if p not in (1, 2):
         raise node.fail(f"p is {p}; the operator defines 1 and 2")
@@ -172,7 +179,7 @@ def lp_normalization(node: Node, x: Value) -> Value:
 
 @rule("LRN")
 def lrn(node: Node, x: Value) -> Value:
-    """Division by a power of the squares of neighbouring channels (Krizhevsky et al., 2012)."""
+    """LRN: divides by a power of the squares of neighbouring channels (Krizhevsky et al., 2012)."""
     size = int(node.attr("size", 0))
     alpha, beta = float(node.attr("alpha", np.float32(1e-4))), float(node.attr("beta", 0.75))
     window = (1, size, *(1,) * (x.ndim - 2))
@@ -184,7 +191,7 @@ def lrn(node: Node, x: Value) -> Value:
 
 @rule("MeanVarianceNormalization", since=9)
 def mean_variance_normalization(node: Node, x: Value) -> Value:
-    """(x - mean) / (deviation + 1e-9); derivative 0 where a slice is constant."""
+    """MeanVarianceNormalization: (x - mean) / (deviation + 1e-9); derivative 0 where a slice is constant."""
     axes = tuple(int(axis) for axis in node.attr("axes", (0, 2, 3)))
     centred = x - jnp.mean(x, axis=axes, keepdims=True)
     variance = jnp.mean(centred * centred, axis=axes, keepdims=True)

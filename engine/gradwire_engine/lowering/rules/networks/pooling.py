@@ -1,7 +1,7 @@
-"""Pooling: windows, whole images and regions, each with forward and reverse derivatives.
+"""Pooling over windows, whole images and regions, with forward and reverse derivatives.
 
-Where several elements of a window are the largest, the first in row-major order is the one that
-pooling picks and through which its derivative passes, as in PyTorch and TensorFlow.
+Where several elements of a window are the largest, pooling selects the first in row-major order, and
+the derivative is that of this element, as in PyTorch and TensorFlow.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ def _lowest(dtype: Any) -> Any:
 
 
 def _pick(values: Sequence[Value], axis: int) -> list[Value]:
-    """Reduce an axis to where the first array is largest (first of equals), in all arrays alike.
+    """Reduces an axis to the position where the first array is largest, in all arrays alike.
 
-    Written as a selection and a sum, which is linear in what is selected: every mode of
-    differentiation goes through, and the derivative at a tie is that of the element picked.
+    Of equal elements the first is taken. Written as a selection and a sum, which is linear in what is
+    selected: every mode of differentiation applies, and the derivative at a tie is that of the
+    element selected.
     """
     best = lax.argmax(values[0], axis, jnp.int32)
     places = lax.broadcasted_iota(jnp.int32, values[0].shape, axis)
@@ -40,10 +41,10 @@ def _pick(values: Sequence[Value], axis: int) -> list[Value]:
 def _largest_in_windows(
     values: Sequence[Value], fills: Sequence[Any], windows: Windows, axis: int
 ) -> list[Value]:
-    """The first array's largest element of each window along one axis, and its companions.
+    """Finds the first array's largest element of each window along one axis, and those of the others there.
 
-    A chain of selections over strided slices: XLA fuses it, and it is linear in what is selected.
-    The second array, if any, holds positions, -1 in the padding: no position is worse than any.
+    A chain of selections over strided slices, which XLA fuses and which is linear in what is selected.
+    The second array, if any, holds positions, -1 in the padding: padding is never preferred.
     """
     place = 2 + axis
     padding = [(0, 0, 0)] * values[0].ndim
@@ -60,7 +61,7 @@ def _largest_in_windows(
         if not best:
             best = here
             continue
-        # Strictly larger, so that the first of equals stays; NaN beats everything and stays.
+        # Strictly larger, so that the first of equal elements is kept; NaN replaces any number.
         better = (here[0] > best[0]) | (here[0] != here[0])
         if len(best) > 1:
             better = (better & (here[1] >= 0)) | ((best[1] < 0) & (here[1] >= 0))
@@ -70,7 +71,7 @@ def _largest_in_windows(
 
 @rule("MaxPool")
 def max_pool(node: Node, x: Value) -> Value | tuple[Value, Value]:
-    """The largest element of each window, one axis after the other, and its flat index if wanted."""
+    """MaxPool: the largest element of each window, one axis after the other, and its flat index if wanted."""
     windows = windows_of(node, x.shape[2:])
     values, fills = [jnp.asarray(x)], [_lowest(x.dtype)]
     if node.wants(1):
@@ -83,7 +84,10 @@ def max_pool(node: Node, x: Value) -> Value | tuple[Value, Value]:
 
 
 def _flat_positions(node: Node, shape: Sequence[int]) -> np.ndarray[Any, Any]:
-    """Index of every element in the flattened tensor; storage_order 1 counts columns first."""
+    """Returns the index of every element in the flattened tensor.
+
+    With `storage_order` 1 the spatial axes are counted in column-major order.
+    """
     images = np.arange(shape[0] * shape[1], dtype=np.int64) * math.prod(shape[2:])
     column_major = bool(node.attr("storage_order", 0))
     inner = np.arange(math.prod(shape[2:]), dtype=np.int64)
@@ -92,6 +96,7 @@ def _flat_positions(node: Node, shape: Sequence[int]) -> np.ndarray[Any, Any]:
 
 
 def _window_sum(x: Value, windows: Windows) -> Value:
+    """Sums the elements of each window."""
     return lax.reduce_window(
         jnp.asarray(x),
         np.zeros((), x.dtype),
@@ -104,7 +109,10 @@ def _window_sum(x: Value, windows: Windows) -> Value:
 
 
 def _counts(windows: Windows, include_pad: bool) -> np.ndarray[Any, Any]:
-    """How many elements each window averages over; padding past the declared one never counts."""
+    """Returns the number of elements that each window averages over.
+
+    Padding past the declared one never counts.
+    """
     total = np.ones((), np.int64)
     for axis in range(windows.rank):
         positions = windows.positions(axis)
@@ -117,7 +125,7 @@ def _counts(windows: Windows, include_pad: bool) -> np.ndarray[Any, Any]:
 
 @rule("AveragePool")
 def average_pool(node: Node, x: Value) -> Value:
-    """The mean of each window, with or without the padding it covers."""
+    """AveragePool: the mean of each window, with or without the padding it covers."""
     windows = windows_of(node, x.shape[2:])
     counts = _counts(windows, bool(node.attr("count_include_pad", 0)))
     divisor = counts.flat[0] if counts.min() == counts.max() else counts
@@ -125,7 +133,7 @@ def average_pool(node: Node, x: Value) -> Value:
 
 
 def _power(x: Value, p: float) -> Value:
-    """|x| ** p, smooth wherever that is."""
+    """Computes |x| ** p, with every derivative that exists."""
     if p == 2:
         return x * x
     # Unlike jnp.abs, this has derivative 0 at 0.
@@ -139,7 +147,7 @@ def _power(x: Value, p: float) -> Value:
 
 
 def _root(total: Value, p: float) -> Value:
-    """total ** (1 / p), with derivative 0 where the total is 0."""
+    """Computes total ** (1 / p), with derivative 0 where the total is 0."""
     if p == 1:
         return total
     positive = total > 0
@@ -149,34 +157,36 @@ def _root(total: Value, p: float) -> Value:
 
 @rule("LpPool")
 def lp_pool(node: Node, x: Value) -> Value:
-    """The p-norm of each window; derivative 0 where a window is all zeros."""
+    """LpPool: the p-norm of each window; derivative 0 where a window is all zeros."""
     p = float(node.attr("p", 2))
     return _root(_window_sum(_power(x, p), windows_of(node, x.shape[2:])), p)
 
 
 @rule("GlobalAveragePool")
 def global_average_pool(node: Node, x: Value) -> Value:
+    """GlobalAveragePool: the mean over the spatial axes."""
     return jnp.mean(x, axis=tuple(range(2, x.ndim)), keepdims=True)
 
 
 @rule("GlobalLpPool")
 def global_lp_pool(node: Node, x: Value) -> Value:
+    """GlobalLpPool: the p-norm over the spatial axes."""
     p = float(node.attr("p", 2))
     return _root(jnp.sum(_power(x, p), axis=tuple(range(2, x.ndim)), keepdims=True), p)
 
 
 @rule("GlobalMaxPool")
 def global_max_pool(node: Node, x: Value) -> Value:
+    """GlobalMaxPool: the largest element over the spatial axes, the first of equal ones."""
     flat = jnp.reshape(x, (*x.shape[:2], math.prod(x.shape[2:])))
     return _pick([flat], 2)[0].reshape(*x.shape[:2], *(1,) * (x.ndim - 2))
 
 
 @rule("MaxUnpool", since=9)
 def max_unpool(node: Node, x: Value, indices: Value, output_shape: Value | None = None) -> Value:
-    """Values put back where MaxPool took them from, zeros elsewhere.
+    """MaxUnpool: writes values back to where MaxPool took them from, zeros elsewhere.
 
-    Indices count in the shape that kernel, strides and pads imply; a larger ``output_shape``
-    leaves zeros behind it.
+    Indices refer to the shape that kernel, strides and pads imply; a larger `output_shape` appends zeros.
     """
     rank = x.ndim - 2
     kernel, strides = per_axis(node, "kernel_shape", rank), per_axis(node, "strides", rank)
@@ -195,7 +205,7 @@ def max_unpool(node: Node, x: Value, indices: Value, output_shape: Value | None 
 
 @rule("MaxRoiPool")
 def max_roi_pool(node: Node, x: Value, rois: Value) -> Value:
-    """The largest element of each cell of each region (Girshick, 2015), 0 for an empty cell.
+    """MaxRoiPool: the largest element of each cell of each region (Girshick, 2015), 0 for an empty cell.
 
     Regions are rounded to whole elements, so the derivative with respect to them is 0.
     """
@@ -219,7 +229,7 @@ def max_roi_pool(node: Node, x: Value, rois: Value) -> Value:
 
 
 def _cell_mask(start: Value, end: Value, cells: int, size: int) -> Value:
-    """Which elements of an axis each cell of each region covers, shape (regions, cells, size)."""
+    """Returns the elements of an axis that each cell of each region covers, shape (regions, cells, size)."""
     width = jnp.maximum(end - start + 1, 1) / cells
     number = np.arange(cells, dtype=np.float64).astype(start.dtype)
     first = jnp.floor(number * width[:, None]) + start[:, None]

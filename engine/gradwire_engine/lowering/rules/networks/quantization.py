@@ -1,4 +1,4 @@
-"""Linear quantisation: to small integers and float8, and back.
+"""Linear quantisation to small integers and float8, and dequantisation.
 
 Rounding makes the quantised value piecewise constant: its derivative is zero. Dequantisation is
 differentiable in its scale.
@@ -20,7 +20,7 @@ from gradwire_engine.lowering.rules.elementwise.casting import cast_to, element_
 
 
 def _spread(node: Node, parameter: Value, x: Value) -> Value:
-    """A scale or zero point in the shape of ``x``: one for all, one for each along ``axis``, or per block."""
+    """Broadcasts a scale or zero point to `x`: one for all, one for each along `axis`, or per block."""
     if parameter.size == 1:
         return jnp.broadcast_to(parameter.reshape(()), x.shape)
     axis = axis_of(node, node.attr("axis", 1), x.ndim)
@@ -33,7 +33,7 @@ def _spread(node: Node, parameter: Value, x: Value) -> Value:
 
 
 def _saturated(node: Node, x: Value, target: np.dtype[Any]) -> Value:
-    """A floating ``x`` held in the target's range, then converted."""
+    """Clamps a floating `x` to the target's range, then converts it."""
     if not jnp.issubdtype(target, jnp.integer):
         return cast_to(node, x, target)
     limits = jnp.iinfo(target)  # type: ignore[no-untyped-call]
@@ -43,7 +43,10 @@ def _saturated(node: Node, x: Value, target: np.dtype[Any]) -> Value:
 
 @rule("QuantizeLinear", since=10)
 def quantize(node: Node, x: Value, scale: Value, zero_point: Value = None) -> Value:
-    """``saturate(round(x / scale) + zero_point)``, halves to even; the quotient in ``precision``."""
+    """QuantizeLinear: `saturate(round(x / scale) + zero_point)`, rounding halves to even.
+
+    The quotient is computed in `precision`.
+    """
     if zero_point is not None:
         target = np.dtype(zero_point.dtype)
     else:
@@ -61,7 +64,7 @@ def quantize(node: Node, x: Value, scale: Value, zero_point: Value = None) -> Va
 
 @rule("DequantizeLinear", since=10)
 def dequantize(node: Node, x: Value, scale: Value, zero_point: Value = None) -> Value:
-    """``(x - zero_point) * scale`` in ``output_dtype``, by default the dtype of the scale."""
+    """DequantizeLinear: `(x - zero_point) * scale` in `output_dtype`, by default the dtype of the scale."""
     target = element_type(node, node.attr("output_dtype")) if node.attr("output_dtype", 0) else scale.dtype
     working = np.int32 if jnp.issubdtype(x.dtype, jnp.integer) else target
     wide = cast(jnp.asarray(cast(x, working)), working)
@@ -82,9 +85,21 @@ def quantized_matmul(
     y_scale: Value,
     y_zero: Value,
 ) -> Value:
-    """Quantised product of quantised matrices, accumulated in int32.
+    """QLinearMatMul: accumulates in int32, then quantises the result.
 
-    Scales and zero points are one for all, per row of ``a`` and of the result, or per column of ``b``.
+    Args:
+        node: the node.
+        a: (..., rows, inner) 8-bit integers.
+        a_scale: one for all, or per row of `a`.
+        a_zero: zero point, likewise.
+        b: (..., inner, columns) 8-bit integers.
+        b_scale: one for all, or per column of `b`.
+        b_zero: zero point, likewise.
+        y_scale: one for all, or per row of the result.
+        y_zero: zero point, likewise; its dtype is that of the result.
+
+    Returns:
+        (..., rows, columns) integers.
     """
     product = matmul_of(centred(a, a_zero, -2), centred(b, b_zero, -1))
     working = jnp.promote_types(a_scale.dtype, np.float32)

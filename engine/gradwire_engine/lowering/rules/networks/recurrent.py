@@ -1,4 +1,4 @@
-"""Recurrent layers: RNN, GRU and LSTM as scans over time, so that every mode goes through."""
+"""Recurrent layers: RNN, GRU and LSTM as scans over time, which every mode differentiates."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., Value], tuple[float, ...]]] = {
 
 
 def _activations(node: Node, defaults: tuple[str, ...], directions: int) -> list[list[Activation]]:
-    """Activations per direction; each takes the next alpha and beta if it has such parameters."""
+    """Returns the activations per direction; each takes the next alpha and beta if it has such parameters."""
     names = node.attr("activations") or defaults * directions
     if len(names) != len(defaults) * directions:
         raise node.fail(f"needs {len(defaults) * directions} activations, not {len(names)}")
@@ -67,17 +67,25 @@ def _apply(function: Callable[..., Value], parameters: tuple[float, ...], x: Val
 
 @dataclass(frozen=True)
 class _Direction:
-    """One direction of a layer: recurrent weights, bias parts, peepholes, activations."""
+    """One direction of a layer.
 
-    projected: Value  # inputs times their weights plus every bias that simply adds: (time, batch, gates)
-    recurrent: Value  # (hidden, gates)
-    recurrent_bias: Value  # (gates,); zeros where none
+    Attributes:
+        projected: (time, batch, gates), inputs times their weights plus the input bias.
+        recurrent: (hidden, gates), transposed recurrent weights.
+        recurrent_bias: (gates,), zeros where there is none.
+        peepholes: (3, hidden) weights of the LSTM's cell state, or None.
+        activations: the functions of the gates.
+    """
+
+    projected: Value
+    recurrent: Value
+    recurrent_bias: Value
     peepholes: Value | None
     activations: list[Activation]
 
 
 class _Layer:
-    """The inputs of a recurrent node, sorted out: time first, a direction at a time."""
+    """A recurrent node with its inputs arranged time first, one direction at a time."""
 
     def __init__(
         self,
@@ -124,12 +132,17 @@ class _Layer:
             )
 
     def initial(self, state: Value | None, index: int) -> Value:
+        """Returns the initial state of a direction, (batch, hidden); zeros where none is given."""
         if state is None:
             return jnp.zeros((self.batch, self.hidden), self.dtype)
         return jnp.asarray(state[:, index] if self.batch_first else state[index])
 
     def run(self, make_step: Callable[[_Direction], Step], *states: Value | None) -> list[Value]:
-        """Scan every direction; the outputs over time, then each final state, laid out as asked."""
+        """Scans every direction.
+
+        Returns:
+            The outputs over time, then each final state, in the layout that the node asks for.
+        """
         histories, finals = [], []
         for index, direction in enumerate(self.directions):
             start = tuple(self.initial(state, index) for state in states)
@@ -158,7 +171,7 @@ def _clipped(bound: float, x: Value) -> Value:
 
 
 def _held(step: Step, state: Any, inputs: tuple[Value, Value]) -> tuple[Any, Value]:
-    """A step in which finished sequences keep their state and put out zeros."""
+    """Evaluates a step in which finished sequences keep their state and output zeros."""
     projected, alive = inputs
     new, output = step(state, projected)
     alive = alive[:, None]
@@ -176,7 +189,20 @@ def rnn(
     lengths: Value | None = None,
     initial_h: Value | None = None,
 ) -> tuple[Value, ...]:
-    """h = f(x W' + h R' + b)."""
+    """RNN: h = f(x W' + h R' + b).
+
+    Args:
+        node: the node.
+        x: (time, batch, features), or batch first with `layout` 1, as all states and outputs then are.
+        w: (directions, hidden, features) input weights.
+        r: (directions, hidden, hidden) recurrent weights.
+        bias: (directions, 2 * hidden), those of the inputs first.
+        lengths: (batch,) length of each sequence; past it states stay and outputs are 0.
+        initial_h: (directions, batch, hidden); zeros where None.
+
+    Returns:
+        The outputs over time, (time, directions, batch, hidden), and the final h.
+    """
     layer = _Layer(node, ("Tanh",), x, w, r, bias, lengths)
 
     def make_step(part: _Direction) -> Step:
@@ -201,7 +227,20 @@ def gru(
     lengths: Value | None = None,
     initial_h: Value | None = None,
 ) -> tuple[Value, ...]:
-    """Gated recurrent unit (Cho et al., 2014), reset before or after the recurrent product."""
+    """GRU: gated recurrent unit (Cho et al., 2014), reset before or after the recurrent product.
+
+    Args:
+        node: the node.
+        x: (time, batch, features), or batch first with `layout` 1, as all states and outputs then are.
+        w: (directions, 3 * hidden, features) input weights.
+        r: (directions, 3 * hidden, hidden) recurrent weights.
+        bias: (directions, 6 * hidden), those of the inputs first.
+        lengths: (batch,) length of each sequence; past it states stay and outputs are 0.
+        initial_h: (directions, batch, hidden); zeros where None.
+
+    Returns:
+        The outputs over time, (time, directions, batch, hidden), and the final h.
+    """
     layer = _Layer(node, ("Sigmoid", "Tanh"), x, w, r, bias, lengths)
     reset_after = bool(node.attr("linear_before_reset", 0))
     n = layer.hidden
@@ -239,7 +278,22 @@ def lstm(
     initial_c: Value | None = None,
     peepholes: Value | None = None,
 ) -> tuple[Value, ...]:
-    """Long short-term memory (Hochreiter and Schmidhuber, 1997), with peepholes (Gers et al., 2002)."""
+    """LSTM: long short-term memory (Hochreiter and Schmidhuber, 1997), with peepholes (Gers et al., 2002).
+
+    Args:
+        node: the node.
+        x: (time, batch, features), or batch first with `layout` 1, as all states and outputs then are.
+        w: (directions, 4 * hidden, features) input weights.
+        r: (directions, 4 * hidden, hidden) recurrent weights.
+        bias: (directions, 8 * hidden), those of the inputs first.
+        lengths: (batch,) length of each sequence; past it states stay and outputs are 0.
+        initial_h: (directions, batch, hidden); zeros where None.
+        initial_c: initial cell state, likewise.
+        peepholes: (directions, 3 * hidden) weights of the cell state, or None.
+
+    Returns:
+        The outputs over time, (time, directions, batch, hidden), and the final h and c.
+    """
     layer = _Layer(node, ("Sigmoid", "Tanh", "Tanh"), x, w, r, bias, lengths, peepholes)
     coupled = bool(node.attr("input_forget", 0))
 

@@ -1,4 +1,4 @@
-"""The geometry that convolution and pooling share: kernels, strides, padding, output sizes."""
+"""Geometry shared by convolution and pooling: kernels, strides, padding, output sizes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from gradwire_engine.lowering.registry import Node
 
 @dataclass(frozen=True)
 class Windows:
-    """Where the windows of one node lie, an entry per spatial axis.
+    """The windows of one node, with an entry per spatial axis.
 
     Attributes:
         sizes: input sizes.
-        kernel, strides, dilations: as the node gives them, defaults filled in.
-        low: padding in front, as the node declares it or ``auto_pad`` derives it.
-        high: declared padding behind; ``ceil_mode`` may let the last window reach past it.
+        kernel: kernel sizes.
+        strides: distances between windows, 1 by default.
+        dilations: distances between the elements of a window, 1 by default.
+        low: padding in front, as the node declares it or `auto_pad` derives it.
+        high: declared padding behind; `ceil_mode` may let the last window reach past it.
         outputs: number of windows.
     """
 
@@ -33,15 +35,16 @@ class Windows:
 
     @property
     def rank(self) -> int:
+        """Number of spatial axes."""
         return len(self.sizes)
 
     def span(self, axis: int) -> int:
-        """Elements that one window covers, gaps of dilation included."""
+        """Returns the number of elements that one window covers, gaps of dilation included."""
         return (self.kernel[axis] - 1) * self.dilations[axis] + 1
 
     @property
     def padding(self) -> list[tuple[int, int]]:
-        """Padding per axis such that exactly ``outputs`` windows fit."""
+        """Padding per axis such that exactly `outputs` windows fit."""
         pairs = []
         for axis in range(self.rank):
             covered = (self.outputs[axis] - 1) * self.strides[axis] + self.span(axis)
@@ -49,7 +52,7 @@ class Windows:
         return pairs
 
     def positions(self, axis: int) -> np.ndarray[Any, Any]:
-        """Input position of every window element along an axis, shape (outputs, kernel).
+        """Returns the input position of every window element along an axis, shape (outputs, kernel).
 
         Positions in the padding are negative or at least the axis' size.
         """
@@ -58,7 +61,17 @@ class Windows:
 
 
 def per_axis(node: Node, name: str, rank: int, default: int = 1) -> tuple[int, ...]:
-    """An INTS attribute with one entry per spatial axis, filled with ``default`` where absent."""
+    """Returns an INTS attribute with one entry per spatial axis.
+
+    Args:
+        node: the node.
+        name: the attribute.
+        rank: number of spatial axes.
+        default: the value of every entry where the attribute is not set.
+
+    Raises:
+        InvalidGraph: the attribute has another number of entries.
+    """
     values = node.attr(name)
     if not values:
         return (default,) * rank
@@ -68,7 +81,7 @@ def per_axis(node: Node, name: str, rank: int, default: int = 1) -> tuple[int, .
 
 
 def declared_pads(node: Node, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The ``pads`` attribute as (in front, behind), zeros where absent."""
+    """Returns the `pads` attribute as (in front, behind), zeros where absent."""
     pads = node.attr("pads")
     if not pads:
         return (0,) * rank, (0,) * rank
@@ -78,7 +91,7 @@ def declared_pads(node: Node, rank: int) -> tuple[tuple[int, ...], tuple[int, ..
 
 
 def windows_of(node: Node, sizes: Sequence[int], kernel: Sequence[int] | None = None) -> Windows:
-    """The windows of a convolution or pooling node over axes of the given sizes.
+    """Computes the windows of a convolution or pooling node over axes of the given sizes.
 
     Args:
         node: read for kernel_shape, strides, dilations, pads, auto_pad and ceil_mode.

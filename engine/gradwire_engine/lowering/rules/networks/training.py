@@ -1,4 +1,4 @@
-"""Training: one step of an optimiser, and the gradient of a part of the graph."""
+"""Training: one step of an optimizer, and the gradient of a part of the graph."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from gradwire_engine.lowering.registry import TRAINING, Node, Value, rule
 
 
 def _root(x: Value) -> Value:
-    """Square root of an accumulator; derivative 0 where nothing has accumulated."""
+    """Computes the square root of an accumulator; derivative 0 where it is 0."""
     positive = x > 0
     return jnp.where(positive, lax.sqrt(jnp.where(positive, x, 1)), x)
 
 
 def _regularized(node: Node, x: Value, gradient: Value) -> Value:
+    """Adds the gradient of the L2 penalty with the node's `norm_coefficient`."""
     return float(node.attr("norm_coefficient", 0.0)) * x + gradient
 
 
 def _optimize(
     node: Node, tensors: Sequence[Value], kinds: int, step: Callable[..., tuple[Value, ...]]
 ) -> tuple[Value, ...]:
-    """Apply ``step`` to each tensor and its companions; inputs and outputs are grouped by kind."""
+    """Applies `step` to each tensor with its gradient and state; inputs and outputs are grouped by kind."""
     count, rest = divmod(len(tensors), kinds)
     if rest or not count:
         raise node.fail(f"{len(tensors)} tensors are not {kinds} for each optimised one")
@@ -39,7 +40,7 @@ def _optimize(
 
 @rule("Adagrad", domain=TRAINING)
 def adagrad(node: Node, rate: Value, count: Value, *tensors: Value) -> tuple[Value, ...]:
-    """One step of Duchi et al. (2011)."""
+    """Adagrad: one step of Duchi et al. (2011)."""
     scale = rate / (1 + count * float(node.attr("decay_factor", 0.0)))
     epsilon = float(node.attr("epsilon", np.float32(1e-6)))
 
@@ -53,7 +54,7 @@ def adagrad(node: Node, rate: Value, count: Value, *tensors: Value) -> tuple[Val
 
 @rule("Adam", domain=TRAINING)
 def adam(node: Node, rate: Value, count: Value, *tensors: Value) -> tuple[Value, ...]:
-    """One step of Kingma and Ba (2015)."""
+    """Adam: one step of Kingma and Ba (2015)."""
     alpha = float(node.attr("alpha", np.float32(0.9)))
     beta = float(node.attr("beta", np.float32(0.999)))
     epsilon = float(node.attr("epsilon", np.float32(1e-6)))
@@ -74,7 +75,7 @@ def adam(node: Node, rate: Value, count: Value, *tensors: Value) -> tuple[Value,
 
 @rule("Momentum", domain=TRAINING)
 def momentum(node: Node, rate: Value, count: Value, *tensors: Value) -> tuple[Value, ...]:
-    """One step of gradient descent with momentum, standard or Nesterov's."""
+    """Momentum: one step of gradient descent with momentum, standard or Nesterov's."""
     alpha, beta = float(node.attr("alpha", 0.0)), float(node.attr("beta", 0.0))
     mode = node.attr("mode", "standard")
     if mode not in ("standard", "nesterov"):
@@ -91,7 +92,7 @@ def momentum(node: Node, rate: Value, count: Value, *tensors: Value) -> tuple[Va
 
 
 def _slice(nodes: Sequence[NodeProto], target: str, sources: Sequence[str]) -> list[NodeProto]:
-    """The nodes, in order, through which ``target`` follows from ``sources``."""
+    """Returns the nodes, in order, that compute `target` from `sources`."""
     needed, kept = {target}, []
     for node in reversed(nodes):
         if not any(name in needed and name not in sources for name in node.output):
@@ -106,10 +107,10 @@ def _slice(nodes: Sequence[NodeProto], target: str, sources: Sequence[str]) -> l
 
 @rule("Gradient", domain=TRAINING)
 def gradient(node: Node, *values: Value) -> tuple[Value, ...]:
-    """The gradient of the sum of tensor ``y`` with respect to each tensor of ``xs``.
+    """Gradient: of the sum of tensor `y` with respect to each tensor of `xs`.
 
-    ``y`` is evaluated again with the inputs in place of ``xs`` and ``zs``; whatever else it needs
-    is taken from the enclosing graph as it stands.
+    `y` is evaluated again with the inputs in place of `xs` and `zs`; other tensors that it needs have
+    their values in the enclosing graph.
     """
     xs, zs = list(node.attr("xs", ())), list(node.attr("zs", ()))
     target = node.attr("y")

@@ -1,13 +1,13 @@
-"""More of the ``gradwire.sci`` domain, version 1: one graph over a batch.
+"""Vmap of the `gradwire.sci` domain: evaluates one graph over a batch.
 
-- ``Vmap(x, ...; body, in_axes, out_axes) -> y, ...``: the graph ``body``, evaluated for each slice of the
-  inputs, all at once. ``in_axes`` has the axis (0 or more) along which each input is sliced, or -1 for
+- `Vmap(x, ...; body, in_axes, out_axes) -> y, ...`: the graph `body`, evaluated for each slice of the
+  inputs, all at once. `in_axes` has the axis (0 or more) along which each input is sliced, or -1 for
   one that every evaluation is given whole; at least one input is sliced, and those that are have the same
-  extent there. ``out_axes`` has the axis (0 or more) on which the slices of each output are stacked.
+  extent there. `out_axes` has the axis (0 or more) on which the slices of each output are stacked.
   Both are all 0 by default. The body takes the slices, without the axis, in the order of the inputs, and
-  gives a slice of each output; it may use values from around it, which are whole. All are tensors.
+  gives a slice of each output; it may use values from the enclosing graphs, which are whole. All are tensors.
 
-Derivatives, modes and orders are those of the body.
+Modes and orders of derivatives are those of the body.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import jax.numpy as jnp
 
 from gradwire_engine.lowering.registry import SCI, Node, Value, rule
 
-WHOLE = -1
-"""What ``in_axes`` has for an input that is not sliced."""
+UNMAPPED = -1
+"""The entry of `in_axes` for an input that is not sliced."""
 
 
 @rule("Vmap", domain=SCI)
 def vmap(node: Node, *inputs: Value) -> tuple[Value, ...]:
+    """Vmap: evaluates its body for all slices of the inputs at once."""
     body = node.subgraph("body")
     for kind, inside, outside in (
         ("inputs", len(body.input), len(inputs)),
@@ -32,9 +33,9 @@ def vmap(node: Node, *inputs: Value) -> tuple[Value, ...]:
     ):
         if inside != outside:
             raise node.fail(f"its body has {inside} {kind} and the node has {outside}; make them as many")
-    in_axes = _axes(node, "in_axes", len(inputs), WHOLE)
+    in_axes = _axes(node, "in_axes", len(inputs), UNMAPPED)
     out_axes = _axes(node, "out_axes", len(node.outputs), 0)
-    mapped = [place for place, axis in enumerate(in_axes) if axis != WHOLE]
+    mapped = [place for place, axis in enumerate(in_axes) if axis != UNMAPPED]
     _check_extents(node, inputs, in_axes, mapped)
 
     def one(*slices: Value) -> tuple[Value, ...]:
@@ -56,6 +57,7 @@ def vmap(node: Node, *inputs: Value) -> tuple[Value, ...]:
 
 
 def _axes(node: Node, name: str, count: int, least: int) -> list[int]:
+    """Returns an attribute of `count` axes, zeros where it is not set; `least` is the smallest allowed."""
     axes: list[int] = node.attr(name) or [0] * count
     if len(axes) != count:
         raise node.fail(f"attribute {name} has {len(axes)} entries; it needs {count}")
@@ -65,8 +67,9 @@ def _axes(node: Node, name: str, count: int, least: int) -> list[int]:
 
 
 def _check_extents(node: Node, inputs: Sequence[Value], axes: Sequence[int], mapped: Sequence[int]) -> None:
+    """Raises `InvalidGraph` unless the mapped axes exist and have one extent."""
     if not mapped:
-        raise node.fail(f"in_axes slices no input; give at least one an axis, not {WHOLE}")
+        raise node.fail(f"in_axes slices no input; give at least one an axis, not {UNMAPPED}")
     extents = {}
     for place in mapped:
         if not hasattr(inputs[place], "shape"):

@@ -1,10 +1,10 @@
-"""More of the ``gradwire.sci`` domain, version 1: decompositions beside those that solve systems.
+"""Decompositions and the pseudo-inverse of the `gradwire.sci` domain.
 
-- ``LU(A) -> (lu, pivots, permutation)``: with partial pivoting; L (of unit diagonal) and U share one
-  matrix, ``pivots`` are LAPACK's counted from 0, and ``A[permutation] = L U``; both int32.
-- ``PivotsToPermutation(pivots; size) -> permutation``: of that many rows, int32.
-- ``SVD(A) -> (u, s, vh)``: reduced, singular values descending; equal ones have no derivative of u and vh.
-- ``Pinv(A, rtol) -> B``: the Moore-Penrose inverse; singular values up to ``rtol`` (a scalar, an input since
+- `LU(A) -> (lu, pivots, permutation)`: with partial pivoting; L (of unit diagonal) and U share one
+  matrix, `pivots` are LAPACK's counted from 0, and `A[permutation] = L U`; both int32.
+- `PivotsToPermutation(pivots; size) -> permutation`: of that many rows, int32.
+- `SVD(A) -> (u, s, vh)`: reduced, singular values descending; equal ones have no derivative of u and vh.
+- `Pinv(A, rtol) -> B`: the Moore-Penrose inverse; singular values up to `rtol` (a scalar, an input since
   attributes have single precision) times the largest count as zero. The derivative is that at constant rank
   (Golub and Pereyra, "The differentiation of pseudo-inverses", 1973), also where singular values are equal.
 
@@ -27,6 +27,7 @@ sci = partial(rule, since=1, domain=SCI)
 
 
 def _matrix(node: Node, a: Value) -> Value:
+    """Returns the input as a JAX array; raises `InvalidGraph` unless it holds float64 or float32 matrices."""
     if a.ndim < 2:
         raise node.fail(f"input A has shape {tuple(a.shape)}; it must be matrices, stacked or not")
     if a.dtype not in (np.float64, np.float32):
@@ -36,18 +37,21 @@ def _matrix(node: Node, a: Value) -> Value:
 
 @sci("LU")
 def lu(node: Node, a: Value) -> tuple[Value, Value, Value]:
+    """LU: with partial pivoting."""
     factors, pivots, permutation = lax.linalg.lu(_matrix(node, a))
     return factors, pivots, permutation
 
 
 @sci("PivotsToPermutation")
 def permutation(node: Node, pivots: Value) -> Value:
+    """PivotsToPermutation: the permutation of rows that LAPACK's pivots describe."""
     size = int(node.attributes["size"])
     return lax.linalg.lu_pivots_to_permutation(jnp.asarray(pivots, jnp.int32), size)
 
 
 @sci("SVD")
 def svd(node: Node, a: Value) -> tuple[Value, Value, Value]:
+    """SVD: reduced."""
     u, s, vh = jnp.linalg.svd(_matrix(node, a), full_matrices=False)
     return u, s, vh
 
@@ -63,7 +67,7 @@ def _pinv(a: Value, rtol: Value) -> Value:
 
 @_pinv.defjvp
 def _pinv_jvp(primals: tuple[Value, Value], tangents: tuple[Value, Value]) -> tuple[Value, Value]:
-    """Written with the inverse itself, so that it differentiates again."""
+    """Differentiates the pseudo-inverse at constant rank, in terms of itself, so that higher orders exist."""
     (a, rtol), (da, _) = primals, tangents
     b = _pinv(a, rtol)
     bt, dat = jnp.matrix_transpose(b), jnp.matrix_transpose(da)
@@ -74,4 +78,5 @@ def _pinv_jvp(primals: tuple[Value, Value], tangents: tuple[Value, Value]) -> tu
 
 @sci("Pinv")
 def pseudo_inverse(node: Node, a: Value, rtol: Value) -> Value:
+    """Pinv: treats singular values up to `rtol` times the largest as zero."""
     return _pinv(_matrix(node, a), jnp.asarray(rtol))

@@ -1,12 +1,12 @@
-"""More of the ``gradwire.sci`` domain, version 1: what distributions and waves are computed from.
+"""Special functions of the `gradwire.sci` domain for probability distributions and waves.
 
-- ``Igamma(a, x)``, ``Igammac(a, x)``: the regularised lower and upper incomplete gamma function. The first
-  derivative with respect to ``a`` exists, the second does not.
-- ``Betainc(a, b, x)``: the regularised incomplete beta function; differentiable with respect to ``x``.
-- ``BesselI0e(x)``, ``BesselI1e(x)``: modified Bessel functions of order 0 and 1, times exp(-|x|).
-- ``LogNdtr(x)``: logarithm of the normal distribution function, to full precision in both tails.
-- ``Ndtri(p)``: the inverse of the normal distribution function.
-- ``Betaln(a, b)``: logarithm of the beta function of positive ``a`` and ``b``, without the cancellation of
+- `Igamma(a, x)`, `Igammac(a, x)`: the regularised lower and upper incomplete gamma function. The first
+  derivative with respect to `a` exists, the second does not.
+- `Betainc(a, b, x)`: the regularised incomplete beta function; differentiable with respect to `x`.
+- `BesselI0e(x)`, `BesselI1e(x)`: modified Bessel functions of order 0 and 1, times exp(-|x|).
+- `LogNdtr(x)`: logarithm of the normal distribution function, to full precision in both tails.
+- `Ndtri(p)`: the inverse of the normal distribution function.
+- `Betaln(a, b)`: logarithm of the beta function of positive `a` and `b`, without the cancellation of
   three logarithms of gamma functions.
 
 Arrays are broadcast against each other.
@@ -30,7 +30,7 @@ from gradwire_engine.lowering.registry import SCI, Node, Value, rule
 sci = partial(rule, since=1, domain=SCI)
 
 _SERIES_BELOW, _SERIES_ORDER = -20.0, 12
-"""Where the asymptotic series of log Ndtr is used, and its terms: the first one left out is under 1e-16."""
+"""Bound below which the asymptotic series of log Ndtr is used, and its terms: the next is below 1e-16."""
 
 
 _STIRLING_FROM = 10.0
@@ -39,7 +39,7 @@ _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 /
 
 
 def _without_derivative(node: Node, x: Value, what: str) -> Value:
-    """``x``, the derivative with respect to which is refused by name."""
+    """Returns `x`; a derivative with respect to it raises `NotDifferentiable`."""
 
     @jax.custom_jvp
     def same(value: Value) -> Value:
@@ -57,24 +57,30 @@ def _without_derivative(node: Node, x: Value, what: str) -> Value:
 
 @sci("Igamma", "Igammac")
 def incomplete_gamma(node: Node, a: Value, x: Value) -> Value:
+    """Igamma, Igammac: regularised incomplete gamma functions."""
     function = lax.igamma if node.op == "Igamma" else lax.igammac
     return function(*broadcast(jnp.asarray(a), jnp.asarray(x)))
 
 
 @sci("Betainc")
 def incomplete_beta(node: Node, a: Value, b: Value, x: Value) -> Value:
+    """Betainc: differentiable with respect to `x` only."""
     a, b, x = jnp.broadcast_arrays(jnp.asarray(a), jnp.asarray(b), jnp.asarray(x))
     return lax.betainc(_without_derivative(node, a, "a"), _without_derivative(node, b, "b"), x)
 
 
 @sci("BesselI0e", "BesselI1e")
 def modified_bessel(node: Node, x: Value) -> Value:
+    """BesselI0e, BesselI1e: exponentially scaled."""
     return (lax.bessel_i0e if node.op == "BesselI0e" else lax.bessel_i1e)(jnp.asarray(x))
 
 
 @sci("LogNdtr")
 def log_normal_distribution(node: Node, x: Value) -> Value:
-    """Below -20 by the asymptotic series: its derivative keeps its digits, a ratio of densities does not."""
+    """LogNdtr: below -20 by its asymptotic series (Abramowitz and Stegun, 26.2.12).
+
+    The derivative of the series is precise there, unlike a ratio of densities.
+    """
     x = jnp.asarray(x)
     root_half = constant(math.sqrt(0.5), x)
     left, right = x < _SERIES_BELOW, x > 0
@@ -93,11 +99,15 @@ def log_normal_distribution(node: Node, x: Value) -> Value:
 
 @sci("Ndtri")
 def normal_quantile(node: Node, p: Value) -> Value:
+    """Ndtri: the normal quantile."""
     return special.ndtri(jnp.asarray(p))
 
 
 def _stirling_remainder(x: Value) -> Value:
-    """log Gamma(x) less (x - 1/2) log x - x + log(2 pi) / 2, for x of 10 or more, to double precision."""
+    """Computes log Gamma(x) - ((x - 1/2) log x - x + log(2 pi) / 2) to double precision, for x >= 10.
+
+    Stirling's series: DLMF 5.11.1.
+    """
     inverse_square = lax.integer_pow(x, -2)
     series = constant(_STIRLING[-1], x)
     for coefficient in reversed(_STIRLING[:-1]):
@@ -107,13 +117,13 @@ def _stirling_remainder(x: Value) -> Value:
 
 @sci("Betaln")
 def log_beta(node: Node, a: Value, b: Value) -> Value:
-    """With the leading terms of Stirling's series cancelled by hand where an argument is large.
+    """Betaln: with the leading terms of Stirling's series cancelled analytically for large arguments.
 
-    As Didonato and Morris do ("Algorithm 708", ACM Transactions on Mathematical Software, 1992), with the
+    As in Didonato and Morris ("Algorithm 708", ACM Transactions on Mathematical Software, 1992), with the
     series in place of their minimax fit. JAX's own is wrong in the eighth digit from 8 on.
     """
     a, b = broadcast(jnp.asarray(a), jnp.asarray(b))
-    # By select, not by min and max: those share second derivatives out wrongly where a = b.
+    # By select, as min and max have wrong second derivatives where a = b.
     swapped = a > b
     small, large = select(swapped, b, a), select(swapped, a, b)
     one, limit = constant(1, a), constant(_STIRLING_FROM, a)

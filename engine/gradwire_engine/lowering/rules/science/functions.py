@@ -2,25 +2,25 @@
 
 Functions of one array:
 
-- ``Cbrt``, ``Digamma``, ``Erfc``, ``Erfinv``, ``Exp2``, ``Expit``, ``Expm1``, ``Lgamma``,
-  ``Log10``, ``Log1p``, ``Log2``;
-- ``Sinc(x)``: sin(pi x) / (pi x), 1 at 0;
-- ``Polygamma(x; n=1)``: the n-th derivative of Digamma, for positive ``x``.
+- `Cbrt`, `Digamma`, `Erfc`, `Erfinv`, `Exp2`, `Expit`, `Expm1`, `Lgamma`,
+  `Log10`, `Log1p`, `Log2`;
+- `Sinc(x)`: sin(pi x) / (pi x), 1 at 0;
+- `Polygamma(x; n=1)`: the n-th derivative of Digamma, for positive `x`.
 
 Functions of two arrays, broadcast:
 
-- ``Atan2(y, x)``: derivative 0 at the origin;
-- ``Hypot(x, y)``: derivative 0 at the origin;
-- ``LogAddExp(a, b)``;
-- ``Xlogy(x, y)``: x log(y), 0 where x is 0 (and derivatives 0 there unless 0 < y < inf).
+- `Atan2(y, x)`: derivative 0 at the origin;
+- `Hypot(x, y)`: derivative 0 at the origin;
+- `LogAddExp(a, b)`;
+- `Xlogy(x, y)`: x log(y), 0 where x is 0 (and derivatives 0 there unless 0 < y < inf).
 
 Sorting:
 
-- ``Sort(x; axis=-1, descending=0) -> (values, indices)``: stable, NaN last, indices int64.
+- `Sort(x; axis=-1, descending=0) -> (values, indices)`: stable, NaN last, indices int64.
 
 Differentiation:
 
-- ``StopGradient(x)``: x itself, with derivative zero (PyTorch's ``detach``).
+- `StopGradient(x)`: x itself, with derivative zero (PyTorch's `detach`).
 """
 
 from __future__ import annotations
@@ -56,11 +56,13 @@ _UNARY: dict[str, Any] = {
 
 @sci(*_UNARY)
 def of_one_array(node: Node, x: Value) -> Value:
+    """Evaluates any of the functions of one array that have no attributes."""
     return _UNARY[node.op](jnp.asarray(x))
 
 
 @sci("Polygamma")
 def polygamma(node: Node, x: Value) -> Value:
+    """Polygamma: the `n`-th derivative of Digamma."""
     order = int(node.attr("n", 1))
     if order < 0:
         raise node.fail(f"attribute n is {order}; it must be 0 or more")
@@ -70,17 +72,18 @@ def polygamma(node: Node, x: Value) -> Value:
 
 @sci("Atan2")
 def atan2(node: Node, y: Value, x: Value) -> Value:
+    """Atan2: with derivative 0 at the origin."""
     y, x = broadcast(jnp.asarray(y), jnp.asarray(x))
     zero = constant(0, x)
     origin = lax.bitwise_and(lax.eq(x, zero), lax.eq(y, zero))
-    # The angle of a signed zero is that of +1 or -1 in its place, which has a derivative: none is sent.
+    # At the origin the angle is that of x = +1 or -1, by the sign of the zero, and gets no derivative.
     direction = lax.stop_gradient(jnp.copysign(constant(1, x), x))
     return lax.atan2(select(origin, lax.stop_gradient(y), y), select(origin, direction, x))
 
 
 @sci("Hypot")
 def hypot(node: Node, x: Value, y: Value) -> Value:
-    """Length of (x, y), scaled by the larger of the two so that squares neither overflow nor vanish."""
+    """Hypot: scaled by the larger of the two so that squares neither overflow nor underflow."""
     x, y = broadcast(jnp.asarray(x), jnp.asarray(y))
     largest = lax.stop_gradient(lax.max(lax.abs(x), lax.abs(y)))
     usable = lax.bitwise_and(largest > 0, jnp.isfinite(largest))
@@ -92,11 +95,13 @@ def hypot(node: Node, x: Value, y: Value) -> Value:
 
 @sci("LogAddExp")
 def logaddexp(node: Node, a: Value, b: Value) -> Value:
+    """LogAddExp: log(exp(a) + exp(b))."""
     return jnp.logaddexp(a, b)
 
 
 @sci("Xlogy")
 def xlogy(node: Node, x: Value, y: Value) -> Value:
+    """Xlogy: 0, with derivative 0, where `x` is 0 and log(y) is not finite."""
     x, y = broadcast(jnp.asarray(x), jnp.asarray(y))
     improper = lax.bitwise_or(y <= 0, y == np.inf)
     vanishes = lax.bitwise_and(lax.eq(x, constant(0, x)), improper)
@@ -105,14 +110,14 @@ def xlogy(node: Node, x: Value, y: Value) -> Value:
 
 @sci("Sort")
 def sort(node: Node, x: Value) -> tuple[Value, Value]:
-    """Sorted values and where they were; each value's derivative goes to where it was."""
+    """Sort: stable; the derivative of each value is that of the element it comes from."""
     axis = axis_of(node, node.attr("axis", -1), x.ndim)
     x = jnp.asarray(x)
     positions = lax.broadcasted_iota(np.int64, x.shape, axis)
     if not node.attr("descending", 0):
         values, indices = lax.sort((x, positions), dimension=axis, is_stable=True, num_keys=1)
         return values, indices
-    # The order is reversed by the keys, not afterwards, so that equal elements keep theirs.
+    # Reversing the keys, and not the result, keeps the order of equal elements.
     reverse = lax.neg if is_floating(x) else lax.bitwise_not
     keys, indices = lax.sort((reverse(x), positions), dimension=axis, is_stable=True, num_keys=1)
     return cast(reverse(keys), x.dtype), indices
@@ -120,4 +125,5 @@ def sort(node: Node, x: Value) -> tuple[Value, Value]:
 
 @sci("StopGradient")
 def stop_gradient(node: Node, x: Value) -> Value:
+    """StopGradient: the input, with derivative zero."""
     return lax.stop_gradient(x)

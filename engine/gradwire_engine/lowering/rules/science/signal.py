@@ -1,4 +1,4 @@
-"""Signals: Fourier transforms, short-time spectra, windows and the mel scale."""
+"""Signal processing: Fourier transforms, short-time spectra, windows and the mel scale."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gradwire_engine.lowering.registry import Node, Value, rule
 
 
 def _to_complex(node: Node, x: Value, dtype: Any = np.float64) -> Value:
-    """The trailing axis of one (real) or two (real, imaginary) folded into the number.
+    """Converts a trailing axis of one (real) or two (real, imaginary) elements to complex numbers.
 
-    Forward transforms run in double whatever the input: in single precision, bins that are zero
-    fill with the rounding of the largest bin. Inverse transforms divide that by their length and
-    stay in single.
+    Forward transforms run in double precision whatever the input: in single precision, bins that are
+    zero fill with the rounding errors of the largest bin. Inverse transforms divide those errors by
+    their length and stay in single precision.
     """
     wide = jnp.asarray(x, jnp.promote_types(x.dtype, dtype))
     if x.shape[-1] == 1:
@@ -30,10 +30,12 @@ def _to_complex(node: Node, x: Value, dtype: Any = np.float64) -> Value:
 
 
 def _to_pairs(z: Value, dtype: Any) -> Value:
+    """Converts complex numbers to a trailing axis of real and imaginary parts."""
     return jnp.stack([z.real, z.imag], axis=-1).astype(dtype)
 
 
 def _transform(node: Node, x: Value, length: Value | None, axis: int) -> Value:
+    """Computes a (one-sided or inverse) discrete Fourier transform along one axis."""
     axis %= x.ndim
     if axis == x.ndim - 1:
         raise node.fail("the last axis holds real and imaginary parts and cannot be transformed")
@@ -58,13 +60,13 @@ def _transform(node: Node, x: Value, length: Value | None, axis: int) -> Value:
 
 @rule("DFT", since=17)
 def dft(node: Node, x: Value, length: Value | None = None) -> Value:
-    """Up to opset 19: the axis is an attribute, the second axis by default."""
+    """DFT up to opset 19: the axis is an attribute, by default the second axis."""
     return _transform(node, x, length, int(node.attr("axis", 1)))
 
 
 @rule("DFT", since=20)
 def dft_20(node: Node, x: Value, length: Value | None = None, axis: Value | None = None) -> Value:
-    """From opset 20: the axis is an input, the last signal axis by default."""
+    """DFT from opset 20: the axis is an input, by default the last signal axis."""
     place = -2 if axis is None else node.ints(axis, "axis")[0]
     return _transform(node, x, length, place)
 
@@ -73,7 +75,18 @@ def dft_20(node: Node, x: Value, length: Value | None = None, axis: Value | None
 def stft(
     node: Node, x: Value, frame_step: Value, window: Value | None = None, frame_length: Value | None = None
 ) -> Value:
-    """Spectra of overlapping windowed frames, (batch, frames, bins, 2)."""
+    """STFT: spectra of overlapping windowed frames.
+
+    Args:
+        node: the node.
+        x: (batch, length, 1 or 2) signal, real or with real and imaginary parts.
+        frame_step: static distance between frames.
+        window: (frame_length,), or None.
+        frame_length: static; by default that of the window, else of the signal.
+
+    Returns:
+        (batch, frames, bins, 2) array in the dtype of `x`.
+    """
     (step,) = node.ints(frame_step, "frame_step")
     if frame_length is not None:
         (length,) = node.ints(frame_length, "frame_length")
@@ -108,7 +121,7 @@ _COSINES = {
 
 @rule("HannWindow", "HammingWindow", "BlackmanWindow", since=17)
 def cosine_window(node: Node, size: Value) -> Value:
-    """Sums of cosines, computed in double and then rounded to the output's type."""
+    """HannWindow, HammingWindow, BlackmanWindow: computed in double, rounded to the output's dtype."""
     (count,) = node.ints(size, "size")
     period = count if node.attr("periodic", 1) else count - 1
     if period < 1:
@@ -123,7 +136,19 @@ def cosine_window(node: Node, size: Value) -> Value:
 def mel_weight_matrix(
     node: Node, num_mel_bins: Value, dft_length: Value, sample_rate: Value, lower: Value, upper: Value
 ) -> Value:
-    """Triangular filters on the mel scale, (dft_length // 2 + 1, num_mel_bins), each with peak 1."""
+    """MelWeightMatrix: triangular filters on the mel scale, with peak 1. All inputs are static.
+
+    Args:
+        node: the node.
+        num_mel_bins: number of filters.
+        dft_length: length of the transform.
+        sample_rate: in Hz.
+        lower: lower edge in Hz.
+        upper: upper edge in Hz.
+
+    Returns:
+        (dft_length // 2 + 1, num_mel_bins) array of `output_datatype`.
+    """
     (bands,) = node.ints(num_mel_bins, "num_mel_bins")
     (length,) = node.ints(dft_length, "dft_length")
     (rate,) = node.ints(sample_rate, "sample_rate")
