@@ -1,6 +1,6 @@
 """The wire's codec, for both sides: generated messages (`v1`), tensors, framing, outputs, names of kinds.
 
-Client and server stand on this package. It imports NumPy, protobuf and grpc, and nothing of gradwire.
+Client and server use this package. It imports NumPy, protobuf and grpc, and nothing of gradwire.
 """
 
 from gradwire_wire.tensors import (

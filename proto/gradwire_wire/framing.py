@@ -1,8 +1,8 @@
-"""Messages that carry array data, written and read by hand.
+"""Writes and reads the messages that carry array data, without protobuf's copies.
 
 The bytes are what protobuf itself writes for the documented messages. The generated classes copy a bytes
 field twice more than is needed in either direction, which at a gigabyte a second is the largest cost of a
-stream. Writing copies the data once, into the message; reading leaves them where gRPC put them.
+stream. Writing copies the data once, into the message; reading returns views of the received bytes.
 """
 
 from collections.abc import Iterator
@@ -26,12 +26,12 @@ _BATCH_CHUNK = 3  # AccumulateRequest.chunk
 
 
 def serialize(message: Message | bytes) -> bytes:
-    """A response as it travels: bytes are a message serialized already."""
+    """Returns a response as bytes; bytes are taken to be serialized already."""
     return message if isinstance(message, bytes) else message.SerializeToString()
 
 
 def varint(value: int) -> bytes:
-    """A non-negative integer in protobuf's variable-length encoding."""
+    """Encodes a non-negative integer in protobuf's variable-length encoding."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -41,23 +41,32 @@ def varint(value: int) -> bytes:
 
 
 def bytes_field(number: int, payload: bytes | memoryview) -> bytes:
-    """A serialized message with the one field `number` of type bytes: a single copy of the payload."""
+    """Serializes a message with the single field `number` of type bytes; copies the payload once."""
     return b"".join((varint(number << 3 | 2), varint(len(payload)), payload))
 
 
 def _integer_field(number: int, value: int) -> bytes:
-    """A field of an integer type; as proto3 has it, zero is not written."""
+    """Serializes a field of an integer type; zero is not written, as proto3 prescribes."""
     return varint(number << 3) + varint(value) if value else b""
 
 
 def _message(outer: bytes, field: int, inner: bytes, data_field: int, data: memoryview, tail: bytes) -> bytes:
-    """``outer``, then field ``field`` holding ``inner`` and ``data``, then ``tail``."""
+    """Serializes a message that contains a message with array data.
+
+    Args:
+        outer: serialized fields before the inner message.
+        field: number of the inner message's field.
+        inner: serialized fields of the inner message before its data.
+        data_field: number of the data's field in the inner message.
+        data: the array data.
+        tail: serialized fields after the inner message.
+    """
     head = inner + varint(data_field << 3 | 2) + varint(len(data))
     return b"".join((outer, varint(field << 3 | 2), varint(len(head) + len(data)), head, data, tail))
 
 
 def block_chunks(block: int, piece: int, array: Array) -> Iterator[bytes]:
-    """The DifferentiateResponse messages that carry one piece of a block."""
+    """Yields the DifferentiateResponse messages that carry one piece of a block."""
     offset = 0
     for data in chunks(byte_view(array)):
         inner = _integer_field(1, block) + _integer_field(2, piece) + _integer_field(3, offset)
@@ -66,17 +75,17 @@ def block_chunks(block: int, piece: int, array: Array) -> Iterator[bytes]:
 
 
 def value_chunks(output: int, array: Array) -> Iterator[bytes]:
-    """The DifferentiateResponse messages that carry one of the function's own outputs."""
-    return _filling(_DIFFERENTIATE_VALUE_CHUNK, output, array)
+    """Yields the DifferentiateResponse messages that carry one of the function's own outputs."""
+    return _output_chunk_messages(_DIFFERENTIATE_VALUE_CHUNK, output, array)
 
 
 def gradient_chunks(output: int, array: Array) -> Iterator[bytes]:
-    """The AccumulateResponse messages that carry the loss or one gradient."""
-    return _filling(_ACCUMULATE_CHUNK, output, array)
+    """Yields the AccumulateResponse messages that carry the loss or one gradient."""
+    return _output_chunk_messages(_ACCUMULATE_CHUNK, output, array)
 
 
-def _filling(field: int, output: int, array: Array) -> Iterator[bytes]:
-    """Messages with an OutputChunk each, in field ``field``."""
+def _output_chunk_messages(field: int, output: int, array: Array) -> Iterator[bytes]:
+    """Yields messages with an OutputChunk each, in field `field`."""
     offset = 0
     for data in chunks(byte_view(array)):
         inner = _integer_field(1, output) + _integer_field(2, offset)
@@ -85,7 +94,14 @@ def _filling(field: int, output: int, array: Array) -> Iterator[bytes]:
 
 
 def output_chunks(call_id: int, output: int, array: Array, last: bool) -> Iterator[bytes]:
-    """The EvaluateStreamResponse messages that carry one output; the final one ends the call if ``last``."""
+    """Yields the EvaluateStreamResponse messages that carry one output.
+
+    Args:
+        call_id: the call that the output belongs to.
+        output: index of the output.
+        array: its elements.
+        last: whether the final message ends the call.
+    """
     view = byte_view(array)
     offset = 0
     for data in chunks(view):
@@ -96,7 +112,7 @@ def output_chunks(call_id: int, output: int, array: Array, last: bool) -> Iterat
 
 
 def batch_chunk(name: str, offset: int, data: memoryview) -> bytes:
-    """The AccumulateRequest message that carries a part of the batch's input `name`."""
+    """Serializes the AccumulateRequest message that carries a part of the batch's input `name`."""
     field = name.encode()
     inner = b"".join((varint(1 << 3 | 2), varint(len(field)), field, _integer_field(2, offset)))
     return _message(b"", _BATCH_CHUNK, inner, 3, data, b"")
@@ -107,14 +123,19 @@ def batch_chunk(name: str, offset: int, data: memoryview) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The data of a `BlockChunk` (numbers: block, piece, offset) or an `OutputChunk` (output, offset)."""
+    """The data of a chunk message.
+
+    Attributes:
+        numbers: block, piece and offset of a `BlockChunk`; output, offset and 0 of an `OutputChunk`.
+        data: a view of the received bytes.
+    """
 
     numbers: tuple[int, int, int]
     data: memoryview
 
 
 class FramingError(ValueError):
-    """The bytes are no protobuf message."""
+    """The bytes are not a valid protobuf message."""
 
 
 def _read_varint(view: memoryview, at: int) -> tuple[int, int]:
@@ -130,7 +151,10 @@ def _read_varint(view: memoryview, at: int) -> tuple[int, int]:
 
 
 def _fields(view: memoryview) -> dict[int, int | memoryview]:
-    """A message's fields by number: integers, and views of whatever has a length. The last one wins."""
+    """Returns a message's fields by number: integers, and views of fields with a length.
+
+    Of repeated fields the last is returned.
+    """
     found: dict[int, int | memoryview] = {}
     at, end = 0, len(view)
     while at < end:
@@ -153,19 +177,19 @@ def _fields(view: memoryview) -> dict[int, int | memoryview]:
 
 
 def block_chunk(message: bytes) -> Chunk | None:
-    """The chunk in a serialized `DifferentiateResponse`; None when it holds something else."""
+    """Returns the chunk in a serialized `DifferentiateResponse`, None when there is none."""
     return _chunk(_fields(memoryview(message)), numbers=3) if message[:1] == b"\x1a" else None
 
 
 def value_chunk(message: bytes) -> Chunk | None:
-    """The value chunk in a serialized `DifferentiateResponse`; None when it holds something else."""
+    """Returns the value chunk in a serialized `DifferentiateResponse`, None when there is none."""
     if message[:1] != b"\x3a":
         return None
     return _chunk(_fields(memoryview(message)), 2, field=_DIFFERENTIATE_VALUE_CHUNK)
 
 
 def output_chunk(message: bytes) -> tuple[int, Chunk, bool] | None:
-    """Call id, chunk and `last` of a serialized `EvaluateStreamResponse`; None when it holds no chunk."""
+    """Returns call id, chunk and `last` of a serialized `EvaluateStreamResponse`, None without a chunk."""
     if len(message) < 1024 and b"\x1a" not in message[:16]:
         return None
     fields = _fields(memoryview(message))
@@ -174,7 +198,7 @@ def output_chunk(message: bytes) -> tuple[int, Chunk, bool] | None:
 
 
 def gradient_chunk(message: bytes) -> Chunk | None:
-    """The chunk in a serialized `AccumulateResponse`; None when it holds something else."""
+    """Returns the chunk in a serialized `AccumulateResponse`, None when there is none."""
     if message[:1] != b"\x12":
         return None
     return _chunk(_fields(memoryview(message)), 2, field=_ACCUMULATE_CHUNK)

@@ -1,4 +1,4 @@
-"""Named outputs on the wire: small ones travel inside their message, large ones follow it in chunks."""
+"""Named outputs on the wire: small ones are inside their message, large ones follow it in chunks."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from gradwire_wire.framing import Chunk
 from gradwire_wire.tensors import Array, WireError, data_type, from_tensor, numpy_dtype, wire_array
 from gradwire_wire.v1 import accumulate_pb2, function_pb2, tensor_pb2
 
-#: Outputs up to this size, all together, travel in the message that announces them.
+#: Outputs of up to this size in total are sent inside the message that lists them.
 INLINE_BYTES = 1 << 20
 
 Response = function_pb2.EvaluateResponse | accumulate_pb2.Gradient
@@ -17,10 +17,19 @@ Response = function_pb2.EvaluateResponse | accumulate_pb2.Gradient
 def add_outputs(
     response: Response, names: Sequence[str], arrays: Sequence[Array], *, whole: bool
 ) -> list[int]:
-    """Add outputs to a response: all of them `whole`, or else without the content of large ones.
+    """Adds outputs to a response; the content of large ones is left out unless `whole` is set.
+
+    Args:
+        response: the message to add to.
+        names: name of each output.
+        arrays: array of each output, of any dtype that the wire has.
+        whole: whether all content is put into the message, whatever its size.
 
     Returns:
-        The positions of those without content: their elements follow in chunks.
+        The positions of outputs without content: their elements follow in chunks.
+
+    Raises:
+        WireError: the wire has no element type for a dtype.
     """
     fits = whole or sum(array.nbytes for array in arrays) <= INLINE_BYTES
     limit = 0 if fits else INLINE_BYTES // len(arrays)
@@ -38,7 +47,7 @@ def add_outputs(
 
 
 def output_arrays(response: Response) -> list[Array]:
-    """The outputs in a response, writable; those without content are allocated, to be filled by chunks."""
+    """Returns the outputs in a response, writable; those without content are uninitialized, for chunks."""
     return [_output(named.tensor) for named in response.outputs]
 
 
@@ -49,7 +58,11 @@ def _output(tensor: tensor_pb2.Tensor) -> Array:
 
 
 def fill_output(arrays: Sequence[Array], chunk: Chunk) -> None:
-    """Put a chunk where it belongs; raises `WireError` when that is nowhere."""
+    """Copies a chunk into its output.
+
+    Raises:
+        WireError: there is no such output, or the chunk exceeds it.
+    """
     output, offset, _ = chunk.numbers
     if output >= len(arrays) or offset + len(chunk.data) > arrays[output].nbytes:
         raise WireError(f"{len(chunk.data)} bytes at {offset} of output {output}, which has not so many")

@@ -1,6 +1,6 @@
 """NumPy arrays on the wire: `Tensor` messages, dtype tables, array ids and chunks.
 
-Elements travel row-major and little-endian. Nothing is copied that is in that layout already.
+Elements are row-major and little-endian. Arrays in that layout are not copied.
 """
 
 import hashlib
@@ -55,11 +55,15 @@ _BY_NAME: Mapping[str, np.dtype[Any]] = {dtype.name: dtype for dtype in DTYPES.v
 
 
 class WireError(ValueError):
-    """A message or array that does not fit the wire: unknown element type, wrong number of bytes."""
+    """A message or array does not fit the wire: unknown element type, wrong number of bytes."""
 
 
 def numpy_dtype(data_type: int) -> np.dtype[Any]:
-    """The NumPy dtype of a `DataType`; raises `WireError` when there is none."""
+    """Returns the NumPy dtype of a `DataType`.
+
+    Raises:
+        WireError: there is none here.
+    """
     try:
         return DTYPES[data_type]
     except KeyError:
@@ -68,7 +72,11 @@ def numpy_dtype(data_type: int) -> np.dtype[Any]:
 
 
 def data_type(dtype: npt.DTypeLike) -> tensor_pb2.DataType:
-    """The `DataType` of a NumPy dtype, of either byte order; raises `WireError` when the wire has none."""
+    """Returns the `DataType` of a NumPy dtype, of either byte order.
+
+    Raises:
+        WireError: the wire has none.
+    """
     native = np.dtype(dtype).newbyteorder("=")
     try:
         return _DATA_TYPES[native]  # type: ignore[return-value]  # protobuf enums are ints at run time
@@ -77,7 +85,13 @@ def data_type(dtype: npt.DTypeLike) -> tensor_pb2.DataType:
 
 
 def dtype_named(name: str) -> np.dtype[Any]:
-    """The dtype called `name` ("float64", "bfloat16", ...), without asking NumPy, which knows no bfloat16."""
+    """Returns the dtype called `name` ("float64", "bfloat16", ...).
+
+    NumPy is not asked, as it has no bfloat16.
+
+    Raises:
+        WireError: there is none.
+    """
     try:
         return _BY_NAME[name]
     except KeyError:
@@ -96,12 +110,12 @@ def _known() -> str:
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether arrays of this dtype can be differentiated: real floating point, bfloat16 included."""
+    """Returns whether arrays of this dtype can be differentiated: real floating point, bfloat16 included."""
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 def wire_array(array: npt.ArrayLike) -> Array:
-    """The array itself when it is row-major and little-endian already, else a copy that is."""
+    """Returns the array itself when it is row-major and little-endian already, else a copy that is."""
     result = np.asarray(array, order="C")
     if not result.flags.c_contiguous:  # a 0-d or odd-strided view
         result = np.ascontiguousarray(result).reshape(result.shape)
@@ -111,13 +125,13 @@ def wire_array(array: npt.ArrayLike) -> Array:
 
 
 def byte_view(array: npt.ArrayLike) -> memoryview:
-    """The array's elements as they travel, as one flat view of bytes; no copy when the layout fits."""
+    """Returns the array's elements in wire order as one flat view of bytes; no copy when the layout fits."""
     # Through uint8, because extension dtypes (bfloat16) have no buffer format of their own.
     return wire_array(array).reshape(-1).view(np.uint8).data
 
 
 def to_tensor(array: npt.ArrayLike) -> tensor_pb2.Tensor:
-    """The array as a `Tensor` with its elements inline."""
+    """Returns the array as a `Tensor` with its elements inline."""
     values = np.asarray(array)
     return tensor_pb2.Tensor(
         dtype=data_type(values.dtype), shape=values.shape, data=wire_array(values).tobytes()
@@ -125,25 +139,30 @@ def to_tensor(array: npt.ArrayLike) -> tensor_pb2.Tensor:
 
 
 def tensor_type(dtype: npt.DTypeLike, shape: Iterable[int]) -> tensor_pb2.Tensor:
-    """A `Tensor` that says dtype and shape and has no content."""
+    """Returns a `Tensor` with dtype and shape and without content."""
     return tensor_pb2.Tensor(dtype=data_type(dtype), shape=shape)
 
 
 def tensor_by_id(tensor_id: str, dtype: npt.DTypeLike, shape: Iterable[int]) -> tensor_pb2.Tensor:
-    """A `Tensor` that refers to an array uploaded before."""
+    """Returns a `Tensor` that refers to an array uploaded before."""
     return tensor_pb2.Tensor(dtype=data_type(dtype), shape=shape, tensor_id=tensor_id)
 
 
 def from_tensor(tensor: tensor_pb2.Tensor) -> Array:
-    """The array in a `Tensor`'s inline data: a read-only view of the message's bytes.
+    """Returns the array in a `Tensor`'s inline data: a read-only view of the message's bytes.
 
-    Raises `WireError` when dtype, shape and number of bytes do not go together.
+    Raises:
+        WireError: dtype, shape and number of bytes do not agree.
     """
     return array_from_bytes(tensor.data, tensor.dtype, tensor.shape)
 
 
 def array_from_bytes(data: bytes | bytearray | memoryview, element_type: int, shape: Iterable[int]) -> Array:
-    """A view of `data` as an array (read-only where `data` is)."""
+    """Returns a view of `data` as an array (read-only where `data` is).
+
+    Raises:
+        WireError: dtype, shape and number of bytes do not agree.
+    """
     dtype, extents = numpy_dtype(element_type), tuple(shape)
     if any(extent < 0 for extent in extents):
         raise WireError(f"the shape {extents} has a negative extent")
@@ -156,7 +175,7 @@ def array_from_bytes(data: bytes | bytearray | memoryview, element_type: int, sh
 
 
 def tensor_id(array: npt.ArrayLike) -> str:
-    """The id of an array for `PutTensor`: the SHA-256 that `TensorRef.tensor_id` documents."""
+    """Returns the id of an array for `PutTensor`: the SHA-256 that `TensorRef.tensor_id` documents."""
     values = np.asarray(array)
     digest = tensor_digest(data_type(values.dtype), values.shape)
     digest.update(byte_view(values))
@@ -164,21 +183,24 @@ def tensor_id(array: npt.ArrayLike) -> str:
 
 
 def tensor_digest(element_type: int, shape: Iterable[int]) -> "hashlib._Hash":
-    """The hash that yields a tensor's id once it is fed the elements, for uploads that arrive in pieces."""
+    """Returns the hash whose digest is a tensor's id once it has been fed the elements.
+
+    For uploads that arrive in parts.
+    """
     return hashlib.sha256(f"{int(element_type)}:{','.join(str(extent) for extent in shape)}:".encode())
 
 
 def chunks(data: memoryview, size: int = CHUNK_BYTES) -> Iterator[memoryview]:
-    """Consecutive views of `data`, each of `size` bytes but the last; none when there is no data."""
+    """Yields consecutive views of `data`, each of `size` bytes but the last; none when there is no data."""
     return (data[start : start + size] for start in range(0, len(data), size))
 
 
 def keep_freed_memory() -> None:
-    """Have the allocator keep the memory of messages for the next ones.
+    """Makes the allocator keep the memory of messages for the next ones.
 
     glibc returns large freed blocks to the system at once and faults the next one's pages in again, one by
     one: as much work as receiving the data. It stops doing so for blocks up to the size of the largest it
-    has seen freed, up to 32 MiB (mallopt(3), M_MMAP_THRESHOLD), so one such block is all it takes. It is
-    never touched, so it costs nothing; other allocators do not mind.
+    has seen freed, up to 32 MiB (mallopt(3), M_MMAP_THRESHOLD), so one such block is enough. It is
+    never touched, so it costs nothing; other allocators are not affected.
     """
     np.empty(31 << 20, np.uint8)

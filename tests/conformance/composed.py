@@ -1,4 +1,7 @@
-"""Subjects that the suite has in no differentiable form: sequences, branches, classical models, regions."""
+"""Composed subjects, for operators that the suite has in no differentiable form.
+
+These are sequences, branches, classical models and regions.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ TEXTS = {
         a = OptionalGetElement (o)
         y = Exp (a) }""",
 }
-"""Operators on values that are not arrays, between operators that make arrays of them again."""
+"""Operators on sequences and optionals, between operators that convert them to arrays."""
 
 X = np.array([[0.3, -1.2], [1.1, 0.4], [-0.7, 0.9]])
 
@@ -122,7 +125,7 @@ ML_CASES: list[tuple[str, list[Any], dict[str, Any]]] = [
 
 
 def subjects() -> Iterator[Subject]:
-    """All of them, at points where they are smooth."""
+    """Returns all composed subjects, at points where they are smooth."""
     for op, text in TEXTS.items():
         model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> agraph {text}')
         sizes = {item.name: item.type.tensor_type for item in model.graph.input}

@@ -1,11 +1,11 @@
-"""Fuzzing: every input ends in a result or a named error, within its time and memory, touching nothing else.
+"""Fuzzing: every input ends in a result or a named error, within time and memory, without side effects.
 
     python -m tests.conformance.fuzz --inputs 200000 --workers 2      (make fuzz)
     python -m tests.conformance.fuzz --only 1234                      one input, in this process
 
-Inputs are run in processes of their own, so that a crash in native code is seen, reported with the input's
-number, and does not end the run. In those processes memory is limited by the kernel, writing files is
-impossible, and Python's audit events tell of any file or socket that is opened.
+Inputs are run in processes of their own, so that a crash in native code is reported with the input's
+number and does not end the run. In those processes memory is limited by the kernel, writing files is
+impossible, and Python's audit events report any file or socket that is opened.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from typing import Any
 from tests.conformance.mutations import generate
 
 SECONDS = 20.0
-"""Processor time for one input: many times what any takes."""
+"""Seconds of processor time for one input: many times the most that any takes."""
 
 WALL_SECONDS = 240.0
-"""Time for one input by the clock, for one that waits instead of computing."""
+"""Seconds of wall time for one input, for one that waits instead of computing."""
 
 MEMORY = 3 << 30
-"""Address space that a process may take beyond what it has when it starts."""
+"""Bytes of address space that a process may add to what it has when it starts."""
 
 BATCH = 2000
-"""Inputs after which a process is replaced, so that what JAX caches does not add up."""
+"""Inputs after which a process is replaced, so that JAX's caches do not grow without bound."""
 
 EVALUATED = 6
 """One in so many accepted graphs is compiled, differentiated and run as well; the rest are traced."""
@@ -49,11 +49,11 @@ _MARK = "fuzz-input"
 
 @dataclass
 class Report:
-    """What a run saw.
+    """The results of a run.
 
     Attributes:
-        outcomes: how many inputs ended how: "result", or the name of an EngineError.
-        failures: input and what went wrong with it.
+        outcomes: number of inputs by outcome: "result", or the name of an EngineError.
+        failures: the inputs that failed, each with the reason.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -62,10 +62,10 @@ class Report:
 
 
 def attempt(index: int) -> str:
-    """Take one input as far as it goes; the outcome's name.
+    """Takes one input through the engine as far as possible and returns the name of the outcome.
 
     Raises:
-        Exception: anything but an EngineError: a defect.
+        Exception: anything but an EngineError, which is a defect.
     """
     import numpy as np
 
@@ -110,7 +110,7 @@ def attempt(index: int) -> str:
 
 
 def _watch(opened: list[str]) -> None:
-    """Note every file outside of Python's own and every socket that is opened from now on."""
+    """Records every file outside of Python's own and every socket that is opened from now on."""
     own = tuple(str(Path(path).resolve()) for path in {sys.prefix, sys.base_prefix, *filter(None, sys.path)})
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -127,10 +127,10 @@ def _watch(opened: list[str]) -> None:
 
 
 def worker(start: int, stop: int, step: int) -> None:
-    """Run inputs one after the other, saying which one begins and how it ended."""
+    """Runs inputs one after the other; prints the number of each when it begins and its outcome."""
     import jax
 
-    # JAX looks at the machine's devices when it first compiles.
+    # JAX opens files to find the machine's devices when it first compiles.
     next(index for index in range(0, 10_000, EVALUATED) if attempt(index) == "differentiated")
     status = Path("/proc/self/statm").read_text().split()
     size = int(status[0]) * resource.getpagesize()
@@ -184,15 +184,15 @@ class _Process:
         self.lines.put(None)
 
     def spent(self) -> float:
-        """Processor seconds that the process has used."""
+        """Returns the processor seconds that the process has used."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def next_line(self, begun: float) -> str | None:
-        """What it says next; None at its end.
+        """Returns the next line of its output; None at its end.
 
         Raises:
-            TimeoutError: it has used up the time of an input since it had spent ``begun`` seconds.
+            TimeoutError: it has exceeded the time for one input since it had spent `begun` seconds.
         """
         for _ in range(int(WALL_SECONDS)):
             try:
@@ -208,7 +208,7 @@ class _Process:
 
 
 def _share(start: int, stop: int, step: int, report: Report, lock: threading.Lock) -> None:
-    """Run every ``step``-th input, with as many processes, one after the other, as it takes."""
+    """Runs every `step`-th input, in a new process after every batch and every crash."""
     current = start
     while current < stop:
         process = _Process(current, min(stop, current + BATCH * step), step)
@@ -246,7 +246,7 @@ def _share(start: int, stop: int, step: int, report: Report, lock: threading.Loc
 
 
 def run(inputs: int, workers: int = 2, first: int = 0) -> Report:
-    """Run inputs ``first`` to ``first + inputs``."""
+    """Runs inputs `first` to `first + inputs`."""
     report, lock = Report(), threading.Lock()
     threads = [
         threading.Thread(target=_share, args=(first + share, first + inputs, workers, report, lock))
@@ -260,7 +260,7 @@ def run(inputs: int, workers: int = 2, first: int = 0) -> Report:
 
 
 def summary(report: Report) -> Iterable[str]:
-    """Lines for a reader."""
+    """Returns the report as lines of text."""
     for outcome, count in report.outcomes.most_common():
         yield f"{count:8,}  {outcome}"
     yield f"slowest input: {report.slowest[0]:.1f} s, number {report.slowest[1]}"

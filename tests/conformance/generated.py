@@ -1,7 +1,7 @@
-"""Generated subjects of derivative checks: one operator, with shapes, axes and attributes drawn.
+"""Generated subjects of derivative checks: one operator, with random shapes, axes and attributes.
 
-Shapes include scalars, and axes of one and of no elements. A family of operators shares a strategy; each
-draws what its operator's specification allows and nothing else.
+Shapes include scalars, and axes of one and of no elements. Operators of a family share a strategy; each
+draws only what its operator's specification allows.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ seeds = st.integers(0, 2**16)
 
 
 def words(text: str) -> list[str]:
-    """The words of a text."""
+    """Splits a text into words."""
     return text.split()
 
 
 def shapes(least: int = 0, most: int = 3, smallest: int = 0) -> st.SearchStrategy[Shape]:
-    """Shapes of between ``least`` and ``most`` axes."""
+    """Returns a strategy of shapes with between `least` and `most` axes."""
     return st.lists(st.integers(smallest, 3), min_size=least, max_size=most).map(tuple)
 
 
 def normal(draw: Draw, shape: Shape) -> np.ndarray[Any, Any]:
-    """A floating input."""
+    """Draws a floating array."""
     return np.random.default_rng(draw(seeds)).standard_normal(shape)
 
 
 def broadcastable(draw: Draw, shape: Shape) -> Shape:
-    """A shape that broadcasts to ``shape``: leading axes dropped, some extents 1."""
+    """Draws a shape that broadcasts to `shape`: leading axes dropped, some extents 1."""
     kept = shape[draw(st.integers(0, len(shape))) :]
     return tuple(1 if draw(st.booleans()) else extent for extent in kept)
 
 
 def an_axis(draw: Draw, shape: Shape) -> int:
-    """An axis, counted from either end."""
+    """Draws an axis, counted from either end."""
     return int(draw(st.integers(-len(shape), len(shape) - 1)))
 
 
 def some_axes(draw: Draw, shape: Shape) -> np.ndarray[Any, Any]:
-    """Distinct axes, in any order."""
+    """Draws distinct axes, in any order."""
     axes = draw(st.lists(st.sampled_from(range(len(shape))), unique=True)) if shape else []
     return np.array([axis - len(shape) * draw(st.booleans()) for axis in axes], np.int64)
 
@@ -70,7 +70,7 @@ def binary(draw: Draw) -> Case:
 
 
 def positive_pair(draw: Draw) -> Case:
-    """A parameter that is known beforehand, and an array."""
+    """Draws a static parameter and an array."""
     shape = draw(shapes())
     return [np.array(draw(st.floats(0.5, 3.0))), normal(draw, shape)], {}
 
@@ -111,7 +111,7 @@ def reduction(draw: Draw) -> Case:
 
 
 def filled_reduction(draw: Draw) -> Case:
-    """Of arrays with elements: there is no largest of none."""
+    """Draws a reduction of nonempty arrays, as the largest of no elements is not defined."""
     shape = draw(shapes(smallest=1))
     return [normal(draw, shape), some_axes(draw, shape)], {"keepdims": draw(st.integers(0, 1))}
 
@@ -238,7 +238,7 @@ def gather_elements(draw: Draw) -> Case:
 
 
 def scatter_elements(draw: Draw) -> Case:
-    """Repeated indices only where the result does not depend on the order of writes."""
+    """Draws repeated indices only where the result does not depend on the order of writes."""
     reduction = draw(st.sampled_from(["none", "add", "mul"]))
     (x, indices), attributes = gather_elements(draw)
     if reduction == "none":
@@ -346,7 +346,7 @@ def global_pool(draw: Draw) -> Case:
 
 
 def in_sci(family: Callable[[Draw], Case], outputs: int = 1) -> Callable[[Draw], Case]:
-    """The same family in the domain of scientific operators."""
+    """Returns the same family in the domain gradwire.sci."""
 
     def drawn(draw: Draw) -> Case:
         inputs, attributes = family(draw)
@@ -436,7 +436,7 @@ FAMILIES: dict[str, Callable[[Draw], Case]] = {
 
 @st.composite
 def subjects(draw: Draw, op: str) -> Subject:
-    """A subject for one operator, named as in FAMILIES."""
+    """Draws a subject for one operator, named as in FAMILIES."""
     inputs, options = FAMILIES[op](draw)
     seed = draw(seeds)
     inputs = point(op, {key: options[key] for key in options}, inputs, seed)

@@ -1,4 +1,4 @@
-"""The suite's one-node models, lifted to float64, as subjects of derivative checks."""
+"""The suite's one-node models, converted to float64, as subjects of derivative checks."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.conformance.points import point
 Values = Mapping[str, Any]
 
 DTYPE_ATTRIBUTES = ("to", "dtype", "output_datatype")
-"""Attributes that hold an element type."""
+"""Attributes whose value is an element type."""
 
 
 def qualified(domain: str, op: str) -> str:
-    """An operator's name with its domain before it, unless that is ONNX's."""
+    """Returns an operator's name with its domain before it, unless that is ONNX's."""
     return f"{domain}:{op}" if domain not in ("", "ai.onnx") else op
 
 
@@ -66,7 +66,7 @@ class Flat:
 
 
 def lift_model(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy with float64 wherever there was float32."""
+    """Returns a copy with float64 in place of float32."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     _lift_graph(copy.graph)
@@ -99,7 +99,7 @@ def _lift_tensor(tensor: TensorProto) -> None:
 
 
 def lift_value(value: Any) -> Any:
-    """An input of a test in float64 where it was float32."""
+    """Returns an input of a test in float64 where it was float32."""
     if isinstance(value, list):
         return [lift_value(item) for item in value]
     if isinstance(value, TensorProto):
@@ -110,12 +110,12 @@ def lift_value(value: Any) -> Any:
 
 
 def attributes_of(node: NodeProto) -> dict[str, Any]:
-    """A node's attributes as Python values."""
+    """Returns a node's attributes as Python values."""
     return {item.name: helper.get_attribute_value(item) for item in node.attribute}
 
 
 def subjects() -> Iterator[Subject]:
-    """Every one-node test of the suite that has a floating input, at a point its operator is smooth at."""
+    """Returns each one-node test of the suite with a floating input, at a point where it is smooth."""
     for index, test in enumerate(suite.tests()):
         if test.category != "Node" or len(test.model.graph.node) != 1 or test.model.functions:
             continue
@@ -139,9 +139,9 @@ def _subject(test: suite.SuiteTest, seed: int) -> Subject:
 
 
 def flatten(subject: Subject) -> Flat:
-    """The function of a subject's floating inputs, but for those whose value is needed beforehand.
+    """Returns the function of a subject's floating inputs, except those whose value must be static.
 
-    Inputs with an infinity or NaN in them (masks) are constants as well: nothing moves there.
+    Inputs with an infinity or NaN in them (masks) are constants as well, as they have no derivative.
     """
     finite = {
         name: value
@@ -175,7 +175,7 @@ def _flatten(subject: Subject, names: Sequence[str]) -> Flat:
         return jnp.concatenate([jnp.ravel(leaf) for leaf in floats] or [jnp.zeros(0)])
 
     x = np.concatenate([np.ravel(item) for item in points] or [np.zeros(0)])
-    # What a mask has made infinite stays so: no difference can be taken there.
+    # Outputs that a mask makes infinite have no finite difference.
     outputs = np.asarray(jax.jit(function)(x))
     finite = np.flatnonzero(np.isfinite(outputs))
     modes = ("forward",) if notes.forward_only else ("forward", "reverse")

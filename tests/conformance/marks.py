@@ -1,8 +1,8 @@
-"""The table of marks: onnx's backend suite against the engine and the peers installed, in one run.
+"""Writes the table of results: onnx's backend suite against the engine and the peers installed, in one run.
 
     python -m tests.conformance.marks [EVALUATOR ...] [--operators]
 
-Peers come with the extra ``[peers]``. With --operators, docs/operators.md is written from the results.
+Peers come with the extra `[peers]`. With --operators, docs/operators.md is written from the results.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _rows() -> list[tuple[str, Callable[[Result], bool]]]:
 
 
 def table(measured: dict[str, list[Result]]) -> str:
-    """The marks as a Markdown table: tests passed, of how many."""
+    """Returns the results as a Markdown table: tests passed, of how many."""
     lines = [
         "| tests | " + " | ".join(measured) + " | of |",
         "|---|" + "---:|" * (len(measured) + 1),

@@ -1,6 +1,6 @@
-"""Run the suite against one evaluator in a process of its own, which may crash or hang in a test.
+"""Runs the suite against one evaluator in a process of its own, which may crash or hang in a test.
 
-``python -m tests.conformance.measure NAME START`` is that process: it prints one line a test.
+`python -m tests.conformance.measure NAME START` is that process: it prints one line for each test.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from pathlib import Path
 from tests.conformance import peers, suite
 
 PATIENCE = 120.0
-"""Seconds without a result after which a test is given up, and its process ended."""
+"""Seconds without a result after which a test is abandoned and its process ended."""
 
 KEPT = Path(__file__).parents[2] / "build" / "conformance"
-"""Where results are kept, so that a table can be made of them again."""
+"""The folder of results, from which the tables can be written again."""
 
 _MARK = "conformance-result"
 
 
 @dataclass(frozen=True)
 class Result:
-    """One test of one evaluator."""
+    """The result of one test with one evaluator."""
 
     category: str
     name: str
@@ -36,7 +36,7 @@ class Result:
 
 
 def worker(name: str, start: int) -> None:
-    """Run the suite's tests from ``start`` on, printing each one's name before it and its result after it."""
+    """Runs the suite's tests from `start` on; prints the name of each before it and its result after it."""
     warnings.simplefilter("ignore")
     case = unittest.TestCase()
     for category, test, function in list(suite.functions(peers.backend(name)))[start:]:
@@ -52,7 +52,7 @@ def worker(name: str, start: int) -> None:
 
 
 def measure(name: str) -> list[Result]:
-    """Every offline test's result for an evaluator."""
+    """Returns every offline test's result for an evaluator."""
     results: list[Result] = []
     total = len(suite.tests())
     while len(results) < total:
@@ -68,12 +68,12 @@ def measure(name: str) -> list[Result]:
 
 
 def last(name: str) -> list[Result]:
-    """The results of the last run of :func:`measure`."""
+    """Returns the results of the last run of `measure`."""
     return [Result(**item) for item in json.loads((KEPT / f"{name}.json").read_text())]
 
 
 def _run(name: str, results: list[Result]) -> tuple[str, str] | None:
-    """One process's worth of results; the test it died or hung in, or None where it came to the end."""
+    """Runs one process; returns its results, and the test it crashed or hung in (None if it finished)."""
     command = [sys.executable, "-m", "tests.conformance.measure", name, str(len(results))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""Inputs for fuzzing: the suite's models, mutated as bytes, messages or text; input i is always the same."""
+"""Inputs for fuzzing: models of the suite, mutated as bytes, messages or text. Input i is always the same."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from tests.conformance import composed, suite
 
 SEED_BYTES = 20_000
-"""Models of the suite with more bytes are not mutated."""
+"""Largest size of a model that is mutated, in bytes."""
 
 NUMBERS = (0, 1, -1, 2, 3, 7, 16, 21, 99, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, -(2**31), -(2**63))
 FLOATS = (0.0, -1.0, 1e-300, 1e300, float("inf"), float("-inf"), float("nan"))
@@ -52,14 +52,14 @@ WORLD = """<ir_version: 10, opset_import: ["" : 21]> agraph """
 
 @cache
 def models() -> tuple[bytes, ...]:
-    """The models that mutations start from."""
+    """Returns the models that mutations start from."""
     small = {test.model.SerializeToString() for test in suite.tests() if test.category != "PyTorchConverted"}
     return tuple(sorted(data for data in small if len(data) <= SEED_BYTES))
 
 
 @cache
 def texts() -> tuple[str, ...]:
-    """The texts that mutations start from."""
+    """Returns the texts that mutations start from."""
     printed = []
     for data in models()[::7]:
         try:
@@ -72,7 +72,7 @@ def texts() -> tuple[str, ...]:
 
 
 def generate(index: int) -> tuple[bytes, bool]:
-    """Input ``index``: its bytes, and whether they are text."""
+    """Returns input `index`: its bytes, and whether they are text."""
     random = Random(index)
     kind = random.choices(("bytes", "message", "numbers", "text"), (2, 4, 4, 2))[0]
     if kind == "text":
@@ -140,7 +140,7 @@ def _mutated_message(data: bytes, random: Random) -> bytes:
 
 
 def _mutated_numbers(data: bytes, random: Random) -> bytes:
-    """Other attributes, constants and extents: a model that may well pass the checker."""
+    """Changes attributes, constants and extents, so that the model may still pass the checker."""
     model = onnx.ModelProto.FromString(data)
     graph = model.graph
     for _ in range(_times(random)):
@@ -165,7 +165,7 @@ def _mutated_numbers(data: bytes, random: Random) -> bytes:
 
 
 def _some_message(message: Message, random: Random) -> Message:
-    """A message within, found by a walk that stops now and then."""
+    """Returns a nested message, found by a random descent."""
     while random.random() < 0.85:
         inner = []
         for field, value in message.ListFields():
@@ -230,5 +230,5 @@ def _value(field: FieldDescriptor, random: Random) -> Any:
 
 @cache
 def _names() -> tuple[str, ...]:
-    """Names of operators, and of values in the suite's models."""
+    """Returns names of operators, and of values in the suite's models."""
     return tuple(sorted({schema.name for schema in onnx.defs.get_all_schemas()}))

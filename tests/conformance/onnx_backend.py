@@ -1,7 +1,7 @@
-"""The engine as a backend of onnx's own test suite: every model takes a user's way through it.
+"""The engine as a backend of onnx's own test suite: every model is handled as a user's is.
 
-Bytes are registered, compiled for the types of the arrays at hand, and run. Every input is an argument.
-Where the engine says that it needs a value beforehand (the shape of a Reshape), the harness does what
+Bytes are registered, compiled for the types of the given arrays, and run. Every input is an argument.
+Where the engine says that it needs a static value (the shape of a Reshape), the harness does what
 the message tells a user to do: it makes that input a constant of the graph and registers again,
 integers first, then as few floating inputs as possible.
 """
@@ -29,13 +29,13 @@ Values = Mapping[str, Any]
 
 
 class EngineRep(BackendRep):
-    """A model on its way through the engine."""
+    """A model prepared by the engine, as the suite runs it."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
 
     def run(self, inputs: Sequence[Any], **_: Any) -> tuple[Any, ...]:
-        """Outputs in order: NumPy arrays, lists of them for sequences, None for an empty optional."""
+        """Returns outputs in order: NumPy arrays, lists of them for sequences, None for an empty optional."""
         names = [item.name for item in self.model.graph.input]
         if len(names) != len(inputs):
             initialized = {item.name for item in self.model.graph.initializer}
@@ -64,7 +64,7 @@ class EngineRep(BackendRep):
 
 
 def _interpreted(graph: Graph, values: Values) -> tuple[Any, ...]:
-    """Sequences, optionals and strings cannot be arguments or results of a kernel."""
+    """Evaluates a model whose inputs or outputs no kernel has: sequences, optionals, strings."""
     model = graph.proto()
     tensors = {name: value for name, value in values.items() if _is_tensor(value)}
     others = {name: value for name, value in values.items() if name not in tensors}
@@ -80,7 +80,7 @@ def _interpreted(graph: Graph, values: Values) -> tuple[Any, ...]:
 
 
 def tensor_choices(given: Values) -> Iterator[frozenset[str]]:
-    """Which inputs to make constants, fewest first: texts, every discrete one, then sets of floating ones."""
+    """Yields sets of inputs to make constants, fewest first: texts, all discrete ones, some floating."""
     tensors = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
     texts = frozenset(name for name, value in tensors.items() if _is_text(value))
     floats = [name for name, value in tensors.items() if _is_tensor(value) and is_floating(value.dtype)]
@@ -93,7 +93,7 @@ def tensor_choices(given: Values) -> Iterator[frozenset[str]]:
 
 
 def is_floating(dtype: np.dtype[Any]) -> bool:
-    """Whether a dtype is a floating or complex one, NumPy's or ml_dtypes'."""
+    """Returns whether a dtype is a floating or complex one, NumPy's or ml_dtypes'."""
     return dtype.kind in "fc" or dtype.name.startswith(("bfloat", "float"))
 
 
@@ -112,7 +112,7 @@ def _are_tensors(items: Iterable[onnx.ValueInfoProto]) -> bool:
 
 
 def with_constants(model: onnx.ModelProto, constants: Values) -> bytes:
-    """The bytes of a model some of whose inputs are constants."""
+    """Returns the bytes of a model some of whose inputs are constants."""
     if not constants:
         return model.SerializeToString()
     copy = onnx.ModelProto()
@@ -135,7 +135,7 @@ def _to_numpy(value: Any) -> Any:
 
 
 class EngineBackend(Backend):
-    """What onnx's ``BackendTest`` drives."""
+    """The engine under the interface of onnx's `BackendTest`."""
 
     @classmethod
     def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:

@@ -1,4 +1,4 @@
-"""docs/operators.md: what the registry holds, and what the suite says of it.
+"""Writes docs/operators.md from the registry of rules and the results of onnx's suite.
 
 python -m tests.conformance.operators              runs the suite against the engine, then writes the page
 python -m tests.conformance.operators --measured   writes it from the results of the last run
@@ -53,7 +53,7 @@ DERIVATIVES = {"any": "both modes", "forward": "forward", "none": "none"}
 
 @dataclass(frozen=True)
 class Row:
-    """The registry's part of one line."""
+    """One line of the page: the columns that the registry gives."""
 
     op: str
     domain: str
@@ -65,7 +65,7 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """What the registry says, in the order of the page."""
+    """Returns the lines from the registry, in the order of the page."""
     rules: dict[tuple[str, str], list[Rule]] = defaultdict(list)
     for rule in all_rules():
         rules[rule.domain, rule.op].append(rule)
@@ -85,7 +85,10 @@ def _since(rule: Rule) -> int:
 
 @cache
 def _uses() -> dict[str, tuple[frozenset[str], frozenset[int]]]:
-    """For each test: the operators its model uses, and its inputs' element types if it is of one node."""
+    """Returns for each test the operators of its model, and the element types of its inputs.
+
+    The types are only those of models of one node.
+    """
     found = {}
     for test in suite.tests():
         model = test.model
@@ -105,7 +108,7 @@ def _nodes(graph: GraphProto | onnx.FunctionProto) -> Iterator[NodeProto]:
 
 
 def _evidence(op: str, results: Iterable[Result]) -> str:
-    """The last two columns for an operator."""
+    """Returns the last two columns for an operator."""
     passed = total = 0
     types: set[int] = set()
     for result in results:
@@ -119,7 +122,7 @@ def _evidence(op: str, results: Iterable[Result]) -> str:
 
 
 def write(results: list[Result]) -> None:
-    """Write the page from the registry and the engine's results."""
+    """Writes the page from the registry and the engine's results."""
     lines = [f"{row}{_evidence(qualified(row.domain, row.op), results)}" for row in rows()]
     ruled = {qualified(row.domain, row.op) for row in rows()}
     passed = {op for result in results if result.passed for op in _uses()[result.name][0]}

@@ -14,7 +14,7 @@ from onnx.backend.base import Backend, BackendRep
 from tests.conformance.onnx_backend import EngineBackend
 
 Run = Callable[[dict[str, Any]], Sequence[Any]]
-"""From inputs by name to outputs in order."""
+"""A function of inputs by name that returns outputs in order."""
 
 
 class _Rep(BackendRep):
@@ -85,14 +85,14 @@ BACKENDS: dict[str, tuple[str, Callable[[], type[Backend]]]] = {
     "onnx2torch": ("onnx2torch", lambda: _backend(_onnx2torch)),
     "jaxonnxruntime": ("jaxonnxruntime", lambda: _backend(_jaxonnxruntime)),
 }
-"""By name: the module that has to be installed, and how to make the backend."""
+"""By name: the module that has to be installed, and a function that creates the backend."""
 
 
 def installed() -> list[str]:
-    """The evaluators that can be measured here."""
+    """Returns the evaluators that are installed here."""
     return [name for name, (module, _) in BACKENDS.items() if find_spec(module) is not None]
 
 
 def backend(name: str) -> type[Backend]:
-    """An evaluator as a backend of the suite."""
+    """Returns an evaluator as a backend of the suite."""
     return BACKENDS[name][1]()

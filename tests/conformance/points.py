@@ -1,8 +1,8 @@
-"""Where to differentiate each operator: the rule that keeps its points away from kinks and poles.
+"""Points at which to differentiate each operator, chosen by rules that avoid kinks and poles.
 
 A rule takes a node's attributes and its inputs (NumPy arrays; None where omitted; sequences as lists)
 and returns inputs of the same types and shapes. No kink of the operator lies within MARGIN of any
-coordinate of what it returns, so a difference with a narrower step sees one smooth piece.
+coordinate of the result, so the function is smooth where a narrower difference evaluates it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ MARGIN = 0.02
 
 
 def is_float(value: Any) -> bool:
-    """Whether a value is a floating array."""
+    """Returns whether a value is a floating array."""
     return isinstance(value, np.ndarray) and value.dtype == np.float64
 
 
 def _each(function: Callable[[Array, np.random.Generator], Array], only: Sequence[int] | None = None) -> Rule:
-    """A rule for each floating input on its own, or for those at some positions; the rest are shaken."""
+    """Returns a rule that applies `function` to each floating input separately.
+
+    With `only`, the floating inputs at other positions are shaken.
+    """
 
     def rule(attributes: Attributes, inputs: Inputs, rng: np.random.Generator) -> Inputs:
         return [
@@ -45,7 +48,7 @@ def _shaken(value: Array, rng: np.random.Generator) -> Array:
 
 
 def _distinct(value: Array, rng: np.random.Generator) -> Array:
-    """The same order of elements as far as they differ, none closer than 2 MARGIN to another or to 0."""
+    """Returns elements in the same order, none closer than 2 MARGIN to another or to 0."""
     order = np.argsort(np.ravel(_shaken(value, rng)), kind="stable")
     ranks = np.empty(value.size)
     ranks[order] = np.arange(value.size)
@@ -54,11 +57,11 @@ def _distinct(value: Array, rng: np.random.Generator) -> Array:
 
 
 shaken = _each(_shaken)
-"""The given inputs, moved a little: for operators that are smooth where the inputs are legal."""
+"""Moves the given inputs a little: for operators that are smooth wherever the inputs are valid."""
 
 
 def apart(attributes: Attributes, inputs: Inputs, rng: np.random.Generator) -> Inputs:
-    """No two elements of the floating inputs taken together are close: for maxima, sorting, ties."""
+    """Moves elements of all floating inputs apart from one another: for maxima, sorting, ties."""
     floats = [value for value in inputs if is_float(value)]
     pooled = _distinct(np.concatenate([np.ravel(value) for value in floats] or [np.zeros(0)]), rng)
     parts = iter(np.split(pooled, np.cumsum([value.size for value in floats])[:-1]))
@@ -66,7 +69,7 @@ def apart(attributes: Attributes, inputs: Inputs, rng: np.random.Generator) -> I
 
 
 def away(*kinks: float, only: Sequence[int] | None = None) -> Rule:
-    """Shaken, then no element within 2.5 MARGIN of a kink."""
+    """Returns a rule that shakes, then keeps every element at least 2.5 MARGIN from every kink."""
 
     def move(value: Array, rng: np.random.Generator) -> Array:
         moved = _shaken(value, rng)
@@ -79,17 +82,17 @@ def away(*kinks: float, only: Sequence[int] | None = None) -> Rule:
 
 
 def away_by(kinks: Callable[[Attributes], Sequence[float]], only: Sequence[int] | None = None) -> Rule:
-    """As :func:`away`, with kinks that follow from the attributes."""
+    """Returns a rule like `away`, with kinks that follow from the attributes."""
     return lambda attributes, inputs, rng: away(*kinks(attributes), only=only)(attributes, inputs, rng)
 
 
 def within(low: float, high: float, only: Sequence[int] | None = None) -> Rule:
-    """Uniform in an interval."""
+    """Returns a rule that draws uniformly from an interval."""
     return _each(lambda value, rng: rng.uniform(low, high, value.shape), only)
 
 
 def between_multiples(low: float, high: float, only: Sequence[int] | None = None) -> Rule:
-    """Shaken, with the fractional part in [low, high]."""
+    """Returns a rule that shakes, with the fractional part in [low, high]."""
 
     def move(value: Array, rng: np.random.Generator) -> Array:
         return np.floor(_shaken(value, rng)) + rng.uniform(low, high, value.shape)
@@ -98,14 +101,14 @@ def between_multiples(low: float, high: float, only: Sequence[int] | None = None
 
 
 def clip(attributes: Attributes, inputs: Inputs, rng: np.random.Generator) -> Inputs:
-    """Elements away from the bounds, which are inputs, or attributes before opset 11."""
+    """Keeps elements away from the bounds, which are inputs, or attributes before opset 11."""
     bounds = [float(value) for value in inputs[1:] if is_float(value)]
     bounds += [float(attributes[name]) for name in ("min", "max") if name in attributes]
     return [*away(*bounds)(attributes, inputs[:1], rng), *inputs[1:]]
 
 
 def remainder(attributes: Attributes, inputs: Inputs, rng: np.random.Generator) -> Inputs:
-    """Quotients whose fractional part is in [0.2, 0.8]; divisors away from 0."""
+    """Chooses quotients whose fractional part is in [0.2, 0.8], and divisors away from 0."""
     x, y = inputs
     if not is_float(x):
         return inputs
@@ -115,7 +118,7 @@ def remainder(attributes: Attributes, inputs: Inputs, rng: np.random.Generator) 
 
 
 def grid_sample(attributes: Attributes, inputs: Inputs, rng: np.random.Generator) -> Inputs:
-    """Sampling positions a fraction of [0.15, 0.35] past a pixel centre, clear of centres and edges."""
+    """Chooses positions a fraction of [0.15, 0.35] past a pixel centre, away from centres and edges."""
     x, grid = inputs
     sizes = np.array(x.shape[2:][::-1], float)
     aligned = attributes.get("align_corners", 0)
@@ -126,18 +129,18 @@ def grid_sample(attributes: Attributes, inputs: Inputs, rng: np.random.Generator
 
 
 def spread_regions(attributes: Attributes, inputs: Inputs, rng: np.random.Generator) -> Inputs:
-    """Distinct pixels; regions whose corners are a little within the given ones, off the pixels' lines."""
+    """Chooses distinct pixels, and regions slightly inside the given ones, off pixel boundaries."""
     corners = np.array([0.137, 0.171, -0.113, -0.157])
     return [_distinct(inputs[0], rng), inputs[1] + corners, *inputs[2:]]
 
 
 def whole_regions(attributes: Attributes, inputs: Inputs, rng: np.random.Generator) -> Inputs:
-    """Distinct pixels; regions are rounded to whole pixels, so theirs are moved by less than a half."""
+    """Chooses distinct pixels, and moves regions by less than half a pixel, to which they are rounded."""
     return [_distinct(inputs[0], rng), inputs[1] + np.array([0.0, 0.1, 0.1, 0.1, 0.1])]
 
 
 def positive_definite(attributes: Attributes, inputs: Inputs, rng: np.random.Generator) -> Inputs:
-    """A symmetric first input with eigenvalues well above 0 and apart."""
+    """Chooses a symmetric first input whose eigenvalues are positive and well separated."""
     a = inputs[0]
     root = rng.standard_normal(a.shape)
     size = a.shape[-1] if a.ndim > 1 else 0
@@ -146,14 +149,14 @@ def positive_definite(attributes: Attributes, inputs: Inputs, rng: np.random.Gen
 
 
 def well_conditioned(attributes: Attributes, inputs: Inputs, rng: np.random.Generator) -> Inputs:
-    """A first input that is far from singular, with singular values apart."""
+    """Chooses a first input that is far from singular, with singular values well separated."""
     a = inputs[0]
     eye = np.eye(*a.shape[-2:]) * (2.0 + np.arange(a.shape[-1]))
     return [eye + rng.uniform(-0.4, 0.4, a.shape), *shaken(attributes, inputs[1:], rng)]
 
 
 def pseudo_invertible(attributes: Attributes, inputs: Inputs, rng: np.random.Generator) -> Inputs:
-    """A well-conditioned matrix, and the tolerance as it is: far from every singular value."""
+    """Chooses a well-conditioned matrix and keeps the tolerance, which is far from every singular value."""
     return [*well_conditioned(attributes, inputs[:1], rng), *inputs[1:]]
 
 
@@ -227,7 +230,7 @@ RULES: dict[str, Rule] = {
     SCI + "Sinc": away(0.0),
     SCI + "Xlogy": positive,
 }
-"""Operators that need more than being shaken; every other one is smooth where its inputs are legal."""
+"""Rules of operators with kinks or poles; every other one is smooth wherever its inputs are valid."""
 
 
 _DISCRETE = """
@@ -241,10 +244,10 @@ _DISCRETE = """
 """
 
 DISCRETE = frozenset(_DISCRETE.split())
-"""Operators that take no floating array they could move with, or give none: nothing to differentiate."""
+"""Operators whose outputs depend on no floating input, or are not floating."""
 
 
 def point(op: str, attributes: Attributes, inputs: Inputs, seed: int) -> Inputs:
-    """Inputs of an operator at which it is smooth; ``op`` is qualified as in RULES."""
+    """Returns inputs of an operator at which it is smooth; `op` is qualified as in RULES."""
     moved = RULES.get(op, shaken)(attributes, inputs, np.random.default_rng(seed))
     return [np.asarray(value) if isinstance(value, np.generic) else value for value in moved]

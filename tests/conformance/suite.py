@@ -1,4 +1,4 @@
-"""onnx's backend suite: its offline tests, by category, and which of them the engine is to refuse."""
+"""onnx's backend suite: its offline tests, by category, and those that the engine is expected to refuse."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class SuiteTest:
 
 @cache
 def tests() -> tuple[SuiteTest, ...]:
-    """Every offline test, generated in memory: takes some seconds the first time."""
+    """Returns every offline test, generated in memory; the first call takes some seconds."""
     with warnings.catch_warnings():
-        # The suite makes its expected values with overflows and divisions by zero on purpose.
+        # The suite computes some expected values with overflows and divisions by zero on purpose.
         warnings.simplefilter("ignore", RuntimeWarning)
         return tuple(
             SuiteTest(category, case.name, case)
@@ -67,11 +67,11 @@ def tests() -> tuple[SuiteTest, ...]:
 def functions(
     backend: type[Backend], tolerances: Mapping[str, Mapping[str, float]] | None = None
 ) -> Iterator[tuple[str, str, Callable[[unittest.TestCase], None]]]:
-    """The suite's own test functions for a backend on the CPU: (category, name, function).
+    """Returns the suite's own test functions for a backend on the CPU: (category, name, function).
 
     Args:
-        backend: what evaluates the models.
-        tolerances: ``rtol`` or ``atol`` of tests that are held to others than the suite's.
+        backend: evaluates the models.
+        tolerances: `rtol` or `atol` of tests whose tolerance is not the suite's.
     """
     import onnx.backend.test
 
@@ -87,13 +87,13 @@ def functions(
 
 @dataclass(frozen=True)
 class Deviation:
-    """Tests that do not hold the engine to the suite's letter, and why.
+    """Tests in which the engine deviates from the suite, and the reason.
 
     Attributes:
         tests: patterns of names.
         reason: for a reader.
         raises: name of the error that each test has to end in; "" where it passes.
-        tolerances: looser ones than the suite's, for tests that pass with them.
+        tolerances: looser than the suite's, for tests that pass with them.
     """
 
     tests: tuple[str, ...]
@@ -104,7 +104,7 @@ class Deviation:
 
 @cache
 def deviations() -> tuple[Deviation, ...]:
-    """The sections of the file of expected failures."""
+    """Returns the sections of the file of expected failures."""
     sections = tomllib.loads(EXPECTED_FAILURES.read_text()).values()
     return tuple(
         Deviation(
@@ -118,7 +118,7 @@ def deviations() -> tuple[Deviation, ...]:
 
 
 def expected_failure(name: str) -> Deviation | None:
-    """Why a test does not pass, or None where it has to."""
+    """Returns the reason why a test does not pass, or None where it has to."""
     for item in deviations():
         if item.raises and any(fnmatchcase(name, pattern) for pattern in item.tests):
             return item
@@ -126,12 +126,12 @@ def expected_failure(name: str) -> Deviation | None:
 
 
 def tolerances() -> dict[str, dict[str, float]]:
-    """Tolerances of the tests that have others than the suite's."""
+    """Returns the tolerances that differ from the suite's, by test."""
     return {name: item.tolerances for item in deviations() for name in item.tests if item.tolerances}
 
 
 def element_types(values: Any) -> set[int]:
-    """The element types of a graph's inputs or outputs, those within sequences and optionals included."""
+    """Returns the element types of a graph's inputs or outputs, those in sequences and optionals included."""
     found = set()
     for value in values:
         kind = value.type
@@ -142,6 +142,6 @@ def element_types(values: Any) -> set[int]:
 
 
 def is_floating(model: onnx.ModelProto) -> bool:
-    """Whether a model takes and gives float32 or float64."""
+    """Returns whether a model has float32 or float64 inputs and outputs."""
     floats = {TensorProto.FLOAT, TensorProto.DOUBLE}
     return bool(element_types(model.graph.input) & floats and element_types(model.graph.output) & floats)

@@ -1,10 +1,10 @@
-"""Every differentiable operator's derivatives, in float64, on the suite's own models and on generated cases.
+"""Checks every differentiable operator's derivatives in float64, on models of the suite and generated cases.
 
 At points that the rules of points.py keep away from kinks: the JVP against a Richardson-extrapolated
 difference (relative 1e-6), the adjoint identity (1e-12), the forward against the reverse Jacobian (1e-12),
 and the same for second derivatives where the case is small.
 
-Set GRADWIRE_DERIVATIVES=full (``make derivatives``) for every case of the suite and many generated ones; by
+Set GRADWIRE_DERIVATIVES=full (`make derivatives`) for every case of the suite and many generated ones; by
 default each operator has a sample, the same in every run.
 """
 
@@ -33,13 +33,13 @@ from tests.engine.lowering.derivative_checks import check_directions, check_flat
 FULL = os.environ.get("GRADWIRE_DERIVATIVES") == "full"
 
 FLOOR = 1e-3
-"""Derivatives smaller than this all over are compared as if of this size: some are 0 but for rounding."""
+"""Smaller derivatives are compared as if of this size, as some are 0 except for rounding."""
 
 JACOBIAN_ENTRIES = 4096
-"""Cases with more have their derivatives checked along directions only."""
+"""The derivatives of cases with more entries are checked along directions only."""
 
 SECOND_ORDER_INPUTS = 12
-"""Cases with more inputs, or four times as many outputs, have first derivatives checked only."""
+"""Of cases with more inputs, or four times as many outputs, only first derivatives are checked."""
 
 FIRST_ORDER = frozenset({"gradwire.sci:Igamma", "gradwire.sci:Igammac"})
 """Operators whose second derivative in one input (the order of a gamma function) has no closed form here."""
@@ -54,7 +54,7 @@ ELSEWHERE = {
 
 
 def rules_with(derivative: str) -> list[str]:
-    """Qualified names of the operators whose newest rule has a derivative of this kind."""
+    """Returns qualified names of the operators whose newest rule has a derivative of this kind."""
     newest = {(item.domain, item.op): item for item in sorted(all_rules(), key=lambda item: item.since)}
     return sorted(qualified(*key) for key, item in newest.items() if item.derivative == derivative)
 
@@ -68,7 +68,7 @@ def given_by_operator() -> dict[str, list[Subject]]:
 
 
 def check(subject: Subject) -> None:
-    """Hold one subject's derivatives to account."""
+    """Checks one subject's derivatives."""
     flat = flatten(subject)
     if not flat.x.size or not flat.size:
         return

@@ -1,4 +1,4 @@
-"""A short run of the fuzzer; ``make fuzz`` is the long one."""
+"""Runs the fuzzer for a short time; `make fuzz` runs it for long."""
 
 from __future__ import annotations
 

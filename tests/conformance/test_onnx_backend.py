@@ -1,7 +1,7 @@
-"""onnx's backend suite, every offline test of it, against the engine.
+"""Runs every offline test of onnx's backend suite against the engine.
 
-What the engine refuses is listed in expected_failures.toml and has to be refused by name: an unexpected
-pass fails as much as an unexpected failure.
+The tests that the engine refuses are listed in expected_failures.toml and have to be refused by name: an
+unexpected pass fails as much as an unexpected failure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""docs/operators.md says what the registry holds."""
+"""Compares docs/operators.md with the registry."""
 
 from __future__ import annotations
 

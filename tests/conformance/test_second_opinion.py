@@ -1,7 +1,7 @@
-"""A second, independent opinion on derivatives: onnx-ad's.
+"""Compares derivatives with those of onnx-ad, an independent implementation.
 
 onnx-ad rewrites an ONNX graph into an ONNX graph of its derivative, with rules of its own; onnx's reference
-evaluates the result in NumPy. Neither has a line in common with the engine, nor with JAX.
+evaluates the result in NumPy. Neither shares a line with the engine, nor with JAX.
 """
 
 from __future__ import annotations
@@ -93,7 +93,10 @@ def _model(name: str) -> tuple[bytes, onnx.ModelProto]:
 
 
 def _point(model: onnx.ModelProto, seed: int = 0) -> Arrays:
-    """Values between -2 and 2 that keep 0.05 apart, and from the kinks at the constants above."""
+    """Draws values in [-2, 2].
+
+    They are at least 0.05 apart from one another and from the kinks at the constants above.
+    """
     random = np.random.default_rng(seed)
     point = {}
     for item in model.graph.input:
@@ -113,7 +116,7 @@ def _like(values: onnx.ModelProto, outputs: bool, seed: int) -> Arrays:
 
 
 def _theirs(model: onnx.ModelProto, point: Arrays, seeds: Arrays) -> Arrays:
-    """A derivative model of onnx-ad's at a point; its seeds have a trailing axis that counts them."""
+    """Evaluates a derivative model of onnx-ad at a point; its seeds have a trailing axis that counts them."""
     inputs = {**point, **{name: value[..., None] for name, value in seeds.items()}}
     results = ReferenceEvaluator(model).run(None, inputs)
     return {item.name: result for item, result in zip(model.graph.output, results, strict=True)}
@@ -156,7 +159,7 @@ SMOOTH = ("chain", "quotients", "mlp", "softmax", "layer_norm", "batched_product
 def test_onnx_ad_has_the_same_hessian_vector_products(name: str) -> None:
     _, model = _model(name)
     point, tangents = _point(model), _like(model, False, 3)
-    # Of the sum of squared outputs: theirs is the forward model of the reverse model.
+    # Of the sum of squared outputs; onnx-ad's is the forward model of the reverse model.
     body = GRAPHS[name]
     inputs, nodes = body[: body.index("=>")], body[body.index("{") + 1 : body.rindex("}")]
     scalar = f"{inputs} => (double loss) {{ {nodes} loss = ReduceSumSquare <keepdims = 0> (y) }}"

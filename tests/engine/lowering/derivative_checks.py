@@ -1,4 +1,4 @@
-"""Derivative checks for one operator: build a one-node model, then hold its derivatives to account.
+"""Derivative checks for one operator: build a one-node model, then check its derivatives.
 
     model = one_node("Gemm", a, b, c, transB=1)
     check_derivatives(model, a, b, c, order=2)
@@ -7,8 +7,8 @@ What is checked, in float64, at the given point:
 
 - JVP against a Richardson-extrapolated central difference (relative 1e-6);
 - the adjoint identity <J v, w> = <v, J' w> (relative 1e-12);
-- the forward Jacobian against the reverse one, each under ``jit`` and ``vmap`` (relative 1e-12);
-- with ``order=2``, all of it again for the gradient of <w, f>, and the symmetry of its Jacobian.
+- the forward Jacobian against the reverse one, each under `jit` and `vmap` (relative 1e-12);
+- with `order=2`, all of it again for the gradient of <w, f>, and the symmetry of its Jacobian.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Array = Any
 FlatFunction = Callable[[Array], Array]
 
 OPSET = 24
-"""The opset of a model that does not ask for another."""
+"""The opset of a model by default."""
 
 
 def one_node(
@@ -41,7 +41,7 @@ def one_node(
     domain_opset: int = 1,
     **attributes: Any,
 ) -> onnx.ModelProto:
-    """A model of a single node whose inputs are x0, x1, ... (``None`` omits one) and outputs y0, y1, ..."""
+    """Returns a model of a single node with inputs x0, x1, ... (`None` omits one) and outputs y0, y1, ..."""
     names = ["" if value is None else f"x{index}" for index, value in enumerate(inputs)]
     results = [f"y{index}" for index in range(outputs)]
     node = onnx.helper.make_node(op, names, results, name=op, domain=domain, **attributes)
@@ -58,7 +58,10 @@ def one_node(
 
 
 def run(op: str, *inputs: Array, outputs: int = 1, **options: Any) -> Any:
-    """A one-node model's outputs as NumPy arrays (a single one unpacked), float inputs traced under jit."""
+    """Returns a one-node model's outputs as NumPy arrays (a single one unpacked).
+
+    Float inputs are traced under jit.
+    """
     model = one_node(op, *inputs, outputs=outputs, **options)
     results = [np.asarray(value) for value in function_of(model, inputs)(*_floats(inputs))]
     return results[0] if outputs == 1 else results
@@ -75,7 +78,7 @@ def _floats(inputs: Sequence[Array]) -> list[Array]:
 def function_of(
     model: onnx.ModelProto, inputs: Sequence[Array], wrt: Sequence[int] | None = None
 ) -> Callable[..., tuple[Array, ...]]:
-    """The model as a jitted function of the inputs in ``wrt`` (all floating ones by default).
+    """Returns the model as a jitted function of the inputs in `wrt` (all floating ones by default).
 
     The other inputs are constants: static values, as initializers are.
     """
@@ -96,9 +99,9 @@ def function_of(
 def flatten(
     model: onnx.ModelProto, inputs: Sequence[Array], wrt: Sequence[int] | None = None
 ) -> tuple[FlatFunction, np.ndarray[Any, Any]]:
-    """The model as a function from one vector to one vector, and the point as a vector.
+    """Returns the model as a function from one vector to one vector, and the point as a vector.
 
-    The vector holds the inputs in ``wrt`` one after the other; the result, the floating outputs.
+    The vector holds the inputs in `wrt` one after the other; the result, the floating outputs.
     """
     chosen = [index for index, value in enumerate(inputs) if is_float(value)] if wrt is None else list(wrt)
     points = [np.asarray(inputs[index]) for index in chosen]
@@ -117,9 +120,9 @@ def flatten(
 
 
 def difference(flat: FlatFunction, x: Array, v: Array, step: float) -> np.ndarray[Any, Any]:
-    """The directional derivative by two Richardson extrapolations of the central difference: O(step^6).
+    """Computes a directional derivative by two Richardson extrapolations of the central difference.
 
-    The points are evaluated together, under ``vmap``.
+    The error is O(step^6). The points are evaluated together, under `vmap`.
     """
 
     widths = np.array([step, step / 2, step / 4])
@@ -152,22 +155,22 @@ def check_flat(
     floor: float = 0.0,
     seed: int = 0,
 ) -> np.ndarray[Any, Any]:
-    """Check a vector function's derivatives at ``x``; the Jacobian comes back, (outputs, inputs).
+    """Checks a vector function's derivatives at `x` and returns the Jacobian, (outputs, inputs).
 
     Args:
         order: 1, or 2 to check the gradient of a random combination of outputs in the same way.
         modes: ("forward",) where reverse mode does not exist.
         step: widest step of the difference; no kink may lie within it.
         rtol: tolerance of the difference, relative to the largest derivative.
-        identity_rtol: tolerance of what holds exactly but for rounding.
-        floor: size below which derivatives count as this large, for those that are 0 but for rounding.
+        identity_rtol: tolerance of identities that are exact except for rounding.
+        floor: smaller derivatives are compared as if of this size, as some are 0 except for rounding.
     """
     rng = np.random.default_rng(seed)
     v = rng.uniform(-1, 1, x.shape)
     w = rng.uniform(-1, 1, jax.eval_shape(flat, x).shape)
     reverse_too = "reverse" in modes
 
-    # One compilation for all of it: most of the time of a check is XLA's.
+    # One compilation for all, as compiling takes most of the time of a check.
     @jax.jit
     def derivatives(x: Array, v: Array, w: Array) -> tuple[Array, ...]:
         forward = (*jax.jvp(flat, (x,), (v,)), jax.jacfwd(flat)(x))
@@ -175,7 +178,7 @@ def check_flat(
 
     value, jv, forward, *pulled = (np.asarray(item) for item in derivatives(x, v, w))
     assert np.all(np.isfinite(jv)), f"the JVP is not finite: {jv}"
-    # What a difference of equal numbers leaves: their rounding, over the narrowest step.
+    # The rounding error of a difference of equal numbers, divided by the narrowest step.
     noise = 1e-18 + 4 * np.finfo(np.float64).eps * np.max(np.abs(value), initial=0.0) / step
     _close(jv, difference(flat, x, v, step), rtol, "JVP against a finite difference", floor, float(noise))
     _close(forward @ v, jv, identity_rtol, "forward Jacobian (vmap) against a single JVP", floor)
@@ -207,7 +210,7 @@ def check_directions(
     floor: float = 0.0,
     seed: int = 0,
 ) -> None:
-    """What :func:`check_flat` checks but for the Jacobians, for functions too large to have them whole."""
+    """Checks what `check_flat` checks except the Jacobians, for functions too large to form them."""
     rng = np.random.default_rng(seed)
     v = rng.uniform(-1, 1, x.shape)
     jv = np.asarray(jax.jit(lambda x, v: jax.jvp(flat, (x,), (v,))[1])(x, v))
@@ -229,11 +232,11 @@ def _check_adjoint(v: Array, jv: Array, w: Array, wj: Array, rtol: float, floor:
 def check_derivatives(
     model: onnx.ModelProto, *inputs: Array, wrt: Sequence[int] | None = None, **options: Any
 ) -> np.ndarray[Any, Any]:
-    """Check a one-node model's derivatives at the point ``inputs``; see :func:`check_flat` for options.
+    """Checks a one-node model's derivatives at the point `inputs`; see `check_flat` for options.
 
     Args:
-        model: from :func:`one_node`.
-        inputs: the point; floating inputs in float64. ``None`` where the node omits an input.
+        model: from `one_node`.
+        inputs: the point; floating inputs in float64. `None` where the node omits an input.
         wrt: indices of the inputs to differentiate (default: every floating one); the rest are static.
 
     Returns:
@@ -250,13 +253,13 @@ def check_op(
     check: dict[str, Any] | None = None,
     **node: Any,
 ) -> np.ndarray[Any, Any]:
-    """``check_derivatives(one_node(op, *inputs, **node), *inputs, wrt=wrt, **check)`` in one call."""
+    """Calls `check_derivatives(one_node(op, *inputs, **node), *inputs, wrt=wrt, **check)`."""
     return check_derivatives(one_node(op, *inputs, **node), *inputs, wrt=wrt, **(check or {}))
 
 
 def gradient_of(
     op: str, *inputs: Array, wrt: Sequence[int] | None = None, **node: Any
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The Jacobian by forward and by reverse mode with nothing checked: for conventions at kinks."""
+    """Returns the Jacobian by forward and by reverse mode, unchecked: for conventions at kinks."""
     flat, x = flatten(one_node(op, *inputs, **node), inputs, wrt)
     return np.asarray(jax.jacfwd(flat)(x)), np.asarray(jax.jacrev(flat)(x))

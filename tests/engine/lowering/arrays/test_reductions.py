@@ -1,4 +1,4 @@
-"""Reductions, arg-extremes, top-k and running sums: axes in every reading, kinks, empty sets."""
+"""Reductions, arg-extremes, top-k and running sums: axes in every opset, kinks, empty sets."""
 
 from __future__ import annotations
 

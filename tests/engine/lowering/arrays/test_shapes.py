@@ -1,4 +1,4 @@
-"""Operators of shape: values against NumPy, derivatives, folding, and limits that hold before allocation."""
+"""Shape operators: values against NumPy, derivatives, folding, and limits checked before allocation."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ KERNELS = {
 
 
 def _exact(values: np.ndarray) -> np.ndarray:
-    """Values that attributes, which are float32, hold exactly."""
+    """Returns values that attributes, which are float32, hold exactly."""
     return np.round(values * 64) / 64
 
 

@@ -1,4 +1,4 @@
-"""Strings, patterns and n-grams: known before evaluation, but for integer tokens."""
+"""Strings, patterns and n-grams, which are static except for integer tokens."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_strings_are_concatenated_with_broadcasting() -> None:
 
 
 def test_strings_that_double_are_refused_before_they_fill_the_memory() -> None:
-    # The array is small, and its elements share one string: its bytes are made by the concatenation.
+    # The array is small, and its elements share one string: the concatenation makes the bytes.
     wide = np.full(2**10, "x" * 2**10, object)
     model = one_node("StringConcat", wide, wide)
     with pytest.raises(LimitExceeded, match=r"StringConcat.*strings of 2097152 bytes"):
@@ -153,7 +153,7 @@ def test_n_grams_are_counted_traced_as_static(skips: int, longest: int, kind: ty
             for row in tokens.tolist()
         ]
     )
-    # The lengths that are not asked for count nothing.
+    # Other lengths are not counted.
     expected[:, 4:] *= longest > 1
     static = evaluate(model, {"x0": tokens})[0]
     traced = jax.jit(lambda x: evaluate(model, {"x0": x})[0])(tokens)

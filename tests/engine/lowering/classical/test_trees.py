@@ -1,4 +1,4 @@
-"""Tree ensembles against a walk by hand, in both encodings."""
+"""Tree ensembles against trees evaluated by hand, in both encodings."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def resize(
     traced: bool = False,
     **options: object,
 ) -> np.ndarray:
-    """Resize ``x``; what else it reads decides shapes and is static."""
+    """Evaluates Resize of `x`; its other inputs decide shapes and are static."""
     given = {"x1": roi, "x2": scales, "x3": sizes}
     constants = {name: value for name, value in given.items() if value is not None}
     inputs = [x, roi, scales, sizes]
@@ -90,7 +90,7 @@ def test_resize_agrees_with_the_reference_in_every_mode(
 
 
 def _typed(op: str, options: dict[str, object]) -> onnx.ModelProto:
-    """A model with the types that the reference evaluator insists on."""
+    """Returns a model with the types that the reference evaluator requires."""
     node = onnx.helper.make_node(op, ["x", "", "scales"], ["y"], **options)
     double, single = onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT
     graph = onnx.helper.make_graph(

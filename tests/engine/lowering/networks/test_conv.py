@@ -64,7 +64,7 @@ def test_conv_transpose_is_the_adjoint_of_conv() -> None:
     x, w = _normal(1, 4, 9, 9), _normal(6, 2, 2, 3)
     y = run("Conv", x, w, **options)
     z = _normal(*y.shape)
-    # What the strides left over at the end comes back as output_padding.
+    # The elements that the strides leave over at the end are given as output_padding.
     plain = run("ConvTranspose", z, w, **options)
     extra = [x.shape[2] - plain.shape[2], x.shape[3] - plain.shape[3]]
     back = run("ConvTranspose", z, w, output_padding=extra, **options)

@@ -1,4 +1,4 @@
-"""Normalisation: values in double against NumPy, derivatives, and the stash_type trap."""
+"""Normalisation: values in double against NumPy, derivatives, and the effect of stash_type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantisation: rounding, saturation, granularity, and what of it is differentiable."""
+"""Quantisation: rounding, saturation, granularity, and derivatives in the scale."""
 
 from __future__ import annotations
 
