@@ -116,7 +116,18 @@ def _type_of(value: Value) -> onnx.TypeProto:
 
 
 class Scope:
-    """The evaluation of one graph or function body: its opsets, values and notes."""
+    """The evaluation of one graph or function body.
+
+    Attributes:
+        opsets: version by domain.
+        functions: the model's own functions by domain, name and overload.
+        limits: bounds on nodes, loop trips and bytes of one array.
+        notes: collects warnings and differentiability facts.
+        environment: the values by name.
+        attributes: those of the enclosing function's node, to which the body's nodes may refer.
+        prefix: put before the names of nodes; names the path to the body.
+        nodes: the nodes under evaluation; the Gradient operator evaluates some of them again.
+    """
 
     def __init__(
         self,
@@ -135,7 +146,6 @@ class Scope:
         self.environment = environment
         self.attributes = attributes or {}
         self.prefix = prefix
-        # The nodes under evaluation: the Gradient operator evaluates some of them again.
         self.nodes: Sequence[NodeProto] = ()
 
     def warn(self, message: str) -> None:
