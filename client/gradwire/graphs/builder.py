@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from gradwire.frontends.numpy.refusals import refuse
 from gradwire.graphs.constants import BoundModel, Constant, bits, is_large, name_for, snapshot
+from gradwire.graphs.refusals import refuse
 
 Array = np.ndarray[Any, Any]
 DType = np.dtype[Any]
