@@ -16,6 +16,7 @@ import onnx
 from onnx import helper
 
 from gradwire.graphs.constants import BoundModel, Constant, bits, is_large, name_for, snapshot
+from gradwire.graphs.folding import FOLDED, fold
 from gradwire.graphs.refusals import refuse
 
 Array = np.ndarray[Any, Any]
@@ -114,13 +115,13 @@ class _Constant(NamedTuple):
     data: bytes
 
 
-def element_type(dtype: DType) -> int:
-    """ONNX's number for a dtype.
+def element_type(dtype: DType, kinds: str = "fiub") -> int:
+    """ONNX's number for a dtype whose kind is one of `kinds`.
 
     Raises:
         TraceError: the dtype is complex, long double, text or object.
     """
-    if dtype.kind not in "fiub" or dtype.itemsize > 8:
+    if dtype.kind not in kinds or dtype.itemsize > 8:
         raise refuse(
             f"an array of dtype {dtype}",
             "graphs hold float16/32/64, integers and bool: convert it, or split real and imaginary parts",
@@ -131,16 +132,26 @@ def element_type(dtype: DType) -> int:
 class Graph:
     """Blocks of nodes in the order in which they were traced, and deduplicated constants.
 
+    Args:
+        folding: compute nodes whose inputs are integer constants at once (see `folding`). For front-ends in
+            which constants are values of the graph from the start; where they are NumPy arrays until they
+            meet a value, NumPy has computed with them already.
+        kinds: kinds of dtypes that arrays may have; "V" is that of bfloat16 and others of ml_dtypes.
+
     Attributes:
         root: the block of the function itself.
         block: the block that nodes are appended to.
+        kinds: as given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, folding: bool = False, kinds: str = "fiub") -> None:
         self.root = Block(self, None)
         self.block = self.root
+        self.kinds = kinds
+        self._folding = folding
         self._emitted = 0
         self._constants: dict[str, _Constant] = {}
+        self._filled: dict[str, Array] = {}
         self._referenced: dict[str, tuple[Value, Constant]] = {}
         self._by_content: dict[Any, Value] = {}
         self._by_place: dict[Any, str] = {}
@@ -251,6 +262,11 @@ class Graph:
         **attributes: Any,
     ) -> Value:
         """Append a node with one output."""
+        if self._folding and op in FOLDED and not domain:
+            known = self._all_known(inputs)
+            result = None if known is None else fold(op, known, shape, dtype, attributes)
+            if result is not None:
+                return self.constant(result)
         return self.emit(op, inputs, [(shape, dtype)], domain, **attributes)[0]
 
     def constant(self, array: Array) -> Value:
@@ -261,12 +277,12 @@ class Graph:
         array = np.asarray(array)
         if array.dtype.byteorder == ">":
             array = array.astype(array.dtype.newbyteorder("="))
-        element_type(array.dtype)
+        element_type(array.dtype, self.kinds)
         if is_large(array):
             return self._large(array)
         data = array.tobytes()
         digest = data if len(data) <= 256 else hashlib.sha256(data).digest()
-        key = (array.dtype.char, array.shape, digest)
+        key = (array.dtype.num, array.shape, digest)
         known = self._by_content.get(key)
         if known is None:
             first = data[: array.itemsize]
@@ -309,10 +325,12 @@ class Graph:
 
     def filled(self, shape: Shape, dtype: DType, element: bytes) -> Value:
         """An array of one repeated element, given by its bytes."""
-        tensor = onnx.TensorProto(data_type=element_type(dtype), dims=[1], raw_data=element)
+        tensor = onnx.TensorProto(data_type=element_type(dtype, self.kinds), dims=[1], raw_data=element)
         # Among the function's own nodes, like other constants, so that every body can use it.
         with self.at(self.root):
-            return self.one("ConstantOfShape", [self.ints(shape)], shape, dtype, value=tensor)
+            value = self.one("ConstantOfShape", [self.ints(shape)], shape, dtype, value=tensor)
+        self._filled[value.name] = np.broadcast_to(np.frombuffer(element, dtype), shape)
+        return value
 
     def scalar(self, number: Any, dtype: DType) -> Value:
         """A zero-dimensional constant.
@@ -321,18 +339,33 @@ class Graph:
             OverflowError: a Python integer does not fit the dtype.
         """
         # The text tells -0.0 from 0.0, and 1 from True.
-        key = (dtype.char, type(number), repr(number))
+        key = (dtype.num, type(number), repr(number))
         known = self._by_content.get(key)
         if known is None:
             known = self._by_content[key] = self.constant(np.asarray(number, dtype))
         return known
 
+    def known(self, value: Value) -> Array | None:
+        """The elements of a constant; None for any other value, and for constants by reference."""
+        constant = self._constants.get(value.name)
+        if constant is None:
+            return self._filled.get(value.name)
+        return np.ndarray(constant.shape, constant.dtype, constant.data)
+
+    def _all_known(self, values: Sequence[Value | None]) -> list[Array] | None:
+        """The elements of all values, or None."""
+        found = []
+        for value in values:
+            elements = None if value is None else self.known(value)
+            if elements is None:
+                return None
+            found.append(elements)
+        return found
+
     def known_scalar(self, value: Value) -> Any:
         """The number that a zero-dimensional constant holds, None for any other value."""
-        constant = self._constants.get(value.name)
-        if constant is None or constant.shape:
-            return None
-        return np.frombuffer(constant.data, constant.dtype)[0].item()
+        known = None if value.shape else self.known(value)
+        return None if known is None else known.item()
 
     def ints(self, numbers: Sequence[int]) -> Value:
         """A one-dimensional int64 constant: a shape, axes, starts."""
@@ -383,7 +416,7 @@ class Graph:
             if key in used:
                 graph.initializer.add(
                     name=key,
-                    data_type=element_type(constant.dtype),
+                    data_type=element_type(constant.dtype, self.kinds),
                     dims=constant.shape,
                     raw_data=constant.data,
                 )
@@ -449,4 +482,4 @@ def _body(name: str, block: Block, final: Mapping[str, str]) -> onnx.GraphProto:
 
 
 def _value_info(name: str, value: Value) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, element_type(value.dtype), value.shape)
+    return helper.make_tensor_value_info(name, element_type(value.dtype, value.graph.kinds), value.shape)

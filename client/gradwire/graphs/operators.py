@@ -7,7 +7,7 @@ business of the callers.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ def cast(x: Value, dtype: DType) -> Value:
     """``x`` in another dtype; itself if it has it already."""
     if x.dtype == dtype:
         return x
-    return x.graph.one("Cast", [x], x.shape, dtype, to=element_type(dtype))
+    return x.graph.one("Cast", [x], x.shape, dtype, to=element_type(dtype, x.graph.kinds))
 
 
 def wide(x: Value) -> Value:
@@ -126,6 +126,11 @@ def slices(x: Value, parts: Sequence[tuple[int, int, int, int]]) -> Value:
     return graph.one("Slice", inputs, tuple(shape), x.dtype)
 
 
+def reverse(x: Value, axes: Iterable[int]) -> Value:
+    """`x` backwards along axes (non-negative)."""
+    return slices(x, [(axis, x.shape[axis] - 1, -1, x.shape[axis]) for axis in axes if x.shape[axis] > 1])
+
+
 def concat(values: Sequence[Value], axis: int) -> Value:
     """Join along an axis (non-negative); empty parts are left out."""
     full = [value for value in values if value.shape[axis]] or list(values[:1])
@@ -153,11 +158,14 @@ def gather_nd(x: Value, indices: Value) -> Value:
 
 def scatter_flat(x: Value, positions: Value, updates: Value, reduction: str = "none") -> Value:
     """``x`` with elements at flat positions (1-D) replaced by, or reduced with, ``updates`` (1-D)."""
-    flat = reshape(x, (x.size,))
-    rows = reshape(positions, (positions.size, 1))
-    attributes = {} if reduction == "none" else {"reduction": reduction}
-    result = x.graph.one("ScatterND", [flat, rows, updates], flat.shape, x.dtype, **attributes)
-    return reshape(result, x.shape)
+    flat, rows = reshape(x, (x.size,)), reshape(positions, (positions.size, 1))
+    return reshape(scatter_nd(flat, rows, updates, reduction), x.shape)
+
+
+def scatter_nd(x: Value, indices: Value, updates: Value, reduction: str = "none") -> Value:
+    """`x` with elements (or blocks) replaced by, or reduced with, `updates`; `indices` as for `gather_nd`."""
+    attributes: dict[str, Any] = {} if reduction == "none" else {"reduction": reduction}
+    return x.graph.one("ScatterND", [x, indices, updates], x.shape, x.dtype, **attributes)
 
 
 def reduced_shape(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
@@ -179,8 +187,10 @@ def arg_reduce(op: str, x: Value, axis: int, keepdims: bool) -> Value:
     return x.graph.one(op, [x], shape, INT64, axis=axis, keepdims=int(keepdims))
 
 
-def cumulative_sum(x: Value, axis: int) -> Value:
-    return x.graph.one("CumSum", [x, x.graph.scalar(axis, INT64)], x.shape, x.dtype)
+def cumulative_sum(x: Value, axis: int, reverse: bool = False) -> Value:
+    """Sums of the elements up to each one, or from each one on."""
+    attributes: dict[str, Any] = {"reverse": 1} if reverse else {}
+    return x.graph.one("CumSum", [x, x.graph.scalar(axis, INT64)], x.shape, x.dtype, **attributes)
 
 
 def matmul(a: Value, b: Value) -> Value:
@@ -204,7 +214,9 @@ def einsum(equation: str, operands: Sequence[Value], shape: Shape) -> Value:
 
 
 def pad(x: Value, widths: Sequence[tuple[int, int]], fill: Value) -> Value:
-    """Pad with one number."""
+    """Pad with one number; `x` itself if nothing is added."""
+    if not any(low or high for low, high in widths):
+        return x
     shape = tuple(low + extent + high for extent, (low, high) in zip(x.shape, widths, strict=True))
     pads = x.graph.ints([low for low, _ in widths] + [high for _, high in widths])
     return x.graph.one("Pad", [x, pads, fill], shape, x.dtype, mode="constant")
