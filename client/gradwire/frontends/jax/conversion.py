@@ -22,12 +22,11 @@ from jax.extend.core import Literal
 
 from gradwire.errors import TraceError
 from gradwire.frontends.jax import rules as _rules  # noqa: F401  (registers them)
-from gradwire.frontends.jax.graph import Graph, Value, constant, element_type
+from gradwire.frontends.jax.dtypes import KINDS, graph_dtype
 from gradwire.frontends.jax.registry import Call, Type, is_of_jax, origin, rules, type_only, user_line
+from gradwire.graphs.builder import Graph, Value
 from gradwire.graphs.constants import BoundModel
 from gradwire.graphs.spec import ArraySpec
-
-_INTERNAL = re.compile(r"_[tac]\d+")
 
 
 @dataclass(frozen=True)
@@ -84,27 +83,30 @@ def convert_function(
     labels = _input_names(fn, [path for path, _ in leaves], [leaf for _, leaf in leaves], names)
     arguments = tree_util.tree_unflatten(tree, kinds)
     with _precision(kinds):
+        graph = Graph(folding=True, kinds=KINDS)
+        inputs = [_input(graph, label, kind) for label, kind in zip(labels, kinds, strict=True)]
         closed, result = _traced(fn, arguments)
-        graph = Graph()
-        inputs = [
-            graph.input(label, kind.shape, np.dtype(kind.dtype))
-            for label, kind in zip(labels, kinds, strict=True)
-        ]
         values = _inline(graph, closed, inputs)
     paths, structure = tree_util.tree_flatten_with_path(result)
     if not paths:
         raise TraceError(f"{_name(fn)} returned no array: is a `return` missing?")
     outputs = dict(zip(_output_names([path for path, _ in paths], labels), values, strict=True))
     identifier = re.sub(r"\W", "_", _name(fn)).strip("_") or "function"
-    return Converted(graph.model(identifier, inputs, outputs), tuple(labels), structure)
+    return Converted(graph.model(outputs, identifier), tuple(labels), structure)
 
 
 def _kind(leaf: Any) -> Any:
     """Shape and dtype of an argument; a Python number is what NumPy makes of it."""
     shape = leaf.shape if hasattr(leaf, "shape") else np.shape(leaf)
     dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
-    element_type(dtype)
-    return type_only(shape, dtype)
+    return type_only(shape, graph_dtype(dtype))
+
+
+def _input(graph: Graph, label: str, kind: Any) -> Value:
+    try:
+        return graph.input(label, kind.shape, kind.dtype)
+    except ValueError:
+        raise TraceError(f"input name {label!r} is taken; pass names=, one for each input") from None
 
 
 def _precision(kinds: Sequence[Any]) -> AbstractContextManager[Any]:
@@ -135,33 +137,49 @@ def _traced(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, An
 
 
 def _inline(graph: Graph, closed: Any, inputs: Sequence[Value], outer: str = "") -> list[Value]:
-    """Evaluate a jaxpr's equations into a graph; the values of its outputs.
+    """Convert a jaxpr's equations into nodes of the graph's present block.
 
-    `outer` is the user's line that calls it: the only one known for a function of JAX itself, whose jaxpr may
-    come from a cache.
+    Args:
+        graph: the graph under construction.
+        closed: the jaxpr, with or without its constants.
+        inputs: the values of its inputs.
+        outer: the user's line that calls it: the only one known for a function of JAX itself, whose jaxpr
+            may come from a cache.
+
+    Returns:
+        The values of its outputs.
+
+    Raises:
+        TraceError: an equation has no place in a graph.
     """
     if not is_of_jax(origin(closed)[1]):
         outer = ""
     jaxpr, consts = (closed.jaxpr, closed.consts) if hasattr(closed, "consts") else (closed, ())
     values: dict[Any, Value] = dict(zip(jaxpr.invars, inputs, strict=True))
-    values.update(zip(jaxpr.constvars, (constant(np.asarray(item)) for item in consts), strict=True))
+    constants = dict(zip(jaxpr.constvars, consts, strict=True))
 
     def read(atom: Any) -> Value:
         if isinstance(atom, Literal):
-            return constant(np.asarray(atom.val, _type(atom.aval).dtype))
+            return _constant(graph, atom.val, atom.aval)
+        if atom not in values:  # a constant becomes part of the graph where it is first used
+            values[atom] = _constant(graph, constants[atom], atom.aval)
         return values[atom]
 
     for equation in jaxpr.eqns:
-        source = outer or user_line(equation.source_info)
-        outputs = _apply(graph, equation, [read(atom) for atom in equation.invars], source)
+        outputs = _apply(graph, equation, read, outer or user_line(equation.source_info))
         values.update(zip(equation.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _apply(graph: Graph, equation: Any, inputs: list[Value], source: str) -> Sequence[Value]:
+def _constant(graph: Graph, array: Any, aval: Any) -> Value:
+    return graph.constant(np.asarray(array, graph_dtype(aval.dtype)))
+
+
+def _apply(graph: Graph, equation: Any, read: Callable[[Any], Value], source: str) -> Sequence[Value]:
+    """The outputs of one equation, by the rule of its primitive."""
     name = equation.primitive.name
     rule = rules.get(name)
-    call = Call(graph, name, equation.params, (), source, partial(_inline, outer=source))
+    call = Call(graph, name, equation.params, (), source, partial(_inline, graph, outer=source))
     if rule is None:
         raise call.fail(
             "there is no operator for it; write the function with others, or export it with another tool "
@@ -173,13 +191,18 @@ def _apply(graph: Graph, equation: Any, inputs: list[Value], source: str) -> Seq
         # What refuses by name, and what only calls, names the primitive at fault better.
         if not rule.__module__.endswith((".refused", ".calls")):
             raise call.fail(str(error)) from None
+    try:
+        inputs = [read(atom) for atom in equation.invars]
+    except TraceError as error:
+        if not rule.__module__.endswith(".refused"):
+            raise call.fail(str(error)) from None
+        inputs = []
     outputs = rule(call, *inputs)
     return (outputs,) if isinstance(outputs, Value) else outputs
 
 
 def _type(aval: Any) -> Type:
-    element_type(aval.dtype)
-    return Type(tuple(aval.shape), np.dtype(aval.dtype))
+    return Type(tuple(aval.shape), graph_dtype(aval.dtype))
 
 
 def _name(fn: Callable[..., Any]) -> str:
@@ -199,9 +222,6 @@ def _input_names(
         for path, leaf in zip(paths, leaves, strict=True):
             own = leaf.name if isinstance(leaf, ArraySpec) else None
             labels.append(own or _joined(_argument(parameters, path[0].idx), path[1:]))
-    for label in labels:
-        if labels.count(label) > 1 or _INTERNAL.fullmatch(label):
-            raise TraceError(f"input name {label!r} is taken; pass names=, one for each input")
     return labels
 
 

@@ -1,10 +1,11 @@
-"""Rules: one function for each primitive of JAX, found by the primitive's name.
+"""The registry of rules: one function for each primitive of JAX, found by the primitive's name.
 
     @rule("neg")
     def neg(call, x):
-        return ops.same(call.graph, "Neg", x)
+        return ops.unary("Neg", x)
 
-A rule takes the call and its inputs and returns its output, or a tuple of outputs.
+A rule takes the call and its inputs, which are values of the graph, and returns its output, or a sequence of
+outputs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any, NamedTuple
 import jax
 
 from gradwire.errors import TraceError
-from gradwire.frontends.jax.graph import DType, Graph, Shape, Value
+from gradwire.graphs.builder import DType, Graph, Shape, Value
+from gradwire.graphs.refusals import OWN_DIRECTORY, package_directory
 
 Rule = Callable[..., Any]
 
@@ -32,8 +34,8 @@ class Type(NamedTuple):
     dtype: DType
 
 
-Inline = Callable[[Graph, Any, Sequence[Value]], list[Value]]
-"""Evaluates a jaxpr's equations into a graph."""
+Inline = Callable[[Any, Sequence[Value]], list[Value]]
+"""Converts a jaxpr's equations into nodes of the present block; takes and returns values."""
 
 
 def type_only(shape: Sequence[int], dtype: Any) -> Any:
@@ -46,12 +48,12 @@ class Call:
     """One equation of a jaxpr, as its rule sees it.
 
     Attributes:
-        graph: where nodes go.
+        graph: the graph under construction.
         name: the primitive's name.
         params: the primitive's parameters.
         results: shape and dtype of each output.
         source: the user's line that made the equation, or "".
-        inline: evaluates an inner jaxpr into a graph.
+        inline: converts an inner jaxpr.
     """
 
     graph: Graph
@@ -94,8 +96,8 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return register
 
 
-_JAX = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
-_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_JAX = package_directory(jax)
+_PASSED_OVER = (_JAX, OWN_DIRECTORY, "<frozen ")
 
 
 def origin(jaxpr: Any) -> tuple[str, str]:
@@ -111,9 +113,9 @@ def is_of_jax(filename: str) -> bool:
 
 
 def user_line(source_info: Any) -> str:
-    """The innermost line of the user's that made an equation, as "file.py:12 in f", or ""."""
+    """The innermost line outside of JAX and this package that made an equation: "file.py:12 in f", or ""."""
     frames = getattr(getattr(source_info, "traceback", None), "frames", ())
     for frame in frames:
-        if not frame.file_name.startswith((_JAX, _OURS, "<frozen ")):
+        if not frame.file_name.startswith(_PASSED_OVER):
             return f"{os.path.basename(frame.file_name)}:{frame.line_num} in {frame.function_name}"
     return ""

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from gradwire.errors import GraphWarning
-from gradwire.frontends.jax import ops
-from gradwire.frontends.jax.graph import SCI, Value, constant
+from gradwire.frontends.jax.dtypes import is_float
 from gradwire.frontends.jax.registry import Call, is_of_jax, origin, rule
+from gradwire.graphs import operators as ops
+from gradwire.graphs.builder import SCI, Value
 
 
 def _body(call: Call) -> Any:
@@ -35,45 +36,44 @@ def _body(call: Call) -> Any:
     "linear_call",
 )
 def call(call: Call, *inputs: Value) -> tuple[Value, ...]:
+    """Convert the inner function in place of the call."""
     body = _body(call)
     name, filename = origin(body)
-    if name == "signbit" and is_of_jax(filename) and ops.is_float(inputs[0].dtype):
-        return (_sign_bit(call, *inputs),)
-    return tuple(call.inline(call.graph, body, inputs))
+    if name == "signbit" and is_of_jax(filename) and is_float(inputs[0].dtype):
+        return (_sign_bit(*inputs),)
+    return tuple(call.inline(body, inputs))
 
 
-def _sign_bit(call: Call, x: Value) -> Value:
-    """Without looking at bits: a number is negative, or the reciprocal of a zero is."""
-    g, zero = call.graph, ops.scalar(0, x.dtype)
-    below = ops.broadcast(g, "Less", x, zero)
-    reciprocal_below = ops.broadcast(g, "Less", ops.same(g, "Reciprocal", x), zero)
-    return ops.broadcast(g, "Or", below, reciprocal_below)
+def _sign_bit(x: Value) -> Value:
+    """Whether a number is negative, or the reciprocal of a zero is: without looking at bits."""
+    zero = ops.constant_like(x, 0)
+    reciprocal_below = ops.compare("Less", ops.unary("Reciprocal", x), zero)
+    return ops.binary("Or", ops.compare("Less", x, zero), reciprocal_below)
 
 
 def _relu(call: Call, x: Value) -> Value:
-    return ops.same(call.graph, "Relu", x)
+    return ops.unary("Relu", x)
 
 
 def _logaddexp(call: Call, x: Value, y: Value) -> Value:
-    return ops.broadcast(call.graph, "LogAddExp", x, y, domain=SCI)
+    return ops.sci("LogAddExp", x, y)
 
 
 def _sinc(call: Call, x: Value) -> Value:
-    """JAX calls this series of sin(x) / x at x = 0 only; as the function itself its derivatives are right."""
-    turns = ops.broadcast(call.graph, "Div", x, ops.scalar(np.pi, x.dtype))
-    return ops.same(call.graph, "Sinc", turns, SCI)
+    """The function itself for the series of sin(x) / x that JAX takes at x = 0: its derivatives are right."""
+    return ops.unary("Sinc", ops.binary("Div", x, ops.constant_like(x, np.pi)), SCI)
 
 
 def _det(call: Call, a: Value) -> Value:
     return call.graph.one("Det", [a], call.shape, call.dtype)
 
 
-def _slogdet(call: Call, a: Value) -> tuple[Value, ...]:
+def _slogdet(call: Call, a: Value) -> list[Value]:
     return call.graph.emit("SlogDet", [a], call.results, SCI)
 
 
 def _xlogy(call: Call, x: Value, y: Value) -> Value:
-    return ops.broadcast(call.graph, "Xlogy", x, y, domain=SCI)
+    return ops.sci("Xlogy", x, y)
 
 
 # Functions of JAX whose own derivative rules say more than their code does (at a kink, at a singular point).
@@ -91,11 +91,12 @@ _KNOWN: dict[str, Any] = {
 
 @rule("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 def custom_derivative(call: Call, *inputs: Value) -> Any:
+    """Convert the function's own code, unless an operator has the derivatives that JAX gives it."""
     body = _body(call)
     name, filename = origin(body)
     if is_of_jax(filename):
         known = _KNOWN.get(name)
-        if known is not None and ops.is_float(call.dtype):
+        if known is not None and is_float(call.dtype):
             return known(call, *inputs)
     else:
         warnings.warn(
@@ -104,21 +105,22 @@ def custom_derivative(call: Call, *inputs: Value) -> Any:
             GraphWarning,
             stacklevel=2,
         )
-    return tuple(call.inline(call.graph, body, inputs))
+    return tuple(call.inline(body, inputs))
 
 
 @rule("platform_index")
 def platform(call: Call) -> Value:
-    """The branch that code for no particular platform takes."""
+    """The branch for no particular platform, else that for CPUs."""
     platforms = list(call.params["platforms"])
     places = [index for index, entry in enumerate(platforms) if entry is None]
     places += [index for index, entry in enumerate(platforms) if entry is not None and "cpu" in entry]
     if places:
-        return constant(np.int32(places[0]))
+        return call.graph.scalar(places[0], call.dtype)
     raise call.fail("none of its branches is for any platform, or for CPUs")
 
 
 @rule("debug_callback", "debug_print")
 def printed(call: Call, *inputs: Value) -> tuple[Value, ...]:
+    """Leave printing out, with a warning."""
     warnings.warn(f"{call.name}{call.at} is left out of the graph", GraphWarning, stacklevel=2)
     return ()

@@ -5,81 +5,79 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from gradwire.frontends.jax import ops
-from gradwire.frontends.jax.graph import Graph, Value, constant
 from gradwire.frontends.jax.registry import Call, rule
-
-_BOOL, _INT64 = np.dtype(np.bool_), np.dtype(np.int64)
+from gradwire.frontends.jax.rules.shapes import placed
+from gradwire.graphs import operators as ops
+from gradwire.graphs.builder import Graph, Value
 
 
 def _arguments(graph: Graph, values: Sequence[Value]) -> list[Value]:
+    """Arguments of the present block, like given values."""
     return [graph.argument(value.shape, value.dtype) for value in values]
 
 
+def _trip_arguments(graph: Graph) -> tuple[Value, Value]:
+    """The first arguments of a Loop's body: the number of the trip, and whether the loop goes on."""
+    return graph.argument((), ops.INT64), graph.argument((), ops.BOOL)
+
+
 @rule("scan")
-def scan(call: Call, *inputs: Value) -> tuple[Value, ...]:
+def scan(call: Call, *inputs: Value) -> Sequence[Value]:
     """Constants are captured from around the body; a scan over nothing is a Loop with a trip count."""
-    params = call.params
+    params, graph = call.params, call.graph
     constants = inputs[: params["num_consts"]]
     states = inputs[params["num_consts"] :][: params["num_carry"]]
     scanned = inputs[params["num_consts"] + params["num_carry"] :]
-    if not scanned or not params["length"]:
-        return _counted(call, constants, states, scanned)
-    body = call.graph.inner()
-    items = [body.argument(value.shape[1:], value.dtype) for value in scanned]
-    before = _arguments(body, states)
-    after = call.inline(body, params["jaxpr"], [*constants, *before, *items])
-    outputs, backward = len(after) - len(states), int(params["reverse"])
-    return call.graph.emit(
-        "Scan",
-        [*states, *scanned],
-        call.results,
-        body=body.body("scan", [*before, *items], after),
-        num_scan_inputs=len(scanned),
-        scan_input_directions=[backward] * len(scanned),
-        scan_output_directions=[backward] * outputs,
+    if not params["length"]:
+        return (*states, *(_empty(graph, *kind) for kind in call.results[len(states) :]))
+    if not scanned:
+        return _counted(call, constants, states)
+    with graph.nested() as body:
+        before = _arguments(graph, states)
+        items = [graph.argument(value.shape[1:], value.dtype) for value in scanned]
+        graph.returns(call.inline(params["jaxpr"], [*constants, *before, *items]))
+    directions: dict[str, Any] = {}
+    if params["reverse"]:
+        stacked = len(call.results) - len(states)
+        directions["scan_input_directions"] = [1] * len(scanned)
+        if stacked:  # ONNX's lists are not empty
+            directions["scan_output_directions"] = [1] * stacked
+    return graph.emit(
+        "Scan", [*states, *scanned], call.results, body=body, num_scan_inputs=len(scanned), **directions
     )
 
 
-def _counted(
-    call: Call, constants: Sequence[Value], states: Sequence[Value], scanned: Sequence[Value]
-) -> tuple[Value, ...]:
-    if not call.params["length"]:
-        empty = [
-            ops.expand(call.graph, ops.scalar(0, kind.dtype), kind.shape)
-            for kind in call.results[len(states) :]
-        ]
-        return (*states, *empty)
-    body = call.graph.inner()
-    trip, going = body.argument((), _INT64), body.argument((), _BOOL)
-    before = _arguments(body, states)
-    after = call.inline(body, call.params["jaxpr"], [*constants, *before])
-    length = ops.scalar(call.params["length"], _INT64)
-    graph = body.body("scan", [trip, going, *before], [going, *after])
-    results = list(call.graph.emit("Loop", [length, None, *states], call.results, body=graph))
+def _empty(graph: Graph, shape: Sequence[int], dtype: Any) -> Value:
+    return ops.expand(graph.scalar(0, dtype), tuple(shape))
+
+
+def _counted(call: Call, constants: Sequence[Value], states: Sequence[Value]) -> Sequence[Value]:
+    graph = call.graph
+    with graph.nested() as body:
+        _, going = _trip_arguments(graph)
+        before = _arguments(graph, states)
+        graph.returns([going, *call.inline(call.params["jaxpr"], [*constants, *before])])
+    length = graph.scalar(int(call.params["length"]), ops.INT64)
+    results = graph.emit("Loop", [length, None, *states], call.results, body=body)
     if call.params["reverse"]:
-        stacked = range(len(states), len(results))
-        results[len(states) :] = [ops.reverse(call.graph, results[place], [0]) for place in stacked]
-    return tuple(results)
+        results[len(states) :] = [ops.reverse(stacked, [0]) for stacked in results[len(states) :]]
+    return results
 
 
 @rule("while")
-def while_loop(call: Call, *inputs: Value) -> tuple[Value, ...]:
-    params = call.params
+def while_loop(call: Call, *inputs: Value) -> Sequence[Value]:
+    """A Loop that ends by its condition, which is evaluated before it and at the end of its body."""
+    params, graph = call.params, call.graph
     split, start = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     for_condition, for_body, states = inputs[:split], inputs[split:start], inputs[start:]
-    (first,) = call.inline(call.graph, params["cond_jaxpr"], [*for_condition, *states])
+    (first,) = call.inline(params["cond_jaxpr"], [*for_condition, *states])
     if first.shape:
         return _batch_of_loops(call, first, for_condition, for_body, states)
-    body = call.graph.inner()
-    trip, going = body.argument((), _INT64), body.argument((), _BOOL)
-    before = _arguments(body, states)
-    after = call.inline(body, params["body_jaxpr"], [*for_body, *before])
-    (again,) = call.inline(body, params["cond_jaxpr"], [*for_condition, *after])
-    graph = body.body("while", [trip, going, *before], [again, *after])
-    return call.graph.emit("Loop", [None, first, *states], call.results, body=graph)
+    with graph.nested() as body:
+        _trip_arguments(graph)
+        after = call.inline(params["body_jaxpr"], [*for_body, *_arguments(graph, states)])
+        graph.returns([*call.inline(params["cond_jaxpr"], [*for_condition, *after]), *after])
+    return graph.emit("Loop", [None, first, *states], call.results, body=body)
 
 
 def _batch_of_loops(
@@ -88,51 +86,57 @@ def _batch_of_loops(
     for_condition: Sequence[Value],
     for_body: Sequence[Value],
     states: Sequence[Value],
-) -> tuple[Value, ...]:
-    """Loops under vmap: all go on while any does, and those that have ended keep their states."""
-    body = call.graph.inner()
-    trip, going = body.argument((), _INT64), body.argument((), _BOOL)
-    running, *before = _arguments(body, [first, *states])
-    after = []
-    for old, new in zip(
-        before, call.inline(body, call.params["body_jaxpr"], [*for_body, *before]), strict=True
-    ):
-        mask = ops.place(body, running, old.ndim, range(running.ndim))
-        after.append(ops.where(body, mask, new, old))
-    (again,) = call.inline(body, call.params["cond_jaxpr"], [*for_condition, *after])
-    again = ops.broadcast(body, "And", running, again)
-    graph = body.body("while", [trip, going, running, *before], [_any(body, again), again, *after])
-    results = [(first.shape, _BOOL), *call.results]
-    return call.graph.emit("Loop", [None, _any(call.graph, first), first, *states], results, body=graph)[1:]
+) -> Sequence[Value]:
+    """Loops under vmap: all go on while any does, and those that have ended keep their states.
+
+    Args:
+        call: the equation.
+        first: the condition of each loop before it, of the batch's shape.
+        for_condition: the constants of the condition.
+        for_body: the constants of the body.
+        states: the states before the loops.
+
+    Returns:
+        The states after the loops.
+    """
+    params, graph = call.params, call.graph
+    with graph.nested() as body:
+        _trip_arguments(graph)
+        running, *before = _arguments(graph, [first, *states])
+        after = [
+            ops.where(placed(running, old.ndim, range(running.ndim)), new, old)
+            for old, new in zip(before, call.inline(params["body_jaxpr"], [*for_body, *before]), strict=True)
+        ]
+        (again,) = call.inline(params["cond_jaxpr"], [*for_condition, *after])
+        again = ops.binary("And", running, again)
+        graph.returns([_any(again), again, *after])
+    results = [(first.shape, ops.BOOL), *call.results]
+    return graph.emit("Loop", [None, _any(first), first, *states], results, body=body)[1:]
 
 
-def _any(graph: Graph, flags: Value) -> Value:
-    return graph.one("ReduceMax", [flags], (), _BOOL, keepdims=0)
+def _any(flags: Value) -> Value:
+    return ops.reduce("ReduceMax", flags, range(flags.ndim))
 
 
 @rule("cond")
-def branch(call: Call, which: Value, *inputs: Value) -> tuple[Value, ...]:
-    """More than two branches become nested Ifs; a branch known while converting is inlined."""
-    branches = call.params["branches"]
-    if which.known is not None:
-        chosen = min(max(int(which.known), 0), len(branches) - 1)
-        return tuple(call.inline(call.graph, branches[chosen], inputs))
-    return tuple(_chosen(call, call.graph, which, list(branches), 0, inputs))
+def branch(call: Call, which: Value, *inputs: Value) -> Sequence[Value]:
+    """More than two branches become nested Ifs; one known while converting takes the place of the call."""
+    branches, known = call.params["branches"], call.graph.known(which)
+    if known is not None:
+        return call.inline(branches[min(max(int(known), 0), len(branches) - 1)], inputs)
+    return _chosen(call, which, list(branches), 0, inputs)
 
 
 def _chosen(
-    call: Call, graph: Graph, which: Value, branches: list[Any], first: int, inputs: Sequence[Value]
+    call: Call, which: Value, branches: list[Any], first: int, inputs: Sequence[Value]
 ) -> Sequence[Value]:
+    """The results of one of the branches, of which `first` is the number of the first."""
+    graph = call.graph
     if len(branches) == 1:
-        return call.inline(graph, branches[0], inputs)
-    here = ops.broadcast(graph, "LessOrEqual", which, constant(np.asarray(first, which.dtype)))
-    then, otherwise = graph.inner(), graph.inner()
-    now = call.inline(then, branches[0], inputs)
-    later = _chosen(call, otherwise, which, branches[1:], first + 1, inputs)
-    return graph.emit(
-        "If",
-        [here],
-        call.results,
-        then_branch=then.body("branch", [], now),
-        else_branch=otherwise.body("branches", [], later),
-    )
+        return call.inline(branches[0], inputs)
+    here = ops.compare("LessOrEqual", which, ops.constant_like(which, first))
+    with graph.nested() as then:
+        graph.returns(call.inline(branches[0], inputs))
+    with graph.nested() as otherwise:
+        graph.returns(_chosen(call, which, branches[1:], first + 1, inputs))
+    return graph.emit("If", [here], call.results, then_branch=then, else_branch=otherwise)

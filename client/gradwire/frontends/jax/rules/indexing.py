@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.jax import ops
-from gradwire.frontends.jax.graph import Graph, Value, constant
+from gradwire.frontends.jax.dtypes import is_float
 from gradwire.frontends.jax.registry import Call, rule
-
-_INT64 = np.dtype(np.int64)
+from gradwire.frontends.jax.rules.shapes import placed
+from gradwire.graphs import operators as ops
+from gradwire.graphs.builder import Graph, Value
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,29 @@ class _Windows:
         """For each explicit axis the positions on it, each broadcastable to the grid."""
         rank, components = len(self.grid), []
         for axis in self.explicit:
-            start = self.starts.get(axis, ops.scalar(0, _INT64))
-            component = ops.reshape(graph, start, (*start.shape, *[1] * (rank - start.ndim)))
+            start = self.starts.get(axis, graph.scalar(0, ops.INT64))
+            component = ops.reshape(start, (*start.shape, *[1] * (rank - start.ndim)))
             if axis in self.wide:
-                steps = constant(np.arange(self.sizes[axis]))
-                steps = ops.place(graph, steps, rank, [len(self.batch) + self.wide.index(axis)])
-                component = ops.broadcast(graph, "Add", component, steps)
+                steps = placed(
+                    _counting(graph, self.sizes[axis]), rank, [len(self.batch) + self.wide.index(axis)]
+                )
+                component = ops.binary("Add", component, steps)
             components.append(component)
         return components
 
-    def tuples(self, graph: Graph, positions: Sequence[Value]) -> Value:
+    def tuples(self, positions: Sequence[Value]) -> Value:
         """Positions as ONNX's GatherND and ScatterND take them: the last axis runs over axes."""
-        spread = [ops.expand(graph, component, self.grid) for component in positions]
-        return ops.concat(
-            graph, [ops.reshape(graph, part, (*self.grid, 1)) for part in spread], len(self.grid)
-        )
+        spread = [ops.expand(component, self.grid) for component in positions]
+        return ops.concat([ops.reshape(part, (*self.grid, 1)) for part in spread], len(self.grid))
+
+
+def _counting(graph: Graph, count: int) -> Value:
+    return graph.constant(np.arange(count, dtype=np.int64))
+
+
+def _clipped(x: Value, high: int) -> Value:
+    """Integers kept between 0 and a bound."""
+    return ops.binary("Min", ops.binary("Max", x, ops.constant_like(x, 0)), ops.constant_like(x, high))
 
 
 def _ints(items: Any) -> list[int]:
@@ -88,22 +96,33 @@ def _mode(call: Call) -> str:
 def _starts(
     call: Call, indices: Value, axes: Sequence[int], shape: Sequence[int], sizes: Sequence[int], clip: bool
 ) -> tuple[dict[int, Value], Value | None]:
-    """Where windows start on each axis, and which windows lie inside (None: all of them)."""
-    graph, starts = call.graph, {}
+    """Where windows start on each axis, and which windows lie inside.
+
+    Args:
+        call: the gather or scatter.
+        indices: integers of shape (*batch, number of axes).
+        axes: the axis of the array that each of them is for.
+        shape: the array's shape.
+        sizes: extent of a window on each axis of the array.
+        clip: whether windows that lie outside are moved inside.
+
+    Returns:
+        The start on each of the axes, int64 of the batch's shape, and whether the window lies inside: None
+        where all do, or where it does not matter.
+    """
+    starts = {}
     inside: Value | None = None
     last = indices.ndim - 1
     for place, axis in enumerate(axes):
-        start = ops.slices(graph, indices, {last: (place, place + 1, 1)})
-        start = ops.cast(graph, ops.reshape(graph, start, indices.shape[:-1]), _INT64)
-        room = shape[axis] - sizes[axis]
-        bounded = ops.clip(graph, start, 0, max(0, room))
+        start = ops.slices(indices, [(last, place, 1, 1)])
+        start = ops.cast(ops.reshape(start, indices.shape[:-1]), ops.INT64)
+        bounded = _clipped(start, max(0, shape[axis] - sizes[axis]))
         starts[axis] = bounded if clip else start
         if _mode(call) == "fill_or_drop":
-            fits = ops.broadcast(graph, "Equal", start, bounded)
-            inside = fits if inside is None else ops.broadcast(graph, "And", inside, fits)
-    if inside is not None and inside.known is not None and inside.known.all():
-        inside = None
-    return starts, inside
+            fits = ops.compare("Equal", start, bounded)
+            inside = fits if inside is None else ops.binary("And", inside, fits)
+    known = None if inside is None else call.graph.known(inside)
+    return starts, None if known is not None and known.all() else inside
 
 
 def _moving(starts: Mapping[int, Value], sizes: Sequence[int], shape: Sequence[int]) -> dict[int, Value]:
@@ -111,18 +130,22 @@ def _moving(starts: Mapping[int, Value], sizes: Sequence[int], shape: Sequence[i
     return {axis: start for axis, start in starts.items() if sizes[axis] != shape[axis]}
 
 
-def _batch_starts(axes: Sequence[int], batch_axes: Sequence[int], batch: Sequence[int]) -> dict[int, Value]:
+def _batch_starts(
+    graph: Graph, axes: Sequence[int], batch_axes: Sequence[int], batch: Sequence[int]
+) -> dict[int, Value]:
+    """The starts on axes of the array that run along with axes of the batch."""
     starts = {}
     for axis, batch_axis in zip(axes, batch_axes, strict=True):
         shape = [1] * len(batch)
         shape[batch_axis] = batch[batch_axis]
-        starts[axis] = constant(np.broadcast_to(np.arange(batch[batch_axis]).reshape(shape), batch))
+        positions = np.arange(batch[batch_axis], dtype=np.int64).reshape(shape)
+        starts[axis] = graph.constant(np.broadcast_to(positions, batch))
     return starts
 
 
 @rule("gather")
 def gather(call: Call, x: Value, indices: Value) -> Value:
-    """Windows of ``x``: one Gather where they differ on one axis, else one GatherND."""
+    """Windows of `x`: one Gather where they differ on one axis, else one GatherND."""
     graph, numbers = call.graph, call.params["dimension_numbers"]
     batching = _ints(numbers.operand_batching_dims)
     sizes, batch = tuple(_ints(call.params["slice_sizes"])), indices.shape[:-1]
@@ -130,32 +153,30 @@ def gather(call: Call, x: Value, indices: Value) -> Value:
     # Promised to lie inside or not, XLA clips.
     starts, inside = _starts(call, indices, axes, x.shape, sizes, clip=True)
     starts = _moving(starts, sizes, x.shape)
-    starts |= _batch_starts(batching, _ints(numbers.start_indices_batching_dims), batch)
+    starts |= _batch_starts(graph, batching, _ints(numbers.start_indices_batching_dims), batch)
     if batch and not starts and x.ndim:
-        starts = {0: ops.expand(graph, ops.scalar(0, _INT64), batch)}
+        starts = {0: ops.expand(graph.scalar(0, ops.INT64), batch)}
     windows = _Windows(batch, sizes, starts, x.shape)
     named = [("batch", axis) for axis in range(len(batch))] + [("axis", axis) for axis in windows.wide]
     if not x.ndim:
-        found, labels = ops.expand(graph, x, batch), named
+        found, labels = ops.expand(x, batch), named
     elif not windows.explicit:
         found, labels = x, [("axis", axis) for axis in range(x.ndim)]
     elif len(windows.explicit) == 1:
         axis = windows.explicit[0]
         (positions,) = windows.positions(graph)
-        found = ops.gather(graph, x, ops.expand(graph, positions, windows.grid), axis)
+        found = ops.gather(x, ops.expand(positions, windows.grid), axis)
         before, after = range(axis), range(axis + 1, x.ndim)
         labels = [("axis", item) for item in before] + named + [("axis", item) for item in after]
     else:
-        ordered = ops.transpose(graph, x, windows.explicit + windows.whole)
-        tuples = windows.tuples(graph, windows.positions(graph))
-        shape = (*windows.grid, *(x.shape[axis] for axis in windows.whole))
-        found = graph.one("GatherND", [ordered, tuples], shape, x.dtype)
+        ordered = ops.transpose(x, windows.explicit + windows.whole)
+        found = ops.gather_nd(ordered, windows.tuples(windows.positions(graph)))
         labels = named + [("axis", axis) for axis in windows.whole]
     result = _arranged(call, found, labels, x.ndim, len(batch))
     if inside is None:
         return result
-    mask = ops.place(graph, inside, len(call.shape), _batch_places(call, len(call.shape)))
-    return ops.where(graph, mask, result, _fill(call))
+    mask = placed(inside, len(call.shape), _batch_places(call, len(call.shape)))
+    return ops.where(mask, result, _fill(call))
 
 
 def _batch_places(call: Call, rank: int) -> list[int]:
@@ -173,20 +194,20 @@ def _arranged(call: Call, found: Value, labels: list[tuple[str, int]], rank: int
     wanted = [next(kept) if place in offsets else next(batches) for place in range(len(call.shape))]
     order = [labels.index(label) for label in wanted if label in labels]
     order += [place for place in range(len(labels)) if place not in order]
-    return ops.reshape(call.graph, ops.transpose(call.graph, found, order), call.shape)
+    return ops.reshape(ops.transpose(found, order), call.shape)
 
 
 def _fill(call: Call) -> Value:
     """What stands where a window lies outside."""
     given, dtype = call.params["fill_value"], call.dtype
     if given is None:
-        if ops.is_float(dtype):
+        if is_float(dtype):
             given = math.nan
         elif dtype.kind == "b":
             given = True
         else:
             given = np.iinfo(dtype).min if dtype.kind == "i" else np.iinfo(dtype).max
-    return ops.scalar(given, dtype)
+    return call.graph.constant(np.asarray(given).astype(dtype))
 
 
 _REDUCTIONS = {
@@ -206,14 +227,14 @@ _REDUCTIONS = {
 
 @rule(*_REDUCTIONS)
 def scatter(call: Call, x: Value, indices: Value, updates: Value) -> Value:
-    """Windows of ``x`` overwritten by, or combined with, the updates."""
+    """Windows of `x` overwritten by, or combined with, the updates."""
     if call.name == "scatter" and call.params.get("update_jaxpr") is not None:
         raise call.fail("x.at[i].apply(f) has no place in a graph; write x.at[i].set(f(x[i]))")
     if not x.ndim:
         raise call.fail("the array has no axes; combine the numbers directly, without .at")
     graph, numbers = call.graph, call.params["dimension_numbers"]
     if call.name.endswith("sub"):
-        updates = ops.same(graph, "Neg", updates)
+        updates = ops.unary("Neg", updates)
     batching = _ints(numbers.operand_batching_dims)
     alone = set(_ints(numbers.inserted_window_dims)) | set(batching)
     places = sorted(_ints(numbers.update_window_dims))
@@ -225,43 +246,48 @@ def scatter(call: Call, x: Value, indices: Value, updates: Value) -> Value:
     axes = _ints(numbers.scatter_dims_to_operand_dims)
     starts, inside = _starts(call, indices, axes, x.shape, sizes, _mode(call) == "clip")
     starts = _moving(starts, sizes, x.shape)
-    starts |= _batch_starts(batching, _ints(numbers.scatter_indices_batching_dims), batch)
+    starts |= _batch_starts(graph, batching, _ints(numbers.scatter_indices_batching_dims), batch)
     if not starts:
-        starts = {0: ops.expand(graph, ops.scalar(0, _INT64), batch)}
+        starts = {0: ops.expand(graph.scalar(0, ops.INT64), batch)}
     windows = _Windows(batch, tuple(sizes), starts, x.shape)
     place_of = dict(zip(kept, places, strict=True))
     order = [place for place in range(updates.ndim) if place not in places]
     order += [place_of[axis] for axis in windows.wide]
     order += [place_of[axis] for axis in windows.whole if axis in place_of]
     order += [place for place in places if place not in order]
-    arranged = ops.transpose(graph, updates, order)
-    return _scattered(graph, x, windows, arranged, _REDUCTIONS[call.name], inside)
+    return _scattered(x, windows, ops.transpose(updates, order), _REDUCTIONS[call.name], inside)
 
 
-def _scattered(
-    graph: Graph, x: Value, windows: _Windows, updates: Value, reduction: str, inside: Value | None
-) -> Value:
-    """One ScatterND; updates that lie outside go to a row that is cut off again."""
+def _scattered(x: Value, windows: _Windows, updates: Value, reduction: str, inside: Value | None) -> Value:
+    """One ScatterND; updates that lie outside go to a row that is cut off again.
+
+    Args:
+        x: what is written to.
+        windows: where.
+        updates: what is written: the batch, then the wide axes, then the whole ones.
+        reduction: ScatterND's.
+        inside: which windows lie inside, of the batch's shape; None for all.
+    """
+    graph = x.graph
     order = windows.explicit + windows.whole
-    data = ops.transpose(graph, x, order)
-    updates = ops.reshape(graph, updates, (*windows.grid, *(x.shape[axis] for axis in windows.whole)))
+    data = ops.transpose(x, order)
+    updates = ops.reshape(updates, (*windows.grid, *(x.shape[axis] for axis in windows.whole)))
     positions = windows.positions(graph)
     rows = data.shape[0]
     if inside is not None:
-        spare = ops.reshape(graph, inside, (*inside.shape, *[1] * (len(windows.grid) - inside.ndim)))
-        outside = ops.scalar(rows, _INT64)
-        positions[0] = ops.where(graph, spare, positions[0], outside)
-        zero = ops.scalar(0, _INT64)
-        positions[1:] = [ops.where(graph, spare, position, zero) for position in positions[1:]]
-        data = ops.pad(graph, data, [(0, 1)] + [(0, 0)] * (data.ndim - 1), ops.scalar(0, x.dtype))
-    tuples = windows.tuples(graph, positions)
-    written = graph.one("ScatterND", [data, tuples, updates], data.shape, x.dtype, reduction=reduction)
-    kept = ops.slices(graph, written, {0: (0, rows, 1)})
-    return ops.transpose(graph, kept, [order.index(axis) for axis in range(x.ndim)])
+        spare = ops.reshape(inside, (*inside.shape, *[1] * (len(windows.grid) - inside.ndim)))
+        positions[0] = ops.where(spare, positions[0], graph.scalar(rows, ops.INT64))
+        zero = graph.scalar(0, ops.INT64)
+        positions[1:] = [ops.where(spare, position, zero) for position in positions[1:]]
+        data = ops.pad(data, [(0, 1)] + [(0, 0)] * (data.ndim - 1), ops.constant_like(x, 0))
+    written = ops.scatter_nd(data, windows.tuples(positions), updates, reduction)
+    kept = ops.slices(written, [(0, 0, 1, rows)])
+    return ops.transpose(kept, [order.index(axis) for axis in range(x.ndim)])
 
 
-def _bounded(graph: Graph, start: Value, room: int) -> Value:
-    return ops.clip(graph, ops.cast(graph, start, _INT64), 0, room)
+def _bounded(start: Value, room: int) -> Value:
+    """The start of a window that is moved inside where it lies outside."""
+    return _clipped(ops.cast(start, ops.INT64), room)
 
 
 @rule("dynamic_slice")
@@ -271,24 +297,22 @@ def dynamic_slice(call: Call, x: Value, *starts: Value) -> Value:
         room = x.shape[axis] - size
         if not room:
             continue
-        position = _bounded(graph, start, room)
-        if position.known is not None:
-            first = int(position.known)
-            x = ops.slices(graph, x, {axis: (first, first + size, 1)})
+        position = _bounded(start, room)
+        known = graph.known(position)
+        if known is not None:
+            x = ops.slices(x, [(axis, int(known), 1, size)])
         else:
-            steps = ops.broadcast(graph, "Add", position, constant(np.arange(size)))
-            x = ops.gather(graph, x, steps, axis)
+            x = ops.gather(x, ops.binary("Add", position, _counting(graph, size)), axis)
     return x
 
 
 @rule("dynamic_update_slice")
 def dynamic_update_slice(call: Call, x: Value, update: Value, *starts: Value) -> Value:
     rooms = [extent - size for extent, size in zip(x.shape, update.shape, strict=True)]
-    moved = {axis: _bounded(call.graph, starts[axis], room) for axis, room in enumerate(rooms) if room}
+    moved = {axis: _bounded(starts[axis], room) for axis, room in enumerate(rooms) if room}
     if not moved:
         return update
     windows = _Windows((), update.shape, moved, x.shape)
     order = windows.wide + windows.whole
     order += [axis for axis in range(x.ndim) if axis not in order]
-    arranged = ops.transpose(call.graph, update, order)
-    return _scattered(call.graph, x, windows, arranged, "none", None)
+    return _scattered(x, windows, ops.transpose(update, order), "none", None)

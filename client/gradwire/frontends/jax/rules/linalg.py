@@ -10,29 +10,30 @@ import jax
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from gradwire.frontends.jax import ops
-from gradwire.frontends.jax.graph import SCI, Graph, Value, constant
 from gradwire.frontends.jax.registry import Call, rule, type_only
+from gradwire.graphs import operators as ops
+from gradwire.graphs.builder import SCI, Value
 
 _MATERIALIZED = 4096
 
 
-def _turned(graph: Graph, x: Value) -> Value:
-    return ops.transpose(graph, x, [*range(x.ndim - 2), x.ndim - 1, x.ndim - 2])
+def _turned(x: Value) -> Value:
+    """Matrices with rows and columns exchanged."""
+    return ops.transpose(x, [*range(x.ndim - 2), x.ndim - 1, x.ndim - 2])
 
 
 @rule("cholesky")
 def cholesky(call: Call, a: Value) -> Value:
-    return ops.same(call.graph, "Cholesky", a, SCI)
+    return ops.unary("Cholesky", a, SCI)
 
 
 @rule("triangular_solve")
 def triangular_solve(call: Call, a: Value, b: Value) -> Value:
     """X A = B is solved as A' X' = B'."""
-    params, graph = call.params, call.graph
+    params = call.params
     left, turned = bool(params["left_side"]), bool(params["transpose_a"])
-    known = b if left else _turned(graph, b)
-    solution = graph.one(
+    known = b if left else _turned(b)
+    solution = call.graph.one(
         "TriangularSolve",
         [a, known],
         known.shape,
@@ -42,11 +43,11 @@ def triangular_solve(call: Call, a: Value, b: Value) -> Value:
         trans=int(turned if left else not turned),
         unit_diagonal=int(params["unit_diagonal"]),
     )
-    return solution if left else _turned(graph, solution)
+    return solution if left else _turned(solution)
 
 
 @rule("lu")
-def lu(call: Call, a: Value) -> tuple[Value, ...]:
+def lu(call: Call, a: Value) -> list[Value]:
     return call.graph.emit("LU", [a], call.results, SCI)
 
 
@@ -58,13 +59,12 @@ def permutation(call: Call, pivots: Value) -> Value:
 @rule("symmetric_product")
 def symmetric_product(call: Call, a: Value, c: Value) -> Value:
     """alpha A A' + beta C."""
-    graph, params = call.graph, call.params
-    square = ops.matmul(graph, a, _turned(graph, a))
-    scaled = [
-        ops.broadcast(graph, "Mul", ops.scalar(params[factor], a.dtype), part)
+    square = ops.matmul(a, _turned(a))
+    left, right = (
+        ops.binary("Mul", ops.constant_like(a, call.params[factor]), part)
         for factor, part in (("alpha", square), ("beta", c))
-    ]
-    return ops.broadcast(graph, "Add", *scaled)
+    )
+    return ops.binary("Add", left, right)
 
 
 @rule("eigh")
@@ -78,7 +78,7 @@ def eigh(call: Call, a: Value) -> tuple[Value, Value]:
 
 
 @rule("qr")
-def qr(call: Call, a: Value) -> tuple[Value, ...]:
+def qr(call: Call, a: Value) -> list[Value]:
     if call.params.get("pivoting"):
         raise call.fail("pivoting has no operator; leave it out")
     if call.params["full_matrices"] and a.shape[-2] > a.shape[-1]:
@@ -113,7 +113,7 @@ def linear_solve(call: Call, *operands: Value) -> tuple[Value, ...]:
         raise call.fail("a system of several arrays has no operator; ravel them into one vector")
     plain = _as_contraction(matvec, len(constants))
     if plain is not None:
-        return (_solved_by_contraction(call.graph, constants, known[0], *plain),)
+        return (_solved_by_contraction(constants, known[0], *plain),)
     return (_solved_by_matrix(call, matvec, constants, known[0]),)
 
 
@@ -140,22 +140,30 @@ def _as_contraction(matvec: Any, constants: int) -> tuple[Any, list[int] | None]
 
 
 def _solved_by_contraction(
-    graph: Graph, constants: Sequence[Value], b: Value, product: Any, order: list[int] | None
+    constants: Sequence[Value], b: Value, product: Any, order: list[int] | None
 ) -> Value:
+    """The solution where the operator is one contraction.
+
+    Args:
+        constants: the operator's.
+        b: the known side.
+        product: the contraction's dimension numbers, and the place of its matrix among the constants.
+        order: the transposition after the contraction, if any.
+    """
     ((left,), (right,)), (left_batch, right_batch) = product[0]
     a = constants[product[1]]
     free = next(axis for axis in range(a.ndim) if axis != left and axis not in left_batch)
-    a = ops.transpose(graph, a, [*left_batch, free, left])
+    a = ops.transpose(a, [*left_batch, free, left])
     if order is not None:
-        b = ops.transpose(graph, b, np.argsort(order).tolist())
+        b = ops.transpose(b, np.argsort(order).tolist())
     # Now b has the batch, then the rows, then everything else, in the order of the unknown's axes.
     count = len(left_batch)
     batch, rows, rest = b.shape[:count], b.shape[count], b.shape[count + 1 :]
-    matrix = ops.reshape(graph, b, (*batch, rows, math.prod(rest)))
-    x = graph.one("Solve", [a, matrix], matrix.shape, b.dtype, SCI)
-    x = ops.reshape(graph, x, b.shape)
+    matrix = ops.reshape(b, (*batch, rows, math.prod(rest)))
+    x = a.graph.one("Solve", [a, matrix], matrix.shape, b.dtype, SCI)
+    x = ops.reshape(x, b.shape)
     others = [axis for axis in range(b.ndim) if axis != right and axis not in right_batch]
-    return ops.transpose(graph, x, np.argsort([*right_batch, right, *others]).tolist())
+    return ops.transpose(x, np.argsort([*right_batch, right, *others]).tolist())
 
 
 def _solved_by_matrix(call: Call, matvec: Any, constants: Sequence[Value], b: Value) -> Value:
@@ -172,10 +180,10 @@ def _solved_by_matrix(call: Call, matvec: Any, constants: Sequence[Value], b: Va
         return jax.vmap(lambda unit: apply(*fixed, unit.reshape(b.shape))[0].reshape(-1))(units)
 
     kinds = [type_only(value.shape, value.dtype) for value in constants]
-    units = constant(np.eye(b.size, dtype=b.dtype))
+    units = call.graph.constant(np.eye(b.size, dtype=b.dtype))
     traced = jax.make_jaxpr(columns)(*kinds, type_only(units.shape, units.dtype))
-    (rows,) = call.inline(call.graph, traced, [*constants, units])
-    a = _turned(call.graph, rows)
-    vector = ops.reshape(call.graph, b, (b.size,))
+    (rows,) = call.inline(traced, [*constants, units])
+    a = _turned(rows)
+    vector = ops.reshape(b, (b.size,))
     x = call.graph.one("Solve", [a, vector], vector.shape, b.dtype, SCI)
-    return ops.reshape(call.graph, x, b.shape)
+    return ops.reshape(x, b.shape)

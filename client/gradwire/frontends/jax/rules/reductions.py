@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
-from gradwire.frontends.jax import ops
-from gradwire.frontends.jax.graph import SCI, Graph, Value, constant
 from gradwire.frontends.jax.registry import Call, rule
+from gradwire.graphs import operators as ops
+from gradwire.graphs.builder import Value
 
-_BOOL, _INT64 = np.dtype(np.bool_), np.dtype(np.int64)
+_UINT8, _INT32, _UINT32 = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.uint32)
 
 _NUMERIC = {
     "reduce_sum": "ReduceSum",
@@ -18,117 +21,92 @@ _NUMERIC = {
 }
 
 
-def wide(graph: Graph, x: Value) -> Value:
+def _wide(x: Value) -> Value:
     """Small integers as 32-bit ones, which ONNX can add up; overflow wraps the same when cast back."""
     if x.dtype.kind in "iub" and x.dtype.itemsize < 4:
-        return ops.cast(graph, x, np.uint32 if x.dtype.kind == "u" else np.int32)
+        return ops.cast(x, _UINT32 if x.dtype.kind == "u" else _INT32)
     return x
 
 
 def _reduced(call: Call, op: str, x: Value) -> Value:
-    axes = [int(axis) for axis in call.params["axes"]]
-    if not axes:
-        return ops.cast(call.graph, x, call.dtype)
-    result = call.graph.one(op, [x, ops.ints(axes)], call.shape, x.dtype, keepdims=0)
-    return ops.cast(call.graph, result, call.dtype)
+    return ops.cast(ops.reduce(op, x, [int(axis) for axis in call.params["axes"]]), call.dtype)
 
 
 @rule(*_NUMERIC)
 def reduce_numbers(call: Call, x: Value) -> Value:
-    return _reduced(call, _NUMERIC[call.name], wide(call.graph, x))
+    return _reduced(call, _NUMERIC[call.name], _wide(x))
 
 
 @rule("reduce_and", "reduce_or", "reduce_xor")
 def reduce_truths(call: Call, x: Value) -> Value:
     """All, any, and whether an odd number is true."""
-    if x.dtype != _BOOL:
+    if x.dtype != ops.BOOL:
         raise call.fail("reductions over the bits of integers have no place in a graph; reduce booleans")
     if call.name != "reduce_xor":
         return _reduced(call, "ReduceMin" if call.name == "reduce_and" else "ReduceMax", x)
-    axes = ops.ints(call.params["axes"])
-    count = call.graph.one(
-        "ReduceSum", [ops.cast(call.graph, x, _INT64), axes], call.shape, _INT64, keepdims=0
-    )
-    odd = call.graph.one("Mod", [count, ops.scalar(2, _INT64)], call.shape, _INT64)
-    return ops.cast(call.graph, odd, _BOOL)
+    count = ops.reduce("ReduceSum", ops.cast(x, ops.INT64), [int(axis) for axis in call.params["axes"]])
+    return ops.cast(ops.binary("Mod", count, ops.constant_like(count, 2)), ops.BOOL)
 
 
 @rule("argmax", "argmin")
 def where_extreme(call: Call, x: Value) -> Value:
     """The first of equals, as JAX has it."""
     (axis,) = (int(axis) for axis in call.params["axes"])
+    numbers = ops.cast(x, _UINT8) if x.dtype == ops.BOOL else x
     op = "ArgMax" if call.name == "argmax" else "ArgMin"
-    if x.dtype == _BOOL:
-        x = ops.cast(call.graph, x, np.uint8)
-    return ops.cast(
-        call.graph, call.graph.one(op, [x], call.shape, _INT64, axis=axis, keepdims=0), call.dtype
-    )
+    return ops.cast(ops.arg_reduce(op, numbers, axis, keepdims=False), call.dtype)
 
 
 @rule("cumsum")
 def running_sum(call: Call, x: Value) -> Value:
-    axis = ops.scalar(int(call.params["axis"]), _INT64)
-    total = wide(call.graph, x)
-    total = call.graph.one("CumSum", [total, axis], x.shape, total.dtype, reverse=int(call.params["reverse"]))
-    return ops.cast(call.graph, total, x.dtype)
+    total = ops.cumulative_sum(_wide(x), int(call.params["axis"]), bool(call.params["reverse"]))
+    return ops.cast(total, x.dtype)
 
 
-_RUNNING = {
-    "cumprod": ("Mul", ""),
-    "cummax": ("Max", ""),
-    "cummin": ("Min", ""),
-    "cumlogsumexp": ("LogAddExp", SCI),
+_RUNNING: dict[str, Callable[[Value, Value], Value]] = {
+    "cumprod": partial(ops.binary, "Mul"),
+    "cummax": partial(ops.binary, "Max"),
+    "cummin": partial(ops.binary, "Min"),
+    "cumlogsumexp": partial(ops.sci, "LogAddExp"),
 }
 
 
 @rule(*_RUNNING)
 def running(call: Call, x: Value) -> Value:
     """Doubling spans (Hillis and Steele, 1986): a number of nodes logarithmic in the extent."""
-    op, domain = _RUNNING[call.name]
-    graph, axis, backward = call.graph, int(call.params["axis"]), bool(call.params["reverse"])
+    combine, axis, backward = _RUNNING[call.name], int(call.params["axis"]), bool(call.params["reverse"])
     extent, reach = x.shape[axis], 1
     while reach < extent:
-        low, high = (0, extent - reach, 1), (reach, extent, 1)
-        early, late = ops.slices(graph, x, {axis: low}), ops.slices(graph, x, {axis: high})
-        both = ops.broadcast(graph, op, early, late, domain=domain)
-        rest = (extent - reach, extent, 1) if backward else (0, reach, 1)
-        ends = ops.slices(graph, x, {axis: rest})
-        x = ops.concat(graph, [both, ends] if backward else [ends, both], axis)
+        early = ops.slices(x, [(axis, 0, 1, extent - reach)])
+        late = ops.slices(x, [(axis, reach, 1, extent - reach)])
+        ends = ops.slices(x, [(axis, extent - reach if backward else 0, 1, reach)])
+        both = combine(early, late)
+        x = ops.concat([both, ends] if backward else [ends, both], axis)
         reach *= 2
     return x
-
-
-def _sorted_with_places(graph: Graph, key: Value, axis: int) -> tuple[Value, Value]:
-    results = [(key.shape, key.dtype), (key.shape, _INT64)]
-    values, places = graph.emit("Sort", [key], results, SCI, axis=axis)
-    return values, places
-
-
-def _along(graph: Graph, x: Value, places: Value, axis: int) -> Value:
-    return graph.one("GatherElements", [x, places], places.shape, x.dtype, axis=axis)
 
 
 @rule("sort")
 def sort(call: Call, *arrays: Value) -> tuple[Value, ...]:
     """All arrays in the order of the first ones; several keys are sorted by the last one first."""
-    graph, axis, keys = call.graph, int(call.params["dimension"]), int(call.params["num_keys"])
+    axis, keys = int(call.params["dimension"]), int(call.params["num_keys"])
     order: Value | None = None
     values: Value | None = None
     for key in reversed(arrays[:keys]):
-        given = ops.cast(graph, key, np.uint8) if key.dtype == _BOOL else key
+        given = ops.cast(key, _UINT8) if key.dtype == ops.BOOL else key
         if order is not None:
-            given = _along(graph, given, order, axis)
-        values, places = _sorted_with_places(graph, given, axis)
-        order = places if order is None else _along(graph, order, places, axis)
+            given = ops.gather_elements(given, order, axis)
+        values, places = ops.sort(given, axis)
+        order = places if order is None else ops.gather_elements(order, places, axis)
     assert order is not None and values is not None
-    first = ops.cast(graph, values, arrays[0].dtype)
-    return (first, *(_along(graph, array, order, axis) for array in arrays[1:]))
+    first = ops.cast(values, arrays[0].dtype)
+    return (first, *(ops.gather_elements(array, order, axis) for array in arrays[1:]))
 
 
 @rule("top_k")
 def largest(call: Call, x: Value) -> tuple[Value, Value]:
-    count = constant(np.array([int(call.params["k"])], np.int64))
+    count = call.graph.ints([int(call.params["k"])])
     axis = int(call.params.get("axis", x.ndim - 1))
-    results = [(call.shape, x.dtype), (call.shape, _INT64)]
+    results = [(call.shape, x.dtype), (call.shape, ops.INT64)]
     values, places = call.graph.emit("TopK", [x, count], results, axis=axis, largest=1, sorted=1)
-    return values, ops.cast(call.graph, places, call.results[1].dtype)
+    return values, ops.cast(places, call.results[1].dtype)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from gradwire.frontends.jax.graph import Value
 from gradwire.frontends.jax.registry import Call, rule
+from gradwire.graphs.builder import Value
 
 _RANDOM = (
     "random numbers would be frozen in the graph; draw the samples outside and pass them in as an argument"

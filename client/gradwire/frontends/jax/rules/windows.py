@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 
-from gradwire.frontends.jax import ops
-from gradwire.frontends.jax.graph import Graph, Value
+from gradwire.frontends.jax.dtypes import is_float
 from gradwire.frontends.jax.registry import Call, rule
 from gradwire.frontends.jax.rules.shapes import dilated, padded
+from gradwire.graphs import operators as ops
+from gradwire.graphs.builder import Value
 
 _SPATIAL_AXES = 3
 
@@ -21,30 +22,29 @@ def _fill(name: str) -> float:
 @rule("reduce_window_sum", "reduce_window_max", "reduce_window_min")
 def reduce_windows(call: Call, x: Value) -> Value:
     """A pooling over the axes that the windows extend along; the others become its batch."""
-    graph, params = call.graph, call.params
+    params = call.params
     sizes, strides, spacing, gaps = (
         [int(item) for item in params[key]]
         for key in ("window_dimensions", "window_strides", "window_dilation", "base_dilation")
     )
-    work = x if ops.is_float(x.dtype) else ops.cast(graph, x, np.float64)
-    fill = ops.scalar(_fill(call.name), work.dtype)
+    work = x if is_float(x.dtype) else ops.cast(x, ops.FLOAT64)
+    fill = ops.constant_like(work, _fill(call.name))
     for axis, gap in enumerate(gaps):
-        work = dilated(graph, work, axis, gap - 1, fill)
-    work = padded(graph, work, [(int(low), int(high)) for low, high in params["padding"]], fill)
+        work = dilated(work, axis, gap - 1, fill)
+    work = padded(work, [(int(low), int(high)) for low, high in params["padding"]], fill)
     space = [axis for axis in range(x.ndim) if sizes[axis] != 1 or strides[axis] != 1]
     if not space:
-        return ops.cast(graph, work, call.dtype)
+        return ops.cast(work, call.dtype)
     # Windows of a maximum or a sum come apart into windows along single axes.
     for start in range(0, len(space), _SPATIAL_AXES):
         axes = space[start : start + _SPATIAL_AXES]
         work = _pooled(
-            graph, call.name, work, axes, *([part[a] for a in axes] for part in (sizes, strides, spacing))
+            call.name, work, axes, *([part[a] for a in axes] for part in (sizes, strides, spacing))
         )
-    return ops.cast(graph, work, call.dtype)
+    return ops.cast(work, call.dtype)
 
 
 def _pooled(
-    graph: Graph,
     name: str,
     x: Value,
     axes: list[int],
@@ -52,16 +52,26 @@ def _pooled(
     strides: list[int],
     spacing: list[int],
 ) -> Value:
+    """The windows along up to three axes, as a pooling of images with one channel.
+
+    Args:
+        name: the primitive's name.
+        x: a floating-point array.
+        axes: along which windows extend.
+        sizes: of a window on each of them.
+        strides: between windows on each of them.
+        spacing: between the elements of a window on each of them.
+    """
     rest = [axis for axis in range(x.ndim) if axis not in axes]
-    images = ops.transpose(graph, x, rest + axes)
+    images = ops.transpose(x, rest + axes)
     batch, space = images.shape[: len(rest)], images.shape[len(rest) :]
-    images = ops.reshape(graph, images, (math.prod(batch), 1, *space))
+    images = ops.reshape(images, (math.prod(batch), 1, *space))
     reach = [(size - 1) * step + 1 for size, step in zip(sizes, spacing, strict=True)]
     outputs = tuple((n - r) // s + 1 for n, r, s in zip(space, reach, strides, strict=True))
     shape = (math.prod(batch), 1, *outputs)
     if name == "reduce_window_min":
-        images = ops.same(graph, "Neg", images)
-    pooled = graph.one(
+        images = ops.unary("Neg", images)
+    pooled = x.graph.one(
         "AveragePool" if name == "reduce_window_sum" else "MaxPool",
         [images],
         shape,
@@ -71,8 +81,8 @@ def _pooled(
         dilations=spacing,
     )
     if name == "reduce_window_min":
-        pooled = ops.same(graph, "Neg", pooled)
+        pooled = ops.unary("Neg", pooled)
     if name == "reduce_window_sum":
-        pooled = ops.broadcast(graph, "Mul", pooled, ops.scalar(math.prod(sizes), x.dtype))
-    moved = ops.reshape(graph, pooled, (*batch, *outputs))
-    return ops.transpose(graph, moved, np.argsort(rest + axes).tolist())
+        pooled = ops.binary("Mul", pooled, ops.constant_like(x, math.prod(sizes)))
+    moved = ops.reshape(pooled, (*batch, *outputs))
+    return ops.transpose(moved, np.argsort(rest + axes).tolist())
