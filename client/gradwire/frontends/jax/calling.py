@@ -1,4 +1,4 @@
-"""Functions that a JAX program calls and the service computes."""
+"""Remote functions: called by a JAX program, computed by the service."""
 
 from __future__ import annotations
 
@@ -56,7 +56,13 @@ class Remote:
     def __init__(
         self, name: str, owner: Callable[[], Any], make: Callable[[Any, tuple[Any, ...]], _Compiled]
     ) -> None:
-        """`make(owner(), argument types)` gives the function on the service, once for each of both."""
+        """Make a remote function.
+
+        Args:
+            name: the function's name.
+            owner: gives the client, or the function on the service, at each call.
+            make: compiles the function for an owner and argument types; called once for each pair.
+        """
         self._owner, self._make = owner, make
         self._compiled: WeakKeyDictionary[Any, dict[Any, _Compiled]] = WeakKeyDictionary()
         self.__name__ = self.__qualname__ = name
@@ -65,6 +71,7 @@ class Remote:
         return f"<Remote {self.__name__}>"
 
     def __call__(self, *args: Any) -> Any:
+        """Call the function with arrays or trees of them."""
         leaves, tree = tree_util.tree_flatten(args)
         arrays = [jnp.asarray(leaf) for leaf in leaves]
         kinds = [type_only(array.shape, array.dtype) for array in arrays]
@@ -136,6 +143,7 @@ def function(
 
 
 def _of_function(function: Any, kinds: tuple[Any, ...]) -> _Compiled:
+    """A function that is on the service already, for arguments of these types."""
     inputs, outputs = function.signature.inputs, function.signature.outputs
     if len(tree_util.tree_leaves(kinds)) != len(inputs):
         raise InvalidArgumentError(
@@ -147,6 +155,7 @@ def _of_function(function: Any, kinds: tuple[Any, ...]) -> _Compiled:
 
 
 def _synchronous(function: Any) -> Any:
+    """The function itself, unless it is one of an asynchronous client."""
     if inspect.iscoroutinefunction(function.value):
         raise InvalidArgumentError(
             "JAX calls functions synchronously: use a client of gw.connect, not of gw.aio"
@@ -155,7 +164,7 @@ def _synchronous(function: Any) -> Any:
 
 
 def _fitting(value: Value, array: Any) -> Any:
-    """The array in the input's dtype, converted by JAX so that derivatives go through."""
+    """Convert an array to the input's dtype, by JAX so that derivatives pass through."""
     dtype = value.dtype
     if dtype is None or array.dtype == dtype:
         return array

@@ -1,4 +1,4 @@
-"""From a JAX function to an ONNX model, by way of its jaxpr.
+"""Converts a JAX function to an ONNX model, by way of its jaxpr.
 
 The function is traced with `jax.make_jaxpr`; each equation becomes one or a few nodes by the rule of its
 primitive (see `rules`). Nothing is run, loops stay loops, and float64 stays float64.
@@ -53,7 +53,7 @@ class Converted:
 def convert(
     fn: Callable[..., Any], specs: Sequence[Any], names: Sequence[str] | None = None
 ) -> onnx.ModelProto:
-    """The graph that a JAX function computes on arrays of given shapes and dtypes.
+    """Convert a JAX function to the graph that it computes on arrays of given shapes and dtypes.
 
     Args:
         fn: takes arrays, or trees (dicts, tuples, ...) of them; returns the same.
@@ -75,7 +75,11 @@ def convert(
 def convert_function(
     fn: Callable[..., Any], specs: Sequence[Any], names: Sequence[str] | None = None
 ) -> Converted:
-    """Like `convert`, with the names of the inputs, the structure of the result and large constants apart."""
+    """Like `convert`, with the names of the inputs, the structure of the result and large constants apart.
+
+    Raises:
+        TraceError: as for `convert`; or two inputs or two outputs have the same name.
+    """
     leaves, tree = tree_util.tree_flatten_with_path(
         tuple(specs), is_leaf=lambda leaf: isinstance(leaf, ArraySpec)
     )
@@ -96,7 +100,7 @@ def convert_function(
 
 
 def _kind(leaf: Any) -> Any:
-    """Shape and dtype of an argument; a Python number is what NumPy makes of it."""
+    """Shape and dtype of an argument; a Python number has the dtype that NumPy gives it."""
     shape = leaf.shape if hasattr(leaf, "shape") else np.shape(leaf)
     dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
     return type_only(shape, graph_dtype(dtype))
@@ -110,7 +114,7 @@ def _input(graph: Graph, label: str, kind: Any) -> Value:
 
 
 def _precision(kinds: Sequence[Any]) -> AbstractContextManager[Any]:
-    """64-bit numbers are kept where an argument has them, whatever JAX is set to."""
+    """Enable 64-bit numbers where an argument has them, whatever JAX is set to."""
     wide = any(np.dtype(kind.dtype).kind in "fiu" and np.dtype(kind.dtype).itemsize == 8 for kind in kinds)
     return jax.enable_x64(True) if wide else nullcontext()
 
@@ -252,7 +256,7 @@ def _output_names(paths: Sequence[Any], taken: Sequence[str]) -> list[str]:
 
 
 def _output_name(path: Sequence[Any], prefix: str, taken: Sequence[str]) -> str:
-    """The key of a dict, else the prefix and the place in a tuple; what is inside comes after dots."""
+    """The key of a dict, else the prefix and the place in a tuple; the path into it follows after dots."""
     if not path:
         return prefix
     head = tree_util.keystr((path[0],), simple=True)

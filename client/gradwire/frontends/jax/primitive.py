@@ -1,4 +1,4 @@
-"""A JAX primitive that the service computes: its values, products and batches are calls of remote functions.
+"""A JAX primitive that the service computes: its values, derivatives and batches are calls of the service.
 
 `remote_p` takes the inputs of a function on the service. Its derivative is `remote_p` again, of the
 function's jvp transform; that is linear in the tangents, and its transpose is `remote_p` of the vjp
@@ -23,7 +23,7 @@ from gradwire.graphs.signature import Signature, Value
 
 
 class RemoteFunction(Protocol):
-    """What is needed of a function on the service: `gradwire.Function` has it."""
+    """The part of `gradwire.Function` that the primitive uses."""
 
     @property
     def signature(self) -> Signature: ...
@@ -37,7 +37,14 @@ class RemoteFunction(Protocol):
 
 @dataclass(frozen=True)
 class Product:
-    """What a transformed function is a product of: the function, its transform, and of what by what."""
+    """The transform that a function was made by: the JVP or VJP of another function.
+
+    Attributes:
+        base: the other function.
+        kind: "jvp" or "vjp".
+        wrt: names of the inputs that it is differentiated with respect to.
+        of: names of the outputs that are differentiated.
+    """
 
     base: Handle
     kind: str
@@ -46,7 +53,7 @@ class Product:
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """What the last inputs belong to, in which the product is linear."""
+        """Names of the values whose tangents or cotangents are the last inputs, in which it is linear."""
         return self.wrt if self.kind == "jvp" else self.of
 
 
@@ -56,7 +63,7 @@ class Handle:
 
     Attributes:
         function: the function itself.
-        product: how it came to be by a transform, or None.
+        product: the transform that it was made by, or None.
     """
 
     function: RemoteFunction
@@ -67,10 +74,12 @@ class Handle:
 
     @property
     def inputs(self) -> tuple[Value, ...]:
+        """The function's inputs, in order."""
         return self.function.signature.inputs
 
     @property
     def outputs(self) -> tuple[Value, ...]:
+        """The function's outputs, in order."""
         return self.function.signature.outputs
 
     @property
@@ -90,7 +99,7 @@ class Handle:
         """Shape and dtype of each output for inputs of these shapes.
 
         Raises:
-            InvalidArgumentError: the function's signature does not tell.
+            InvalidArgumentError: they do not follow from the function's signature.
         """
         extents: dict[str, int] = {}
         for value, shape in zip(self.inputs, shapes, strict=True):
@@ -118,7 +127,7 @@ remote_p.multiple_results = True
 
 
 def _call(*arrays: Any, handle: Handle, batched: tuple[bool, ...]) -> list[np.ndarray[Any, Any]]:
-    """Ask the service."""
+    """Evaluate the function on the service."""
     inputs = {value.name: np.asarray(array) for value, array in zip(handle.inputs, arrays, strict=True)}
     leading = [value.name for value, flag in zip(handle.inputs, batched, strict=True) if flag]
     results = handle.function.value(inputs, batched=leading or None)
@@ -170,7 +179,7 @@ def _instantiated(tangent: Any) -> Any:
 def _jvp(
     primals: Sequence[Any], tangents: Sequence[Any], *, handle: Handle, batched: tuple[bool, ...]
 ) -> tuple[list[Any], list[Any]]:
-    """The chain rule; in inputs that the function is linear in, the function itself is its derivative."""
+    """Apply the chain rule; in inputs that the function is linear in, it is its own derivative."""
     outputs = _bind(primals, handle, batched)
     fixed = len(primals) - handle.linear
     moving = [place for place, tangent in enumerate(tangents) if type(tangent) is not ad.Zero]
@@ -201,7 +210,7 @@ ad.primitive_jvps[remote_p] = _jvp
 def _transpose(
     cotangents: Sequence[Any], *arguments: Any, handle: Handle, batched: tuple[bool, ...]
 ) -> list[Any]:
-    """The transpose of a jvp in its tangents is the vjp, and that of a vjp in its cotangents the jvp."""
+    """Transpose: that of a jvp in its tangents is the vjp, that of a vjp in its cotangents the jvp."""
     product, fixed = handle.product, len(arguments) - handle.linear
     assert product is not None, "only products are linear"
     results: list[Any] = [None] * len(arguments)
@@ -221,7 +230,7 @@ def _transpose(
     flags = [*batched[:fixed], *[any(batched)] * len(given)]
     primals = [*arguments[:fixed], *(cotangents[place] for place in given)]
     for place, result in zip(wanted, _bind(primals, transposed, flags), strict=True):
-        # A vector shared by a whole batch gets the sum of what its elements send back.
+        # A vector shared by a whole batch gets the sum of the cotangents of its elements.
         results[place] = result.sum(0) if any(batched) and not batched[place] else result
     return results
 
@@ -232,7 +241,7 @@ ad.primitive_transposes[remote_p] = _transpose
 def _batch(
     arrays: Sequence[Any], axes: Sequence[Any], *, handle: Handle, batched: tuple[bool, ...]
 ) -> tuple[list[Any], list[int]]:
-    """The service batches over one leading axis; a batch of batches is one longer batch."""
+    """Batch over one leading axis, as the service does; a batch of batches is one longer batch."""
     mapped = [isinstance(axis, int) for axis in axes]
     arrays = [
         jnp.moveaxis(array, axis, 0) if flag else array

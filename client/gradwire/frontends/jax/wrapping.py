@@ -1,4 +1,4 @@
-"""Telling the SDK that a function is one of JAX."""
+"""Marks functions as ones of JAX, so that `client.function` converts them as such."""
 
 from __future__ import annotations
 
