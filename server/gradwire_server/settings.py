@@ -106,14 +106,18 @@ class Settings(BaseSettings):
     kernel_disk_bytes: PositiveInt = Field(4 * GIB, description="compiled kernels kept on disk")
     plan_cache_entries: PositiveInt = Field(256, description="plans kept")
 
-    lane_flops: NonNegativeFloat = Field(
+    fast_path_flops: NonNegativeFloat = Field(
         5e7, description="the server's process itself evaluates up to this many operations; 0: none"
     )
-    lane_memory_bytes: NonNegativeInt = Field(32 * MIB, description="... and this much memory")
-    lane_seconds: NonNegativeFloat = Field(0.1, description="... and took no longer than this when tried")
-    lane_weight_bytes: NonNegativeInt = Field(16 * MIB, description="... and graphs with weights up to this")
-    lane_executable_bytes: NonNegativeInt = Field(8 * MIB, description="... and kernels up to this")
-    lane_flops_per_byte: NonNegativeFloat = Field(
+    fast_path_memory_bytes: NonNegativeInt = Field(32 * MIB, description="... and this much memory")
+    fast_path_seconds: NonNegativeFloat = Field(
+        0.1, description="... and took no longer than this when tried"
+    )
+    fast_path_weight_bytes: NonNegativeInt = Field(
+        16 * MIB, description="... and graphs with weights up to this"
+    )
+    fast_path_executable_bytes: NonNegativeInt = Field(8 * MIB, description="... and kernels up to this")
+    fast_path_flops_per_byte: NonNegativeFloat = Field(
         8.0, description="... and blocks of up to this many operations for a byte of their result"
     )
     inline_flops: NonNegativeFloat = Field(

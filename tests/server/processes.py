@@ -19,7 +19,7 @@ def workers(process_id: int) -> list[psutil.Process]:
     found = []
     for process in tree(process_id):
         with contextlib.suppress(psutil.Error):
-            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::Actor"):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::WorkerActor"):
                 found.append(process)
     return found
 

@@ -1,6 +1,6 @@
-"""The short lane: small kernels run in the serving process, as executables that a worker compiled.
+"""The fast path: small kernels run in the server's own process, as executables that a worker compiled.
 
-Loading and running leave the event loop, but for kernels so small that changing threads costs more.
+Loading and running leave the event loop, except for kernels so small that changing threads costs more.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 
 from gradwire_engine.planning.kernels import Kernel, Spec, device_fingerprint, load_kernel, place
 from gradwire_engine.values import Block, GraphInfo
-from gradwire_server.compute.kernel_cache import Executable
-from gradwire_server.compute.lru import Lru
-from gradwire_server.compute.shared import Box, Registered
+from gradwire_server.compute.lru import lru_of_bytes
+from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
+from gradwire_server.compute.worker import Computed, Executable
 from gradwire_server.settings import Settings
 
 Array = np.ndarray[Any, Any]
@@ -25,110 +26,116 @@ Array = np.ndarray[Any, Any]
 _INLINE_SECONDS = 1e-3
 """The event loop is not held for longer, whatever the estimates say."""
 
+_KERNELS = 256
+"""Kernels to keep loaded."""
+
 _REQUESTS = 4
-"""Uploaded arrays are kept placed here for about so many of the largest requests."""
+"""Uploaded arrays are kept placed for about so many of the largest requests."""
 
 
-class LaneKernel:
+class LoadedKernel:
     """A kernel loaded in this process, its weights placed."""
 
     def __init__(self, kernel: Kernel, weights: Mapping[str, Any], inline: bool) -> None:
-        """``inline``: small enough to run on the event loop."""
+        """Hold a kernel; `inline`: it is small enough to run on the event loop."""
         self._kernel = kernel
         self._weights = weights
         self.inline = inline
         self.output_names = kernel.output_names
 
-    def run(self, inputs: Mapping[str, Array], block: Block | None = None) -> tuple[tuple[Array, ...], float]:
-        """The outputs (or a block's pieces), and the seconds they took."""
+    def run(self, inputs: Mapping[str, Array], block: Block | None = None) -> Computed:
+        """Compute an evaluation's outputs, or the pieces of a block."""
         start = time.perf_counter()
-        outputs = self._kernel.run(self._weights, inputs, block)
-        return outputs, time.perf_counter() - start
+        arrays = self._kernel.run(self._weights, inputs, block)
+        return Computed(arrays, time.perf_counter() - start)
 
 
-class Lane:
-    """Kernels that run here."""
+class FastPath:
+    """The kernels that run in this process."""
 
-    def __init__(self, settings: Settings, capacity: int = 256) -> None:
-        """Keep up to ``capacity`` kernels loaded."""
+    def __init__(self, settings: Settings) -> None:
+        """Start with no kernels loaded."""
         self._settings = settings
-        self._kernels: Lru[Spec, LaneKernel] = Lru(capacity)
-        self._tensors: Lru[str, Any] = Lru(
-            _REQUESTS * settings.lane_memory_bytes, lambda tensor: int(tensor.nbytes)
+        self._kernels: LRUCache[Spec, LoadedKernel] = LRUCache(_KERNELS)
+        self._tensors: LRUCache[str, Any] = lru_of_bytes(
+            _REQUESTS * settings.fast_path_memory_bytes, lambda tensor: int(tensor.nbytes)
         )
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lane")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fast-path")
 
     def fits(self, executable: Executable, info: GraphInfo) -> bool:
-        """Whether a kernel is small and certain to end, and made for this machine."""
+        """Tell whether a kernel is small, certain to end, and compiled for this machine."""
         settings, cost = self._settings, executable.facts.cost
         return (
             settings.device == "cpu"
             and cost.bounded
-            and cost.flops <= settings.lane_flops
-            and cost.memory_bytes <= settings.lane_memory_bytes
-            # Nothing can stop a kernel here: what it was seen to take counts, too.
-            and executable.facts.trial <= settings.lane_seconds
-            and info.weight_bytes <= settings.lane_weight_bytes
-            and executable.box.nbytes <= settings.lane_executable_bytes
+            and cost.flops <= settings.fast_path_flops
+            and cost.memory_bytes <= settings.fast_path_memory_bytes
+            # Nothing can stop a kernel here, so what a trial of it took counts too.
+            and executable.facts.trial <= settings.fast_path_seconds
+            and info.weight_bytes <= settings.fast_path_weight_bytes
+            and executable.data.nbytes <= settings.fast_path_executable_bytes
             and executable.facts.device == device_fingerprint()
         )
 
-    def worth(self, executable: Executable, result_bytes: int) -> bool:
-        """Whether a block that fits takes less time to compute here than to fetch from a worker."""
+    def pays(self, executable: Executable, result_bytes: int) -> bool:
+        """Tell whether computing a block takes less time here than fetching it from a worker does."""
         flops = executable.facts.cost.flops
-        return flops <= max(self._settings.inline_flops, self._settings.lane_flops_per_byte * result_bytes)
+        return flops <= max(
+            self._settings.inline_flops, self._settings.fast_path_flops_per_byte * result_bytes
+        )
 
-    async def load(self, graph: Registered, executable: Executable) -> LaneKernel:
-        """A kernel that fits, ready to run."""
+    async def load(self, graph: RegisteredGraph, executable: Executable) -> LoadedKernel:
+        """Load a kernel that fits, unless it is loaded."""
         spec = executable.spec
         found = self._kernels.get(spec)
         if found is not None:
             return found
-        data, weights = await executable.box.value(), await graph.weights.value()
+        data, weights = await executable.data.value(), await graph.weights.value()
         facts = executable.facts
         inline = facts.cost.flops <= self._settings.inline_flops and facts.trial <= _INLINE_SECONDS
 
-        def make() -> LaneKernel:
-            return LaneKernel(load_kernel(data), place(weights), inline)
+        def make() -> LoadedKernel:
+            return LoadedKernel(load_kernel(data), place(weights), inline)
 
         loaded = await asyncio.get_running_loop().run_in_executor(self._thread, make)
-        return self._kernels.put(spec, loaded)
+        self._kernels[spec] = loaded
+        return loaded
 
-    async def run(self, kernel: LaneKernel, inputs: Mapping[str, Array]) -> tuple[tuple[Array, ...], float]:
-        """Run a kernel, off the event loop unless it is tiny."""
+    async def run(self, kernel: LoadedKernel, inputs: Mapping[str, Array]) -> Computed:
+        """Run a kernel that evaluates, off the event loop unless it is tiny."""
         if kernel.inline:
             return kernel.run(inputs)
         return await asyncio.get_running_loop().run_in_executor(self._thread, kernel.run, inputs)
 
-    async def inputs(self, values: Mapping[str, Array | Box]) -> dict[str, Any]:
-        """What a kernel is run with; uploaded arrays are placed once for all requests that refer to them."""
+    def start(
+        self, kernel: LoadedKernel, inputs: Mapping[str, Any], block: Block
+    ) -> asyncio.Future[Computed]:
+        """Start to compute a block; blocks of several requests take turns."""
+        return asyncio.get_running_loop().run_in_executor(self._thread, kernel.run, inputs, block)
+
+    async def inputs(self, values: Mapping[str, Array | SharedValue]) -> dict[str, Any]:
+        """Return the inputs to run a kernel with; uploaded arrays are placed once for all requests."""
         return {
-            name: await self._content(value) if isinstance(value, Box) else value
+            name: await self._content(value) if isinstance(value, SharedValue) else value
             for name, value in values.items()
         }
 
-    async def _content(self, box: Box) -> Any:
-        if not box.lasting:
-            return await box.value()
-        tensor = self._tensors.get(box.key)
+    async def _content(self, value: SharedValue) -> Any:
+        if not value.lasting:
+            return await value.value()
+        tensor = self._tensors.get(value.key)
         if tensor is None:
-            placed = await self.place({box.key: await box.value()})
-            tensor = self._tensors.put(box.key, placed[box.key])
+            placed = await self.place({value.key: await value.value()})
+            tensor = self._tensors[value.key] = placed[value.key]
         return tensor
 
     def tensor(self, tensor_id: str) -> Any:
-        """An uploaded array that is placed here already, or None."""
+        """Return an uploaded array that is placed here already, or None."""
         return self._tensors.get(tensor_id)
 
     async def place(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Inputs that many blocks of one request share."""
+        """Place inputs that many blocks of one request share."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, place, inputs)
-
-    def begin(
-        self, kernel: LaneKernel, inputs: Mapping[str, Any], block: Block
-    ) -> asyncio.Future[tuple[tuple[Array, ...], float]]:
-        """Begin a block; blocks of several requests take turns."""
-        return asyncio.get_running_loop().run_in_executor(self._thread, kernel.run, inputs, block)
 
     def close(self) -> None:
         """Let the thread end."""

@@ -1,6 +1,6 @@
-"""The helper: a workbench in one child process, which works until Ray has started.
+"""A workbench in one child process, which works until Ray has started, and the server's link to it.
 
-The two ends speak over a socket pair: pickled (method, arguments) one way, (succeeded, result) the other.
+The two ends talk over a socket pair: pickled (method, arguments) one way, (succeeded, result) the other.
 """
 
 from __future__ import annotations
@@ -12,18 +12,26 @@ import pickle
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from gradwire_server.compute.shared import Box, open_boxes
+from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, Source
 from gradwire_server.errors import WorkerLost
 from gradwire_server.process.environment import prepare_compute
-from gradwire_server.settings import Settings
+
+if TYPE_CHECKING:
+    # JAX reads its settings when it is imported: `main` makes them first.
+    from gradwire_server.compute.workbench import Workbench
+    from gradwire_server.settings import Settings
+
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 
-class Helper:
-    """The server's end of the helper process."""
+class HelperLink:
+    """A `Link` to the helper process."""
 
     def __init__(self, settings: Settings) -> None:
         """Start the process; its first answer waits for its imports."""
@@ -44,26 +52,39 @@ class Helper:
 
     @property
     def name(self) -> str:
-        """How results and logs call it."""
+        """The name of the process in results and logs."""
         return "helper"
 
-    async def call(self, method: str, arguments: tuple[Any, ...]) -> Any:
-        """Run a method of the workbench there; raises WorkerLost when the process dies."""
-        sources = [await open_boxes(argument, Box.sent) for argument in arguments]
+    async def source(self, value: SharedValue) -> Source:
+        """Have a value travel with the call."""
+        return await value.inline()
+
+    async def call(self, method: Callable[[Workbench, *Ts], R], *arguments: *Ts) -> R:
+        """Call a method of the workbench.
+
+        Raises:
+            WorkerLost: the process died.
+            Exception: whatever the method raised.
+        """
         loop = asyncio.get_running_loop()
-        succeeded, result = await loop.run_in_executor(self._thread, self._exchange, method, sources)
+        succeeded, result = await loop.run_in_executor(self._thread, self._exchange, method, arguments)
         if not succeeded:
             raise result
-        if method == "register":
-            info, model, weights = result
-            return (
-                info,
-                Box(f"model {info.graph_id}", model, nbytes=len(model)),
-                Box(f"weights {info.graph_id}", weights, nbytes=info.weight_bytes),
-            )
-        return result
+        answer: R = result
+        return answer
 
-    def _exchange(self, method: str, arguments: list[Any]) -> tuple[bool, Any]:
+    async def register(self, data: Source, text: bool, nbytes: int) -> RegisteredGraph:
+        """Register a graph; its model and weights are held in this process."""
+        from gradwire_server.compute.workbench import Workbench
+
+        info, model, weights = await self.call(Workbench.register, data, text)
+        return RegisteredGraph(
+            info,
+            SharedValue(f"model {info.graph_id}", model, nbytes=len(model)),
+            SharedValue(f"weights {info.graph_id}", weights, nbytes=info.weight_bytes),
+        )
+
+    def _exchange(self, method: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
         try:
             self._connection.send_bytes(pickle.dumps((method, arguments), protocol=5))
             answer: tuple[bool, Any] = pickle.loads(self._connection.recv_bytes())
@@ -81,7 +102,7 @@ class Helper:
 
 
 def main(arguments: list[str]) -> None:
-    """Serve calls until the other end is gone: ``helper DESCRIPTOR THREADS NICENESS``."""
+    """Serve calls until the other end is closed: `helper DESCRIPTOR THREADS NICENESS`."""
     descriptor, threads, niceness = map(int, arguments)
     prepare_compute("cpu", threads, niceness)
     from gradwire_server.compute.workbench import Workbench
@@ -95,9 +116,9 @@ def main(arguments: list[str]) -> None:
     os._exit(0)
 
 
-def _answer(workbench: Any, method: str, sources: list[Any]) -> bytes:
+def _answer(workbench: Workbench, method: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
     try:
-        return pickle.dumps((True, getattr(workbench, method)(*sources)), protocol=5)
+        return pickle.dumps((True, method(workbench, *arguments)), protocol=5)
     except Exception as error:
         try:
             return pickle.dumps((False, error))

@@ -1,6 +1,6 @@
-"""Compiled kernels and plans by what they were made from: in memory, and on disk for the next start.
+"""Caches compiled kernels, plans and signatures in memory, and the first two on disk for the next start.
 
-Each is made once: whoever asks meanwhile waits for it.
+Each is made once: concurrent requests for one wait for the same computation.
 """
 
 from __future__ import annotations
@@ -12,30 +12,33 @@ import os
 import pickle
 import stat
 import tempfile
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import structlog
+from cachetools import LRUCache
 
 from gradwire_engine.planning.kernels import Spec, device_fingerprint
 from gradwire_engine.planning.plan import Plan, Problem
-from gradwire_server.compute.lru import Lru
-from gradwire_server.compute.shared import Box, Registered
-from gradwire_server.compute.single_flight import Once
-from gradwire_server.compute.workbench import Compiled, KernelFacts, Planned
+from gradwire_engine.planning.transforms import FunctionSpec
+from gradwire_engine.values import Signature
+from gradwire_server.compute.compiler import Compiler
+from gradwire_server.compute.lru import lru_of_bytes
+from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
+from gradwire_server.compute.single_flight import SingleFlight
+from gradwire_server.compute.worker import Compiled, Executable
 
 _log = structlog.get_logger()
-Call = Callable[..., Awaitable[Any]]
-"""Runs a method of the workbench on some worker."""
+
+_SIGNATURES = 64
+"""Signatures of transformed functions to keep."""
 
 
 @lru_cache(maxsize=1)
 def engine_fingerprint() -> str:
-    """Names the engine's code: what it compiles and plans depends on every line of it."""
+    """Hash the engine's code: what it compiles and plans depends on every line of it."""
     found = find_spec("gradwire_engine")
     assert found is not None and found.submodule_search_locations
     digest = hashlib.sha256()
@@ -45,77 +48,96 @@ def engine_fingerprint() -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class Executable:
-    """A compiled kernel as the service holds it."""
-
-    spec: Spec
-    facts: KernelFacts
-    box: Box
-
-
 class KernelCache:
-    """Kernels and plans, made on demand by a worker."""
+    """Kernels, plans and signatures, made on demand."""
 
-    def __init__(self, conditions: str, memory_bytes: int, plans: int, disk: Disk | None) -> None:
+    def __init__(
+        self, compiler: Compiler, conditions: str, memory_bytes: int, plans: int, disk: Disk | None
+    ) -> None:
         """Start with what is on disk.
 
         Args:
+            compiler: makes what is not held.
             conditions: whatever else kernels and plans depend on, beside machine and engine.
-            memory_bytes: kernels to keep in memory.
+            memory_bytes: bytes of kernels to keep in memory.
             plans: how many plans to keep in memory.
             disk: where to keep both, if anywhere.
         """
+        self._compiler = compiler
         self._conditions = f"{engine_fingerprint()} {device_fingerprint()} {conditions}"
-        self._kernels: Lru[str, Executable] = Lru(memory_bytes, lambda kernel: kernel.box.nbytes)
-        self._plans: Lru[str, Plan] = Lru(plans)
+        self._kernels: LRUCache[str, Executable] = lru_of_bytes(memory_bytes, lambda made: made.data.nbytes)
+        self._plans: LRUCache[str, Plan] = LRUCache(plans)
+        self._signatures: LRUCache[FunctionSpec, Signature] = LRUCache(_SIGNATURES)
         self._disk = disk
-        self._compiling: Once[str, Executable] = Once()
-        self._planning: Once[str, Plan] = Once()
+        self._compiling: SingleFlight[str, Executable] = SingleFlight()
+        self._planning: SingleFlight[str, Plan] = SingleFlight()
 
     def _key(self, kind: str, subject: object) -> str:
         return hashlib.sha256(f"{kind} {self._conditions} {subject!r}".encode()).hexdigest()
 
-    async def kernel(self, graph: Registered, spec: Spec, call: Call) -> Executable:
-        """The kernel of a spec; ``call`` has it compiled if nobody has yet."""
+    async def kernel(self, graph: RegisteredGraph, spec: Spec) -> Executable:
+        """Return the kernel of a spec, compiled now if it is not held.
+
+        Raises:
+            EngineError, ServiceError: rows of the error table.
+        """
         key = self._key("kernel", spec)
         found = self._kernels.get(key)
         if found is not None:
             return found
-        return await self._compiling.run(key, lambda: self._compile(key, graph, spec, call))
+        return await self._compiling.run(key, lambda: self._compile(key, graph, spec))
 
-    async def _compile(self, key: str, graph: Registered, spec: Spec, call: Call) -> Executable:
+    async def _compile(self, key: str, graph: RegisteredGraph, spec: Spec) -> Executable:
         compiled: Compiled | None = await self._load(key)
-        if compiled is not None and compiled.spec == spec:
-            return self._keep(key, compiled)
-        compiled = await call("compile", graph, spec)
-        assert compiled is not None
-        await self._save(key, compiled)
+        if compiled is None or compiled.spec != spec:
+            compiled = await self._compiler.compile(graph, spec)
+            await self._save(key, compiled)
         return self._keep(key, compiled)
 
-    async def plan(self, graph: Registered, problem: Problem, call: Call) -> Plan:
-        """The plan of a problem; ``call`` has it made if nobody has yet."""
+    async def plan(self, graph: RegisteredGraph, problem: Problem) -> Plan:
+        """Return the plan of a problem, made now if it is not held.
+
+        Raises:
+            EngineError, ServiceError: rows of the error table.
+        """
         key = self._key("plan", problem)
         found = self._plans.get(key)
         if found is not None:
             return found
-        return await self._planning.run(key, lambda: self._plan(key, graph, problem, call))
+        return await self._planning.run(key, lambda: self._plan(key, graph, problem))
 
-    async def _plan(self, key: str, graph: Registered, problem: Problem, call: Call) -> Plan:
+    async def _plan(self, key: str, graph: RegisteredGraph, problem: Problem) -> Plan:
         plan: Plan | None = await self._load(key)
         if plan is None or plan.problem != problem:
-            planned: Planned = await call("plan", graph, problem)
+            planned = await self._compiler.plan(graph, problem)
             plan = planned.plan
             await self._save(key, plan)
             for compiled in planned.kernels:
-                name = self._key("kernel", compiled.spec)
-                await self._save(name, compiled)
-                self._keep(name, compiled)
-        return self._plans.put(key, plan)
+                kernel_key = self._key("kernel", compiled.spec)
+                await self._save(kernel_key, compiled)
+                self._keep(kernel_key, compiled)
+        self._plans[key] = plan
+        return plan
+
+    async def signature(self, graph: RegisteredGraph, function: FunctionSpec) -> Signature:
+        """Return a function's signature, as far as it is known without the shapes of its inputs.
+
+        Raises:
+            EngineError, ServiceError: rows of the error table.
+        """
+        signature = graph.info.signature
+        if not function.transforms:
+            return signature
+        found = self._signatures.get(function)
+        if found is None:
+            found = await self._compiler.signature(signature, function.transforms)
+            self._signatures[function] = found
+        return found
 
     def _keep(self, key: str, compiled: Compiled) -> Executable:
-        box = Box(key, compiled.executable, nbytes=len(compiled.executable))
-        return self._kernels.put(key, Executable(compiled.spec, compiled.facts, box))
+        data = SharedValue(key, compiled.executable, nbytes=len(compiled.executable))
+        made = self._kernels[key] = Executable(compiled.spec, compiled.facts, data)
+        return made
 
     async def _load(self, key: str) -> Any:
         return await asyncio.to_thread(self._disk.load, key) if self._disk else None
@@ -129,7 +151,7 @@ class Disk:
     """A folder of pickles that only this user may write: loading one executes what it contains."""
 
     def __init__(self, folder: Path, capacity: int) -> None:
-        """Use ``folder``, made if absent, for at most about ``capacity`` bytes."""
+        """Use `folder`, made if absent, for at most about `capacity` bytes."""
         self._folder = folder
         self._capacity = capacity
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -137,7 +159,7 @@ class Disk:
 
     @classmethod
     def at(cls, folder: Path | None, capacity: int) -> Disk | None:
-        """A cache in a folder, or None (and a warning) where it cannot be used safely."""
+        """Open a cache in a folder; None, with a warning in the log, where it cannot be used safely."""
         if folder is None:
             return None
         try:
@@ -151,7 +173,7 @@ class Disk:
         return disk
 
     def load(self, key: str) -> Any:
-        """What was saved under a key, or None; a damaged file is as good as none."""
+        """Return what was saved under a key, or None; a damaged file counts as none."""
         path = self._folder / key
         try:
             data = path.read_bytes()
@@ -169,7 +191,7 @@ class Disk:
         return value
 
     def save(self, key: str, value: object) -> None:
-        """Keep a value; readers see all of it or nothing."""
+        """Save a value under a key; readers see all of it or nothing."""
         data = pickle.dumps(value, protocol=5)
         try:
             descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".new-")
@@ -180,7 +202,7 @@ class Disk:
             _log.warning("a compiled kernel is not kept on disk", reason=str(error))
 
     def _prune(self) -> None:
-        """Delete what was used longest ago until the rest fits, and half-written files of the past."""
+        """Delete what was used longest ago until the rest fits, and half-written files of earlier runs."""
         files = []
         for path in self._folder.iterdir():
             with contextlib.suppress(FileNotFoundError):

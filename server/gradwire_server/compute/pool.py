@@ -1,22 +1,25 @@
-"""The pool: workers are started, replaced when they are lost, and ended.
+"""Starts workers, replaces those that are lost, and ends them.
 
-Until Ray is there a helper process works alone; a worker that cannot be started is tried again after a
-growing pause.
+Until Ray is up a helper process works alone. A worker that cannot be started is tried again after a pause
+that doubles each time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import ray
 import structlog
 
-from gradwire_server.compute.helper import Helper
-from gradwire_server.compute.scheduler import Scheduler, Worker
-from gradwire_server.compute.worker import RayWorker
+from gradwire_server.compute.helper import HelperLink
+from gradwire_server.compute.ray_worker import RayLink
+from gradwire_server.compute.remote_worker import RemoteWorker
+from gradwire_server.compute.scheduler import Scheduler
+from gradwire_server.compute.worker import Worker
 from gradwire_server.errors import Unavailable
 from gradwire_server.process.ray_head import RayHead
 from gradwire_server.settings import Settings
@@ -30,29 +33,30 @@ class Pool:
     """Keeps the scheduler supplied with workers."""
 
     def __init__(self, settings: Settings, scheduler: Scheduler) -> None:
-        """Nothing is started yet."""
+        """Start nothing yet."""
         self._settings = settings
         self._scheduler = scheduler
-        self._helper: Helper | None = None
+        self._helper: Worker | None = None
+        self._ray_workers: set[Worker] = set()
         self._count = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._head: RayHead | None = None
         self._ray_thread = ThreadPoolExecutor(1, thread_name_prefix="ray")
         self.started = asyncio.Event()
-        """Set once the first Ray worker takes work."""
+        """Set once the first Ray worker takes tasks."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when workers came or went."""
         scheduler.on_lost = self._lost
 
     @property
     def serving(self) -> bool:
-        """Whether any Ray worker takes work."""
-        return any(worker is not self._helper for worker in self._scheduler.workers)
+        """Whether any Ray worker takes tasks."""
+        return not self._ray_workers.isdisjoint(self._scheduler.workers)
 
     def start_helper(self) -> None:
         """Start the helper process."""
-        self._helper = Helper(self._settings)
+        self._helper = RemoteWorker(HelperLink(self._settings))
         self._scheduler.add(self._helper)
 
     async def connect(self) -> None:
@@ -65,7 +69,7 @@ class Pool:
         await loop.run_in_executor(self._ray_thread, _connect, await self._ray_address())
 
     async def start_workers(self) -> None:
-        """Start the workers; returns when the first takes work."""
+        """Start the workers; returns when the first takes tasks."""
         for _ in range(self._worker_count()):
             self._spawn(self._supply())
         await self.started.wait()
@@ -86,24 +90,26 @@ class Pool:
         return max(1, int(resources.get(kind, 1)))
 
     async def _supply(self) -> None:
-        """Start one worker, however often it takes."""
+        """Start one worker, trying again until it starts."""
         pause = 1.0
         while not self._closing:
             self._count += 1
-            worker = RayWorker(f"worker-{self._count}", self._settings)
+            link = RayLink(f"worker-{self._count}", self._settings)
             try:
                 async with asyncio.timeout(_START_SECONDS):
-                    await worker.hello()
+                    await link.ready()
             except Exception as error:
-                worker.kill()
-                _log.error("worker did not start", worker=worker.name, reason=str(error))
+                link.kill()
+                _log.error("worker did not start", worker=link.name, reason=str(error))
                 if not self._scheduler.workers:
                     self._scheduler.expecting = False
                     self._scheduler.fail_waiting(Unavailable("no workers can be started; try again later"))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
-            _log.info("worker ready", worker=worker.name, process=worker.process_id)
+            _log.info("worker ready", worker=link.name, process=link.process_id)
+            worker = RemoteWorker(link)
+            self._ray_workers.add(worker)
             self._scheduler.expecting = True
             self._scheduler.add(worker)
             if self._helper is not None:
@@ -118,12 +124,13 @@ class Pool:
             return
         if worker is self._helper:
             self.start_helper()
-        elif isinstance(worker, RayWorker):
+        elif worker in self._ray_workers:
+            self._ray_workers.remove(worker)
             self._spawn(self._supply())
         self.on_change()
 
-    def _spawn(self, coroutine: object) -> None:
-        task = asyncio.ensure_future(coroutine)  # type: ignore[call-overload]
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -1,4 +1,4 @@
-"""Work that many ask for and one does: whoever comes while it runs waits for the same result."""
+"""Deduplicates concurrent computations of one key (single-flight)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ class _Flight(Generic[V]):
     waiters: int = 0
 
 
-class Once(Generic[K, V]):
-    """Runs at most one task a key; the task is cancelled when nobody waits for it any more."""
+class SingleFlight(Generic[K, V]):
+    """Runs at most one computation per key, and cancels it when no caller waits for it any more."""
 
     def __init__(self) -> None:
-        """Start with nothing under way."""
+        """Start with nothing running."""
         self._flights: dict[K, _Flight[V]] = {}
 
-    async def run(self, key: K, make: Callable[[], Coroutine[Any, Any, V]]) -> V:
-        """The result of ``make()``, or of the one that runs under this key already."""
+    async def run(self, key: K, compute: Callable[[], Coroutine[Any, Any, V]]) -> V:
+        """Return the result of `compute()`, or of the computation that already runs under this key.
+
+        An error reaches every waiting caller; neither it nor a result is kept.
+        """
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[key] = _Flight(asyncio.ensure_future(make()))
-            flight.task.add_done_callback(lambda task: self._landed(key, task))
+            flight = self._flights[key] = _Flight(asyncio.ensure_future(compute()))
+            flight.task.add_done_callback(lambda task: self._finish(key, task))
         flight.waiters += 1
         try:
             return await asyncio.shield(flight.task)
@@ -39,10 +42,11 @@ class Once(Generic[K, V]):
                 self._forget(key, flight.task)
                 flight.task.cancel()
 
-    def _landed(self, key: K, task: asyncio.Task[V]) -> None:
+    def _finish(self, key: K, task: asyncio.Task[V]) -> None:
         self._forget(key, task)
         if not task.cancelled():
-            task.exception()  # seen: the waiters raise it, and there may be none left
+            # Marks the error as retrieved: the waiters raise it, and there may be none left.
+            task.exception()
 
     def _forget(self, key: K, task: asyncio.Task[V]) -> None:
         flight = self._flights.get(key)

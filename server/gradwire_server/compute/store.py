@@ -1,35 +1,43 @@
-"""Graphs and arrays that clients refer to by id; the least recently used are forgotten."""
+"""Holds graphs and arrays that clients refer to by id; the least recently used are dropped."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cachetools import LRUCache
+
 from gradwire_engine.values import ArrayType
-from gradwire_server.compute.lru import Lru
-from gradwire_server.compute.shared import Box, Registered
+from gradwire_server.compute.lru import lru_of_bytes
+from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
 from gradwire_server.errors import Overloaded, UnknownId
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """An uploaded array: its type and where workers read it."""
+    """An uploaded array: its type, and its elements for workers."""
 
     type: ArrayType
-    box: Box
+    elements: SharedValue
 
 
 class Budget:
-    """Bytes that all clients together may hold for one purpose."""
+    """A limit on the bytes that all clients together hold for one purpose."""
 
     def __init__(self, what: str, name: str, limit: int) -> None:
-        """``what`` holds the bytes, of which the limit called ``name`` allows so many."""
+        """Start with nothing held.
+
+        Args:
+            what: what holds the bytes, for the message of an error.
+            name: of the limit, for the details of an error.
+            limit: bytes that may be held.
+        """
         self._what = what
         self._name = name
         self._limit = limit
         self._held = 0
 
     def reserve(self, size: int) -> None:
-        """Count bytes that are held from now on (negative: no longer); raises Overloaded over the limit."""
+        """Count bytes held from now on (negative: released); raises `Overloaded` over the limit."""
         if size > 0 and self._held + size > self._limit:
             raise Overloaded(
                 f"{self._what} would hold {self._held + size} bytes; the limit is "
@@ -42,35 +50,37 @@ class Budget:
 
 
 class Store:
-    """What the server holds for clients; content-addressed, so losing any of it costs a new upload."""
+    """What the server holds for clients. It is content-addressed: losing any of it costs one more upload."""
 
     def __init__(self, graph_bytes: int, tensor_bytes: int, upload_bytes: int) -> None:
-        """Bounds: graphs and tensors kept, and uploads under way all together."""
-        self._graphs: Lru[str, Registered] = Lru(graph_bytes, lambda graph: graph.nbytes)
-        self._tensors: Lru[str, StoredTensor] = Lru(tensor_bytes, lambda tensor: tensor.type.nbytes)
+        """Start empty, with bounds on the graphs kept, the tensors kept and the uploads in progress."""
+        self._graphs: LRUCache[str, RegisteredGraph] = lru_of_bytes(graph_bytes, lambda graph: graph.nbytes)
+        self._tensors: LRUCache[str, StoredTensor] = lru_of_bytes(
+            tensor_bytes, lambda tensor: tensor.type.nbytes
+        )
         self._uploading = Budget("uploads under way", "upload_bytes", upload_bytes)
 
-    def graph(self, graph_id: str) -> Registered:
-        """A registered graph; raises UnknownId."""
+    def graph(self, graph_id: str) -> RegisteredGraph:
+        """Return a registered graph; raises `UnknownId`."""
         graph = self._graphs.get(graph_id)
         if graph is None:
             raise UnknownId("graph", graph_id)
         return graph
 
     def has_graph(self, graph_id: str) -> bool:
-        """Whether a graph is held."""
+        """Tell whether a graph is held."""
         return graph_id in self._graphs
 
-    def add_graph(self, graph: Registered) -> None:
+    def add_graph(self, graph: RegisteredGraph) -> None:
         """Keep a graph."""
-        self._graphs.put(graph.info.graph_id, graph)
+        self._graphs[graph.info.graph_id] = graph
 
     def forget_graphs(self) -> None:
-        """Hold no graph any more; clients are told NOT_FOUND and send theirs again."""
+        """Drop all graphs; clients are told NOT_FOUND and register theirs again."""
         self._graphs.clear()
 
     def tensor(self, tensor_id: str) -> StoredTensor:
-        """An uploaded array; raises UnknownId."""
+        """Return an uploaded array; raises `UnknownId`."""
         tensor = self._tensors.get(tensor_id)
         if tensor is None:
             raise UnknownId("tensor", tensor_id)
@@ -78,22 +88,22 @@ class Store:
 
     def add_tensor(self, tensor_id: str, tensor: StoredTensor) -> None:
         """Keep an array."""
-        self._tensors.put(tensor_id, tensor)
+        self._tensors[tensor_id] = tensor
 
     def upload(self, what: str, limit: int) -> Upload:
-        """Start to receive bytes; use it as a context manager."""
+        """Start to receive at most `limit` bytes, a limit called `what`; use it as a context manager."""
         return Upload(self, what, limit)
 
     def reserve(self, size: int) -> None:
-        """Count bytes of uploads under way (negative: no longer); raises Overloaded over the bound."""
+        """Count bytes of uploads in progress (negative: released); raises `Overloaded` over the bound."""
         self._uploading.reserve(size)
 
 
 class Upload:
-    """Bytes that arrive in pieces, bounded while they do."""
+    """An upload in progress, bounded in bytes."""
 
     def __init__(self, store: Store, what: str, limit: int) -> None:
-        """Receive at most ``limit`` bytes, a limit called ``what``."""
+        """Receive at most `limit` bytes, a limit called `what`."""
         self._store = store
         self._what = what
         self._limit = limit
@@ -108,7 +118,7 @@ class Upload:
         self._parts.clear()
 
     def add(self, part: bytes) -> None:
-        """Take one more piece; raises Overloaded when it is too much."""
+        """Append bytes; raises `Overloaded` over the limit of this upload or of all."""
         total = self.size + len(part)
         if total > self._limit:
             raise Overloaded(
@@ -123,5 +133,5 @@ class Upload:
         self._parts.append(part)
 
     def joined(self) -> bytes:
-        """Everything received."""
+        """Return everything received."""
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)

@@ -1,4 +1,4 @@
-"""What a worker can do: parse, plan, compile, evaluate and compute blocks, with all it needs kept at hand.
+"""What a worker does: parse, plan, compile, evaluate and compute blocks, over what it holds.
 
 The same in a Ray actor and in the helper process; nothing here knows which.
 """
@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 
 import gradwire_wire as wire
 from gradwire_engine.graphs.graph import Graph
-from gradwire_engine.jaxprs.cost import Cost
 from gradwire_engine.limits import Limits
 from gradwire_engine.planning.kernels import (
     BlockSpec,
-    EvaluateSpec,
     Kernel,
     Spec,
     compile_kernel,
@@ -28,93 +27,105 @@ from gradwire_engine.planning.kernels import (
     load_kernel,
     place,
 )
-from gradwire_engine.planning.plan import Plan, Problem, make_plan
+from gradwire_engine.planning.plan import Problem, make_plan
 from gradwire_engine.planning.registration import register
 from gradwire_engine.planning.transforms import Transform, transformed
 from gradwire_engine.values import Block, GraphInfo, Signature, dtype_of
-from gradwire_server.compute.lru import Lru
-from gradwire_server.compute.shared import GraphSource, Source
+from gradwire_server.compute.lru import lru_of_bytes
+from gradwire_server.compute.shared_values import GraphSource, Source
+from gradwire_server.compute.worker import Array, Compiled, Computed, KernelFacts, Planned
 
-Array = np.ndarray[Any, Any]
 Inputs = Mapping[str, "Array | Source"]
+
+GRAPHS = 32
+"""Graphs, and weights of graphs, that a worker holds."""
+
+KERNELS = 128
+"""Kernels that a worker holds."""
+
+POINTS = 4
+"""Points whose inputs a worker holds."""
 
 _TRIAL_FLOPS = 5e8
 _TRIAL_BYTES = 128 << 20
-"""Kernels up to this are tried: those that the serving process may want to run itself."""
+"""Kernels of up to so many operations and bytes are tried: those that the server may run itself."""
 
 _LONG_TRIAL_SECONDS = 0.2
-"""One run as long as this is enough to know."""
+"""A kernel of which one run takes so long is not tried again."""
 
 _TENSOR_BYTES = 256 << 20
 """Uploaded arrays that stay on a worker's device from request to request."""
 
 
+class NotHeld(Exception):
+    """A call named a kernel or a point that this worker does not hold (any more)."""
+
+
 @dataclass(frozen=True)
-class KernelFacts:
-    """What the service needs to know of a kernel to decide where it runs.
+class KernelSource:
+    """Where a worker reads a kernel and the weights it takes.
 
     Attributes:
-        device: fingerprint of the device kind that can load it.
-        cost: of one run.
-        output_names: of an evaluation.
-        seconds: what tracing and compiling it took.
-        trial: seconds of a run, measured where it could be stopped; infinite for a kernel too large to try.
+        key: names the kernel in later calls.
+        graph: the graph, whose weights are arguments of the kernel.
+        spec: what the kernel computes.
+        facts: what is known of the kernel.
+        executable: the serialized kernel.
     """
 
-    device: str
-    cost: Cost
-    output_names: tuple[str, ...]
-    seconds: float
-    trial: float
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """A kernel in transit."""
-
+    key: str
+    graph: GraphSource
     spec: Spec
     facts: KernelFacts
-    executable: bytes
+    executable: Source
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A plan, and the kernels that making it compiled."""
+class PointSource:
+    """Where a worker reads the inputs of a point, which `key` names in later calls."""
 
-    plan: Plan
-    kernels: tuple[Compiled, ...]
+    key: str
+    inputs: Mapping[str, Source]
 
 
 @dataclass(frozen=True)
-class Computed:
-    """Arrays, and the time it took to compute them."""
+class Delivery:
+    """What travels with a call because the worker is not known to hold it."""
 
-    arrays: tuple[Array, ...]
-    seconds: float
+    kernel: KernelSource | None = None
+    point: PointSource | None = None
 
 
 class Workbench:
-    """Graphs, kernels and inputs of this process, and the calls on them."""
+    """The graphs, kernels and inputs that a process holds, and the calls that use them."""
 
-    def __init__(self, limits: Limits, *, graphs: int = 32, kernels: int = 128, inputs: int = 4) -> None:
-        """Start empty; the numbers bound what is kept."""
+    def __init__(self, limits: Limits) -> None:
+        """Start empty, under the limits that graphs and kernels are held to."""
         wire.keep_freed_memory()
         self._limits = limits
-        self._graphs: Lru[str, Graph] = Lru(graphs)
-        self._weights: Lru[str, dict[str, Any]] = Lru(graphs)
-        self._kernels: Lru[Spec, _Held] = Lru(kernels)
-        self._inputs: Lru[str, dict[str, Any]] = Lru(inputs)
-        self._tensors: Lru[str, Any] = Lru(_TENSOR_BYTES, lambda tensor: int(tensor.nbytes))
+        self._graphs: LRUCache[str, Graph] = LRUCache(GRAPHS)
+        self._weights: LRUCache[str, dict[str, Any]] = LRUCache(GRAPHS)
+        self._kernels: LRUCache[Spec, _Held] = LRUCache(KERNELS)
+        self._specs: LRUCache[str, Spec] = LRUCache(KERNELS)
+        """Of kernels that were delivered, by key."""
+        self._points: LRUCache[str, dict[str, Any]] = LRUCache(POINTS)
+        self._tensors: LRUCache[str, Any] = lru_of_bytes(_TENSOR_BYTES, lambda tensor: int(tensor.nbytes))
 
-    def hello(self) -> tuple[str, int]:
-        """The device fingerprint and the process id, once the process is ready to work."""
-        return device_fingerprint(), os.getpid()
+    def identify(self) -> int:
+        """Return the process id, once the process is ready to work."""
+        # Slow the first time, and would be so in the first call.
+        device_fingerprint()
+        return os.getpid()
 
     def register(self, data: Source, text: bool) -> tuple[GraphInfo, bytes, dict[str, Array]]:
-        """Parse and check a graph: its signature, its model and its weights."""
+        """Parse and check a graph; returns its description, its model and its weights."""
         graph = register(data.get(), text=text, limits=self._limits)
-        self._graphs.put(graph.info.graph_id, graph)
+        self._graphs[graph.info.graph_id] = graph
         return graph.info, graph.model, graph.weights
+
+    def signature(self, signature: Signature, transforms: tuple[Transform, ...]) -> Signature:
+        """Derive a signature after transforms."""
+        return transformed(signature, transforms)
 
     def plan(self, graph: GraphSource, problem: Problem) -> Planned:
         """Plan a derivative; its kernels are compiled in passing."""
@@ -127,55 +138,80 @@ class Workbench:
         made = tuple(self._transit(spec) for spec in dict.fromkeys(plan.kernels) if spec in self._kernels)
         return Planned(plan, made)
 
-    def signature(self, signature: Signature, transforms: tuple[Transform, ...]) -> Signature:
-        """A signature after transforms."""
-        return transformed(signature, transforms)
-
     def compile(self, graph: GraphSource, spec: Spec) -> Compiled:
         """Trace and compile a kernel, for all workers of this device kind."""
         self._compiled(self._graph(graph), spec)
         return self._transit(spec)
 
-    def evaluate(
-        self, graph: GraphSource, spec: EvaluateSpec, facts: KernelFacts, executable: Source, inputs: Inputs
-    ) -> Computed:
-        """Run an evaluation."""
-        return self._run(graph, spec, facts, executable, self._resolved(inputs), None)
+    def evaluate(self, delivery: Delivery, kernel: str, inputs: Inputs) -> Computed:
+        """Run an evaluation.
 
-    def block(
-        self,
-        graph: GraphSource,
-        spec: BlockSpec,
-        facts: KernelFacts,
-        executable: Source,
-        point: str,
-        inputs: Inputs,
-        block: Block,
-    ) -> Computed:
-        """Compute a block at a point, which is kept for the next: one row-major array for each piece."""
-        return self._run(graph, spec, facts, executable, self._placed(point, inputs), block)
+        Args:
+            delivery: taken in before anything else.
+            kernel: the key of the kernel.
+            inputs: arrays by name, or where to read them.
 
-    def batch(
-        self,
-        graph: GraphSource,
-        spec: EvaluateSpec,
-        facts: KernelFacts,
-        executable: Source,
-        point: str,
-        shared: Inputs,
-        inputs: Inputs,
-    ) -> Computed:
-        """Run an evaluation some of whose inputs, ``shared``, are those of a point, kept for the next."""
-        values = {**self._placed(point, shared), **self._resolved(inputs)}
-        return self._run(graph, spec, facts, executable, values, None)
+        Raises:
+            NotHeld: the kernel or its weights are not here.
+        """
+        self._take(delivery)
+        return self._run(kernel, self._read(inputs), None)
 
-    def _placed(self, point: str, inputs: Inputs) -> dict[str, Any]:
-        placed = self._inputs.get(point)
-        if placed is None:
-            placed = self._inputs.put(point, place(self._resolved(inputs)))
-        return placed
+    def block(self, delivery: Delivery, kernel: str, point: str, block: Block) -> Computed:
+        """Compute a block of a derivative: one row-major matrix for each piece.
 
-    def _resolved(self, inputs: Inputs) -> dict[str, Any]:
+        Args:
+            delivery: taken in before anything else.
+            kernel, point: the keys of both.
+            block: which seeds.
+
+        Raises:
+            NotHeld: the kernel, its weights or the point are not here.
+        """
+        self._take(delivery)
+        return self._run(kernel, self._placed(point), block)
+
+    def batch(self, delivery: Delivery, kernel: str, point: str, inputs: Inputs) -> Computed:
+        """Run an evaluation at the inputs of a point together with others.
+
+        Args:
+            delivery: taken in before anything else.
+            kernel, point: the keys of both.
+            inputs: the other inputs: arrays by name, or where to read them.
+
+        Raises:
+            NotHeld: the kernel, its weights or the point are not here.
+        """
+        self._take(delivery)
+        return self._run(kernel, {**self._placed(point), **self._read(inputs)}, None)
+
+    def _take(self, delivery: Delivery) -> None:
+        if (kernel := delivery.kernel) is not None:
+            self._load(kernel)
+            self._specs[kernel.key] = kernel.spec
+            graph_id = kernel.graph.info.graph_id
+            if graph_id not in self._weights:
+                self._weights[graph_id] = place(kernel.graph.weights.get())
+        if (point := delivery.point) is not None and point.key not in self._points:
+            self._points[point.key] = place(self._read(point.inputs))
+
+    def _placed(self, point: str) -> dict[str, Any]:
+        inputs = self._points.get(point)
+        if inputs is None:
+            raise NotHeld
+        return inputs
+
+    def _run(self, key: str, inputs: Mapping[str, Any], block: Block | None) -> Computed:
+        spec = self._specs.get(key)
+        held = None if spec is None else self._kernels.get(spec)
+        weights = None if spec is None else self._weights.get(spec.function.graph_id)
+        if held is None or weights is None:
+            raise NotHeld
+        start = time.perf_counter()
+        arrays = held.kernel.run(weights, inputs, block)
+        return Computed(arrays, time.perf_counter() - start)
+
+    def _read(self, inputs: Inputs) -> dict[str, Any]:
         return {
             name: value if isinstance(value, np.ndarray) else self._content(value)
             for name, value in inputs.items()
@@ -186,68 +222,46 @@ class Workbench:
             return source.get()
         tensor = self._tensors.get(source.key)
         if tensor is None:
-            tensor = self._tensors.put(source.key, place({source.key: source.get()})[source.key])
+            tensor = self._tensors[source.key] = place({source.key: source.get()})[source.key]
         return tensor
-
-    def _run(
-        self,
-        graph: GraphSource,
-        spec: Spec,
-        facts: KernelFacts,
-        executable: Source,
-        inputs: Mapping[str, Any],
-        block: Block | None,
-    ) -> Computed:
-        kernel = self._loaded(graph, spec, facts, executable)
-        weights = self._placed_weights(graph)
-        start = time.perf_counter()
-        arrays = kernel.run(weights, inputs, block)
-        return Computed(arrays, time.perf_counter() - start)
 
     def _graph(self, source: GraphSource) -> Graph:
         graph = self._graphs.get(source.info.graph_id)
         if graph is None:
             graph = Graph(source.info, source.model.get(), source.weights.get())
-            self._graphs.put(source.info.graph_id, graph)
+            self._graphs[source.info.graph_id] = graph
         return graph
 
-    def _placed_weights(self, source: GraphSource) -> dict[str, Any]:
-        placed = self._weights.get(source.info.graph_id)
-        if placed is None:
-            placed = self._weights.put(source.info.graph_id, place(source.weights.get()))
-        return placed
-
     def _compiled(self, graph: Graph, spec: Spec) -> _Held:
-        found = self._kernels.get(spec)
-        if found is None:
+        held = self._kernels.get(spec)
+        if held is None:
             start = time.perf_counter()
             kernel = compile_kernel(graph, spec, self._limits)
             seconds = time.perf_counter() - start
             # Some kernels, those that sort, cannot be serialized any more once they have run.
             executable = kernel.serialize()
-            found = self._kernels.put(spec, _Held(kernel, seconds, _trial(kernel, graph), executable))
-        return found
+            held = self._kernels[spec] = _Held(kernel, seconds, _trial(kernel, graph), executable)
+        return held
 
     def _transit(self, spec: Spec) -> Compiled:
-        held = self._kernels.get(spec)
-        assert held is not None
+        held = self._kernels[spec]
         kernel = held.kernel
         facts = KernelFacts(device_fingerprint(), kernel.cost, kernel.output_names, held.seconds, held.trial)
         return Compiled(spec, facts, held.executable)
 
-    def _loaded(self, graph: GraphSource, spec: Spec, facts: KernelFacts, executable: Source) -> Kernel:
-        found = self._kernels.get(spec)
-        if found is None:
-            if facts.device != device_fingerprint():
-                return self._compiled(self._graph(graph), spec).kernel
-            data = executable.get()
-            found = self._kernels.put(spec, _Held(load_kernel(data), facts.seconds, facts.trial, data))
-        return found.kernel
+    def _load(self, source: KernelSource) -> None:
+        if source.spec in self._kernels:
+            return
+        if source.facts.device != device_fingerprint():
+            self._compiled(self._graph(source.graph), source.spec)
+            return
+        data, facts = source.executable.get(), source.facts
+        self._kernels[source.spec] = _Held(load_kernel(data), facts.seconds, facts.trial, data)
 
 
 @dataclass(frozen=True)
 class _Held:
-    """A kernel of this process, and what is known of it: see KernelFacts."""
+    """A kernel loaded in this process; `seconds` and `trial` as in `KernelFacts`."""
 
     kernel: Kernel
     seconds: float
@@ -256,9 +270,9 @@ class _Held:
 
 
 def _trial(kernel: Kernel, graph: Graph) -> float:
-    """How long a run takes, the best of three; what a kernel costs cannot always be told from its operations.
+    """Measure a run in seconds, the best of three; the cost cannot always be told from the operations.
 
-    A run that does not end ends with its worker, when the time for compiling is over.
+    A run that does not end is stopped with its worker, when the time for compiling is over.
     """
     cost = kernel.cost
     if not cost.bounded or cost.flops > _TRIAL_FLOPS or cost.memory_bytes > _TRIAL_BYTES:

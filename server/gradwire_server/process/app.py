@@ -1,14 +1,13 @@
-"""The server: its parts put together, its port, its health, and how it ends."""
+"""The server: puts its parts together, opens its port, reports its health, and shuts down."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import os
 import signal
 from collections.abc import Callable
 
 import grpc
-import psutil
 import structlog
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
@@ -18,12 +17,14 @@ from grpc_reflection.v1alpha import reflection
 
 import gradwire_wire as wire
 from gradwire_engine.planning.kernels import device_fingerprint
-from gradwire_server.compute.fast_path import Lane
+from gradwire_server.compute.compiler import Compiler
+from gradwire_server.compute.fast_path import FastPath
 from gradwire_server.compute.kernel_cache import Disk, KernelCache, engine_fingerprint
 from gradwire_server.compute.pool import Pool
 from gradwire_server.compute.scheduler import Scheduler
 from gradwire_server.compute.store import Store
-from gradwire_server.rpc.evaluate import Evaluator
+from gradwire_server.process import trees
+from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.service import NAME, GradientService
 from gradwire_server.settings import Settings
 
@@ -36,7 +37,7 @@ class Server:
     """One gradwire server."""
 
     def __init__(self, settings: Settings) -> None:
-        """Put the parts together; nothing is started."""
+        """Put the parts together; start nothing yet."""
         self._settings = settings
         self._scheduler = Scheduler(
             attempts=settings.attempts,
@@ -45,29 +46,29 @@ class Server:
         )
         self._pool = Pool(settings, self._scheduler)
         self._pool.on_change = self._announce
-        cache = KernelCache(
+        compiler = Compiler(self._scheduler, settings.compile_seconds)
+        kernels = KernelCache(
+            compiler,
             f"{settings.device} {settings.threads_per_worker} {settings.limits}",
             settings.kernel_cache_bytes,
             settings.plan_cache_entries,
             Disk.at(settings.cache_dir, settings.kernel_disk_bytes),
         )
-        self._lane = Lane(settings)
+        self._fast_path = FastPath(settings)
         store = Store(settings.graph_cache_bytes, settings.tensor_cache_bytes, settings.upload_bytes)
         self._scheduler.on_data_lost = store.forget_graphs
-        evaluator = Evaluator(settings, store, cache, self._lane, self._scheduler)
+        backend = Backend(settings, store, compiler, kernels, self._fast_path, self._scheduler)
         self._health = health.HealthServicer()
-        self._draining = False
         self._announcements: set[asyncio.Task[None]] = set()
         self._grpc = grpc.aio.server(
             options=_options(settings), maximum_concurrent_rpcs=settings.concurrent_rpcs
         )
-        service = GradientService(settings, store, evaluator, self._scheduler)
-        self._grpc.add_generic_rpc_handlers((service.handler(),))
+        self._grpc.add_generic_rpc_handlers((GradientService(backend).handler(),))
         add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection((NAME, HEALTH_NAME, reflection.SERVICE_NAME), self._grpc)
 
     async def start(self) -> int:
-        """Open the port and return its number; small work is served from now on, by the helper."""
+        """Open the port and return its number; the helper process does the work until Ray is up."""
         wire.keep_freed_memory()
         self._pool.start_helper()
         # Both are slow the first time, and would be so on the first request.
@@ -79,7 +80,7 @@ class Server:
         return port
 
     async def run(self, stop: asyncio.Event) -> int:
-        """Start Ray, serve until ``stop``, then drain; returns the process's exit code."""
+        """Start Ray, serve until `stop` is set, then drain; returns the process's exit code."""
         ray = asyncio.ensure_future(self._start_workers(stop))
         stopping = asyncio.ensure_future(stop.wait())
         try:
@@ -96,27 +97,27 @@ class Server:
 
     async def _start_workers(self, stop: asyncio.Event) -> None:
         await self._pool.connect()
-        # Connecting put Ray's handlers in their place.
+        # Connecting replaced our handlers by Ray's.
         _stop_on_signals(stop)
         await self._pool.start_workers()
 
     async def close(self) -> None:
-        """Take no more calls, let those under way finish for a while, end every process."""
+        """Take no more calls, let those in progress finish within the time to drain, end every process."""
         _log.info("draining", seconds=self._settings.drain_seconds)
-        self._draining = True
+        # Later changes of the status are ignored.
         await self._health.enter_graceful_shutdown()
         await self._grpc.stop(self._settings.drain_seconds)
-        self._lane.close()
+        self._fast_path.close()
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._pool.close()
         except TimeoutError:
             _log.warning("Ray did not stop in time")
-        _end_children()
+        trees.kill(trees.descendants(os.getpid()))
         _log.info("stopped")
 
     def _announce(self) -> None:
-        status = _Status.SERVING if self._pool.serving and not self._draining else _Status.NOT_SERVING
+        status = _Status.SERVING if self._pool.serving else _Status.NOT_SERVING
         task = asyncio.ensure_future(self._set_health(status))
         self._announcements.add(task)
         task.add_done_callback(self._announcements.discard)
@@ -136,15 +137,6 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
-
-
-def _end_children() -> None:
-    """End whatever this process started and did not end by itself."""
-    children = psutil.Process().children(recursive=True)
-    for child in children:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
-    psutil.wait_procs(children, timeout=3)
 
 
 def serve(settings: Settings, started: Callable[[int, asyncio.Event], None] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""A server of one's own: a child process that lives no longer than this one."""
+"""An embedded server: a child process that ends with this one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
-
 from gradwire_server.__main__ import PARENT
+from gradwire_server.process import trees
 from gradwire_server.settings import Settings
 
 _START_SECONDS = 60.0
@@ -35,11 +34,11 @@ class Handle:
 
     @property
     def process_id(self) -> int:
-        """The server's process."""
+        """Process id of the server."""
         return self._process.pid
 
     def stop(self) -> None:
-        """End the server and every process it started; safe to call again."""
+        """End the server and every process it started; may be called again."""
         with self._lock:
             _end(self._process, self._lifeline)
 
@@ -47,11 +46,11 @@ class Handle:
 def start(workers: int = 2, **settings: Any) -> Handle:
     """Start a server with a local Ray on a free port of 127.0.0.1.
 
-    It answers at once; while Ray is still starting a single helper process does the work.
+    It answers at once: until Ray is up, a single helper process does the work.
 
     Args:
         workers: processes that compute.
-        settings: any other field of Settings.
+        settings: any other field of `Settings`.
 
     Raises:
         RuntimeError: it did not start; its log on standard error says why.
@@ -66,7 +65,7 @@ def start(workers: int = 2, **settings: Any) -> Handle:
         env=environment,
         pass_fds=(theirs.fileno(),),
         stdin=subprocess.DEVNULL,
-        # Ctrl-C is for the program that embeds the server; it decides when the server ends.
+        # Ctrl-C goes to the program that embeds the server; it decides when the server ends.
         start_new_session=True,
     )
     theirs.close()
@@ -80,10 +79,8 @@ def start(workers: int = 2, **settings: Any) -> Handle:
 
 
 def _end(process: subprocess.Popen[bytes], lifeline: socket.socket) -> None:
-    """Ask the server to stop; end it and its children if it does not."""
-    children: list[psutil.Process] = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        children = psutil.Process(process.pid).children(recursive=True)
+    """Ask the server to stop; kill it and its descendants if it does not."""
+    children = trees.descendants(process.pid)
     if process.poll() is None:
         process.terminate()
     with contextlib.suppress(OSError):
@@ -93,7 +90,4 @@ def _end(process: subprocess.Popen[bytes], lifeline: socket.socket) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    for child in children:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
-    psutil.wait_procs(children, timeout=3)
+    trees.kill(children)

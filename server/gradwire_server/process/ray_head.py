@@ -16,7 +16,7 @@ import subprocess
 import sys
 from typing import Any
 
-import psutil
+from gradwire_server.process import trees
 
 _STOP_SECONDS = 10.0
 
@@ -54,9 +54,7 @@ class RayHead:
 
     def stop(self) -> None:
         """End Ray and the child; waits."""
-        children: list[psutil.Process] = []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            children = psutil.Process(self._process.pid).children(recursive=True)
+        children = trees.descendants(self._process.pid)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         try:
@@ -64,9 +62,7 @@ class RayHead:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+        trees.kill(children)
         self._socket.close()
 
 

@@ -1,4 +1,4 @@
-"""Evaluations: in the short lane where they are small, on a worker otherwise."""
+"""Evaluate: on the fast path where the kernel and its inputs are small, by a worker otherwise."""
 
 from __future__ import annotations
 
@@ -6,37 +6,45 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 
 import gradwire_wire as wire
-from gradwire_engine.planning.kernels import EvaluateSpec, Spec
-from gradwire_engine.planning.plan import Plan, Problem
-from gradwire_engine.planning.transforms import FunctionSpec
-from gradwire_engine.values import Signature
-from gradwire_server.compute.fast_path import Lane, LaneKernel
-from gradwire_server.compute.kernel_cache import Executable, KernelCache
-from gradwire_server.compute.lru import Lru
-from gradwire_server.compute.scheduler import Scheduler
-from gradwire_server.compute.shared import Registered
-from gradwire_server.compute.store import Store
-from gradwire_server.compute.workbench import Computed
+from gradwire_engine.planning.kernels import EvaluateSpec
+from gradwire_server.compute.fast_path import LoadedKernel
+from gradwire_server.compute.shared_values import RegisteredGraph
+from gradwire_server.compute.worker import Computed, EvaluateRequest, Executable, LoadableKernel
+from gradwire_server.errors import Overloaded
 from gradwire_server.rpc import translate
-from gradwire_server.settings import Settings
+from gradwire_server.rpc.backend import Backend
 from gradwire_wire.outputs import add_outputs
 from gradwire_wire.v1 import function_pb2, tensor_pb2
 
 Array = np.ndarray[Any, Any]
 SERVER = "server"
-"""What results call the serving process."""
+"""The name of the server's own process in results, where others have a worker's."""
+
+_IMMEDIATE = 1024
+"""Forms of requests whose tiny kernels are kept at hand."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A function's outputs."""
+    """A function's outputs.
+
+    Attributes:
+        names: of the outputs.
+        computed: the outputs in the same order, and the seconds they took.
+        worker: name of the process that computed them.
+    """
 
     names: tuple[str, ...]
-    arrays: tuple[Array, ...]
+    computed: Computed
     worker: str
-    seconds: float
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """The outputs, in the order of `names`."""
+        return self.computed.arrays
 
     @property
     def nbytes(self) -> int:
@@ -44,50 +52,58 @@ class Answer:
         return sum(array.nbytes for array in self.arrays)
 
     def message(self, *, whole: bool = True) -> tuple[function_pb2.EvaluateResponse, list[int]]:
-        """The response, and the positions of the outputs that follow it in chunks: none if `whole`."""
+        """Make the response; returns also the positions of outputs that follow in chunks: none if `whole`."""
         response = function_pb2.EvaluateResponse()
         chunked = add_outputs(response, self.names, self.arrays, whole=whole)
         response.statistics.worker = self.worker
-        response.statistics.compute.nanos = int(self.seconds % 1 * 1e9)
-        response.statistics.compute.seconds = int(self.seconds)
+        response.statistics.compute.CopyFrom(translate.duration(self.computed.seconds))
         return response, chunked
 
 
 class Evaluator:
-    """Evaluates functions, and gets the kernels and plans that evaluating takes."""
+    """Evaluates functions at points."""
 
-    def __init__(
-        self, settings: Settings, store: Store, cache: KernelCache, lane: Lane, scheduler: Scheduler
-    ) -> None:
-        """Over the server's store, kernels, lane and workers."""
-        self._settings = settings
-        self._store = store
-        self._cache = cache
-        self.lane = lane
-        self._scheduler = scheduler
-        self._ready: Lru[object, LaneKernel] = Lru(1024)
-        self._signatures: Lru[object, Signature] = Lru(64)
+    def __init__(self, backend: Backend) -> None:
+        """Evaluate with the parts of a server."""
+        self._backend = backend
+        self._immediate: LRUCache[object, LoadedKernel] = LRUCache(_IMMEDIATE)
+
+    async def unary(self, request: function_pb2.EvaluateRequest) -> function_pb2.EvaluateResponse:
+        """Answer Evaluate.
+
+        Raises:
+            EngineError, ServiceError: rows of the error table.
+        """
+        answer = self.immediate(request) or await self.evaluate(request)
+        limit = self._backend.settings.message_bytes
+        if answer.nbytes > limit:
+            raise Overloaded(
+                f"the outputs have {answer.nbytes} bytes; a unary answer holds {limit}: use EvaluateStream",
+                "message_bytes",
+                limit,
+                answer.nbytes,
+            )
+        return answer.message()[0]
 
     def immediate(self, request: function_pb2.EvaluateRequest) -> Answer | None:
-        """The answer, if a tiny kernel for just this is loaded here; None if it takes longer."""
-        kernel = self._ready.get(_shape_of(request))
+        """Evaluate at once if a tiny kernel for requests of this form is loaded here; None if not."""
+        kernel = self._immediate.get(_form_of(request))
         if kernel is None:
             return None
         inputs = {}
         for name, tensor in request.inputs.items():
-            content = self._at_hand(tensor)
+            content = self._available(tensor)
             if content is None:
-                return None  # the long way fetches it, or says which input is wrong
+                return None  # `evaluate` fetches it, or says which input is wrong
             inputs[name] = content
-        arrays, seconds = kernel.run(inputs)
-        return Answer(kernel.output_names, arrays, SERVER, seconds)
+        return Answer(kernel.output_names, kernel.run(inputs), SERVER)
 
-    def _at_hand(self, tensor: tensor_pb2.Tensor) -> Any:
-        """An input's elements, if they came with the request or are placed here; None if not, or if wrong."""
+    def _available(self, tensor: tensor_pb2.Tensor) -> Any:
+        """Return an input that came with the request or is placed here; None if it did not, or is wrong."""
         try:
             if tensor.HasField("data"):
                 return wire.from_tensor(tensor)
-            placed = self.lane.tensor(tensor.tensor_id)
+            placed = self._backend.fast_path.tensor(tensor.tensor_id)
             declared = wire.numpy_dtype(tensor.dtype), tuple(tensor.shape)
         except wire.WireError:
             return None
@@ -95,88 +111,56 @@ class Evaluator:
         return placed if fits else None
 
     async def evaluate(self, request: function_pb2.EvaluateRequest) -> Answer:
-        """Evaluate a function at a point.
+        """Evaluate the function that a request names.
 
         Raises:
             EngineError, ServiceError: rows of the error table.
         """
-        inputs = translate.inputs_from(request.inputs, self._store)
-        graph = self._store.graph(request.function.graph_id)
+        inputs = translate.inputs_from(request.inputs, self._backend.store)
+        graph = self._backend.store.graph(request.function.graph_id)
         spec = translate.evaluation_from(request, inputs.arguments)
-        executable = await self.kernel(graph, spec)
-        kernel = await self._here(graph, executable, inputs)
+        executable = await self._backend.kernels.kernel(graph, spec)
+        kernel = await self._on_fast_path(graph, executable, inputs)
         if kernel is None:
-            return await self._on_worker(graph, spec, executable, inputs)
+            return await self._on_worker(graph, executable, inputs)
         if kernel.inline:
-            self._ready.put(_shape_of(request), kernel)
-        return await self._in_lane(kernel, inputs)
+            self._immediate[_form_of(request)] = kernel
+        return await self._here(kernel, inputs)
 
-    async def outputs(self, graph: Registered, spec: EvaluateSpec, inputs: translate.Inputs) -> Answer:
-        """A function's outputs at inputs that something else is computed at as well."""
-        executable = await self.kernel(graph, spec)
-        kernel = await self._here(graph, executable, inputs)
+    async def outputs(self, graph: RegisteredGraph, spec: EvaluateSpec, inputs: translate.Inputs) -> Answer:
+        """Evaluate a spec, at inputs at which something else is computed as well."""
+        executable = await self._backend.kernels.kernel(graph, spec)
+        kernel = await self._on_fast_path(graph, executable, inputs)
         if kernel is None:
-            return await self._on_worker(graph, spec, executable, inputs)
-        return await self._in_lane(kernel, inputs)
+            return await self._on_worker(graph, executable, inputs)
+        return await self._here(kernel, inputs)
 
-    async def _here(
-        self, graph: Registered, executable: Executable, inputs: translate.Inputs
-    ) -> LaneKernel | None:
-        """The kernel loaded in this process, if it and its inputs are small."""
-        if inputs.nbytes > self._settings.lane_memory_bytes or not self.lane.fits(executable, graph.info):
+    async def _on_fast_path(
+        self, graph: RegisteredGraph, executable: Executable, inputs: translate.Inputs
+    ) -> LoadedKernel | None:
+        """Load the kernel in this process, if it and its inputs are small."""
+        fast_path = self._backend.fast_path
+        if inputs.nbytes > self._backend.settings.fast_path_memory_bytes:
             return None
-        return await self.lane.load(graph, executable)
+        return await fast_path.load(graph, executable) if fast_path.fits(executable, graph.info) else None
 
-    async def _in_lane(self, kernel: LaneKernel, inputs: translate.Inputs) -> Answer:
-        arrays, seconds = await self.lane.run(kernel, await self.lane.inputs(inputs.values))
-        return Answer(kernel.output_names, arrays, SERVER, seconds)
+    async def _here(self, kernel: LoadedKernel, inputs: translate.Inputs) -> Answer:
+        fast_path = self._backend.fast_path
+        computed = await fast_path.run(kernel, await fast_path.inputs(inputs.values))
+        return Answer(kernel.output_names, computed, SERVER)
 
     async def _on_worker(
-        self, graph: Registered, spec: EvaluateSpec, executable: Executable, inputs: translate.Inputs
+        self, graph: RegisteredGraph, executable: Executable, inputs: translate.Inputs
     ) -> Answer:
-        computed: Computed
-        computed, worker = await self._scheduler.call(
-            "evaluate",
-            graph,
-            spec,
-            executable.facts,
-            executable.box,
-            inputs.values,
-            seconds=self._settings.evaluate_seconds,
+        computed, worker = await self._backend.scheduler.run(
+            EvaluateRequest(LoadableKernel(graph, executable), inputs.values),
+            seconds=self._backend.settings.evaluate_seconds,
         )
-        return Answer(executable.facts.output_names, computed.arrays, worker, computed.seconds)
-
-    async def kernel(self, graph: Registered, spec: Spec) -> Executable:
-        """A spec's kernel, compiled by a worker unless it is held."""
-        return await self._cache.kernel(graph, spec, self._make)
-
-    async def signature(self, graph: Registered, function: FunctionSpec) -> Signature:
-        """A function's signature, as far as it is known without the shapes of its inputs.
-
-        Raises:
-            EngineError, ServiceError: rows of the error table.
-        """
-        signature = graph.info.signature
-        if not function.transforms:
-            return signature
-        # Every transform may double the inputs: not here, where it would hold up everybody.
-        key = function.graph_id, function.transforms
-        found: Signature | None = self._signatures.get(key)
-        if found is None:
-            found = self._signatures.put(key, await self._make("signature", signature, function.transforms))
-        return found
-
-    async def plan(self, graph: Registered, problem: Problem) -> Plan:
-        """A problem's plan, made by a worker unless it is held."""
-        return await self._cache.plan(graph, problem, self._make)
-
-    async def _make(self, method: str, *arguments: Any) -> Any:
-        made, _ = await self._scheduler.call(method, *arguments, seconds=self._settings.compile_seconds)
-        return made
+        return Answer(executable.facts.output_names, computed, worker)
 
 
-def _shape_of(request: function_pb2.EvaluateRequest) -> object:
-    """All of a request but the elements of its inputs; equal ones have the same kernel."""
+def _form_of(request: function_pb2.EvaluateRequest) -> object:
+    """Return all of a request but the elements of its inputs; equal forms have the same kernel."""
     types = [(name, tensor.dtype, *tensor.shape) for name, tensor in request.inputs.items()]
     types.sort()
     function = request.function.SerializeToString()

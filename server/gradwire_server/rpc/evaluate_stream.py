@@ -1,4 +1,4 @@
-"""One EvaluateStream: calls tagged by id, answered in any order."""
+"""EvaluateStream: calls tagged by id on one stream, answered in any order."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Response = function_pb2.EvaluateStreamResponse
 Context = grpc.aio.ServicerContext[Request, "Message | bytes"]
 
 
-class EvaluateStream:
-    """The calls in flight on one stream."""
+class EvaluateStreamCall:
+    """One stream, and the calls in flight on it."""
 
     def __init__(self, evaluator: Evaluator, context: Context, calls: int) -> None:
-        """At most ``calls`` at once; more are not read meanwhile."""
+        """Serve a stream with at most `calls` in flight; no more are read meanwhile."""
         self._evaluator = evaluator
         self._context = context
         self._limit = calls
@@ -33,21 +33,21 @@ class EvaluateStream:
         self._writing = asyncio.Lock()
 
     async def serve(self) -> None:
-        """Answer calls until the client closes its side; cancels all when it goes away."""
+        """Answer calls until the client closes its side; cancel all when it goes away."""
         context = self._context
         try:
             while True:
                 request: Any = await context.read()
                 if request is grpc.aio.EOF:
                     break
-                await self._take(request)
+                await self._handle(request)
             while self._calls:
                 await asyncio.wait(self._calls.values())
         finally:
             for task in self._calls.values():
                 task.cancel()
 
-    async def _take(self, request: Any) -> None:
+    async def _handle(self, request: Any) -> None:
         call_id = request.call_id
         if request.WhichOneof("action") == "cancel":
             task = self._calls.get(call_id)
@@ -56,7 +56,7 @@ class EvaluateStream:
             return
         try:
             self._check(request)
-            # The short way first: no task, no queue.
+            # Tried first: it takes neither a task nor a queue.
             answer = self._evaluator.immediate(request.evaluate)
         except Exception as error:
             await self._fail(call_id, error)
@@ -105,6 +105,6 @@ class EvaluateStream:
 
     async def _write(self, message: Message | bytes) -> None:
         async with self._writing:
-            # Writing fails so when the client is gone; reading will say so too.
+            # A write fails so when the client has gone; the next read says so too.
             with contextlib.suppress(grpc.aio.InternalError):
                 await self._context.write(message)

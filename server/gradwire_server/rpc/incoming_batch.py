@@ -1,4 +1,4 @@
-"""One batch of an accumulation while its tensors arrive."""
+"""A batch of an accumulation whose tensors are arriving."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import numpy as np
 import gradwire_wire as wire
 from gradwire_engine.errors import InvalidInput
 from gradwire_engine.values import Arguments, ArrayType
-from gradwire_server.compute.shared import Box
+from gradwire_server.compute.shared_values import SharedValue
 from gradwire_server.compute.store import Store
 from gradwire_server.errors import Overloaded
 from gradwire_server.rpc import translate
-from gradwire_server.rpc.objective import Loss, Objective, blaming, rows_of
+from gradwire_server.rpc.objective import Loss, Objective, refusals_about, rows_of
 from gradwire_wire.v1 import accumulate_pb2, tensor_pb2
 
 Array = np.ndarray[Any, Any]
-_BOXED = 1 << 20
+_LARGE = 1 << 20
 """Bytes from which an array goes to workers through the object store, off the event loop."""
 
 
 @dataclass
-class _Filling:
-    """A tensor that chunks fill."""
+class _ArrivingTensor:
+    """A tensor that arrives in chunks; `filled` bytes are there."""
 
     message: tensor_pb2.Tensor
     buffer: np.ndarray[Any, np.dtype[np.uint8]]
     filled: int = 0
 
 
-class Assembly:
-    """A batch: its types at once, its elements when it is complete."""
+class IncomingBatch:
+    """A batch: its types are known at once, its elements when it is complete."""
 
     def __init__(
         self,
@@ -45,15 +45,15 @@ class Assembly:
         store: Store,
         limit: int,
     ) -> None:
-        """Check a batch as it was announced.
+        """Check the message that announces a batch.
 
         Args:
-            index: of the batch, counted from 0 since the last start or zero.
+            index: of the batch, counted from 0 after the last start or zero.
             batch: the message.
-            objective: what it is a batch of.
+            objective: what the accumulation is of.
             loss: the function that it is evaluated by.
-            store: that holds tensors by id, and counts bytes under way.
-            limit: bytes of one tensor.
+            store: holds tensors by id, and counts the bytes of uploads in progress.
+            limit: bytes that one tensor may have.
 
         Raises:
             InvalidInput: its inputs do not complete the function's, or do not say how many rows it has.
@@ -68,7 +68,7 @@ class Assembly:
         announced = {
             name: tensor for name, tensor in batch.inputs.items() if tensor.WhichOneof("content") is None
         }
-        with self.blaming():
+        with self.refusals():
             inputs = translate.inputs_from(
                 {name: tensor for name, tensor in batch.inputs.items() if name not in announced}, store
             )
@@ -79,70 +79,70 @@ class Assembly:
         for name, declared in types.items():
             _check_size(f"batch {index}: input {name!r}", declared, limit)
         self.nbytes = sum(value.nbytes for _, value in self.arguments)
-        self._key = f"{objective.point} {index}"
+        self._key = f"{objective.point.key} {index}"
         self._given = inputs.values
-        self._fillings = {
-            name: _Filling(announced[name], np.empty(declared.nbytes, np.uint8))
+        self._arriving = {
+            name: _ArrivingTensor(announced[name], np.empty(declared.nbytes, np.uint8))
             for name, declared in types.items()
         }
 
-    def blaming(self) -> AbstractContextManager[None]:
-        """Have refusals within name this batch."""
-        return blaming(f"batch {self.index}", "batch", self._loss_field)
+    def refusals(self) -> AbstractContextManager[None]:
+        """Make refusals raised within name this batch."""
+        return refusals_about(f"batch {self.index}", "batch", self._loss_field)
 
     @property
     def missing(self) -> str:
-        """What has not arrived yet, in words; "" once the batch is complete."""
+        """What has not arrived yet, in words; "" when the batch is complete."""
         return ", ".join(
-            f"input {name!r} has {filling.filled} of {filling.buffer.nbytes} bytes"
-            for name, filling in sorted(self._fillings.items())
-            if filling.filled < filling.buffer.nbytes
+            f"input {name!r} has {tensor.filled} of {tensor.buffer.nbytes} bytes"
+            for name, tensor in sorted(self._arriving.items())
+            if tensor.filled < tensor.buffer.nbytes
         )
 
     def add(self, chunk: accumulate_pb2.BatchChunk) -> None:
-        """Take one piece of one tensor.
+        """Append a chunk to its tensor.
 
         Raises:
-            InvalidInput: it belongs to no tensor that waits for data, or not to the place it names.
-            Overloaded: too many bytes are under way.
+            InvalidInput: no tensor of that name waits for data, or the chunk does not follow the one before.
+            Overloaded: the uploads in progress have too many bytes.
         """
         where = f"batch {self.index}: a chunk of input {chunk.input!r}"
-        filling = self._fillings.get(chunk.input)
-        if filling is None:
+        tensor = self._arriving.get(chunk.input)
+        if tensor is None:
             raise InvalidInput(
                 f"{where} came, but the batch did not announce such an input without content", "chunk.input"
             )
-        if chunk.offset != filling.filled:
+        if chunk.offset != tensor.filled:
             raise InvalidInput(
-                f"{where} begins at byte {chunk.offset}, but {filling.filled} bytes were sent before it: "
+                f"{where} begins at byte {chunk.offset}, but {tensor.filled} bytes were sent before it: "
                 "a tensor's chunks come in order, without gaps",
                 "chunk.offset",
             )
-        stop = filling.filled + len(chunk.data)
-        if stop > filling.buffer.nbytes:
+        stop = tensor.filled + len(chunk.data)
+        if stop > tensor.buffer.nbytes:
             raise InvalidInput(
-                f"{where} ends at byte {stop}, but the input has {filling.buffer.nbytes} bytes", "chunk.data"
+                f"{where} ends at byte {stop}, but the input has {tensor.buffer.nbytes} bytes", "chunk.data"
             )
         self._store.reserve(len(chunk.data))
         self._received += len(chunk.data)
-        filling.buffer[filling.filled : stop] = np.frombuffer(chunk.data, np.uint8)
-        filling.filled = stop
+        tensor.buffer[tensor.filled : stop] = np.frombuffer(chunk.data, np.uint8)
+        tensor.filled = stop
 
-    def values(self) -> Mapping[str, Array | Box]:
-        """The elements of a complete batch; the large ones boxed."""
+    def values(self) -> Mapping[str, Array | SharedValue]:
+        """Return the elements of a complete batch; large arrays as shared values."""
         filled = {
-            name: wire.array_from_bytes(filling.buffer.data, filling.message.dtype, filling.message.shape)
-            for name, filling in self._fillings.items()
+            name: wire.array_from_bytes(tensor.buffer.data, tensor.message.dtype, tensor.message.shape)
+            for name, tensor in self._arriving.items()
         }
-        return {name: self._boxed(name, value) for name, value in {**self._given, **filled}.items()}
+        return {name: self._shared(name, value) for name, value in {**self._given, **filled}.items()}
 
-    def _boxed(self, name: str, value: Array | Box) -> Array | Box:
-        if isinstance(value, Box) or value.nbytes <= _BOXED:
+    def _shared(self, name: str, value: Array | SharedValue) -> Array | SharedValue:
+        if isinstance(value, SharedValue) or value.nbytes <= _LARGE:
             return value
-        return Box(f"{self._key} {name}", value, nbytes=value.nbytes)
+        return SharedValue(f"{self._key} {name}", value, nbytes=value.nbytes)
 
     def close(self) -> None:
-        """Its bytes are not on their way any more."""
+        """Count its bytes no longer as an upload in progress."""
         self._store.reserve(-self._received)
         self._received = 0
 

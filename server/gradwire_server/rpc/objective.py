@@ -1,9 +1,9 @@
-"""What an accumulation is of: a loss and the inputs that its batches share, checked before one comes."""
+"""What an accumulation is of: a loss and the inputs that its batches share, checked before any batch."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ from gradwire_engine.planning.function import check_arguments
 from gradwire_engine.planning.kernels import EvaluateSpec
 from gradwire_engine.planning.transforms import FunctionSpec, Gradient, transformed
 from gradwire_engine.values import Arguments, ArrayType, Named, Signature, TensorType, is_floating
-from gradwire_server.compute.shared import Box, Registered
-from gradwire_server.compute.store import Store
+from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
+from gradwire_server.compute.worker import Point
 from gradwire_server.rpc import translate
-from gradwire_server.rpc.evaluate import Evaluator
+from gradwire_server.rpc.backend import Backend
 from gradwire_wire.v1 import accumulate_pb2, function_pb2
 
 _MEANS = {
@@ -31,20 +31,20 @@ class Loss:
 
     Attributes:
         graph: the registered graph.
-        signature: the function's, extents left open.
-        gradient: the function's gradient, its values kept.
-        names: of the outputs wanted: the loss, then its gradient by each input of ``wrt``.
+        signature: the function's; some extents are open.
+        gradient: the function's gradient, which gives the outputs too.
+        names: of the outputs wanted: the loss, then its gradient by each input of `wrt`.
         type: of the loss itself.
     """
 
-    graph: Registered
+    graph: RegisteredGraph
     signature: Signature
     gradient: FunctionSpec
     names: tuple[str, ...]
     type: ArrayType
 
     def spec(self, arguments: Arguments) -> EvaluateSpec:
-        """What a worker evaluates for a batch; batches of the same types have the same."""
+        """Return what is evaluated for a batch; batches of the same types have the same spec."""
         return EvaluateSpec(self.gradient, tuple(sorted(arguments)), self.names)
 
 
@@ -53,18 +53,17 @@ class Objective:
     """A loss, a point, and what to differentiate with respect to.
 
     Attributes:
-        loss: of all batches that do not bring another function.
+        loss: of all batches that do not name another function.
         wrt: the inputs to differentiate with respect to.
         shared: types of the inputs that all batches share, by name.
-        values: their elements; workers keep them under ``point``.
+        point: their elements.
         mean: whether batches are averaged instead of added.
     """
 
     loss: Loss
     wrt: tuple[str, ...]
     shared: Arguments
-    values: Mapping[str, Box]
-    point: str
+    point: Point
     mean: bool
 
     @property
@@ -79,7 +78,7 @@ class Objective:
         return sum(8 * item.size for item in self.types)
 
     def check(self, loss: Loss, batch: Arguments) -> None:
-        """Refuse a batch whose inputs do not complete the function's; raises InvalidInput."""
+        """Check that a batch's inputs complete the function's; raises `InvalidInput`."""
         shared = dict(self.shared)
         for name, _ in batch:
             if name in shared:
@@ -89,17 +88,17 @@ class Objective:
                 )
         check_arguments(loss.signature, self.shared + batch)
 
-    async def variant(self, function: function_pb2.Function, store: Store, evaluator: Evaluator) -> Loss:
-        """The same loss by another function, which one batch brings along.
+    async def variant(self, function: function_pb2.Function, backend: Backend) -> Loss:
+        """Return the same loss by another function, which one batch names.
 
         Raises:
             InvalidInput: its inputs or outputs are not those of the start's, or what start gave does not fit.
             EngineError, ServiceError: other rows of the error table.
         """
-        graph, spec = store.graph(function.graph_id), translate.function_from(function)
+        graph, spec = backend.store.graph(function.graph_id), translate.function_from(function)
         own = self.loss.signature
         try:
-            signature = await evaluator.signature(graph, spec)
+            signature = await backend.kernels.signature(graph, spec)
             _check_alike("inputs", signature.inputs, own.inputs)
             _check_alike("outputs", signature.outputs, own.outputs)
             _check_shared(signature, self.shared)
@@ -111,16 +110,14 @@ class Objective:
         return loss
 
 
-async def objective_from(
-    start: accumulate_pb2.AccumulateStart, store: Store, evaluator: Evaluator
-) -> Objective:
-    """What a start asks for.
+async def objective_from(start: accumulate_pb2.AccumulateStart, backend: Backend) -> Objective:
+    """Read and check what a start asks for.
 
     Raises:
-        EngineError, ServiceError: rows of the error table; fields begin with ``start``.
+        EngineError, ServiceError: rows of the error table; fields begin with `start`.
     """
-    graph = store.graph(start.function.graph_id)
-    with blaming("start", "start"):
+    graph = backend.store.graph(start.function.graph_id)
+    with refusals_about("start", "start"):
         if start.reduction not in _MEANS:
             raise InvalidInput(f"reduction {start.reduction} is not known to this server", "reduction")
         for name, tensor in start.inputs.items():
@@ -130,28 +127,32 @@ async def objective_from(
                     "and give its id",
                     f'inputs["{name}"]',
                 )
-        inputs = translate.inputs_from(start.inputs, store)
+        inputs = translate.inputs_from(start.inputs, backend.store)
         function = translate.function_from(start.function)
-        signature = await evaluator.signature(graph, function)
+        signature = await backend.kernels.signature(graph, function)
         _check_shared(signature, inputs.arguments)
         wrt = _wrt(signature, inputs.arguments, tuple(start.wrt))
         loss = _loss(graph, signature, function, wrt, start.of)
-    point = secrets.token_hex(8)
+    key = secrets.token_hex(8)
     return Objective(
         loss=loss,
         wrt=wrt,
         shared=inputs.arguments,
-        values={
-            name: value if isinstance(value, Box) else Box(f"{point} {name}", value, nbytes=value.nbytes)
-            for name, value in inputs.values.items()
-        },
-        point=point,
+        point=Point(
+            key,
+            {
+                name: value
+                if isinstance(value, SharedValue)
+                else SharedValue(f"{key} {name}", value, nbytes=value.nbytes)
+                for name, value in inputs.values.items()
+            },
+        ),
         mean=_MEANS[start.reduction],
     )
 
 
 def _loss(
-    graph: Registered, signature: Signature, function: FunctionSpec, wrt: tuple[str, ...], of: str
+    graph: RegisteredGraph, signature: Signature, function: FunctionSpec, wrt: tuple[str, ...], of: str
 ) -> Loss:
     gradient = Gradient(wrt, of, keep_values=True)
     outputs = transformed(signature, (gradient,)).outputs
@@ -167,7 +168,7 @@ def _loss(
 
 
 def _check_alike(kind: str, values: tuple[Named, ...], expected: tuple[Named, ...]) -> None:
-    """Refuse inputs or outputs whose names and dtypes are not the ones expected, in any order."""
+    """Check that inputs or outputs have the names and dtypes expected, in any order."""
     found, wanted = (sorted((name, value.dtype) for name, value in side) for side in (values, expected))
     if found != wanted:
         listed, others = (
@@ -188,7 +189,7 @@ def _check_shared(signature: Signature, shared: Arguments) -> None:
 
 
 def _wrt(signature: Signature, shared: Arguments, wrt: tuple[str, ...]) -> tuple[str, ...]:
-    """The inputs to differentiate with respect to, all of them shared."""
+    """Return the inputs to differentiate with respect to, all of them shared."""
     given = dict(shared)
     for name in wrt:
         if name not in given:
@@ -206,7 +207,7 @@ def _wrt(signature: Signature, shared: Arguments, wrt: tuple[str, ...]) -> tuple
 
 
 def _one_element(name: str, value: TensorType) -> ArrayType:
-    """The type of a loss; extents that the signature leaves open can only be 1."""
+    """Return the type of a loss; extents that the signature leaves open can only be 1."""
     shape = value.shape or ()
     if any(isinstance(extent, int) and extent != 1 for extent in shape):
         raise InvalidInput(
@@ -218,10 +219,10 @@ def _one_element(name: str, value: TensorType) -> ArrayType:
 
 
 def rows_of(batch: Arguments, declared: int) -> int:
-    """The rows that a batch counts: as declared, or the leading extent that its inputs share.
+    """Return the rows that a batch counts: as declared, or the leading extent that its inputs share.
 
     Raises:
-        InvalidInput: none are declared and its inputs do not say.
+        InvalidInput: none are declared, and its inputs have no leading extent in common.
     """
     if declared:
         return declared
@@ -241,10 +242,10 @@ def rows_of(batch: Arguments, declared: int) -> int:
 
 
 @contextmanager
-def blaming(what: str, field: str, loss: str = "start") -> Iterator[None]:
-    """Have refusals say what they are about: ``what`` in the message, ``field`` before the field.
+def refusals_about(what: str, field: str, loss: str = "start") -> Iterator[None]:
+    """Make refusals raised within say what they are about: `what` in the message, `field` before the field.
 
-    What a worker finds out about the loss itself was said in ``loss``, whichever batch it came with.
+    A refusal of the loss itself, which may come up with any batch, names the field `loss` instead.
     """
     try:
         yield

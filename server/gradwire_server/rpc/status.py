@@ -1,4 +1,4 @@
-"""From exceptions to gRPC statuses with ``google.rpc`` details: the error table, in one place."""
+"""Turns exceptions into gRPC statuses with `google.rpc` details: the error table, in one place."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _log = structlog.get_logger()
 
 
 def status_of(error: BaseException) -> Status:
-    """The status that tells a client about an error.
+    """Make the status that tells a client about an error.
 
     An error of no known class becomes INTERNAL with an id; the log has the traceback under that id.
     """

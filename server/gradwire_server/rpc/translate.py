@@ -1,4 +1,4 @@
-"""Between wire messages and the engine's values; nothing here knows what they are for."""
+"""Translates between wire messages and the engine's values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradwire_engine.planning.kernels import EvaluateSpec
 from gradwire_engine.planning.plan import Entry, Plan, PlanOptions, Problem
 from gradwire_engine.planning.transforms import FunctionSpec, Gradient, Hvp, Jvp, Transform, Vjp
 from gradwire_engine.values import Arguments, ArrayType, GraphInfo, Named
-from gradwire_server.compute.shared import Box
+from gradwire_server.compute.shared_values import SharedValue
 from gradwire_server.compute.store import Store
 from gradwire_wire.kinds import KIND_NAMES, KINDS, MODE_NAMES, MODES
 from gradwire_wire.v1 import derivative_pb2, function_pb2, graph_pb2, tensor_pb2
@@ -25,10 +25,10 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Inputs:
-    """A request's inputs: their types, in the request's order by name, and where their elements are."""
+    """A request's inputs: their types, sorted by name, and their elements."""
 
     arguments: Arguments
-    values: Mapping[str, Array | Box]
+    values: Mapping[str, Array | SharedValue]
 
     @property
     def nbytes(self) -> int:
@@ -37,7 +37,7 @@ class Inputs:
 
 
 def data_type(name: str) -> tensor_pb2.DataType:
-    """The wire's number for the engine's dtype name; unspecified where the wire has none."""
+    """Return the wire's number for the engine's dtype name; unspecified where the wire has none."""
     try:
         return wire.data_type(wire.dtype_named(name))
     except wire.WireError:
@@ -45,7 +45,7 @@ def data_type(name: str) -> tensor_pb2.DataType:
 
 
 def tensor_type(name: str, tensor: tensor_pb2.Tensor) -> ArrayType:
-    """The type a tensor declares; raises InvalidInput naming the field."""
+    """Return the type that a tensor declares; raises `InvalidInput`, which names the field."""
     try:
         dtype = wire.numpy_dtype(tensor.dtype)
     except wire.WireError as error:
@@ -59,15 +59,15 @@ def tensor_type(name: str, tensor: tensor_pb2.Tensor) -> ArrayType:
 
 
 def argument_types(tensors: Mapping[str, tensor_pb2.Tensor]) -> Arguments:
-    """The types of a request's inputs, contents ignored."""
+    """Return the types of a request's inputs; their contents are ignored."""
     return tuple((name, tensor_type(name, tensors[name])) for name in sorted(tensors))
 
 
 def inputs_from(tensors: Mapping[str, tensor_pb2.Tensor], store: Store) -> Inputs:
-    """A request's inputs.
+    """Read a request's inputs.
 
     Raises:
-        InvalidInput: dtype, shape and bytes of an input do not go together.
+        InvalidInput: dtype, shape and bytes of an input do not fit one another.
         UnknownId: an array is not held here.
     """
     arguments, values = [], {}
@@ -78,7 +78,7 @@ def inputs_from(tensors: Mapping[str, tensor_pb2.Tensor], store: Store) -> Input
     return Inputs(tuple(arguments), values)
 
 
-def _content(name: str, tensor: tensor_pb2.Tensor, declared: ArrayType, store: Store) -> Array | Box:
+def _content(name: str, tensor: tensor_pb2.Tensor, declared: ArrayType, store: Store) -> Array | SharedValue:
     if not tensor.HasField("tensor_id"):
         try:
             return wire.from_tensor(tensor)
@@ -90,11 +90,11 @@ def _content(name: str, tensor: tensor_pb2.Tensor, declared: ArrayType, store: S
             f"input {name!r} is declared as {declared}, but tensor {tensor.tensor_id} is {held.type}",
             f'inputs["{name}"]',
         )
-    return held.box
+    return held.elements
 
 
 def function_from(message: function_pb2.Function) -> FunctionSpec:
-    """The function a request is about; raises InvalidInput for a transform of no known kind."""
+    """Read the function a request is about; raises `InvalidInput` for a transform of no known kind."""
     transforms = tuple(_transform(index, item) for index, item in enumerate(message.transforms))
     return FunctionSpec(message.graph_id, transforms)
 
@@ -118,7 +118,7 @@ def _transform(index: int, message: function_pb2.Transform) -> Transform:
 
 
 def evaluation_from(request: function_pb2.EvaluateRequest, arguments: Arguments) -> EvaluateSpec:
-    """What an Evaluate request asks for."""
+    """Read what an Evaluate request asks for."""
     return EvaluateSpec(
         function_from(request.function), arguments, tuple(request.outputs), tuple(request.batched)
     )
@@ -129,7 +129,16 @@ def problem_from(
     arguments: Arguments,
     block_memory_bytes: int,
 ) -> Problem:
-    """What a Differentiate or Plan request asks for; raises InvalidInput for an unknown kind or mode."""
+    """Read what a Differentiate or Plan request asks for.
+
+    Args:
+        request: the message.
+        arguments: types of its inputs.
+        block_memory_bytes: memory of one block, unless the request asks for another.
+
+    Raises:
+        InvalidInput: a kind, mode or transform is not known.
+    """
     if request.kind not in KIND_NAMES:
         raise InvalidInput("kind must be DERIVATIVE_KIND_JACOBIAN or DERIVATIVE_KIND_HESSIAN", "kind")
     options = request.options
@@ -148,7 +157,7 @@ def problem_from(
 
 
 def graph_message(info: GraphInfo) -> graph_pb2.Graph:
-    """A registered graph as clients see it."""
+    """Describe a registered graph to clients."""
     return graph_pb2.Graph(
         graph_id=info.graph_id,
         inputs=[_value_info(item) for item in info.signature.inputs],
@@ -179,7 +188,7 @@ def _dimension(extent: int | str | None) -> graph_pb2.Dimension:
 
 
 def plan_message(plan: Plan) -> derivative_pb2.Plan:
-    """A plan as clients see it."""
+    """Describe a plan to clients."""
     return derivative_pb2.Plan(
         kind=KINDS[plan.problem.kind],
         mode=MODES[plan.mode],
@@ -205,6 +214,6 @@ def _entry(entry: Entry) -> derivative_pb2.Entry:
 
 
 def duration(seconds: float) -> Duration:
-    """A duration message."""
+    """Make a duration message from seconds, cut to whole nanoseconds."""
     whole = int(seconds)
     return Duration(seconds=whole, nanos=int((seconds - whole) * 1e9))

@@ -1,4 +1,4 @@
-"""The function's own outputs, evaluated beside the blocks of its derivative and sent on the same stream."""
+"""Value messages: the function's own outputs, sent on the stream of its derivative."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from gradwire_wire import framing
 from gradwire_wire.v1 import derivative_pb2
 
 
-class Beside:
-    """An evaluation under way; its messages are taken once, as soon as it is done and no block is open."""
+class ValueMessages:
+    """The messages of an evaluation that runs while blocks are computed; taken once, between two blocks."""
 
     def __init__(self, evaluation: Coroutine[Any, Any, Answer]) -> None:
-        """Begin the evaluation."""
+        """Start the evaluation."""
         self._task = asyncio.ensure_future(evaluation)
-        # A derivative that fails first leaves this error unread; the client is told one of them.
+        # Marks an error as retrieved: a derivative that fails first leaves it unread.
         self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
         self._taken = False
 
-    async def messages(self, wait: bool) -> Iterator[bytes]:
-        """The messages if the outputs are there (or once they are, with ``wait``) and were not taken yet.
+    async def take(self, wait: bool) -> Iterator[bytes]:
+        """Return the messages if the outputs are there and were not taken yet; with `wait`, wait for them.
 
-        They are made as they are read: large outputs are not held twice.
+        They are made as they are read, so that large outputs are not held twice.
 
         Raises:
             EngineError, ServiceError: the evaluation failed.
@@ -36,7 +36,7 @@ class Beside:
         return _messages(answer)
 
     def close(self) -> None:
-        """Stop the evaluation if nobody waits for it any more."""
+        """Stop the evaluation if it still runs."""
         self._task.cancel()
 
 

@@ -1,4 +1,4 @@
-"""What the server remembers, for how long, and what it makes only once."""
+"""What the server remembers, for how long, and what it makes only flights."""
 
 from __future__ import annotations
 
@@ -8,41 +8,43 @@ import stat
 from pathlib import Path
 
 import pytest
+from cachetools import LRUCache
 
 from gradwire_engine.values import ArrayType
 from gradwire_server.compute.kernel_cache import Disk
-from gradwire_server.compute.lru import Lru
-from gradwire_server.compute.shared import Box
-from gradwire_server.compute.single_flight import Once
+from gradwire_server.compute.lru import lru_of_bytes
+from gradwire_server.compute.shared_values import SharedValue
+from gradwire_server.compute.single_flight import SingleFlight
 from gradwire_server.compute.store import Store, StoredTensor
 from gradwire_server.errors import Overloaded, UnknownId
 
 
 def test_an_lru_forgets_the_least_recently_used_until_the_rest_fits() -> None:
-    cache: Lru[str, int] = Lru(10, weight=lambda value: value)
-    cache.put("a", 4), cache.put("b", 4)
+    cache: LRUCache[str, int] = lru_of_bytes(10, lambda value: value)
+    cache["a"] = cache["b"] = 4
     assert cache.get("a") == 4
-    cache.put("c", 4)
+    cache["c"] = 4
     assert ("a" in cache, "b" in cache, "c" in cache) == (True, False, True)
-    assert cache.total == 8
+    assert cache.currsize == 8
 
 
 def test_an_lru_keeps_the_newest_whatever_it_weighs() -> None:
-    cache: Lru[str, int] = Lru(10, weight=lambda value: value)
-    cache.put("a", 1), cache.put("b", 99)
+    cache: LRUCache[str, int] = lru_of_bytes(10, lambda value: value)
+    cache["a"], cache["b"] = 1, 99
     assert len(cache) == 1 and cache.get("b") == 99
 
 
-def test_an_lru_counts_a_replaced_value_once() -> None:
-    cache: Lru[str, int] = Lru(10, weight=lambda value: value)
-    cache.put("a", 4), cache.put("a", 5)
-    assert cache.total == 5
-    cache.pop("a"), cache.pop("a")
-    assert cache.total == 0
+def test_an_lru_counts_a_replaced_value_flights() -> None:
+    cache: LRUCache[str, int] = lru_of_bytes(10, lambda value: value)
+    cache["a"] = 4
+    cache["a"] = 5
+    assert cache.currsize == 5
+    cache.pop("a"), cache.pop("a", None)
+    assert cache.currsize == 0
 
 
 async def test_who_asks_while_it_is_made_gets_the_same() -> None:
-    once: Once[str, object] = Once()
+    flights: SingleFlight[str, object] = SingleFlight()
     made = []
 
     async def make() -> object:
@@ -50,13 +52,13 @@ async def test_who_asks_while_it_is_made_gets_the_same() -> None:
         made.append(object())
         return made[-1]
 
-    first, second = await asyncio.gather(once.run("k", make), once.run("k", make))
+    first, second = await asyncio.gather(flights.run("k", make), flights.run("k", make))
     assert first is second and len(made) == 1
-    assert await once.run("k", make) is not first
+    assert await flights.run("k", make) is not first
 
 
 async def test_a_failure_reaches_all_who_wait_and_is_not_kept() -> None:
-    once: Once[str, int] = Once()
+    flights: SingleFlight[str, int] = SingleFlight()
 
     async def fail() -> int:
         await asyncio.sleep(0.01)
@@ -65,13 +67,13 @@ async def test_a_failure_reaches_all_who_wait_and_is_not_kept() -> None:
     async def succeed() -> int:
         return 1
 
-    results = await asyncio.gather(once.run("k", fail), once.run("k", fail), return_exceptions=True)
+    results = await asyncio.gather(flights.run("k", fail), flights.run("k", fail), return_exceptions=True)
     assert [type(result) for result in results] == [ValueError, ValueError]
-    assert await once.run("k", succeed) == 1
+    assert await flights.run("k", succeed) == 1
 
 
 async def test_work_goes_on_while_anybody_waits_and_stops_when_nobody_does() -> None:
-    once: Once[str, int] = Once()
+    flights: SingleFlight[str, int] = SingleFlight()
     ended: list[str] = []
 
     async def make() -> int:
@@ -83,11 +85,11 @@ async def test_work_goes_on_while_anybody_waits_and_stops_when_nobody_does() -> 
         ended.append("made")
         return 1
 
-    first, second = (asyncio.ensure_future(once.run("k", make)) for _ in range(2))
+    first, second = (asyncio.ensure_future(flights.run("k", make)) for _ in range(2))
     await asyncio.sleep(0.01)
     first.cancel()
     assert await second == 1
-    third = asyncio.ensure_future(once.run("k", make))
+    third = asyncio.ensure_future(flights.run("k", make))
     await asyncio.sleep(0.01)
     third.cancel()
     await asyncio.sleep(0.01)
@@ -101,7 +103,7 @@ def store(**bounds: int) -> Store:
 def test_a_forgotten_tensor_is_an_unknown_id() -> None:
     held = store(tensor_bytes=16)
     for name in ("a", "b"):
-        held.add_tensor(name, StoredTensor(ArrayType("float64", (2,)), Box(name, nbytes=16)))
+        held.add_tensor(name, StoredTensor(ArrayType("float64", (2,)), SharedValue(name, nbytes=16)))
     assert held.tensor("b")
     with pytest.raises(UnknownId, match="no tensor with id a"):
         held.tensor("a")

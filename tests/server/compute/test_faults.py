@@ -250,7 +250,7 @@ class TestOwnServer:
 
     def test_the_server_ends_with_the_process_that_embeds_it(self, tmp_path: Any) -> None:
         program = (
-            "import os, sys; from gradwire_server import embedded;"
+            "import os, sys; from gradwire_server.process import embedded;"
             "handle = embedded.start(workers=1, cache_dir=None); print(handle.process_id, flush=True);"
             "sys.stdin.read()"
         )

@@ -12,10 +12,10 @@ from gradwire_engine.limits import Limits
 from gradwire_engine.planning.kernels import EvaluateSpec, load_kernel
 from gradwire_engine.planning.transforms import FunctionSpec
 from gradwire_engine.values import ArrayType
-from gradwire_server.compute.fast_path import Lane
-from gradwire_server.compute.kernel_cache import Executable
-from gradwire_server.compute.shared import Box, GraphSource, Sent
-from gradwire_server.compute.workbench import Compiled, Workbench
+from gradwire_server.compute.fast_path import FastPath
+from gradwire_server.compute.shared_values import GraphSource, InlineSource, SharedValue
+from gradwire_server.compute.workbench import Workbench
+from gradwire_server.compute.worker import Compiled, Executable
 from gradwire_server.settings import Settings
 
 SORTED = "g (double[3] x) => (double[3] y) { k = Constant <value = int64[1] {3}> () y, i = TopK(x, k) }"
@@ -25,8 +25,8 @@ PRODUCT = "g (double[n,n] x) => (double[n,n] y) { y = MatMul(x, x) }"
 def compiled(text: str, *shape: int) -> tuple[GraphSource, Compiled]:
     bench = Workbench(Limits())
     data = f'<ir_version: 10, opset_import: ["": 21]> {text}'.encode()
-    info, model, weights = bench.register(Sent("graph", data), True)
-    graph = GraphSource(info, Sent("model", model), Sent("weights", weights))
+    info, model, weights = bench.register(InlineSource("graph", data), True)
+    graph = GraphSource(info, InlineSource("model", model), InlineSource("weights", weights))
     spec = EvaluateSpec(FunctionSpec(info.graph_id), (("x", ArrayType("float64", shape)),), ("y",))
     return graph, bench.compile(graph, spec)
 
@@ -46,5 +46,5 @@ def test_a_small_kernel_is_tried_and_a_large_one_is_not() -> None:
 def test_the_serving_process_takes_no_kernel_that_was_seen_to_take_long(trial: float, fits: bool) -> None:
     graph, made = compiled(PRODUCT, 4, 4)
     facts = replace(made.facts, trial=trial)
-    box = Box("kernel", made.executable, nbytes=len(made.executable))
-    assert Lane(Settings()).fits(Executable(made.spec, facts, box), graph.info) == fits
+    data = SharedValue("kernel", made.executable, nbytes=len(made.executable))
+    assert FastPath(Settings()).fits(Executable(made.spec, facts, data), graph.info) == fits

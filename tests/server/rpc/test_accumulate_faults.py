@@ -123,7 +123,7 @@ class TestWorkers:
 
         expected = uneven(channel)
         assert len(expected.message.batches_by_worker) == 3 and "server" in expected.message.batches_by_worker
-        alone = {"lane_flops": 0} if workers == 1 else {}
+        alone = {"fast_path_flops": 0} if workers == 1 else {}
         handle = embedded.start(workers=workers, cache_dir=tmp_path, log_level="error", **alone)
         try:
             with grpc.insecure_channel(handle.address) as own:

@@ -13,9 +13,9 @@ from gradwire_engine.planning.kernels import EvaluateSpec
 from gradwire_engine.planning.transforms import FunctionSpec
 from gradwire_engine.values import ArrayType
 from gradwire_server.compute import workbench
-from gradwire_server.compute.fast_path import Lane
-from gradwire_server.compute.shared import Box, GraphSource, Sent
-from gradwire_server.compute.workbench import Workbench
+from gradwire_server.compute.fast_path import FastPath
+from gradwire_server.compute.shared_values import GraphSource, InlineSource, SharedValue
+from gradwire_server.compute.workbench import Delivery, KernelSource, Workbench
 from gradwire_server.settings import Settings
 
 TEXT = """<ir_version: 10, opset_import: ["" : 21]>
@@ -40,17 +40,17 @@ class Bench:
     def __init__(self) -> None:
         self.workbench = Workbench(Limits())
         data = onnx.parser.parse_model(TEXT).SerializeToString()
-        info, model, weights = self.workbench.register(Sent("graph", data), False)
-        self.graph = GraphSource(info, Sent("model", model), Sent("weights", weights))
+        info, model, weights = self.workbench.register(InlineSource("graph", data), False)
+        self.graph = GraphSource(info, InlineSource("model", model), InlineSource("weights", weights))
         two = ArrayType("float64", (2,))
         self.spec = EvaluateSpec(FunctionSpec(info.graph_id), (("x", two), ("a", two)))
         self.compiled = self.workbench.compile(self.graph, self.spec)
 
     def evaluate(self, a: Counted) -> np.ndarray[Any, Any]:
-        executable = Sent("kernel", self.compiled.executable)
+        executable = InlineSource("kernel", self.compiled.executable)
+        kernel = KernelSource("kernel", self.graph, self.spec, self.compiled.facts, executable)
         inputs = {"x": np.array([1.0, 2.0]), "a": a}
-        facts = self.compiled.facts
-        return self.workbench.evaluate(self.graph, self.spec, facts, executable, inputs).arrays[0]
+        return self.workbench.evaluate(Delivery(kernel), kernel.key, inputs).arrays[0]
 
 
 def test_a_worker_fetches_an_uploaded_array_once() -> None:
@@ -77,20 +77,20 @@ def test_a_worker_keeps_as_many_bytes_of_arrays_as_it_may(monkeypatch: pytest.Mo
     assert [source.fetched for source in sources] == [2, 1, 1]
 
 
-async def test_the_short_lane_places_an_uploaded_array_once() -> None:
-    lane = Lane(Settings())
-    box = Box("id", np.ones(3), nbytes=24, lasting=True)
-    assert lane.tensor("id") is None
-    first = await lane.inputs({"a": box, "b": np.zeros(1)})
-    second = await lane.inputs({"c": box})
-    assert first["a"] is second["c"] is lane.tensor("id")
+async def test_the_fast_path_places_an_uploaded_array_once() -> None:
+    fast_path = FastPath(Settings())
+    shared = SharedValue("id", np.ones(3), nbytes=24, lasting=True)
+    assert fast_path.tensor("id") is None
+    first = await fast_path.inputs({"a": shared, "b": np.zeros(1)})
+    second = await fast_path.inputs({"c": shared})
+    assert first["a"] is second["c"] is fast_path.tensor("id")
     np.testing.assert_array_equal(first["a"], np.ones(3))
-    passing = Box("other", np.ones(3), nbytes=24)
-    assert isinstance((await lane.inputs({"a": passing}))["a"], np.ndarray)
-    assert lane.tensor("other") is None
-    lane.close()
+    passing = SharedValue("other", np.ones(3), nbytes=24)
+    assert isinstance((await fast_path.inputs({"a": passing}))["a"], np.ndarray)
+    assert fast_path.tensor("other") is None
+    fast_path.close()
 
 
-async def test_what_a_box_says_of_itself_reaches_the_worker() -> None:
-    assert (await Box("id", b"", lasting=True).sent()).lasting
-    assert not (await Box("id", b"").sent()).lasting
+async def test_what_a_shared_value_says_of_itself_reaches_the_worker() -> None:
+    assert (await SharedValue("id", b"", lasting=True).inline()).lasting
+    assert not (await SharedValue("id", b"").inline()).lasting

@@ -1,4 +1,4 @@
-"""A function's own outputs within the stream of its derivative, in the lane and from workers."""
+"""A function's own outputs within the stream of its derivative, on the fast path and from workers."""
 
 from __future__ import annotations
 

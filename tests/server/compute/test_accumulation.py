@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradwire_engine.values import ArrayType
-from gradwire_server.compute.reduction import Partial, Reduction, nothing, of_batch, rounded
+from gradwire_server.compute.accumulation import PartialSum, SummationTree, batch_sum, empty_sum, rounded
 
 Array = np.ndarray[Any, Any]
 TYPES = (ArrayType("float64", ()), ArrayType("float64", (3,)))
@@ -35,17 +35,17 @@ def recursive(values: list[Array]) -> Array:
     return np.asarray(recursive(values[:half]) + recursive(values[half:]))
 
 
-def batch(arrays: tuple[Array, Array], writeable: bool = False) -> Partial:
+def batch(arrays: tuple[Array, Array], writeable: bool = False) -> PartialSum:
     made = tuple(array.copy() for array in arrays)
     for array in made:
         array.flags.writeable = writeable
-    return of_batch(made, 2, "w", 0.5)
+    return batch_sum(made, 2, "w", 0.5)
 
 
-def read(tree: Reduction) -> tuple[bytes, ...]:
-    total = tree.total() or nothing(TYPES)
+def read(tree: SummationTree) -> tuple[bytes, ...]:
+    total = tree.total() or empty_sum(TYPES)
     found = rounded(total, TYPES, mean=False)
-    again = rounded(tree.total() or nothing(TYPES), TYPES, mean=False)
+    again = rounded(tree.total() or empty_sum(TYPES), TYPES, mean=False)
     assert [array.tobytes() for array in again] == [array.tobytes() for array in found]
     tree.release()
     return tuple(array.tobytes() for array in found)
@@ -54,7 +54,7 @@ def read(tree: Reduction) -> tuple[bytes, ...]:
 @given(st.integers(1, 40).flatmap(lambda n: st.permutations(range(n))), st.booleans())
 def test_any_order_of_arrival_has_the_bits_of_the_tree(order: list[int], writeable: bool) -> None:
     values = leaves(len(order))
-    tree = Reduction()
+    tree = SummationTree()
     for index in order:
         tree.add(index, batch(values[index], writeable))
     tree.mark(len(order))
@@ -66,7 +66,7 @@ def test_any_order_of_arrival_has_the_bits_of_the_tree(order: list[int], writeab
 def test_reads_between_batches_change_nothing_that_follows(count: int, random: Random) -> None:
     """Each read sees the batches sent before it, while later ones arrive before earlier ones."""
     values = leaves(count)
-    tree, arrived, later = Reduction(), 0, 0
+    tree, arrived, later = SummationTree(), 0, 0
     while arrived < count:
         # What had arrived before this read was sent before it.
         sent = random.randint(max(later, 1), count)
@@ -82,9 +82,9 @@ def test_reads_between_batches_change_nothing_that_follows(count: int, random: R
 @given(st.permutations(range(33)))
 def test_the_sum_is_as_exact_as_pairs_make_it(order: list[int]) -> None:
     values = [value for value, _ in leaves(33)]
-    tree = Reduction()
+    tree = SummationTree()
     for index in order:
-        tree.add(index, of_batch((values[index].copy(),), 1, "w", 0.0))
+        tree.add(index, batch_sum((values[index].copy(),), 1, "w", 0.0))
     tree.mark(33)
     total = tree.total()
     assert total is not None
@@ -96,7 +96,7 @@ def test_the_sum_is_as_exact_as_pairs_make_it(order: list[int]) -> None:
 
 def test_few_sums_are_held_while_one_batch_is_late() -> None:
     values = leaves(1001)
-    tree = Reduction()
+    tree = SummationTree()
     for index in range(1, 1001):
         tree.add(index, batch(values[index]))
         assert tree.held <= 2 * log2(index + 1) + 1
@@ -106,9 +106,9 @@ def test_few_sums_are_held_while_one_batch_is_late() -> None:
 
 
 def test_counts_and_times_add_up() -> None:
-    tree = Reduction()
+    tree = SummationTree()
     for index, worker in enumerate(["a", "b", "a"]):
-        tree.add(index, of_batch((np.ones(2),), index + 5, worker, 0.25))
+        tree.add(index, batch_sum((np.ones(2),), index + 5, worker, 0.25))
     tree.mark(3)
     total = tree.total()
     assert total is not None
@@ -116,10 +116,10 @@ def test_counts_and_times_add_up() -> None:
     assert dict(total.by_worker) == {"a": 2, "b": 1}
 
 
-def test_a_mean_weighs_batches_by_rows_and_a_batch_of_none_adds_nothing() -> None:
-    tree = Reduction()
+def test_a_mean_weighs_batches_by_rows_and_a_batch_of_none_adds_empty_sum() -> None:
+    tree = SummationTree()
     for index, (value, rows) in enumerate([(1.0, 3), (np.nan, 0), (5.0, 1)]):
-        tree.add(index, of_batch((np.asarray(value),), rows, "w", 0.0, weight=rows))
+        tree.add(index, batch_sum((np.asarray(value),), rows, "w", 0.0, weight=rows))
     tree.mark(3)
     total = tree.total()
     assert total is not None
@@ -127,10 +127,10 @@ def test_a_mean_weighs_batches_by_rows_and_a_batch_of_none_adds_nothing() -> Non
 
 
 def test_no_batches_sum_to_zeros() -> None:
-    tree = Reduction()
+    tree = SummationTree()
     tree.mark(0)
     assert tree.total() is None
-    found = rounded(nothing(TYPES), TYPES, mean=True)
+    found = rounded(empty_sum(TYPES), TYPES, mean=True)
     assert [array.tolist() for array in found] == [0.0, [0.0, 0.0, 0.0]]
 
 
@@ -138,9 +138,9 @@ def test_no_batches_sum_to_zeros() -> None:
 def test_narrow_floats_are_added_in_float64_and_rounded_once(dtype: np.dtype[Any]) -> None:
     count = 1000
     value = np.asarray([0.1]).astype(dtype)
-    tree = Reduction()
+    tree = SummationTree()
     for index in range(count):
-        tree.add(index, of_batch((value,), 1, "w", 0.0))
+        tree.add(index, batch_sum((value,), 1, "w", 0.0))
     tree.mark(count)
     total = tree.total()
     assert total is not None
@@ -150,9 +150,9 @@ def test_narrow_floats_are_added_in_float64_and_rounded_once(dtype: np.dtype[Any
 
 
 def test_infinities_and_overflow_are_results() -> None:
-    tree = Reduction()
-    tree.add(0, of_batch((np.asarray([np.inf, 1e308]),), 1, "w", 0.0))
-    tree.add(1, of_batch((np.asarray([-np.inf, 1e308]),), 1, "w", 0.0))
+    tree = SummationTree()
+    tree.add(0, batch_sum((np.asarray([np.inf, 1e308]),), 1, "w", 0.0))
+    tree.add(1, batch_sum((np.asarray([-np.inf, 1e308]),), 1, "w", 0.0))
     tree.mark(2)
     total = tree.total()
     assert total is not None

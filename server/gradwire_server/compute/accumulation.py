@@ -1,9 +1,9 @@
 """Sums over batches, added by a tree that depends on the order of the batches and on nothing else.
 
-Batch ``i`` is leaf ``i`` of a binary tree; the nodes of level ``k`` are sums over ``2**k`` batches in a row.
-Two halves are added as soon as both are there, so few sums are held whatever the order of arrival, and
-every addition has the operands that it would have in any other order: the same bits. (Pairwise summation
-also loses less to rounding than adding up in a row: Higham, SIAM J. Sci. Comput. 14(4), 1993.)
+Batch `i` is leaf `i` of a binary tree; a node of level `k` is the sum over `2**k` consecutive batches.
+Two halves are added as soon as both are there, so that few sums are held whatever the order of arrival, and
+every addition has the operands that it has in any other order: the same bits. (Pairwise summation also has a
+smaller rounding error than adding one after another: Higham, SIAM J. Sci. Comput. 14(4), 1993.)
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Partial:
+class PartialSum:
     """A sum over consecutive batches.
 
     Attributes:
-        arrays: the sums, float64. Those that can be written to belong to the reduction that they are
-            given to, which adds in place.
-        batches, rows: how many went in.
-        by_worker: batches by who computed them.
-        seconds: that computing them took.
+        arrays: the sums, float64. Writeable ones belong to the tree that they are given to, which adds in
+            place.
+        batches, rows: how many were added.
+        by_worker: how many batches each worker computed.
+        seconds: that computing the batches took.
     """
 
     arrays: tuple[Array, ...]
@@ -44,16 +44,22 @@ class Partial:
         return sum(array.nbytes for array in self.arrays)
 
 
-def of_batch(
+def batch_sum(
     arrays: Sequence[Array], rows: int, worker: str, seconds: float, weight: int | None = None
-) -> Partial:
-    """The sum over one batch: its arrays in float64, times ``weight`` (the rows, for a mean) if given.
+) -> PartialSum:
+    """Return the sum over one batch: its arrays in float64, times `weight` if given.
 
-    What has no weight adds nothing, whatever it is: the mean over no rows is not a number.
+    Args:
+        arrays: the batch's loss and gradients, of any floating-point dtype.
+        rows: that the batch counts.
+        worker: name of the process that computed it.
+        seconds: that computing it took.
+        weight: the rows, where `arrays` are means over them. A weight of 0 gives zeros whatever the arrays
+            hold, since the mean over no rows is NaN.
     """
     with np.errstate(all="ignore"):
         sums = tuple(_weighed(array, weight) for array in arrays)
-    return Partial(sums, 1, rows, {worker: 1}, seconds)
+    return PartialSum(sums, 1, rows, {worker: 1}, seconds)
 
 
 def _weighed(array: Array, weight: int | None) -> Array:
@@ -64,13 +70,13 @@ def _weighed(array: Array, weight: int | None) -> Array:
     return np.asarray(np.multiply(array, np.float64(weight), dtype=np.float64))
 
 
-def nothing(types: Iterable[ArrayType]) -> Partial:
-    """The sum over no batches."""
-    return Partial(tuple(np.zeros(item.shape) for item in types), 0, 0, {}, 0.0)
+def empty_sum(types: Iterable[ArrayType]) -> PartialSum:
+    """Return the sum over no batches: zeros."""
+    return PartialSum(tuple(np.zeros(item.shape) for item in types), 0, 0, {}, 0.0)
 
 
-def rounded(total: Partial, types: Iterable[ArrayType], mean: bool) -> tuple[Array, ...]:
-    """The result: sums, or sums over rows for a mean, in the types that were asked for; always copies."""
+def rounded(total: PartialSum, types: Iterable[ArrayType], mean: bool) -> tuple[Array, ...]:
+    """Return sums, divided by the rows for a mean, as copies in the types that were asked for."""
     divisor = total.rows if mean and total.rows else 1
     with np.errstate(all="ignore"):
         return tuple(
@@ -81,10 +87,10 @@ def rounded(total: Partial, types: Iterable[ArrayType], mean: bool) -> tuple[Arr
         )
 
 
-def _added(left: Partial, right: Partial) -> Partial:
+def _added(left: PartialSum, right: PartialSum) -> PartialSum:
     with np.errstate(all="ignore"):
         arrays = tuple(_sum(a, b) for a, b in zip(left.arrays, right.arrays, strict=True))
-    return Partial(
+    return PartialSum(
         arrays,
         left.batches + right.batches,
         left.rows + right.rows,
@@ -94,7 +100,7 @@ def _added(left: Partial, right: Partial) -> Partial:
 
 
 def _sum(left: Array, right: Array) -> Array:
-    """Their sum, in the memory of one of them where it may be written to."""
+    """Add two arrays, in the memory of one of them if it is writeable."""
     if left.flags.writeable:
         return np.add(left, right, out=left)
     if right.flags.writeable:
@@ -102,12 +108,12 @@ def _sum(left: Array, right: Array) -> Array:
     return np.asarray(np.add(left, right))
 
 
-class Reduction:
-    """The tree of one accumulation: at most log2(batches) + 1 sums, and those that wait for others."""
+class SummationTree:
+    """The tree of one accumulation: at most log2(batches) + 1 sums, and those whose sibling is missing."""
 
     def __init__(self) -> None:
-        """No batches yet."""
-        self._nodes: dict[tuple[int, int], Partial] = {}
+        """Start without batches."""
+        self._nodes: dict[tuple[int, int], PartialSum] = {}
         self._mark: int | None = None
 
     @property
@@ -117,53 +123,53 @@ class Reduction:
 
     @property
     def held(self) -> int:
-        """How many sums are held."""
+        """Number of sums held."""
         return len(self._nodes)
 
-    def add(self, index: int, batch: Partial) -> None:
-        """Add batch ``index``; each once, in any order."""
+    def add(self, index: int, batch: PartialSum) -> None:
+        """Add batch `index`; each once, in any order."""
         self._place(0, index, batch)
 
     def mark(self, count: int) -> None:
-        """Keep the sums of the first ``count`` batches apart from those of later ones until ``release``.
+        """Keep the sums of the first `count` batches apart from those of later ones until `release`.
 
-        To be called before any later batch is added.
+        Must be called before any later batch is added.
         """
         self._mark = count
 
-    def total(self) -> Partial | None:
-        """The sum over the batches up to the mark, all of which are there; None for no batches.
+    def total(self) -> PartialSum | None:
+        """Return the sum over the batches up to the mark, all of which must be there; None for no batches.
 
-        It may be a sum of the tree's own: to be used, and not written to, before ``release``.
+        It may be a sum that the tree holds: read-only, and valid until `release`.
         """
         assert self._mark is not None, "nothing was marked"
-        total: Partial | None = None
+        total: PartialSum | None = None
         for key in reversed(_cover(self._mark)):
-            node = _closed(self._nodes[key])
+            node = _read_only(self._nodes[key])
             total = node if total is None else _added(node, total)
         return total
 
     def release(self) -> None:
-        """Take the mark away and make the additions that waited for it: as if it had never been there."""
+        """Remove the mark and make the additions that it held up; the tree is then as if never marked."""
         self._mark = None
         for key in sorted(self._nodes):
             if (waiting := self._nodes.pop(key, None)) is not None:
                 self._place(*key, waiting)
 
-    def _place(self, level: int, place: int, node: Partial) -> None:
-        while (other := (level, place ^ 1)) in self._nodes and not self._parted(level + 1, place >> 1):
+    def _place(self, level: int, place: int, node: PartialSum) -> None:
+        while (other := (level, place ^ 1)) in self._nodes and not self._contains_mark(level + 1, place >> 1):
             sibling = self._nodes.pop(other)
             node = _added(sibling, node) if place & 1 else _added(node, sibling)
             level, place = level + 1, place >> 1
         self._nodes[level, place] = node
 
-    def _parted(self, level: int, place: int) -> bool:
-        """Whether the mark lies within a node."""
+    def _contains_mark(self, level: int, place: int) -> bool:
+        """Tell whether the mark lies within a node."""
         return self._mark is not None and place << level < self._mark < (place + 1) << level
 
 
 def _cover(count: int) -> list[tuple[int, int]]:
-    """The nodes that the first ``count`` leaves make up, from the left: one for each binary digit."""
+    """Return the nodes that make up the first `count` leaves, from the left: one for each binary 1 of it."""
     nodes, start = [], 0
     for level in reversed(range(count.bit_length())):
         if count >> level & 1:
@@ -172,9 +178,9 @@ def _cover(count: int) -> list[tuple[int, int]]:
     return nodes
 
 
-def _closed(node: Partial) -> Partial:
-    """The same sums, not to be written to."""
+def _read_only(node: PartialSum) -> PartialSum:
+    """Return the same sums as read-only views."""
     views = tuple(array.view() for array in node.arrays)
     for view in views:
         view.flags.writeable = False
-    return Partial(views, node.batches, node.rows, node.by_worker, node.seconds)
+    return PartialSum(views, node.batches, node.rows, node.by_worker, node.seconds)

@@ -1,0 +1,52 @@
+"""Has workers register graphs, derive signatures, plan and compile, within the time allowed for it."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from gradwire_engine.planning.kernels import Spec
+from gradwire_engine.planning.plan import Problem
+from gradwire_engine.planning.transforms import Transform
+from gradwire_engine.values import Signature
+from gradwire_server.compute.scheduler import Scheduler
+from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
+from gradwire_server.compute.worker import (
+    Compiled,
+    CompileRequest,
+    Planned,
+    PlanRequest,
+    RegisterRequest,
+    Request,
+    SignatureRequest,
+)
+
+R = TypeVar("R")
+
+
+class Compiler:
+    """Runs the calls that come before any evaluation, each on whichever worker is free."""
+
+    def __init__(self, scheduler: Scheduler, seconds: float) -> None:
+        """Use the workers of a scheduler, for at most `seconds` a call."""
+        self._scheduler = scheduler
+        self._seconds = seconds
+
+    async def register(self, data: SharedValue, text: bool) -> RegisteredGraph:
+        """Parse and check a graph: ONNX's textual form if `text`, else serialized."""
+        return await self._run(RegisterRequest(data, text))
+
+    async def signature(self, signature: Signature, transforms: tuple[Transform, ...]) -> Signature:
+        """Derive a signature after transforms."""
+        return await self._run(SignatureRequest(signature, transforms))
+
+    async def plan(self, graph: RegisteredGraph, problem: Problem) -> Planned:
+        """Plan a derivative."""
+        return await self._run(PlanRequest(graph, problem))
+
+    async def compile(self, graph: RegisteredGraph, spec: Spec) -> Compiled:
+        """Compile a kernel."""
+        return await self._run(CompileRequest(graph, spec))
+
+    async def _run(self, request: Request[R]) -> R:
+        result, _ = await self._scheduler.run(request, seconds=self._seconds)
+        return result

@@ -1,0 +1,125 @@
+"""A worker's process as a Ray actor, and the server's link to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+
+import ray
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    OwnerDiedError,
+    RayActorError,
+    RaySystemError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, Source
+from gradwire_server.errors import DataLost, WorkerLost
+from gradwire_server.process.environment import prepare_compute
+
+if TYPE_CHECKING:
+    # JAX reads its settings when it is imported: in the worker's process `WorkerActor` makes them first.
+    from gradwire_engine.limits import Limits
+    from gradwire_server.compute.workbench import Workbench
+    from gradwire_server.settings import Settings
+
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
+_LOST = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, RaySystemError)
+
+
+class WorkerActor:
+    """What runs in the worker's process."""
+
+    def __init__(self, device: str, threads: int, niceness: int, limits: Limits) -> None:
+        """Prepare the process, then import the engine.
+
+        Args:
+            device: "cpu" or "gpu".
+            threads: of one kernel.
+            niceness: of the process.
+            limits: that graphs and kernels are held to.
+        """
+        prepare_compute(device, threads, niceness)
+        from gradwire_server.compute.workbench import Workbench
+
+        self._workbench = Workbench(limits)
+
+    def call(self, method: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Call a method of the workbench."""
+        return method(self._workbench, *arguments)
+
+
+class RayLink:
+    """A `Link` to a Ray actor."""
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        """Ask Ray for the process; it is ready when `ready` returns."""
+        self._name = name
+        self.process_id = 0
+        gpus = 1 if settings.device == "gpu" else 0
+        actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, max_task_retries=0)(WorkerActor)
+        self._actor: Any = actor.remote(
+            settings.device, settings.threads_per_worker, settings.worker_niceness, settings.limits
+        )
+
+    @property
+    def name(self) -> str:
+        """The name of the process in results and logs."""
+        return self._name
+
+    async def ready(self) -> None:
+        """Wait until the process is ready."""
+        from gradwire_server.compute.workbench import Workbench
+
+        self.process_id = await self.call(Workbench.identify)
+
+    async def source(self, value: SharedValue) -> Source:
+        """Put a value into the object store."""
+        return await value.stored()
+
+    async def call(self, method: Callable[[Workbench, *Ts], R], *arguments: *Ts) -> R:
+        """Call a method of the workbench.
+
+        Raises:
+            WorkerLost: the process died.
+            DataLost: an object that the call needs died with another node.
+            Exception: whatever the method raised.
+        """
+        answer: R = await self._awaited(self._actor.call.remote(method, arguments))
+        return answer
+
+    async def register(self, data: Source, text: bool, nbytes: int) -> RegisteredGraph:
+        """Register a graph of `nbytes`: only its description comes here, model and weights stay stored."""
+        from gradwire_server.compute.workbench import Workbench
+
+        call = self._actor.call.options(num_returns=3)
+        description, model, weights = call.remote(Workbench.register, (data, text))
+        info = await self._awaited(description)
+        return RegisteredGraph(
+            info,
+            SharedValue(f"model {info.graph_id}", ref=model, nbytes=max(nbytes - info.weight_bytes, 0)),
+            SharedValue(f"weights {info.graph_id}", ref=weights, nbytes=info.weight_bytes),
+        )
+
+    async def _awaited(self, answer: Any) -> Any:
+        try:
+            return await answer
+        except RayTaskError as error:
+            if isinstance(error.cause, ObjectLostError | OwnerDiedError):
+                raise DataLost("data of this request was lost with a node; send it again") from None
+            if isinstance(error.cause, Exception):
+                raise error.cause from None
+            raise
+        except _LOST as error:
+            raise WorkerLost(f"{self._name}: {type(error).__name__}") from None
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        if ray.is_initialized():
+            ray.kill(self._actor)

@@ -1,0 +1,33 @@
+"""The parts of a server that its calls work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradwire_server.compute.compiler import Compiler
+from gradwire_server.compute.fast_path import FastPath
+from gradwire_server.compute.kernel_cache import KernelCache
+from gradwire_server.compute.scheduler import Scheduler
+from gradwire_server.compute.store import Store
+from gradwire_server.settings import Settings
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What every call may need.
+
+    Attributes:
+        settings: of the server.
+        store: graphs and arrays that clients refer to by id.
+        compiler: registers, plans and compiles on workers.
+        kernels: compiled kernels, plans and signatures.
+        fast_path: kernels that run in this process.
+        scheduler: hands tasks to workers.
+    """
+
+    settings: Settings
+    store: Store
+    compiler: Compiler
+    kernels: KernelCache
+    fast_path: FastPath
+    scheduler: Scheduler
