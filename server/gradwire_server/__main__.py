@@ -1,4 +1,4 @@
-"""``python -m gradwire_server``: a server, its settings given as flags."""
+"""`python -m gradwire_server` runs a server; its settings are given as flags."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 
 PARENT = "GRADWIRE_PARENT_FD"
-"""A socket to the process that embeds the server: it learns the port there, and its end ends the server."""
+"""Names a socket to the process that embeds the server: it is told the port, and its end ends the server."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a server until it is told to stop; returns the exit code."""
+    """Run a server until it is told to stop; return the exit code."""
     from pydantic import ValidationError
 
     from gradwire_server.process import environment, logs
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     environment.prepare_server(
         settings.threads_per_worker, settings.worker_niceness, not settings.ray_address
     )
-    # Only now: importing it imports JAX and Ray, which read what was just set.
+    # Imported only now: it imports JAX and Ray, which read what was just set.
     from gradwire_server.process.app import serve
 
     descriptor = os.environ.pop(PARENT, "")

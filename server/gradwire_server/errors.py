@@ -1,14 +1,14 @@
-"""What can go wrong on the service's side of a request, beside the engine's refusals."""
+"""Errors of the service, in addition to the engine's."""
 
 from __future__ import annotations
 
 
 class ServiceError(Exception):
-    """Base of every refusal the service makes on purpose."""
+    """Base of the errors that the service raises on purpose."""
 
 
 class UnknownId(ServiceError):
-    """The server holds no graph or tensor of this id; sending it again helps."""
+    """The server holds no graph or tensor with this id; sending it again helps."""
 
     def __init__(self, kind: str, identifier: str) -> None:
         super().__init__(f"no {kind} with id {identifier or '(empty)'} is held here; send it again")
@@ -17,11 +17,11 @@ class UnknownId(ServiceError):
 
 
 class PlanChanged(ServiceError):
-    """Blocks were named of a plan that this server would not make."""
+    """A request named blocks of a plan other than the one this server makes."""
 
 
 class Unavailable(ServiceError):
-    """The server drains, or has no workers; another attempt may succeed."""
+    """The server is draining or has no workers; another attempt may succeed."""
 
 
 class DataLost(Unavailable):
@@ -29,15 +29,15 @@ class DataLost(Unavailable):
 
 
 class TimeLimit(ServiceError):
-    """A computation ran out of the time it had."""
+    """A computation took longer than it may."""
 
 
 class WorkerLost(ServiceError):
-    """The process that ran a piece of work died under it."""
+    """The process that ran a task died."""
 
 
 class Overloaded(ServiceError):
-    """A limit of the service, rather than of the engine, was hit."""
+    """A request is over a limit of the service (the engine has limits of its own)."""
 
     def __init__(self, message: str, limit: str, allowed: int, requested: int) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""Configuration: one typed model for the file, the environment and the flags.
+"""Settings: one typed model for the configuration file, the environment and the flags.
 
-Flags win over ``GRADWIRE_*`` variables, those over the TOML file that ``GRADWIRE_CONFIG`` names, that
-over the defaults. Every limit of the service is here.
+Flags take precedence over `GRADWIRE_*` variables, those over the TOML file that `GRADWIRE_CONFIG` names,
+and that over the defaults. Every limit of the service is here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _default_object_store() -> int:
 
 
 class Settings(BaseSettings):
-    """Everything that can be set about a server."""
+    """All settings of a server."""
 
     model_config = SettingsConfigDict(
         env_prefix="GRADWIRE_",
@@ -61,7 +61,9 @@ class Settings(BaseSettings):
     object_store_bytes: PositiveInt = Field(
         default_factory=_default_object_store, description="shared memory of a local Ray"
     )
-    worker_niceness: int = Field(5, ge=0, le=19, description="how far workers rank behind the server process")
+    worker_niceness: int = Field(
+        5, ge=0, le=19, description="niceness of workers: the server's process goes first"
+    )
     cache_dir: Path | None = Field(
         default_factory=_default_cache_dir, description="compiled kernels are kept here for the next start"
     )
@@ -72,7 +74,7 @@ class Settings(BaseSettings):
     evaluation_bytes: PositiveInt = Field(8 * GIB, description="limit: all arrays of one evaluation")
     loop_trips: PositiveInt = Field(10_000_000, description="limit: trips of a loop of known length")
     tensor_bytes: PositiveInt = Field(2 * GIB, description="limit: an uploaded array")
-    upload_bytes: PositiveInt = Field(4 * GIB, description="limit: uploads under way, all together")
+    upload_bytes: PositiveInt = Field(4 * GIB, description="limit: all uploads in progress together")
     request_bytes: PositiveInt = Field(4 * MIB, description="limit: a received message")
     message_bytes: PositiveInt = Field(3584 * 1024, description="limit: the result of a unary Evaluate")
     result_bytes: PositiveInt = Field(1 << 44, description="limit: all blocks of one derivative")
@@ -85,20 +87,20 @@ class Settings(BaseSettings):
         256 * MIB, description="memory of one block, unless asked otherwise"
     )
     blocks_in_flight: NonNegativeInt = Field(
-        0, description="blocks or batches of one request; 0: three a worker, at least 4"
+        0, description="blocks or batches of one request; 0: three per worker, at least 4"
     )
     inflight_bytes: PositiveInt = Field(
         512 * MIB, description="unread blocks, or batches not yet added, of one request"
     )
     accumulation_bytes: PositiveInt = Field(
-        4 * GIB, description="limit: the sums that accumulations hold, all together"
+        4 * GIB, description="limit: the sums of all accumulations together"
     )
     evaluate_seconds: PositiveFloat = Field(300.0, description="limit: one evaluation, block or batch")
-    compile_seconds: PositiveFloat = Field(600.0, description="limit: parsing, planning or compiling once")
+    compile_seconds: PositiveFloat = Field(600.0, description="limit: one parsing, planning or compilation")
     cancel_grace_seconds: NonNegativeFloat = Field(
-        0.5, description="an abandoned computation may take this much longer before its worker is replaced"
+        0.5, description="an abandoned computation may go on for so long before its worker is replaced"
     )
-    attempts: PositiveInt = Field(3, description="workers that one piece of work may lose before it fails")
+    attempts: PositiveInt = Field(3, description="workers that one task may lose before it fails")
 
     graph_cache_bytes: PositiveInt = Field(4 * GIB, description="registered graphs kept")
     tensor_cache_bytes: PositiveInt = Field(4 * GIB, description="uploaded arrays kept")
@@ -107,24 +109,25 @@ class Settings(BaseSettings):
     plan_cache_entries: PositiveInt = Field(256, description="plans kept")
 
     fast_path_flops: NonNegativeFloat = Field(
-        5e7, description="the server's process itself evaluates up to this many operations; 0: none"
+        5e7,
+        description="fast path: the server's own process runs kernels of up to so many operations; 0: none",
     )
-    fast_path_memory_bytes: NonNegativeInt = Field(32 * MIB, description="... and this much memory")
+    fast_path_memory_bytes: NonNegativeInt = Field(32 * MIB, description="fast path: memory of one run")
     fast_path_seconds: NonNegativeFloat = Field(
-        0.1, description="... and took no longer than this when tried"
+        0.1, description="fast path: time that one run took when tried"
     )
-    fast_path_weight_bytes: NonNegativeInt = Field(
-        16 * MIB, description="... and graphs with weights up to this"
+    fast_path_weight_bytes: NonNegativeInt = Field(16 * MIB, description="fast path: weights of the graph")
+    fast_path_executable_bytes: NonNegativeInt = Field(
+        8 * MIB, description="fast path: size of the compiled kernel"
     )
-    fast_path_executable_bytes: NonNegativeInt = Field(8 * MIB, description="... and kernels up to this")
     fast_path_flops_per_byte: NonNegativeFloat = Field(
-        8.0, description="... and blocks of up to this many operations for a byte of their result"
+        8.0, description="fast path: operations of a block per byte of its result"
     )
     inline_flops: NonNegativeFloat = Field(
-        2e5, description="up to this many operations it does not even change threads"
+        2e5, description="fast path: kernels of up to so many operations run on the event loop"
     )
 
-    drain_seconds: NonNegativeFloat = Field(30.0, description="streams may finish this long after SIGTERM")
+    drain_seconds: NonNegativeFloat = Field(30.0, description="streams may go on for so long after SIGTERM")
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -137,7 +140,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags and arguments first, then the environment, then the file."""
+        """Order the sources: flags and arguments, then the environment, then the file."""
         path = os.environ.get("GRADWIRE_CONFIG")
         if path and not Path(path).is_file():
             raise FileNotFoundError(f"GRADWIRE_CONFIG names {path}, which is not a file")
@@ -146,12 +149,12 @@ class Settings(BaseSettings):
 
     @classmethod
     def from_flags(cls, arguments: Sequence[str]) -> Settings:
-        """The settings that command-line flags (``--port 0 --workers 2``) give."""
+        """Read settings from command-line flags, as in `--port 0 --workers 2`."""
         return cls(_cli_parse_args=list(arguments))
 
     @property
     def limits(self) -> Limits:
-        """The engine's share of the limits."""
+        """The limits that the engine checks."""
         return Limits(
             graph_bytes=self.graph_bytes,
             nodes=self.graph_nodes,
@@ -163,7 +166,7 @@ class Settings(BaseSettings):
 
     @property
     def worker_count(self) -> int:
-        """Workers to start on a local Ray."""
+        """How many workers to start on a local Ray."""
         if self.workers == "auto" and self.device == "gpu":
             return _visible_gpus()
         if self.workers == "auto":
@@ -171,11 +174,11 @@ class Settings(BaseSettings):
         return self.workers
 
     def window(self, workers: int) -> int:
-        """Blocks or batches of one request that may be under way with so many workers."""
+        """Return how many blocks or batches of one request may be in flight with so many workers."""
         return self.blocks_in_flight or max(4, 3 * workers)
 
     def flags(self) -> list[str]:
-        """The flags that give these settings in another process, as far as they were set explicitly."""
+        """Return flags for another process that reproduce the settings that were made explicitly."""
         values: dict[str, Any] = self.model_dump(mode="json", include=self.model_fields_set)
         return [f"--{name.replace('_', '-')}={_flag(value)}" for name, value in values.items()]
 

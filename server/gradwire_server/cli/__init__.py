@@ -1,1 +1,1 @@
-"""The command line: a face over the Python SDK, and the way to start a server."""
+"""The command line: the Python SDK as commands, and the command that runs a server."""

@@ -1,4 +1,4 @@
-"""Commands and their options; what they do is in the modules beside this one."""
+"""The commands and their options; `session` and `demo` have what they do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job, shown: every result is checked in front of the user."""
+"""`gradwire demo`: Jacobians and Hessians from a local server, each checked against its closed form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WIDTH = 2000
 
 
 def run(workers: int) -> int:
-    """Show the main job on a local server; returns 0 when every check held."""
+    """Run the demonstration on a local server; return 0 if every check held."""
     rng = np.random.default_rng(0)
     began = perf_counter()
     print(f"Starting a local server with {workers} workers (Ray starts behind it) ...", flush=True)

@@ -1,4 +1,4 @@
-"""The ``gradwire`` command: starts the command line, or says what to install for it."""
+"""The `gradwire` command: runs the command line, or says what to install for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands do: each opens a session with a server, asks one thing, and shows or stores it."""
+"""What the commands do: connect to a server, make one request, and print or store its result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gradwire_server.settings import Settings
 
 @dataclass(frozen=True)
 class Request:
-    """What every command that evaluates is given."""
+    """The options that all evaluating commands have in common."""
 
     model: Path
     inputs: list[str] | None
@@ -34,14 +34,14 @@ class Request:
     timeout: float | None
 
     def arrays(self, signature: Signature) -> dict[str, Array]:
-        """The inputs, in the dtypes that the model asks for."""
+        """Read the inputs, in the dtypes that the model asks for."""
         arrays = read_assignments(self.inputs, "--input")
         types = {value.name: value.dtype for value in signature.inputs}
         return {name: _literal_as(array, types.get(name)) for name, array in arrays.items()}
 
 
 def _literal_as(array: Array, dtype: np.dtype[Any] | None) -> Array:
-    """Whole numbers typed on the command line stand for floating-point ones where those are meant."""
+    """Convert whole numbers from the command line to floating point where the model asks for that."""
     if dtype is not None and array.dtype.kind in "bi" and dtype.kind == "f":
         return array.astype(dtype)
     return array
@@ -71,7 +71,7 @@ def _function(request: Request) -> Iterator[gw.Function]:
 
 
 def _source(path: Path) -> Path | str:
-    """A path to a serialized model, or the text of one in ONNX's textual form."""
+    """Return the path of a serialized model, or the text of one in ONNX's textual form."""
     with path.open("rb") as file:
         start = file.read(1)
     return path.read_text() if start == b"<" else path
@@ -82,7 +82,7 @@ def _on_terminal() -> bool:
 
 
 def inspect(model: Path, address: str | None) -> None:
-    """Print what a model takes, gives and is made of."""
+    """Print a model's inputs, outputs, operators and size."""
     with _function(Request(model, None, None, None, None, address, 1, None)) as function:
         info = function.describe()
         source = _source(model)
@@ -100,14 +100,14 @@ def inspect(model: Path, address: str | None) -> None:
 
 
 def _of(request: Request, kind: str) -> Any:
-    """The outputs named: a Hessian is of a single one."""
+    """Return the outputs named; a Hessian takes a single one."""
     if kind == "hessian" and request.of and len(request.of) == 1:
         return request.of[0]
     return request.of
 
 
 def show_plan(request: Request, kind: str, mode: str | None) -> None:
-    """Print a plan."""
+    """Print the plan of a derivative."""
     if kind not in ("jacobian", "hessian"):
         raise typer.BadParameter(f"{kind!r} is neither jacobian nor hessian", param_hint="--kind")
     with _function(request) as function:
@@ -177,7 +177,7 @@ def product(request: Request, kind: str, vectors: Sequence[str] | None) -> None:
 
 
 def _named(names: Sequence[str], result: Any) -> Mapping[str, Array]:
-    """A result, however it is nested, as arrays by name."""
+    """Flatten a nested result into arrays by name."""
     leaves: list[Array] = []
 
     def collect(value: Any) -> None:

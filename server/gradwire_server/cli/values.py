@@ -1,4 +1,4 @@
-"""Arrays on the command line: where they come from and where they go."""
+"""Reads arrays that the command line names, and writes results."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Array = np.ndarray[Any, Any]
 
 
 def read_assignments(items: list[str] | None, option: str) -> dict[str, Array]:
-    """Arrays by name from ``NAME=VALUE`` items.
+    """Read arrays by name from `NAME=VALUE` items.
 
-    VALUE is a .npy file, one array of a .npz file (``file.npz:key``, or its only one), or a literal:
+    VALUE is a .npy file, one array of a .npz file (`file.npz:key`, or the only one in it), or a literal:
     a number or a nested list of numbers.
 
     Raises:

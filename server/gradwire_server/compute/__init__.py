@@ -1,1 +1,1 @@
-"""Work for Ray: the scheduler, the workers and what they keep."""
+"""Computation: the scheduler, the workers, their kernels, the fast path, accumulation and the store."""

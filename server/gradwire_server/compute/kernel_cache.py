@@ -58,7 +58,7 @@ class KernelCache:
 
         Args:
             compiler: makes what is not held.
-            conditions: whatever else kernels and plans depend on, beside machine and engine.
+            conditions: what else kernels and plans depend on, in addition to the machine and the engine.
             memory_bytes: bytes of kernels to keep in memory.
             plans: how many plans to keep in memory.
             disk: where to keep both, if anywhere.

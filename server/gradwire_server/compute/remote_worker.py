@@ -153,7 +153,7 @@ class RemoteWorker:
         if point is not None and not self._points.get(point.key):
             inputs = {name: await self._link.source(value) for name, value in point.inputs.items()}
             point_source = PointSource(point.key, inputs)
-        # Only now, just before the call is made: one made meanwhile must not rely on this one.
+        # Noted only just before the call is made: until then, other calls must not rely on it.
         self._kernels[kernel.key] = True
         if point is not None:
             self._points[point.key] = True

@@ -1,1 +1,1 @@
-"""Processes: the server's own, an embedded one, Ray's head, their environment and logs."""
+"""Processes: the server's own, an embedded one and Ray's head; their environment, logs and end."""

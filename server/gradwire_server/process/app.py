@@ -80,7 +80,7 @@ class Server:
         return port
 
     async def run(self, stop: asyncio.Event) -> int:
-        """Start Ray, serve until `stop` is set, then drain; returns the process's exit code."""
+        """Start Ray, serve until `stop` is set, then drain; return the process's exit code."""
         ray = asyncio.ensure_future(self._start_workers(stop))
         stopping = asyncio.ensure_future(stop.wait())
         try:
@@ -140,11 +140,11 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
 
 
 def serve(settings: Settings, started: Callable[[int, asyncio.Event], None] | None = None) -> int:
-    """Run a server until SIGTERM or SIGINT; returns the process's exit code.
+    """Run a server until SIGTERM or SIGINT; return the process's exit code.
 
     Args:
         settings: of the server.
-        started: called on the loop with the port, and the event that stops the server.
+        started: called on the event loop with the port, and with the event that stops the server.
     """
     return asyncio.run(_serve(settings, started))
 

@@ -1,4 +1,4 @@
-"""What a process must set before JAX or Ray is imported in it."""
+"""Sets what JAX and Ray read when they are imported."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import secrets
 
 
 def prepare_compute(device: str, threads: int, niceness: int) -> None:
-    """Set what JAX reads when it is first imported, and step back in the scheduler's order.
+    """Set what JAX reads when it is first imported, and the niceness of this process.
 
-    One process must not spread over the cores that others compute on, and must partition its loops the
-    same way wherever it runs, so that results have the same bits.
+    One process must not use the cores that others compute on, and must partition its loops in the same way
+    on every machine, so that results have the same bits.
+
+    Args:
+        device: "cpu" or "gpu".
+        threads: of one kernel.
+        niceness: of this process; never lowered.
     """
     os.environ["PJRT_NPROC"] = os.environ["NPROC"] = str(threads)
     os.environ["JAX_PLATFORMS"] = "cuda" if device == "gpu" else "cpu"
@@ -19,16 +24,22 @@ def prepare_compute(device: str, threads: int, niceness: int) -> None:
 
 
 def prepare_server(threads: int, niceness: int, local_ray: bool) -> None:
-    """Set what the serving process needs: it computes small things on the CPU, and starts Ray."""
+    """Set what the server's process needs: it runs small kernels on the CPU, and starts Ray.
+
+    Args:
+        threads: of one kernel.
+        niceness: of workers.
+        local_ray: whether Ray is started on this machine, rather than joined.
+    """
     prepare_compute("cpu", threads, 0)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # A refused registration fails three results, of which one is read.
+    # A refused registration fails three results, of which only one is read.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if local_ray:
-        # Keeps every socket of a Ray that serves this machine alone on the loopback address.
+        # A Ray for this machine alone keeps all its sockets on the loopback address.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ["RAY_worker_niceness"] = str(niceness)  # noqa: SIM112  (Ray spells it so)
-        # Ray runs what it is sent: nobody else on this machine may send it anything.
+        # Ray runs whatever it is sent: other users of this machine must not reach it.
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -1,4 +1,4 @@
-"""Structured logs on standard error: for people, or one JSON object a line."""
+"""Structured logs on standard error: for people, or one JSON object per line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import structlog
 
 
 def configure(form: str, level: str) -> None:
-    """Set up logging for this process; ``form`` is "console" or "json"."""
+    """Set up logging for this process.
+
+    Args:
+        form: "console" or "json".
+        level: the lowest level that is logged: "debug", "info", "warning" or "error".
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -1,8 +1,8 @@
-"""A local Ray, held by a process of its own.
+"""Starts a local Ray in a child process, and ends it with the server.
 
-Starting Ray forks and waits with Python's lock held, which a process that serves must not do; and Ray's
-processes should end even when the server is killed. So a small child starts them, says where they are,
-and ends them when its parent is gone.
+Starting Ray forks and waits with the GIL held, which would stop the server from answering; and Ray's
+processes should end even when the server is killed. So a small child starts Ray, reports its address, and
+ends it when its parent is gone.
 """
 
 from __future__ import annotations
@@ -22,10 +22,15 @@ _STOP_SECONDS = 10.0
 
 
 class RayHead:
-    """The server's end of the child."""
+    """The child process that holds a local Ray."""
 
     def __init__(self, cpus: int, gpus: int, object_store_bytes: int) -> None:
-        """Start it; Ray is up when ``address`` returns."""
+        """Start the child; Ray is up when `address` returns.
+
+        Args:
+            cpus, gpus: that Ray may use.
+            object_store_bytes: shared memory of Ray's object store.
+        """
         self._socket, theirs = socket.socketpair()
         command = [sys.executable, "-m", "gradwire_server.process.ray_head", str(theirs.fileno())]
         wanted = [str(cpus), str(gpus), str(object_store_bytes)]
@@ -33,13 +38,13 @@ class RayHead:
             command + wanted,
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
-            # A Ctrl-C is the server's to handle: it drains first.
+            # Ctrl-C goes to the server alone, which drains first.
             start_new_session=True,
         )
         theirs.close()
 
     def address(self) -> str:
-        """Where to connect; waits.
+        """Wait until Ray is up, and return the address to connect to.
 
         Raises:
             RuntimeError: Ray did not start.
@@ -53,7 +58,7 @@ class RayHead:
         return answer["address"]
 
     def stop(self) -> None:
-        """End Ray and the child; waits."""
+        """End Ray and the child, and wait until they are gone."""
         children = trees.descendants(self._process.pid)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -67,7 +72,7 @@ class RayHead:
 
 
 def main(arguments: list[str]) -> None:
-    """Hold a local Ray until the parent is gone: ``ray_head DESCRIPTOR CPUS GPUS OBJECT_STORE_BYTES``."""
+    """Run a local Ray until the parent is gone: `ray_head DESCRIPTOR CPUS GPUS OBJECT_STORE_BYTES`."""
     import ray
 
     descriptor, cpus, gpus, store = map(int, arguments)

@@ -1,1 +1,1 @@
-"""The calls of the service: one module a call, translation of messages, statuses."""
+"""The gRPC service: one module per call, translation of messages, statuses of errors."""

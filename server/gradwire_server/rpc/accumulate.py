@@ -227,7 +227,7 @@ class AccumulateCall:
             return await running.objective.variant(message.function, self._backend)
 
     async def _room(self, running: _RunningSum, nbytes: int) -> None:
-        """Wait until a batch of so many bytes, with its gradient, may be added beside the others."""
+        """Wait until a batch of so many bytes, with its gradient, may be in flight with the others."""
         settings, adding = self._settings, running.adding
         wanted = nbytes + running.objective.nbytes
         while adding and (

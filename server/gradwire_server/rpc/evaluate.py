@@ -24,7 +24,7 @@ SERVER = "server"
 """The name of the server's own process in results, where others have a worker's."""
 
 _IMMEDIATE = 1024
-"""Forms of requests whose tiny kernels are kept at hand."""
+"""Forms of requests to keep tiny kernels for."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Evaluator:
         return answer.message()[0]
 
     def immediate(self, request: function_pb2.EvaluateRequest) -> Answer | None:
-        """Evaluate at once if a tiny kernel for requests of this form is loaded here; None if not."""
+        """Evaluate without waiting if a tiny kernel for requests of this form is loaded here; None if not."""
         kernel = self._immediate.get(_form_of(request))
         if kernel is None:
             return None

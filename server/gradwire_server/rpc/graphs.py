@@ -15,7 +15,7 @@ from gradwire_wire.v1 import graph_pb2
 
 
 class GraphRegistry:
-    """Registers graphs, each once however many clients send it at the same time."""
+    """Registers graphs; clients that send the same one at the same time share one registration."""
 
     def __init__(self, backend: Backend) -> None:
         """Keep graphs in the store of `backend`."""
