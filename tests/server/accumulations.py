@@ -104,7 +104,7 @@ def chunk(name: str, offset: int, data: bytes) -> Request:
 
 
 def chunked(size: int, **inputs: Array) -> Iterator[Request]:
-    """A batch in chunks of ``size`` bytes, its tensors taking turns."""
+    """A batch in chunks of `size` bytes, its tensors taking turns."""
     yield announced(0, **inputs)
     views = {name: wire.byte_view(array) for name, array in inputs.items()}
     for offset in range(0, max(len(view) for view in views.values()), size):

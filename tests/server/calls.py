@@ -97,7 +97,7 @@ def put(channel: grpc.Channel, array: Array, size: int = 1 << 20) -> tensor_pb2.
 def derivative(
     graph_id: str, inputs: Mapping[str, Array], *transforms: function_pb2.Transform, **fields: Any
 ) -> derivative_pb2.DifferentiateRequest:
-    """A Differentiate request, of the Jacobian unless ``kind`` says otherwise."""
+    """A Differentiate request, of the Jacobian unless `kind` says otherwise."""
     function = function_pb2.Function(graph_id=graph_id, transforms=transforms)
     return derivative_pb2.DifferentiateRequest(
         function=function, inputs=tensors(inputs), **{"kind": JACOBIAN, **fields}

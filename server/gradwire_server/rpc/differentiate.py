@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
@@ -17,12 +16,12 @@ from gradwire_engine.planning.plan import Piece, Plan
 from gradwire_engine.values import Block, dtype_of
 from gradwire_server.compute.fast_path import FastPath, LoadedKernel
 from gradwire_server.compute.scheduler import Task
-from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
+from gradwire_server.compute.shared_values import RegisteredGraph
 from gradwire_server.compute.worker import BlockRequest, Computed, Executable, LoadableKernel, Point
 from gradwire_server.errors import PlanChanged
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
-from gradwire_server.rpc.evaluate import SERVER, Array, Evaluator
+from gradwire_server.rpc.evaluate import SERVER, Evaluator
 from gradwire_server.rpc.plan import plan_for
 from gradwire_server.rpc.values import ValueMessages
 from gradwire_wire import framing
@@ -47,7 +46,7 @@ async def differentiate(
     inputs = translate.inputs_from(request.inputs, backend.store)
     graph, plan = await plan_for(backend, request, inputs.arguments)
     blocks = _wanted(plan, request)
-    point = _point(inputs.values)
+    point = inputs.point()
     values: ValueMessages | None = None
     if request.values:
         own = EvaluateSpec(plan.problem.function, inputs.arguments, (), ())
@@ -91,15 +90,6 @@ async def differentiate(
         blocks_rerun=computation.reruns,
     )
     yield Response(summary=summary).SerializeToString()
-
-
-def _point(values: Mapping[str, Array | SharedValue]) -> Point:
-    key = secrets.token_hex(8)
-    return Point(key, {name: _shared(f"{key} {name}", value) for name, value in values.items()})
-
-
-def _shared(key: str, value: Array | SharedValue) -> SharedValue:
-    return value if isinstance(value, SharedValue) else SharedValue(key, value, nbytes=value.nbytes)
 
 
 class _Computation(Protocol):

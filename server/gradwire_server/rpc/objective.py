@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from gradwire_engine.planning.function import check_arguments
 from gradwire_engine.planning.kernels import EvaluateSpec
 from gradwire_engine.planning.transforms import FunctionSpec, Gradient, transformed
 from gradwire_engine.values import Arguments, ArrayType, Named, Signature, TensorType, is_floating
-from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
+from gradwire_server.compute.shared_values import RegisteredGraph
 from gradwire_server.compute.worker import Point
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
@@ -133,20 +132,11 @@ async def objective_from(start: accumulate_pb2.AccumulateStart, backend: Backend
         _check_shared(signature, inputs.arguments)
         wrt = _wrt(signature, inputs.arguments, tuple(start.wrt))
         loss = _loss(graph, signature, function, wrt, start.of)
-    key = secrets.token_hex(8)
     return Objective(
         loss=loss,
         wrt=wrt,
         shared=inputs.arguments,
-        point=Point(
-            key,
-            {
-                name: value
-                if isinstance(value, SharedValue)
-                else SharedValue(f"{key} {name}", value, nbytes=value.nbytes)
-                for name, value in inputs.values.items()
-            },
-        ),
+        point=inputs.point(),
         mean=_MEANS[start.reduction],
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from gradwire_engine.planning.transforms import FunctionSpec, Gradient, Hvp, Jvp
 from gradwire_engine.values import Arguments, ArrayType, GraphInfo, Named
 from gradwire_server.compute.shared_values import SharedValue
 from gradwire_server.compute.store import Store
+from gradwire_server.compute.worker import Point
 from gradwire_wire.kinds import KIND_NAMES, KINDS, MODE_NAMES, MODES
 from gradwire_wire.v1 import derivative_pb2, function_pb2, graph_pb2, tensor_pb2
 
@@ -34,6 +36,15 @@ class Inputs:
     def nbytes(self) -> int:
         """Bytes of all inputs."""
         return sum(value.nbytes for _, value in self.arguments)
+
+    def point(self) -> Point:
+        """Name the inputs as a point, so that many calls can refer to them."""
+        key = secrets.token_hex(8)
+        return Point(key, {name: _shared(f"{key} {name}", value) for name, value in self.values.items()})
+
+
+def _shared(key: str, value: Array | SharedValue) -> SharedValue:
+    return value if isinstance(value, SharedValue) else SharedValue(key, value, nbytes=value.nbytes)
 
 
 def data_type(name: str) -> tensor_pb2.DataType:

@@ -1,4 +1,4 @@
-"""The server and its workers run without the client package."""
+"""A worker at work in a real Ray: what it answers and what it loads, which is never the client package."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from gradwire_engine.values import ArrayType
 from gradwire_server.compute.ray_worker import RayLink
 from gradwire_server.compute.remote_worker import RemoteWorker
 from gradwire_server.compute.shared_values import SharedValue
+from gradwire_server.compute.workbench import Delivery, NotHeld, Workbench
 from gradwire_server.compute.worker import (
     CompileRequest, EvaluateRequest, Executable, LoadableKernel, RegisterRequest
 )
@@ -40,6 +41,12 @@ async def work():
         EvaluateRequest(LoadableKernel(graph, executable), {"x": np.zeros(2)})
     )
     assert computed.arrays[0].tolist() == [0, 0]
+    try:
+        await link.call(Workbench.evaluate, Delivery(), "unknown", {})
+    except NotHeld:
+        pass
+    else:
+        raise AssertionError("a kernel was run that the worker does not hold")
     return await link.call(loaded)
 
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
