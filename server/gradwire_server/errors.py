@@ -11,6 +11,7 @@ class UnknownId(ServiceError):
     """The server holds no graph or tensor with this id; sending it again helps."""
 
     def __init__(self, kind: str, identifier: str) -> None:
+        """Say which id is unknown; `kind` is "graph" or "tensor"."""
         super().__init__(f"no {kind} with id {identifier or '(empty)'} is held here; send it again")
         self.kind = kind
         self.identifier = identifier
@@ -40,6 +41,13 @@ class Overloaded(ServiceError):
     """A request is over a limit of the service (the engine has limits of its own)."""
 
     def __init__(self, message: str, limit: str, allowed: int, requested: int) -> None:
+        """Say which limit was exceeded, and by how much.
+
+        Args:
+            message: for people.
+            limit: name of the limit.
+            allowed, requested: what the limit allows and what was asked for.
+        """
         super().__init__(message)
         self.limit = limit
         self.allowed = allowed

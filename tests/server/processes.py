@@ -7,11 +7,12 @@ import time
 
 import psutil
 
+from gradwire_server.process import trees
+
 
 def tree(process_id: int) -> list[psutil.Process]:
     """A process and all below it."""
-    root = psutil.Process(process_id)
-    return [root, *root.children(recursive=True)]
+    return [psutil.Process(process_id), *trees.descendants(process_id)]
 
 
 def workers(process_id: int) -> list[psutil.Process]:

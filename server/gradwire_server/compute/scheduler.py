@@ -114,11 +114,6 @@ class Scheduler:
         """The workers that take tasks."""
         return tuple(worker for worker in self._workers if worker not in self._retired)
 
-    @property
-    def queued(self) -> int:
-        """How many queues wait for a worker."""
-        return len(self._turns)
-
     def queue(self) -> TaskQueue:
         """Make a queue for one client's request."""
         return TaskQueue(self)
