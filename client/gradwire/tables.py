@@ -1,7 +1,6 @@
-"""Tables as notebooks show them. Everything is escaped: names come from models."""
+"""HTML tables for notebooks. Every text is escaped: names come from models."""
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
 _CELL = "text-align:left;padding:2px 10px"
 
@@ -9,7 +8,9 @@ _CELL = "text-align:left;padding:2px 10px"
 def html_table(
     title: str, header: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()
 ) -> str:
-    """A titled table, and notes below it."""
+    """Returns a titled HTML table with notes below it."""
+    from html import escape  # here: its table of entities would be read with every import of the client
+
     head = "".join(f'<th style="{_CELL}">{escape(name)}</th>' for name in header)
     body = "".join(
         "<tr>" + "".join(f'<td style="{_CELL}">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows
@@ -21,5 +22,7 @@ def html_table(
 
 
 def html_notes(lines: Iterable[str]) -> str:
-    """Lines of small text."""
+    """Returns lines of small text as HTML."""
+    from html import escape
+
     return "".join(f'<div style="font-size:90%">{escape(line)}</div>' for line in lines)

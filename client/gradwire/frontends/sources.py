@@ -26,7 +26,6 @@ from google.protobuf.message import DecodeError
 import gradwire_wire as wire
 from gradwire.errors import GradwireError, GraphWarning, InvalidArgumentError
 from gradwire.frontends.closures import top_package
-from gradwire.frontends.numpy import trace_function
 from gradwire.graphs.constants import BoundModel, Constant
 from gradwire.graphs.reading import read, with_numbers_alone
 from gradwire.graphs.signature import Shape, Signature, Value
@@ -125,6 +124,8 @@ def _traced(
     source: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None
 ) -> BoundModel | onnx.ModelProto:
     """Traces a function with NumPy, or converts it with JAX or PyTorch if these refuse the traced arrays."""
+    from gradwire.frontends.numpy import trace_function  # here: those who bring a model need no tracer
+
     try:
         return trace_function(source, specs, names).bound
     except Exception as error:
