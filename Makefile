@@ -2,13 +2,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help run test lint docs stubs conformance tracing derivatives fuzz bench clean
+.PHONY: help run test lint docs sync stubs conformance tracing derivatives fuzz bench clean
 
 help:
 	@echo "make run          install, start a local server with 2 workers, show the main job"
 	@echo "make test         install what tests need and run them all"
-	@echo "make lint         ruff, mypy, buf lint, import contracts"
+	@echo "make lint         the generated face, ruff, mypy, buf lint, import contracts"
 	@echo "make docs         the documentation as a site, in build/site"
+	@echo "make sync         generate the synchronous face again, after a change of the asynchronous one"
 	@echo "make stubs        generate the wire's stubs again, after a change under proto/"
 	@echo "make conformance  onnx's backend suite: the table of marks, and docs/operators.md"
 	@echo "make tracing      docs/tracing.md, the table of what traces"
@@ -39,6 +40,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 lint: $(VENV)/.dev
+	$(BIN)/python scripts/generate_sync.py --check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -47,6 +49,9 @@ lint: $(VENV)/.dev
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/site
+
+sync: $(VENV)/.dev
+	$(BIN)/python scripts/generate_sync.py
 
 stubs: $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable .

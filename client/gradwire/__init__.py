@@ -15,7 +15,7 @@ from importlib.metadata import version as _version
 
 import lazy_loader as _lazy
 
-# The names, and the modules that they come from, are those of __init__.pyi; each is imported when it is used.
+# Names are imported on first use, from the modules that __init__.pyi states.
 __getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
 
 __version__ = _version("gradwire")

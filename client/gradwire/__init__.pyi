@@ -1,10 +1,10 @@
 from . import aio as aio
 from . import special as special
 from ._sync.accumulator import Accumulator as Accumulator
+from ._sync.bases import Stream as Stream
 from ._sync.callbacks import Callbacks as Callbacks
 from ._sync.client import Client as Client
-from ._sync.client import Stream as Stream
-from ._sync.client import connect as connect
+from ._sync.connecting import connect as connect
 from ._sync.function import Function as Function
 from ._sync.local import LocalClient as LocalClient
 from ._sync.local import local as local

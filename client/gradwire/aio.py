@@ -1,4 +1,4 @@
-"""The asynchronous twin of `gradwire`: the same functions and derivatives, as coroutines.
+"""The asynchronous interface of `gradwire`: the same functions and derivatives, as coroutines.
 
 async with gw.aio.connect("localhost:50051") as client:
     f = client.function(lambda x: np.sin(x), gw.spec(3))

@@ -267,7 +267,7 @@ class Accumulated:
     compute: float
 
 
-class Reporter:
+class ProgressReporter:
     """Tells a user how far a derivative is: nothing, a progress bar, or a call of their function."""
 
     def __init__(self, wish: bool | Callable[[Progress], object], title: str) -> None:

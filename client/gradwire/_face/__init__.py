@@ -1,1 +1,1 @@
-"""The asynchronous face: clients, functions and accumulators as coroutines."""
+"""The asynchronous face: clients, functions and accumulators. `gradwire._sync` is generated from it."""

@@ -1,4 +1,4 @@
-"""From the arguments of a call to one array for each input, of the input's own dtype."""
+"""Binds the arguments of a call to inputs: one array each, of the input's dtype."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,14 +8,20 @@ import numpy as np
 import gradwire_wire as wire
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection, Signature, Value, select
+from gradwire.graphs.spec import ArraySpec
 
 
 def bind(inputs: Sequence[Value], args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, wire.Array]:
-    """One array for each input, in the inputs' order.
+    """Returns one array for each input, in the inputs' order.
 
-    `args` are values in order, or a single tuple or mapping of them; `named` are values by name. Raises
-    `InvalidArgumentError` for an input that is missing, unknown, given twice or of a dtype that does not
-    convert without loss of kind (float64 to float32 does, float to int and complex to float do not).
+    Args:
+        inputs: the inputs of the function.
+        args: values in order, or a single tuple or mapping of them.
+        named: values by name.
+
+    Raises:
+        InvalidArgumentError: an input is missing, unknown, given twice or of a dtype that does not convert
+            without loss of kind (float64 to float32 does, float to int and complex to float do not).
     """
     values = given_values(inputs, args, named)
     missing = [str(value) for value in inputs if value.name not in values]
@@ -25,7 +31,7 @@ def bind(inputs: Sequence[Value], args: tuple[Any, ...], named: Mapping[str, Any
 
 
 def given_values(inputs: Sequence[Value], args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of those inputs that were given, as they were given; each once and none unknown."""
+    """Returns the given values by name, unconverted; refuses those that are unknown or given twice."""
     values = _positional(inputs, args)
     for name, value in named.items():
         if name in values:
@@ -63,7 +69,7 @@ def _is_tuple_of_inputs(inputs: Sequence[Value], given: tuple[Any, ...]) -> bool
 
 
 def convert(value: Value, given: Any) -> wire.Array:
-    """`given` as an array of the input's dtype; itself where it is one already."""
+    """Converts `given` to an array of the input's dtype, without a copy where it is one already."""
     array = np.asarray(given)
     dtype = value.dtype
     if dtype is None or array.dtype == dtype:
@@ -77,7 +83,20 @@ def convert(value: Value, given: Any) -> wire.Array:
 
 
 def vectors(word: str, given: Any, targets: Sequence[Value], single: bool) -> dict[str, wire.Array]:
-    """The tangents or cotangents of a product, one for each of `targets` (the inputs they become)."""
+    """Converts the tangents or cotangents of a product.
+
+    Args:
+        word: "tangent" or "cotangent", for messages.
+        given: an array, or a tuple or list of them.
+        targets: the inputs of the transformed function that take them.
+        single: a plain array may be given when there is one target.
+
+    Returns:
+        One array for each target, by name.
+
+    Raises:
+        InvalidArgumentError: there are more or fewer than targets, or a dtype does not convert.
+    """
     if single and len(targets) == 1 and not (isinstance(given, tuple) and len(given) == 1):
         return {targets[0].name: convert(targets[0], given)}
     if not isinstance(given, tuple | list):
@@ -92,8 +111,31 @@ def vectors(word: str, given: Any, targets: Sequence[Value], single: bool) -> di
 
 
 def batched_names(signature: Signature, selection: Selection) -> tuple[str, ...]:
-    """The inputs, by name or position, that carry a leading batch axis."""
+    """Returns the names of the inputs that carry a leading batch axis."""
     if selection is None:
         return ()
     as_any_type = [Value(value.name, None, value.shape) for value in signature.inputs]
     return select(as_any_type, selection, "input", "batched")
+
+
+def abstract(given: Any) -> Any:
+    """Replaces a spec by an array that takes no memory; returns anything else as it is."""
+    if isinstance(given, ArraySpec):
+        return np.broadcast_to(np.empty((), given.dtype), given.shape)
+    if isinstance(given, tuple):
+        return tuple(map(abstract, given))
+    if isinstance(given, Mapping):
+        return {name: abstract(one) for name, one in given.items()}
+    return given
+
+
+def fixed_type(value: Value) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Returns the shape and dtype of an input.
+
+    Raises:
+        InvalidArgumentError: an extent is open.
+    """
+    shape = tuple(extent for extent in value.shape or () if isinstance(extent, int))
+    if value.shape is None or value.dtype is None or len(shape) != len(value.shape):
+        raise InvalidArgumentError(f"the shape of input {value} is open: pass an array or gw.spec(...)")
+    return shape, value.dtype

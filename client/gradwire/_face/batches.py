@@ -1,6 +1,6 @@
-"""A loss over batches: which inputs all batches share, which come with each, and the messages that say so.
+"""Messages for a loss over batches: which inputs all batches share and which come with each.
 
-Nothing here is sent: messages are made where the arrays are, and written elsewhere.
+Nothing is sent here: messages are built from the arrays, and written to a stream elsewhere.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,9 +21,9 @@ REDUCTIONS: Mapping[str, accumulate_pb2.Reduction] = {
     "sum": accumulate_pb2.REDUCTION_SUM,
     "mean": accumulate_pb2.REDUCTION_MEAN,
 }
-"""What becomes of the batches' gradients, by the names that users write."""
+"""How gradients of batches are combined, by the names that users write."""
 
-# Shapes that functions are kept for, traced again for each.
+# Functions that are kept, each traced again for batches of other shapes.
 _KEPT = 64
 
 Values = dict[str, wire.Array | Uploaded]
@@ -31,10 +31,13 @@ Values = dict[str, wire.Array | Uploaded]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Start:
-    """Where a gradient is taken: the parameters, and the message that begins there.
+    """The point at which a gradient is taken.
 
-    `large` are parameters that go by id and were not uploaded; `uploads` go by id too, and the server may
-    have them already.
+    Attributes:
+        params: the shared inputs.
+        message: the request that starts there.
+        large: parameters that are sent by id and have not been uploaded.
+        uploads: arrays that are sent by id and that the server may have already.
     """
 
     params: Values
@@ -47,9 +50,13 @@ class Start:
 class Batch:
     """One batch, ready to be sent.
 
-    `model` is the graph of a batch that needs one of its own, `uploads` are the arrays that go by id and
-    `large` those that follow the message in chunks. A batch is `kept` when all of it goes by id, so that it
-    can be sent again at any time.
+    Attributes:
+        message: the request that starts it.
+        rows: its weight in a mean.
+        model: the graph of a batch that needs another than the loss's own.
+        uploads: arrays that are sent by id.
+        large: arrays that follow the message in chunks.
+        kept: all arrays are sent by id, so that the batch can be sent again at any time.
     """
 
     message: bytes
@@ -60,7 +67,7 @@ class Batch:
     kept: bool
 
     def messages(self) -> Iterator[bytes]:
-        """What travels, in order; each data byte is copied once, when its message is taken."""
+        """Yields the requests to send, in order; copies each data byte once, when its request is made."""
         yield self.message
         for name, data in self.large:
             offset = 0
@@ -70,9 +77,18 @@ class Batch:
 
 
 class Loss:
-    """A function of one output of one element, and how its inputs are shared out.
+    """A one-element output of a function, with its inputs divided into shared and batched ones.
 
-    Raises `InvalidArgumentError` for whatever does not fit.
+    Args:
+        model: the graph.
+        spec: the function.
+        shared: names of the inputs that all batches share.
+        wrt: those of them to differentiate with respect to; every floating-point one by default.
+        of: the output.
+        reduction: "sum" or "mean".
+
+    Raises:
+        InvalidArgumentError: an input, the output or the reduction does not fit.
     """
 
     def __init__(
@@ -98,7 +114,7 @@ class Loss:
                 "every input is given to the accumulator, so that nothing is left to come with the batches; "
                 "give it the parameters alone"
             )
-        self._again: dict[object, tuple[Model, FunctionSpec]] = {}
+        self._retraced: dict[object, tuple[Model, FunctionSpec]] = {}
 
     def __str__(self) -> str:
         return f"{self.of} by {', '.join(self.wrt)}"
@@ -121,7 +137,7 @@ class Loss:
         return chosen
 
     def start(self, params: Mapping[str, Any]) -> Start:
-        """Begin at these parameters, which are copied: an optimizer may go on to write to its own."""
+        """Returns the start at these parameters. Copies them: an optimizer may update its own in place."""
         arrays = bind(self.shared, (dict(params),), {})
         values: Values = {}
         for value in self.shared:
@@ -154,11 +170,16 @@ class Loss:
         return Start(values, request.SerializeToString(), tuple(large), tuple(uploads))
 
     def moved(self, start: Start, args: tuple[Any, ...], named: Mapping[str, Any]) -> Start:
-        """The same with some parameters changed."""
+        """Returns the start with some parameters changed."""
         return self.start({**start.params, **given_values(self.shared, args, named)})
 
+    def arguments(self, batch: Any) -> tuple[Any, ...]:
+        """Returns the arguments of `add` for one item of an iterable. Data loaders give lists for tuples."""
+        several = isinstance(batch, list) and len(self.batched) > 1
+        return tuple(batch) if several else (batch,)
+
     def batch(self, args: tuple[Any, ...], named: Mapping[str, Any], rows: int | None) -> Batch:
-        """One batch, of the inputs that are not shared."""
+        """Returns the batch of these arguments of `add`; raises `InvalidArgumentError` if they do not fit."""
         given = {*named, *(args[0] if len(args) == 1 and isinstance(args[0], Mapping) else ())}
         for value in self.shared:
             if value.name in given:
@@ -190,7 +211,7 @@ class Loss:
         return Batch(request, message.rows, model, tuple(uploads), tuple(large), kept)
 
     def _fitting(self, values: Values) -> tuple[Model | None, FunctionSpec | None]:
-        """The graph and function for a batch of these shapes, where they are not the loss's own."""
+        """Returns the graph and function for a batch of these shapes, if they are not the loss's own."""
         unfit = [value for value in self.batched if not value.takes(values[value.name].shape)]
         if not unfit:
             return None, None
@@ -203,14 +224,14 @@ class Loss:
                 "along a name in place of an extent, or pass the function that the model was made of"
             )
         key = tuple(one.shape for one in values.values())
-        found = self._again.get(key)
+        found = self._retraced.get(key)
         if found is None:
-            if len(self._again) >= _KEPT:  # extents that keep changing
-                self._again.clear()
-            found = self._again[key] = self._traced_again(self.model.again, values)
+            if len(self._retraced) >= _KEPT:  # shapes keep changing
+                self._retraced.clear()
+            found = self._retraced[key] = self._retrace(self.model.again, values)
         return found
 
-    def _traced_again(
+    def _retrace(
         self, again: Callable[[Sequence[ArraySpec]], Model], values: Values
     ) -> tuple[Model, FunctionSpec]:
         try:
@@ -237,7 +258,7 @@ class Loss:
 def _as_uploaded(value: Value, given: Any, array: wire.Array) -> wire.Array | Uploaded:
     if not isinstance(given, Uploaded):
         return array
-    if array is not given.array:  # it was converted, and what the server holds was not
+    if array is not given.array:  # it was converted, but the server holds the original
         raise InvalidArgumentError(
             f"input {value} was uploaded as {given.dtype.name}: upload it as {array.dtype.name}"
         )
@@ -273,7 +294,7 @@ def _misfit(value: Value, values: Values) -> str:
 
 
 def _spec(value: Value, values: Values) -> ArraySpec:
-    """A traced function's input, whose own shape is always fixed."""
+    """Returns the spec of a traced function's input, whose own shape is always fixed."""
     shape = values[value.name].shape if value.name in values else value.shape
     assert shape is not None and value.dtype is not None
     return ArraySpec(tuple(extent for extent in shape if isinstance(extent, int)), value.dtype)

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 import gradwire_wire as wire
 from gradwire._face.function import AsyncFunction
+from gradwire._face.options import GradientOptions, HessianOptions, JacobianOptions, ProductOptions
 from gradwire.errors import InvalidArgumentError
 from gradwire.frontends.sources import Source, load
 from gradwire.graphs.signature import FunctionSpec
@@ -21,9 +22,9 @@ from gradwire.transport.uploads import Uploaded
 
 
 def connect(address: str, *, retry: Retry | None = None) -> "AsyncClient":
-    """A client of the server at "host:port"; call it where an event loop runs.
+    """Returns a client of the server at "host:port"; call it where an event loop runs.
 
-    The connection is made with the first call. Use it with `async with`, or `close` it:
+    It connects with the first call. Use it with `async with`, or `close` it:
 
         async with gw.aio.connect("localhost:50051") as client:
             f = client.function(lambda x: np.sin(x), gw.spec(3))
@@ -33,44 +34,56 @@ def connect(address: str, *, retry: Retry | None = None) -> "AsyncClient":
 
 
 class AsyncClient:
-    """Functions on one server; made by `connect`."""
+    """A client of one server; made by `connect`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     @property
     def address(self) -> str:
-        """Where the server is."""
+        """The server's address."""
         return self._connection.address
 
     async def close(self) -> None:
-        """Cancel what is running and give the connection up."""
+        """Cancels running calls and closes the connection."""
         await self._connection.close()
 
-    async def __aenter__(self) -> "AsyncClient":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def wait_ready(self, timeout: float | None = 60.0) -> None:
-        """Wait until the server's workers serve.
+        """Waits until the server's workers serve.
 
         A server answers while they are still starting: small work at once, large work slowly. Wait for them
-        before something large, or before measuring. Raises `DeadlineError` after `timeout` seconds.
+        before large work or measurements. Raises `DeadlineError` after `timeout` seconds.
         """
         await self._connection.wait_ready(Deadline(timeout))
 
     def function(
         self, source: Source, *specs: ArraySpec | wire.Array, names: Sequence[str] | None = None
     ) -> AsyncFunction:
-        """A function from NumPy code, an ONNX model (object, bytes, path or text) or a framework's object.
+        """Makes a function of NumPy code, an ONNX model or a framework's object.
 
-        `specs` are the shapes and dtypes of a Python function's arguments (`gw.spec((2, 3))`, or arrays like
-        them) and `names` what to call them. Nothing is sent before the function is used.
+            f = client.function(lambda w, x: np.tanh(w @ x), gw.spec((4, 3)), gw.spec(3))
+            g = client.function("model.onnx")
 
-        Arrays that a function closes over are taken as they are now: later changes to them do not count.
-        Those of 1 MiB or more are copied for that, and sent once to a server that does not hold them.
+        Nothing is sent before the function is used. Arrays that a function closes over are taken as they are
+        now: later changes to them do not count. Those of 1 MiB or more are copied for that, and uploaded once
+        to a server that does not hold them.
+
+        Args:
+            source: a Python function, an ONNX model (object, bytes, path or text), or an object of PyTorch,
+                JAX or scikit-learn.
+            *specs: shapes and dtypes of a Python function's arguments: `gw.spec((2, 3))`, or arrays.
+            names: names of the inputs; those of the function's parameters by default.
+
+        Raises:
+            TraceError: the function cannot be traced.
+            InvalidArgumentError: the source is no model, or the specs do not fit it.
+            OSError: the file cannot be read.
         """
         model = load(source, specs, names)
         return AsyncFunction(self._connection, model, FunctionSpec(model.graph_id, model.signature))
@@ -78,9 +91,9 @@ class AsyncClient:
     async def put(
         self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None, *, timeout: float | None = None
     ) -> Uploaded:
-        """Send an array once, to refer to it many times: a batch that accumulators go over again.
+        """Uploads an array once, to refer to it many times, such as a batch that is accumulated repeatedly.
 
-        The server keeps it until it needs the room for others. Raises `LimitError` for one that is too large.
+        The server keeps it until it needs the memory for others. Raises `LimitError` if it is too large.
         """
         values = wire.wire_array(np.asarray(array, dtype))
         tensor_id = await asyncio.to_thread(wire.tensor_id, values)
@@ -89,7 +102,7 @@ class AsyncClient:
 
     @asynccontextmanager
     async def stream(self) -> AsyncIterator["FunctionStream"]:
-        """One open stream for the evaluations of any number of functions.
+        """Opens a stream for the evaluations of any number of functions.
 
         async with client.stream() as stream:
             f, g = stream.function(f), stream.function(g)
@@ -101,43 +114,51 @@ class AsyncClient:
     # One-liners. The function is traced in every call, so that arrays it closes over are taken as they
     # are now; the server knows an unchanged graph by its id and compiles nothing again.
 
-    def traced(self, fn: Source, args: tuple[Any, ...]) -> AsyncFunction:
-        """The function that a one-liner differentiates, with the shapes of its arguments."""
-        if not args:
-            raise InvalidArgumentError("pass the point after the function: client.jacobian(fn, x)")
-        return self.function(fn, *(spec_of(arg) for arg in args)) if callable(fn) else self.function(fn)
+    async def jacobian(self, fn: Source, *args: Any, **options: Unpack[JacobianOptions]) -> Any:
+        """Computes the Jacobian of `fn` at `args`; options as for `AsyncFunction.jacobian`.
 
-    async def jacobian(self, fn: Source, *args: Any, **options: Any) -> Any:
-        """The Jacobian of `fn` at `args`; options as for `AsyncFunction.jacobian`."""
-        return await self.traced(fn, args).jacobian(*args, **options)
+        await client.jacobian(lambda x: np.log(x), np.array([1.0, 2.0]))
+        """
+        return await self.function(fn, *specs_at(fn, args)).jacobian(*args, **options)
 
-    async def hessian(self, fn: Source, *args: Any, **options: Any) -> Any:
-        """The Hessian of `fn` at `args`; options as for `AsyncFunction.hessian`."""
-        return await self.traced(fn, args).hessian(*args, **options)
+    async def hessian(self, fn: Source, *args: Any, **options: Unpack[HessianOptions]) -> Any:
+        """Computes the Hessian of `fn` at `args`; options as for `AsyncFunction.hessian`."""
+        return await self.function(fn, *specs_at(fn, args)).hessian(*args, **options)
 
-    async def grad(self, fn: Source, *args: Any, **options: Any) -> Any:
-        """The gradient of `fn` at `args`; options as for `AsyncFunction.grad`."""
-        return await self.traced(fn, args).grad(*args, **options)
+    async def grad(self, fn: Source, *args: Any, **options: Unpack[GradientOptions]) -> Any:
+        """Computes the gradient of `fn` at `args`; options as for `AsyncFunction.grad`."""
+        return await self.function(fn, *specs_at(fn, args)).grad(*args, **options)
 
-    async def jvp(self, fn: Source, *args: Any, **options: Any) -> Any:
-        """The Jacobian of `fn` at `args[:-1]` times the tangent `args[-1]`."""
-        return await self.traced(fn, args[:-1]).jvp(*args, **options)
+    async def jvp(self, fn: Source, *args: Any, **options: Unpack[ProductOptions]) -> Any:
+        """Multiplies the Jacobian of `fn` at `args[:-1]` by the tangent `args[-1]`."""
+        return await self.function(fn, *specs_at(fn, args[:-1])).jvp(*args, **options)
 
-    async def vjp(self, fn: Source, *args: Any, **options: Any) -> Any:
-        """The cotangent `args[-1]` times the Jacobian of `fn` at `args[:-1]`."""
-        return await self.traced(fn, args[:-1]).vjp(*args, **options)
+    async def vjp(self, fn: Source, *args: Any, **options: Unpack[ProductOptions]) -> Any:
+        """Multiplies the cotangent `args[-1]` by the Jacobian of `fn` at `args[:-1]`."""
+        return await self.function(fn, *specs_at(fn, args[:-1])).vjp(*args, **options)
 
-    async def hvp(self, fn: Source, *args: Any, **options: Any) -> Any:
-        """The Hessian of `fn` at `args[:-1]` times the tangent `args[-1]`."""
-        return await self.traced(fn, args[:-1]).hvp(*args, **options)
+    async def hvp(self, fn: Source, *args: Any, **options: Unpack[GradientOptions]) -> Any:
+        """Multiplies the Hessian of `fn` at `args[:-1]` by the tangent `args[-1]`."""
+        return await self.function(fn, *specs_at(fn, args[:-1])).hvp(*args, **options)
 
 
 class FunctionStream:
-    """An open stream that functions can be evaluated over."""
+    """An open stream for the evaluations of functions; made by `AsyncClient.stream`."""
 
     def __init__(self, calls: CallStream) -> None:
         self._calls = calls
 
     def function(self, function: AsyncFunction) -> AsyncFunction:
-        """The same function with its evaluations sent over this stream."""
-        return function.over(self._calls.evaluate)
+        """Returns the same function with its evaluations sent over this stream."""
+        return function.with_evaluator(self._calls.evaluate)
+
+
+def specs_at(fn: Source, args: tuple[Any, ...]) -> tuple[ArraySpec, ...]:
+    """Returns the specs of a one-liner's function at a point; none for a model, which has its own.
+
+    Raises:
+        InvalidArgumentError: there is no point.
+    """
+    if not args:
+        raise InvalidArgumentError("pass the point after the function: client.jacobian(fn, x)")
+    return tuple(map(spec_of, args)) if callable(fn) else ()

@@ -19,16 +19,14 @@ from gradwire_wire.v1 import function_pb2
 Arrays = Any
 """An array, or tuples of arrays where several inputs or outputs were asked for."""
 
-# Results above this go over a stream at once, without a try at a single message.
+# Larger results are asked for over a stream, without an attempt at a single message.
 _ONE_MESSAGE_BYTES = 1 << 20
 
 
-class Evaluable:
-    """A graph on a server and the transforms applied to it.
+class BaseFunction:
+    """A graph on a server and the transforms applied to it; what of it needs one evaluation.
 
-    Inputs are given by position, by name, or as one tuple or mapping; `wrt=` and `of=` choose inputs and
-    outputs by name or position. One selected by itself (or the only one) gives a plain array, a sequence
-    of them gives a tuple; the default is every floating-point one.
+    Derivatives that are computed in blocks are in `AsyncFunction`, which also says how inputs are given.
     """
 
     def __init__(
@@ -42,7 +40,7 @@ class Evaluable:
 
     @property
     def signature(self) -> Signature:
-        """The inputs and outputs of this function, transforms included."""
+        """The inputs and outputs of this function, with its transforms applied."""
         return self._spec.signature
 
     @property
@@ -57,14 +55,14 @@ class Evaluable:
 
     @property
     def transforms(self) -> tuple[Transform, ...]:
-        """What is applied to the graph, first to last."""
+        """The transforms that are applied to the graph, first to last."""
         return self._spec.transforms
 
     @property
     def constants(self) -> Mapping[str, wire.Array]:
         """The large arrays that the function closes over, as they were when it was traced.
 
-        They are no part of the graph: each is sent once, when a server does not hold it already.
+        They are not part of the graph: each is uploaded once, if the server does not hold it already.
         """
         return {name: constant.array for name, constant in self._model.bound.items()}
 
@@ -80,29 +78,29 @@ class Evaluable:
         return self.signature.html(f"{type(self).__name__} {self.graph_id[:12]}{steps}", notes)
 
     async def describe(self) -> GraphInfo:
-        """What the server says about the graph: warnings, size, whether reverse mode is possible."""
+        """Returns what the server reports about the graph: warnings, size, possible modes."""
         return await self._connection.register(self._model, Deadline(None))
 
-    # Transforms: each gives a function with a signature of its own.
+    # Transforms: each returns a function with another signature.
 
     def gradient(
         self, wrt: Selection = None, of: str | int | None = None, *, keep_values: bool = False
     ) -> Self:
-        """The function from the inputs to the derivative of the one-element output `of`."""
+        """Returns the function from the inputs to the gradient of the one-element output `of`."""
         return self._then("gradient", wrt, of, keep_values)
 
     def as_jvp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> Self:
-        """The function from the inputs and tangents ("x.tangent") to the tangents of the outputs."""
+        """Returns the function from the inputs and tangents ("x.tangent") to the tangents of the outputs."""
         return self._then("jvp", wrt, of, keep_values)
 
     def as_vjp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> Self:
-        """The function from the inputs and cotangents ("y.cotangent") to the cotangents of the inputs."""
+        """Returns the function from inputs and cotangents ("y.cotangent") to cotangents of the inputs."""
         return self._then("vjp", wrt, of, keep_values)
 
     def as_hvp(
         self, wrt: Selection = None, of: str | int | None = None, *, keep_values: bool = False
     ) -> Self:
-        """The function from the inputs and tangents to the Hessian of `of` times the tangents."""
+        """Returns the function from the inputs and tangents to the Hessian of `of` times the tangents."""
         return self._then("hvp", wrt, of, keep_values)
 
     def _then(self, kind: str, wrt: Selection, of: Selection, keep_values: bool) -> Self:
@@ -124,13 +122,27 @@ class Evaluable:
     async def __call__(
         self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
     ) -> Arrays:
-        """The value; the same as `value`."""
+        """Evaluates the function; the same as `value`."""
         return await self.value(*args, batched=batched, timeout=timeout, **inputs)
 
     async def value(
         self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
     ) -> Arrays:
-        """The outputs. Inputs named in `batched` carry one more, leading axis, and so do all outputs then."""
+        """Evaluates the function.
+
+        Args:
+            *args: the point.
+            batched: inputs, by name or position, that have one more, leading axis; all outputs have it then.
+            timeout: seconds until the work is stopped with `DeadlineError`.
+            **inputs: inputs by name.
+
+        Returns:
+            The output, or a tuple of them where there are several.
+
+        Raises:
+            InvalidArgumentError: an input is missing, unknown, given twice, or of another dtype or shape.
+            DeadlineError: the timeout is over.
+        """
         arrays = bind(self.signature.inputs, args, inputs)
         return unwrapped(await self._evaluate(arrays, batched, timeout), None)
 
@@ -144,9 +156,19 @@ class Evaluable:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """The Jacobian times a tangent: the last positional argument, or a tuple of one for each `wrt`.
+        """Multiplies the Jacobian by a tangent (forward mode).
 
-        A batch of tangents is one of the inputs to name in `batched` ("x.tangent").
+        Args:
+            *args: the point, then the tangent, of the shape of the input, or a tuple of one for each `wrt`.
+            wrt: inputs that have tangents.
+            of: outputs whose tangents are returned.
+            batched: inputs with one more, leading axis, as for `value`; a batch of tangents is named as
+                the input "x.tangent".
+            timeout: seconds until the work is stopped with `DeadlineError`.
+            **inputs: inputs by name.
+
+        Returns:
+            The tangent of the output, or a tuple of them.
         """
         outputs = await self._product("tangent", self.as_jvp(wrt, of), args, inputs, wrt, batched, timeout)
         return unwrapped(outputs, of)
@@ -161,7 +183,12 @@ class Evaluable:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """A cotangent times the Jacobian: the last positional argument, or a tuple of one for each `of`."""
+        """Multiplies a cotangent by the Jacobian (reverse mode).
+
+        The cotangent is the last positional argument, of the shape of the output, or a tuple of one for each
+        `of`; a batch of cotangents is named as the input "y.cotangent". The result has the shape of the
+        input. The other arguments are those of `jvp`.
+        """
         outputs = await self._product("cotangent", self.as_vjp(wrt, of), args, inputs, of, batched, timeout)
         return unwrapped(outputs, wrt)
 
@@ -175,7 +202,10 @@ class Evaluable:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """The Hessian of a one-element output times a tangent, the last positional argument."""
+        """Multiplies the Hessian of a one-element output by a tangent, the last positional argument.
+
+        The arguments are those of `jvp`; the result has the shape of the input.
+        """
         outputs = await self._product("tangent", self.as_hvp(wrt, of), args, inputs, wrt, batched, timeout)
         return unwrapped(outputs, wrt)
 
@@ -189,7 +219,16 @@ class Evaluable:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """The gradient of a one-element output."""
+        """Computes the gradient of a one-element output, of the shape of the input.
+
+        Args:
+            *args: the point.
+            wrt: inputs to differentiate with respect to.
+            of: the output to differentiate.
+            batched: inputs with one more, leading axis, as for `value`.
+            timeout: seconds until the work is stopped with `DeadlineError`.
+            **inputs: inputs by name.
+        """
         arrays = bind(self.signature.inputs, args, inputs)
         return unwrapped(await self.gradient(wrt, of)._evaluate(arrays, batched, timeout), wrt)
 
@@ -203,7 +242,7 @@ class Evaluable:
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays]:
-        """All outputs and the gradient of `of`, from one evaluation."""
+        """Computes all outputs and the gradient of `of` in one evaluation, with the arguments of `grad`."""
         both = self.gradient(wrt, of, keep_values=True)
         outputs = await both._evaluate(bind(self.signature.inputs, args, inputs), batched, timeout)
         count = len(outputs) - len(self.signature.outputs)
@@ -212,7 +251,7 @@ class Evaluable:
     async def _product(
         self,
         word: str,
-        product: "Evaluable",
+        product: "BaseFunction",
         args: tuple[Any, ...],
         inputs: Mapping[str, Any],
         selection: Selection,
@@ -253,7 +292,7 @@ class Evaluable:
     def _transport(
         self, arrays: Mapping[str, wire.Array], batched: tuple[str, ...]
     ) -> tuple[Evaluator, bool]:
-        """How to send an evaluation, and whether its answer must fit into one message."""
+        """Returns how to send an evaluation, and whether its answer must fit into one message."""
         if self._evaluator is not None:
             return self._evaluator, False
         shapes = {name: a.shape[1:] if name in batched else a.shape for name, a in arrays.items()}
@@ -278,16 +317,16 @@ class Evaluable:
 
     @asynccontextmanager
     async def stream(self) -> AsyncIterator[Self]:
-        """This function over one open stream: the quickest way to many small evaluations.
+        """Opens a stream for the evaluations of this function: the fastest way to many small ones.
 
         async with f.stream() as s:
             products = await asyncio.gather(*(s.vjp(x, w) for w in cotangents))
         """
         async with CallStream(self._connection.stub, self._connection.address) as calls:
-            yield self.over(calls.evaluate)
+            yield self.with_evaluator(calls.evaluate)
 
-    def over(self, evaluator: Evaluator) -> Self:
-        """This function with its evaluations sent another way."""
+    def with_evaluator(self, evaluator: Evaluator) -> Self:
+        """Returns this function with its evaluations sent by `evaluator`."""
         return type(self)(self._connection, self._model, self._spec, evaluator)
 
 
@@ -296,13 +335,13 @@ def _hashable(selection: Selection) -> object:
 
 
 def one_output(selection: Selection) -> str | int | None:
-    """A selection that can only be of one output."""
+    """Refuses a selection of several outputs."""
     if selection is None or isinstance(selection, str | int):
         return selection
     raise InvalidArgumentError("of= names one output here, by name or position: a gradient is of one number")
 
 
 def unwrapped(values: Sequence[Any], selection: Selection) -> Arrays:
-    """The values as a user asked for them: one by itself for one selected by itself or the only one."""
+    """Returns a tuple of values, or the value itself if it is the only one or was selected by itself."""
     several = selection is not None and not isinstance(selection, str | int)
     return tuple(values) if several or len(values) != 1 else values[0]

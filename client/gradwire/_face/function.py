@@ -1,49 +1,47 @@
 """The asynchronous function: evaluation, Jacobians and Hessians."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, Literal, overload
-
-import numpy as np
 
 import gradwire_wire as wire
 from gradwire._face.accumulation import AsyncAccumulator
-from gradwire._face.arguments import bind, given_values
+from gradwire._face.arguments import abstract, bind, fixed_type, given_values
 from gradwire._face.batches import Loss
-from gradwire._face.evaluation import Arrays, Evaluable, one_output, unwrapped
+from gradwire._face.evaluation import Arrays, BaseFunction, one_output, unwrapped
+from gradwire._face.options import (
+    HessianMode,
+    JacobianMode,
+    Kind,
+    Mode,
+    Options,
+    ProgressOption,
+    Sink,
+)
 from gradwire.errors import InvalidArgumentError
-from gradwire.graphs.signature import Selection, Value, select, select_scalar
+from gradwire.graphs.signature import Selection, select, select_scalar
 from gradwire.graphs.spec import ArraySpec
-from gradwire.results import Block, Info, Plan, Progress, Reporter
-from gradwire.transport.placement import Assembly, Fresh, flatten_out
-from gradwire.transport.receiver import Order, Reception, public_block
+from gradwire.results import Block, Info, Plan, ProgressReporter
+from gradwire.transport.placement import BlockBuffers, ResultArrays, flatten_out
+from gradwire.transport.receiver import DerivativeReceiver, DerivativeRequest, public_block
 from gradwire.transport.request import tensor_ids, tensors
 from gradwire.transport.retry import Deadline
-from gradwire_wire.kinds import KINDS, MODES
+from gradwire_wire.kinds import KIND_NAMES, KINDS
 from gradwire_wire.v1 import derivative_pb2
 
-ProgressWish = bool | Callable[[Progress], object]
-"""False for silence, True for a bar, or a function that is called as data arrive."""
 
-Sink = Callable[[Block], object]
-"""Takes blocks as they arrive; the next one is read when it returns (or when what it returns is awaited)."""
-
-Kind = Literal["jacobian", "hessian"]
-
-_MODES = {"jacobian": ("forward", "reverse"), "hessian": ("forward_over_reverse", "forward_over_forward")}
-
-
-class AsyncFunction(Evaluable):
+class AsyncFunction(BaseFunction):
     """A function on a server, with its values and derivatives as coroutines.
 
     Made by `AsyncClient.function`:
 
         async with gw.aio.connect("localhost:50051") as client:
             f = client.function(lambda x: np.sin(x), gw.spec(3))
-            J = await f.jacobian(np.ones(3))
+            J = await f.jacobian(np.ones(3))  # 3 x 3
 
     Inputs are given by position, by name, or as one tuple or mapping (the way to reach an input that is
     called like an option). `wrt=` and `of=` choose inputs and outputs by name or position: one by itself, or
     the only one, gives a plain array; a sequence of them gives a tuple; the default is every floating one.
+    Everything takes `timeout=` in seconds, and cancelling a call stops the work on the server too.
     """
 
     @overload
@@ -57,14 +55,14 @@ class AsyncFunction(Evaluable):
         *args: Any,
         wrt: Selection = None,
         of: Selection = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
+        mode: JacobianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
         out: Any = None,
         sink: Sink | None = None,
-        progress: ProgressWish = False,
+        progress: ProgressOption = False,
         timeout: float | None = None,
-        return_info: Literal[False] = False,
+        return_info: bool = False,
         **inputs: Any,
     ) -> Arrays: ...
     async def jacobian(
@@ -73,39 +71,51 @@ class AsyncFunction(Evaluable):
         *args: Any,
         wrt: Selection = None,
         of: Selection = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
+        mode: JacobianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
         out: Any = None,
         sink: Sink | None = None,
-        progress: ProgressWish = False,
+        progress: ProgressOption = False,
         timeout: float | None = None,
         return_info: bool = False,
         **inputs: Any,
-    ) -> Arrays | tuple[Arrays, Info]:
-        """First derivatives: an array of shape output.shape + input.shape for each output and input.
+    ) -> Arrays:
+        """Computes first derivatives: an array of shape output.shape + input.shape per output and input.
 
         Args:
             *args: the point.
             wrt: inputs to differentiate with respect to.
             of: outputs to differentiate.
-            mode: "forward" or "reverse"; chosen by the server when empty.
-            block_width: columns or rows computed together; chosen by the server when 0.
-            block_memory: bytes that one block may take while it is computed; the server's default when 0.
+            mode: "forward" or "reverse"; None leaves the choice to the server.
+            block_width: columns or rows computed together; None leaves the choice to the server.
+            block_memory: bytes that one block may take while it is computed; None for the server's default.
             out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned.
             sink: takes blocks as they arrive in place of an array; the result is None then.
             progress: a bar, or a function of `Progress`.
             timeout: seconds until the work is stopped with `DeadlineError`.
             return_info: give `(result, Info)`, with the plan and where the time went.
             **inputs: inputs by name.
+
+        Raises:
+            InvalidArgumentError: an input, a name, an option or `out` does not fit.
+            NotDifferentiableError: the derivative does not exist in this mode.
+            DeadlineError: the timeout is over.
         """
-        order, deadline = await self._order(
-            "jacobian", args, inputs, wrt, of, (mode, block_width, block_memory), timeout
+        options = Options(
+            wrt=wrt,
+            of=of,
+            mode=mode,
+            block_width=block_width,
+            block_memory=block_memory,
+            out=out,
+            sink=sink,
+            progress=progress,
+            timeout=timeout,
         )
-        result, info = await self._receive(order, deadline, out, sink, progress)
-        if result is not None:
-            per_output = _rows(result, len(order.request.wrt))
-            result = unwrapped([unwrapped(row, wrt) for row in per_output], of)
+        request = await self._request("jacobian", args, inputs, options)
+        arrays, info = await self._receive(request, options)
+        result = None if arrays is None else _nested(arrays, of, wrt, request)
         return (result, info) if return_info else result
 
     @overload
@@ -119,14 +129,14 @@ class AsyncFunction(Evaluable):
         *args: Any,
         wrt: Selection = None,
         of: str | int | None = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
+        mode: HessianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
         out: Any = None,
         sink: Sink | None = None,
-        progress: ProgressWish = False,
+        progress: ProgressOption = False,
         timeout: float | None = None,
-        return_info: Literal[False] = False,
+        return_info: bool = False,
         **inputs: Any,
     ) -> Arrays: ...
     async def hessian(
@@ -135,28 +145,36 @@ class AsyncFunction(Evaluable):
         *args: Any,
         wrt: Selection = None,
         of: str | int | None = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
+        mode: HessianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
         out: Any = None,
         sink: Sink | None = None,
-        progress: ProgressWish = False,
+        progress: ProgressOption = False,
         timeout: float | None = None,
         return_info: bool = False,
         **inputs: Any,
-    ) -> Arrays | tuple[Arrays, Info]:
-        """Second derivatives of a one-element output: an array of shape input.shape + input.shape.
+    ) -> Arrays:
+        """Computes second derivatives of a one-element output, of shape input.shape + input.shape.
 
-        With several inputs, a tuple for each of them of arrays for each of them. `mode` is
-        "forward_over_reverse" or "forward_over_forward"; the other arguments are those of `jacobian`.
+        With several inputs, the result is a tuple for each of them of arrays for each of them. `mode` is
+        "forward_over_reverse" or "forward_over_forward"; the other arguments and the errors are those of
+        `jacobian`.
         """
-        order, deadline = await self._order(
-            "hessian", args, inputs, wrt, of, (mode, block_width, block_memory), timeout
+        options = Options(
+            wrt=wrt,
+            of=of,
+            mode=mode,
+            block_width=block_width,
+            block_memory=block_memory,
+            out=out,
+            sink=sink,
+            progress=progress,
+            timeout=timeout,
         )
-        result, info = await self._receive(order, deadline, out, sink, progress)
-        if result is not None:
-            rows = _rows(result, len(order.request.wrt))
-            result = unwrapped([unwrapped(row, wrt) for row in rows], wrt)
+        request = await self._request("hessian", args, inputs, options)
+        arrays, info = await self._receive(request, options)
+        result = None if arrays is None else _nested(arrays, wrt, wrt, request)
         return (result, info) if return_info else result
 
     async def value_and_jacobian(
@@ -165,21 +183,31 @@ class AsyncFunction(Evaluable):
         *args: Any,
         wrt: Selection = None,
         of: Selection = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
+        mode: JacobianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
         out: Any = None,
-        progress: ProgressWish = False,
+        progress: ProgressOption = False,
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays]:
-        """All outputs and the Jacobian of `of`, from one trip; the arguments are those of `jacobian`."""
-        order, deadline = await self._order(
-            "jacobian", args, inputs, wrt, of, (mode, block_width, block_memory), timeout, values=True
+        """Computes all outputs and the Jacobian of `of`, in one call to the server.
+
+        The arguments are those of `jacobian`.
+        """
+        options = Options(
+            wrt=wrt,
+            of=of,
+            mode=mode,
+            block_width=block_width,
+            block_memory=block_memory,
+            out=out,
+            progress=progress,
+            timeout=timeout,
         )
-        reception = await self._assemble(order, deadline, out, progress)
-        rows = _rows(reception.arrays, len(order.request.wrt))
-        return unwrapped(reception.values, None), unwrapped([unwrapped(row, wrt) for row in rows], of)
+        request = await self._request("jacobian", args, inputs, options, values=True)
+        received = await self._assemble(request, options)
+        return unwrapped(received.values, None), _nested(received.arrays, of, wrt, request)
 
     async def value_and_hessian(
         self,
@@ -187,21 +215,31 @@ class AsyncFunction(Evaluable):
         *args: Any,
         wrt: Selection = None,
         of: str | int | None = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
+        mode: HessianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
         out: Any = None,
-        progress: ProgressWish = False,
+        progress: ProgressOption = False,
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays]:
-        """All outputs and the Hessian of `of`, from one trip; the arguments are those of `hessian`."""
-        order, deadline = await self._order(
-            "hessian", args, inputs, wrt, of, (mode, block_width, block_memory), timeout, values=True
+        """Computes all outputs and the Hessian of `of`, in one call to the server.
+
+        The arguments are those of `hessian`.
+        """
+        options = Options(
+            wrt=wrt,
+            of=of,
+            mode=mode,
+            block_width=block_width,
+            block_memory=block_memory,
+            out=out,
+            progress=progress,
+            timeout=timeout,
         )
-        reception = await self._assemble(order, deadline, out, progress)
-        rows = _rows(reception.arrays, len(order.request.wrt))
-        return unwrapped(reception.values, None), unwrapped([unwrapped(row, wrt) for row in rows], wrt)
+        request = await self._request("hessian", args, inputs, options, values=True)
+        received = await self._assemble(request, options)
+        return unwrapped(received.values, None), _nested(received.arrays, wrt, wrt, request)
 
     async def value_grad_and_hessian(
         self,
@@ -209,37 +247,35 @@ class AsyncFunction(Evaluable):
         *args: Any,
         wrt: Selection = None,
         of: str | int | None = None,
-        block_width: int = 0,
-        block_memory: int = 0,
+        block_width: int | None = None,
+        block_memory: int | None = None,
         out: Any = None,
-        progress: ProgressWish = False,
+        progress: ProgressOption = False,
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays, Arrays]:
-        """All outputs, and the gradient and the Hessian of `of`, from one trip.
+        """Computes all outputs, and the gradient and the Hessian of `of`: what a Newton step takes.
 
-        The Hessian is computed as the Jacobian of the gradient, which is what the function that is sent
-        gives; the arguments are those of `hessian`, but for `mode`.
+        One call to the server brings them. The Hessian is computed as the Jacobian of the gradient, which is
+        what the function that is sent gives; the arguments are those of `hessian`, but for `mode`.
         """
         both = self.gradient(wrt, of, keep_values=True)
         count = len(both.signature.outputs) - len(self.signature.outputs)
-        names = [value.name for value in both.signature.outputs[:count]]
-        order, deadline = await both._order(
-            "jacobian",
-            args,
-            inputs,
-            select(self.signature.inputs, wrt, "input", "wrt"),
-            names,
-            ("", block_width, block_memory),
-            timeout,
-            values=True,
+        options = Options(
+            wrt=select(self.signature.inputs, wrt, "input", "wrt"),
+            of=[value.name for value in both.signature.outputs[:count]],
+            block_width=block_width,
+            block_memory=block_memory,
+            out=out,
+            progress=progress,
+            timeout=timeout,
         )
-        reception = await both._assemble(order, deadline, out, progress)
-        rows = _rows(reception.arrays, count)
+        request = await both._request("jacobian", args, inputs, options, values=True)
+        received = await both._assemble(request, options)
         return (
-            unwrapped(reception.values[count:], None),
-            unwrapped(reception.values[:count], wrt),
-            unwrapped([unwrapped(row, wrt) for row in rows], wrt),
+            unwrapped(received.values[count:], None),
+            unwrapped(received.values[:count], wrt),
+            _nested(received.arrays, wrt, wrt, request),
         )
 
     def jacobian_blocks(
@@ -248,16 +284,24 @@ class AsyncFunction(Evaluable):
         *args: Any,
         wrt: Selection = None,
         of: Selection = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
-        progress: ProgressWish = False,
+        mode: JacobianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
+        progress: ProgressOption = False,
         timeout: float | None = None,
         **inputs: Any,
     ) -> AsyncIterator[Block]:
-        """The blocks of a Jacobian as they arrive, in order of completion; nothing is kept here."""
-        options = (mode, block_width, block_memory)
-        return self._blocks("jacobian", args, inputs, wrt, of, options, progress, timeout)
+        """Iterates over the blocks of a Jacobian in the order in which they arrive; none is kept here."""
+        options = Options(
+            wrt=wrt,
+            of=of,
+            mode=mode,
+            block_width=block_width,
+            block_memory=block_memory,
+            progress=progress,
+            timeout=timeout,
+        )
+        return self._blocks("jacobian", args, inputs, options)
 
     def hessian_blocks(
         self,
@@ -265,16 +309,24 @@ class AsyncFunction(Evaluable):
         *args: Any,
         wrt: Selection = None,
         of: str | int | None = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
-        progress: ProgressWish = False,
+        mode: HessianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
+        progress: ProgressOption = False,
         timeout: float | None = None,
         **inputs: Any,
     ) -> AsyncIterator[Block]:
-        """The blocks of a Hessian as they arrive, in order of completion; nothing is kept here."""
-        options = (mode, block_width, block_memory)
-        return self._blocks("hessian", args, inputs, wrt, of, options, progress, timeout)
+        """Iterates over the blocks of a Hessian in the order in which they arrive; none is kept here."""
+        options = Options(
+            wrt=wrt,
+            of=of,
+            mode=mode,
+            block_width=block_width,
+            block_memory=block_memory,
+            progress=progress,
+            timeout=timeout,
+        )
+        return self._blocks("hessian", args, inputs, options)
 
     def accumulator(
         self,
@@ -286,7 +338,7 @@ class AsyncFunction(Evaluable):
         timeout: float | None = None,
         **inputs: Any,
     ) -> AsyncAccumulator:
-        """The gradient of the loss over batches that never lie in one place.
+        """Accumulates the gradient of the loss over batches that are never held together.
 
         Args:
             *params: the inputs that all batches share, from the first on; the others come with the batches.
@@ -298,6 +350,11 @@ class AsyncFunction(Evaluable):
             **inputs: shared inputs by name.
 
         Nothing is sent before the first batch.
+
+            async with loss.accumulator(w=w) as acc:
+                for x, y in batches:
+                    await acc.add(x, y)
+                print(await acc.value(), await acc.grad())
         """
         shared = given_values(self.signature.inputs, params, inputs)
         loss = Loss(self._model, self._spec, tuple(shared), wrt, one_output(of), reduction)
@@ -310,22 +367,25 @@ class AsyncFunction(Evaluable):
         kind: Kind = "jacobian",
         wrt: Selection = None,
         of: Selection = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
+        mode: Mode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
         timeout: float | None = None,
         **inputs: Any,
     ) -> Plan:
-        """How a derivative would be computed, without computing it.
+        """Plans a derivative without computing it: mode, blocks, memory and operations.
 
         Only shapes matter: inputs may be given as `gw.spec(...)`, and left out where the signature fixes
-        them.
+        them. The other arguments are those of `jacobian` or `hessian`, as `kind` says.
         """
+        options = Options(
+            wrt=wrt, of=of, mode=mode, block_width=block_width, block_memory=block_memory, timeout=timeout
+        )
         deadline = Deadline(timeout)
         own = self.signature.inputs
         if not args and not inputs:
-            inputs = {value.name: ArraySpec(*_fixed(value)) for value in own}
-        arrays = bind(own, tuple(map(_abstract, args)), {n: _abstract(one) for n, one in inputs.items()})
+            inputs = {value.name: ArraySpec(*fixed_type(value)) for value in own}
+        arrays = bind(own, tuple(map(abstract, args)), {n: abstract(one) for n, one in inputs.items()})
         chosen_wrt, chosen_of = self._choose(kind, wrt, of)
         request = derivative_pb2.PlanRequest(
             function=self._spec.proto,
@@ -334,7 +394,7 @@ class AsyncFunction(Evaluable):
             kind=KINDS[kind],
             wrt=chosen_wrt,
             of=chosen_of,
-            options=_options(kind, mode, block_width, block_memory),
+            options=options.plan_options(kind),
         ).SerializeToString()
         answer = await self._connection.call(
             self._model, {}, deadline, lambda remaining: self._connection.stub.plan(request, remaining)
@@ -351,123 +411,77 @@ class AsyncFunction(Evaluable):
             chosen = select(outputs, of, "output", "of")
         return select(self.signature.inputs, wrt, "input", "wrt"), chosen
 
-    async def _order(
+    async def _request(
         self,
         kind: Kind,
         args: tuple[Any, ...],
         inputs: Mapping[str, Any],
-        wrt: Selection,
-        of: Selection,
-        options: tuple[str, int, int],
-        timeout: float | None,
+        options: Options,
         values: bool = False,
-    ) -> tuple[Order, Deadline]:
-        deadline = Deadline(timeout)
+    ) -> DerivativeRequest:
+        deadline = Deadline(options.timeout)
         arrays = bind(self.signature.inputs, args, inputs)
-        chosen_wrt, chosen_of = self._choose(kind, wrt, of)
+        wrt, of = self._choose(kind, options.wrt, options.of)
         ids = await tensor_ids(arrays)
-        request = derivative_pb2.DifferentiateRequest(
+        message = derivative_pb2.DifferentiateRequest(
             function=self._spec.proto,
             inputs=tensors(arrays, ids) | self._constants,
             kind=KINDS[kind],
-            wrt=chosen_wrt,
-            of=chosen_of,
-            options=_options(kind, *options),
+            wrt=wrt,
+            of=of,
+            options=options.plan_options(kind),
             values=values,
         )
-        return Order(request, self._model, {ids[name]: arrays[name] for name in ids}), deadline
+        return DerivativeRequest(message, self._model, {ids[name]: arrays[name] for name in ids}, deadline)
 
     async def _receive(
-        self, order: Order, deadline: Deadline, out: Any, sink: Sink | None, progress: ProgressWish
+        self, request: DerivativeRequest, options: Options
     ) -> tuple[list[wire.Array] | None, Info]:
-        if sink is not None:
-            if out is not None:
-                raise InvalidArgumentError("out= and sink= both say where blocks go: pass one of them")
-            return None, await self._pour(order, deadline, sink, progress)
-        reception = await self._assemble(order, deadline, out, progress)
-        return reception.arrays, reception.info
-
-    async def _assemble(
-        self, order: Order, deadline: Deadline, out: Any, progress: ProgressWish
-    ) -> Reception:
-        given = flatten_out(out)
-        reporter = Reporter(progress, _title(order))
-        reception = Reception(
-            self._connection, order, deadline, lambda plan: Assembly(plan, given), reporter, restart=True
-        )
-        await reception.run()
-        return reception
-
-    async def _pour(self, order: Order, deadline: Deadline, sink: Sink, progress: ProgressWish) -> Info:
-        reception = Reception(
-            self._connection, order, deadline, Fresh, Reporter(progress, _title(order)), restart=False
-        )
-        async for block in reception.blocks():
-            taken = sink(public_block(block, reception.plan))
+        """Receives into arrays, or into the sink where there is one."""
+        if options.sink is None:
+            received = await self._assemble(request, options)
+            return received.arrays, received.info
+        receiver = self._block_receiver(request, options)
+        async for block in receiver.blocks():
+            taken = options.sink(public_block(block, receiver.plan))
             if isinstance(taken, Awaitable):
                 await taken
-        return reception.info
+        return None, receiver.info
+
+    async def _assemble(self, request: DerivativeRequest, options: Options) -> DerivativeReceiver:
+        given = flatten_out(options.out)
+        reporter = _reporter(request, options)
+        receiver = DerivativeReceiver(
+            self._connection, request, lambda plan: ResultArrays(plan, given), reporter, restart=True
+        )
+        await receiver.run()
+        return receiver
+
+    def _block_receiver(self, request: DerivativeRequest, options: Options) -> DerivativeReceiver:
+        reporter = _reporter(request, options)
+        return DerivativeReceiver(self._connection, request, BlockBuffers, reporter, restart=False)
 
     async def _blocks(
-        self,
-        kind: Kind,
-        args: tuple[Any, ...],
-        inputs: Mapping[str, Any],
-        wrt: Selection,
-        of: Selection,
-        options: tuple[str, int, int],
-        progress: ProgressWish,
-        timeout: float | None,
+        self, kind: Kind, args: tuple[Any, ...], inputs: Mapping[str, Any], options: Options
     ) -> AsyncIterator[Block]:
-        order, deadline = await self._order(kind, args, inputs, wrt, of, options, timeout)
-        reception = Reception(
-            self._connection, order, deadline, Fresh, Reporter(progress, _title(order)), restart=False
-        )
-        blocks = reception.blocks()
+        request = await self._request(kind, args, inputs, options)
+        receiver = self._block_receiver(request, options)
+        blocks = receiver.blocks()
         try:
             async for block in blocks:
-                yield public_block(block, reception.plan)
+                yield public_block(block, receiver.plan)
         finally:
             await blocks.aclose()
 
 
-def _title(order: Order) -> str:
-    return next(name for name, number in KINDS.items() if number == order.request.kind)
+def _reporter(request: DerivativeRequest, options: Options) -> ProgressReporter:
+    return ProgressReporter(options.progress, KIND_NAMES[request.message.kind])
 
 
-def _options(kind: Kind, mode: str, block_width: int, block_memory: int) -> derivative_pb2.PlanOptions:
-    fitting = (
-        ("forward", "reverse") if kind == "jacobian" else ("forward_over_reverse", "forward_over_forward")
-    )
-    if mode and mode not in fitting:
-        raise InvalidArgumentError(f"mode of a {kind} is {fitting[0]!r} or {fitting[1]!r}, not {mode!r}")
-    for name, value in (("block_width", block_width), ("block_memory", block_memory)):
-        if value < 0:
-            raise InvalidArgumentError(f"{name} is positive, or 0 to leave it to the server, not {value}")
-    return derivative_pb2.PlanOptions(
-        mode=MODES[mode],
-        block_memory_bytes=block_memory,
-        block_width=block_width,
-    )
-
-
-def _rows(entries: Sequence[wire.Array], columns: int) -> list[Sequence[wire.Array]]:
-    return [entries[start : start + columns] for start in range(0, len(entries), columns)]
-
-
-def _abstract(given: Any) -> Any:
-    """An array without memory for a spec; anything else as it is."""
-    if isinstance(given, ArraySpec):
-        return np.broadcast_to(np.empty((), given.dtype), given.shape)
-    if isinstance(given, tuple):
-        return tuple(map(_abstract, given))
-    if isinstance(given, Mapping):
-        return {name: _abstract(one) for name, one in given.items()}
-    return given
-
-
-def _fixed(value: Value) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    shape = tuple(extent for extent in value.shape or () if isinstance(extent, int))
-    if value.shape is None or value.dtype is None or len(shape) != len(value.shape):
-        raise InvalidArgumentError(f"the shape of input {value} is open: pass an array or gw.spec(...)")
-    return shape, value.dtype
+def _nested(
+    arrays: Sequence[wire.Array], rows: Selection, columns: Selection, request: DerivativeRequest
+) -> Arrays:
+    """Nests the matrices of a result, given row by row, as `of=` and `wrt=` asked for them."""
+    width = len(request.message.wrt)
+    starts = range(0, len(arrays), width)
+    return unwrapped([unwrapped(arrays[start : start + width], columns) for start in starts], rows)

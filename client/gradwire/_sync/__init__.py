@@ -1,1 +1,1 @@
-"""The synchronous face, generated from `gradwire._face`, and what is its own."""
+"""The synchronous face. `scripts/generate_sync.py` writes what mirrors `gradwire._face`."""

@@ -1,8 +1,8 @@
-"""From plain calls to coroutines: one event loop in a thread of its own.
+"""Runs coroutines for plain calls, on one event loop in a thread of its own.
 
-The synchronous SDK is a face over the asynchronous one, because gRPC's asynchronous streams are faster in
-Python than its threaded ones, and so that there is one implementation. All clients of a process share the
-loop: gRPC serves several loops in one process badly.
+The synchronous classes delegate to the asynchronous ones: gRPC's asynchronous streams are faster in Python
+than its threaded ones, and there is one implementation. All clients of a process share the loop, since gRPC
+serves several loops in one process badly.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import atexit
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -18,7 +19,7 @@ _STOP_SECONDS = 2.0
 
 
 class Bridge:
-    """An event loop in a daemon thread, and ways to run coroutines on it."""
+    """An event loop in a daemon thread, with methods that run coroutines on it."""
 
     def __init__(self) -> None:
         self._stopped = False
@@ -29,14 +30,14 @@ class Bridge:
         atexit.register(self._stop)
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start a coroutine; cancelling the future cancels it."""
+        """Starts a coroutine; cancelling the future cancels it."""
         if self._stopped:
             work.close()
             raise RuntimeError("the process is ending: no more calls can be made")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def refuse_to_wait(self) -> None:
-        """Raise in the loop's own thread, which would wait for itself."""
+        """Raises `RuntimeError` in the loop's own thread, which would wait for itself."""
         if threading.current_thread() is self._thread:
             raise RuntimeError(
                 "a progress callback cannot call the client it is called by: it would wait for itself; "
@@ -44,7 +45,7 @@ class Bridge:
             )
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine. Ctrl-C (any exception here, in fact) cancels it first."""
+        """Runs a coroutine and returns its result. Ctrl-C, or any exception in this thread, cancels it."""
         try:
             self.refuse_to_wait()
         except RuntimeError:
@@ -58,14 +59,14 @@ class Bridge:
             raise
 
     def finish(self, work: Coroutine[Any, Any, object]) -> None:
-        """Run what cleans up; nothing at the end of the process, when everything is cancelled already."""
+        """Runs a coroutine that cleans up; not at the end of the process, when all work is cancelled."""
         if self._stopped:
             work.close()
         else:
             self.run(work)
 
     def call(self, make: Callable[[], T]) -> T:
-        """The result of a plain function that must run where the loop is."""
+        """Runs a plain function in the loop's thread and returns its result."""
 
         async def work() -> T:
             return make()
@@ -73,7 +74,7 @@ class Bridge:
         return self.run(work())
 
     def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """The items of an asynchronous iterator, which is closed on every way out."""
+        """Iterates over an asynchronous iterator, and closes it in any case."""
         try:
             while True:
                 item = self.run(_next(items))
@@ -89,7 +90,7 @@ class Bridge:
         self._thread.join(_STOP_SECONDS)
 
     async def _cancel_all(self) -> None:
-        # What is still running would be reported as destroyed while pending.
+        # asyncio would report tasks that are still running as destroyed while pending.
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
@@ -101,7 +102,7 @@ class Bridge:
 
 
 def in_thread(function: Callable[[T], Any] | None) -> Callable[[T], Coroutine[Any, Any, Any]] | None:
-    """A coroutine function that runs a plain one in a thread, where it may block and use the client."""
+    """Returns a coroutine function that runs a plain one in a thread, where it may use the client."""
     if function is None:
         return None
 
@@ -111,8 +112,28 @@ def in_thread(function: Callable[[T], Any] | None) -> Callable[[T], Coroutine[An
     return run
 
 
+@contextmanager
+def entered(manager: AbstractAsyncContextManager[T], bridge: Bridge) -> Iterator[T]:
+    """Enters and leaves an asynchronous context on the bridge's loop."""
+    value = bridge.run(_enter(manager))
+    try:
+        yield value
+    except BaseException as error:
+        bridge.finish(_leave(manager, error))
+        raise
+    bridge.finish(_leave(manager, None))
+
+
+async def _leave(manager: AbstractAsyncContextManager[Any], error: BaseException | None) -> None:
+    await manager.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None)
+
+
+async def _enter(manager: AbstractAsyncContextManager[T]) -> T:
+    return await manager.__aenter__()
+
+
 class _End:
-    """What comes after the last item."""
+    """Marks the end of an asynchronous iterator."""
 
 
 async def _next(items: AsyncIterator[T]) -> T | _End:
@@ -126,7 +147,7 @@ async def _close(items: AsyncIterator[Any]) -> None:
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    # gRPC wakes every loop of the process for each event; those that find nothing to do get this error.
+    # gRPC wakes every loop of the process for each event; loops that find nothing to do get this error.
     if not isinstance(context.get("exception"), BlockingIOError):
         loop.default_exception_handler(context)
 
@@ -136,7 +157,7 @@ _shared: Bridge | None = None
 
 
 def shared_bridge() -> Bridge:
-    """The process's bridge, started with the first use."""
+    """Returns the process's bridge, started with the first use."""
     global _shared
     with _lock:
         if _shared is None or not _shared._thread.is_alive():  # never started, or lost in a fork

@@ -21,11 +21,11 @@ from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Value, select, select_scalar
 
 Floats = npt.NDArray[np.float64]
-Along = Literal["auto", "grad", "jacobian", "hessian", "nothing"]
+Prefetch = Literal["auto", "grad", "jacobian", "hessian", "nothing"]
 Part = Literal["value", "grad", "jacobian", "hessian"]
 Parts = Mapping[str, wire.Array]
 
-_ALONG: dict[str, tuple[Part, ...]] = {
+_PREFETCHED: dict[str, tuple[Part, ...]] = {
     "nothing": ("value",),
     "grad": ("value", "grad"),
     "jacobian": ("value", "jacobian"),
@@ -59,7 +59,7 @@ class Callbacks:
         bridge: Bridge,
         wrt: str | int | None,
         of: str | int | None,
-        along: Along,
+        along: Prefetch,
         timeout: float | None,
     ) -> None:
         signature = function.signature
@@ -71,11 +71,11 @@ class Callbacks:
         output = _named(signature.outputs, self._of)
         self._output = signature.outputs.index(output)
         chosen = ("grad" if _one_number(output) else "jacobian") if along == "auto" else along
-        if chosen not in _ALONG:
-            raise InvalidArgumentError(f"along is 'auto' or one of {', '.join(_ALONG)}; it is {along!r}")
+        if chosen not in _PREFETCHED:
+            raise InvalidArgumentError(f"along is 'auto' or one of {', '.join(_PREFETCHED)}; it is {along!r}")
         if chosen in ("grad", "hessian"):
             select_scalar(signature.outputs, self._of)
-        self._along = _ALONG[chosen]
+        self._along = _PREFETCHED[chosen]
         self._lock = threading.Lock()
         self._last = _Point(None)
 

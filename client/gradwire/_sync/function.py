@@ -1,22 +1,21 @@
-"""The synchronous function: every method runs its asynchronous namesake to the end."""
+# Generated from _face/evaluation.py and _face/function.py by `python scripts/generate_sync.py`: do not edit.
+"""The synchronous function."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Literal, overload
+from typing import Any, Literal, Self, overload
 
 import gradwire_wire as wire
 from gradwire._face.evaluation import Arrays
-from gradwire._face.function import AsyncFunction, Kind, ProgressWish, Sink
+from gradwire._face.options import HessianMode, JacobianMode, Kind, Mode, ProgressOption, Sink
 from gradwire._sync.accumulator import Accumulator
-from gradwire._sync.bridge import Bridge, in_thread
-from gradwire._sync.pipeline import Pipeline, opened
-from gradwire._sync.together import Together
+from gradwire._sync.bases import FunctionBase
+from gradwire._sync.bridge import in_thread
 from gradwire.graphs.signature import Selection, Signature
 from gradwire.results import Block, Info, Plan
 from gradwire.transport.connection import GraphInfo
 
 
-class Function(Together):
+class Function(FunctionBase):
     """A function on a server, with its values and derivatives.
 
     Made by `Client.function`:
@@ -31,12 +30,9 @@ class Function(Together):
     Everything takes `timeout=` in seconds, and Ctrl-C stops the work on the server too.
     """
 
-    def __init__(self, function: AsyncFunction, bridge: Bridge) -> None:
-        self._function, self._bridge = function, bridge
-
     @property
     def signature(self) -> Signature:
-        """The inputs and outputs of this function, transforms included."""
+        """The inputs and outputs of this function, with its transforms applied."""
         return self._function.signature
 
     @property
@@ -48,76 +44,58 @@ class Function(Together):
     def constants(self) -> Mapping[str, wire.Array]:
         """The large arrays that the function closes over, as they were when it was traced.
 
-        They are no part of the graph: each is sent once, when a server does not hold it already.
+        They are not part of the graph: each is uploaded once, if the server does not hold it already.
         """
         return self._function.constants
 
-    @property
-    def asynchronous(self) -> AsyncFunction:
-        """The function whose coroutines this one runs, on the loop of the SDK's own thread."""
-        return self._function
-
-    def __repr__(self) -> str:
-        return repr(self._function).replace("<Async", "<", 1)
-
-    def _repr_html_(self) -> str:
-        return self._function._repr_html_().replace("<b>Async", "<b>", 1)
-
     def describe(self) -> GraphInfo:
-        """What the server says about the graph: warnings, size, whether reverse mode is possible."""
+        """Returns what the server reports about the graph: warnings, size, possible modes."""
         return self._bridge.run(self._function.describe())
-
-    @contextmanager
-    def stream(self) -> Iterator[Pipeline]:
-        """This function over one open stream, as futures: the quickest way to many small evaluations.
-
-        with f.stream() as s:
-            answers = [s.vjp(x, w) for w in cotangents]
-            products = [answer.result() for answer in answers]
-        """
-        with opened(self._function.stream(), self._bridge) as function:
-            yield Pipeline(function, self._bridge)
 
     def gradient(
         self, wrt: Selection = None, of: str | int | None = None, *, keep_values: bool = False
-    ) -> "Function":
-        """The function from the inputs to the derivative of the one-element output `of`."""
-        return Function(self._function.gradient(wrt, of, keep_values=keep_values), self._bridge)
+    ) -> Self:
+        """Returns the function from the inputs to the gradient of the one-element output `of`."""
+        return type(self)(self._function.gradient(wrt, of, keep_values=keep_values), self._bridge)
 
-    def as_jvp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> "Function":
-        """The function from the inputs and tangents ("x.tangent") to the tangents of the outputs."""
-        return Function(self._function.as_jvp(wrt, of, keep_values=keep_values), self._bridge)
+    def as_jvp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> Self:
+        """Returns the function from the inputs and tangents ("x.tangent") to the tangents of the outputs."""
+        return type(self)(self._function.as_jvp(wrt, of, keep_values=keep_values), self._bridge)
 
-    def as_vjp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> "Function":
-        """The function from the inputs and cotangents ("y.cotangent") to the cotangents of the inputs."""
-        return Function(self._function.as_vjp(wrt, of, keep_values=keep_values), self._bridge)
+    def as_vjp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> Self:
+        """Returns the function from inputs and cotangents ("y.cotangent") to cotangents of the inputs."""
+        return type(self)(self._function.as_vjp(wrt, of, keep_values=keep_values), self._bridge)
 
     def as_hvp(
         self, wrt: Selection = None, of: str | int | None = None, *, keep_values: bool = False
-    ) -> "Function":
-        """The function from the inputs and tangents to the Hessian of `of` times the tangents."""
-        return Function(self._function.as_hvp(wrt, of, keep_values=keep_values), self._bridge)
+    ) -> Self:
+        """Returns the function from the inputs and tangents to the Hessian of `of` times the tangents."""
+        return type(self)(self._function.as_hvp(wrt, of, keep_values=keep_values), self._bridge)
 
     def __call__(
-        self,
-        /,
-        *args: Any,
-        batched: Selection = None,
-        timeout: float | None = None,
-        **inputs: Any,
+        self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
     ) -> Arrays:
-        """The value; the same as `value`."""
-        return self._bridge.run(self._function.value(*args, batched=batched, timeout=timeout, **inputs))
+        """Evaluates the function; the same as `value`."""
+        return self.value(*args, batched=batched, timeout=timeout, **inputs)
 
     def value(
-        self,
-        /,
-        *args: Any,
-        batched: Selection = None,
-        timeout: float | None = None,
-        **inputs: Any,
+        self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
     ) -> Arrays:
-        """The outputs. Inputs named in `batched` carry one more, leading axis, and so do all outputs then."""
+        """Evaluates the function.
+
+        Args:
+            *args: the point.
+            batched: inputs, by name or position, that have one more, leading axis; all outputs have it then.
+            timeout: seconds until the work is stopped with `DeadlineError`.
+            **inputs: inputs by name.
+
+        Returns:
+            The output, or a tuple of them where there are several.
+
+        Raises:
+            InvalidArgumentError: an input is missing, unknown, given twice, or of another dtype or shape.
+            DeadlineError: the timeout is over.
+        """
         return self._bridge.run(self._function.value(*args, batched=batched, timeout=timeout, **inputs))
 
     def jvp(
@@ -130,9 +108,19 @@ class Function(Together):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """The Jacobian times a tangent: the last positional argument, or a tuple of one for each `wrt`.
+        """Multiplies the Jacobian by a tangent (forward mode).
 
-        A batch of tangents is one of the inputs to name in `batched` ("x.tangent").
+        Args:
+            *args: the point, then the tangent, of the shape of the input, or a tuple of one for each `wrt`.
+            wrt: inputs that have tangents.
+            of: outputs whose tangents are returned.
+            batched: inputs with one more, leading axis, as for `value`; a batch of tangents is named as
+                the input "x.tangent".
+            timeout: seconds until the work is stopped with `DeadlineError`.
+            **inputs: inputs by name.
+
+        Returns:
+            The tangent of the output, or a tuple of them.
         """
         return self._bridge.run(
             self._function.jvp(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
@@ -148,7 +136,12 @@ class Function(Together):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """A cotangent times the Jacobian: the last positional argument, or a tuple of one for each `of`."""
+        """Multiplies a cotangent by the Jacobian (reverse mode).
+
+        The cotangent is the last positional argument, of the shape of the output, or a tuple of one for each
+        `of`; a batch of cotangents is named as the input "y.cotangent". The result has the shape of the
+        input. The other arguments are those of `jvp`.
+        """
         return self._bridge.run(
             self._function.vjp(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )
@@ -163,7 +156,10 @@ class Function(Together):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """The Hessian of a one-element output times a tangent, the last positional argument."""
+        """Multiplies the Hessian of a one-element output by a tangent, the last positional argument.
+
+        The arguments are those of `jvp`; the result has the shape of the input.
+        """
         return self._bridge.run(
             self._function.hvp(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )
@@ -178,7 +174,16 @@ class Function(Together):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """The gradient of a one-element output."""
+        """Computes the gradient of a one-element output, of the shape of the input.
+
+        Args:
+            *args: the point.
+            wrt: inputs to differentiate with respect to.
+            of: the output to differentiate.
+            batched: inputs with one more, leading axis, as for `value`.
+            timeout: seconds until the work is stopped with `DeadlineError`.
+            **inputs: inputs by name.
+        """
         return self._bridge.run(
             self._function.grad(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )
@@ -193,13 +198,14 @@ class Function(Together):
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays]:
-        """All outputs and the gradient of `of`, from one evaluation."""
+        """Computes all outputs and the gradient of `of` in one evaluation, with the arguments of `grad`."""
         return self._bridge.run(
             self._function.value_and_grad(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )
 
     @overload
     def jacobian(self, /, *args: Any, return_info: Literal[True], **options: Any) -> tuple[Arrays, Info]: ...
+
     @overload
     def jacobian(
         self,
@@ -207,67 +213,74 @@ class Function(Together):
         *args: Any,
         wrt: Selection = None,
         of: Selection = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
+        mode: JacobianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
         out: Any = None,
         sink: Sink | None = None,
-        progress: ProgressWish = False,
+        progress: ProgressOption = False,
         timeout: float | None = None,
-        return_info: Literal[False] = False,
+        return_info: bool = False,
         **inputs: Any,
     ) -> Arrays: ...
+
     def jacobian(
         self,
         /,
         *args: Any,
         wrt: Selection = None,
         of: Selection = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
+        mode: JacobianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
         out: Any = None,
         sink: Sink | None = None,
-        progress: ProgressWish = False,
+        progress: ProgressOption = False,
         timeout: float | None = None,
         return_info: bool = False,
         **inputs: Any,
-    ) -> Arrays | tuple[Arrays, Info]:
-        """First derivatives: an array of shape output.shape + input.shape for each output and input.
+    ) -> Arrays:
+        """Computes first derivatives: an array of shape output.shape + input.shape per output and input.
 
         Args:
             *args: the point.
             wrt: inputs to differentiate with respect to.
             of: outputs to differentiate.
-            mode: "forward" or "reverse"; chosen by the server when empty.
-            block_width: columns or rows computed together; chosen by the server when 0.
-            block_memory: bytes that one block may take while it is computed; the server's default when 0.
+            mode: "forward" or "reverse"; None leaves the choice to the server.
+            block_width: columns or rows computed together; None leaves the choice to the server.
+            block_memory: bytes that one block may take while it is computed; None for the server's default.
             out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned.
             sink: takes blocks as they arrive, in a thread, in place of an array; the result is None then.
             progress: a bar, or a function of `Progress`, called in the SDK's own thread.
             timeout: seconds until the work is stopped with `DeadlineError`.
             return_info: give `(result, Info)`, with the plan and where the time went.
             **inputs: inputs by name.
+
+        Raises:
+            InvalidArgumentError: an input, a name, an option or `out` does not fit.
+            NotDifferentiableError: the derivative does not exist in this mode.
+            DeadlineError: the timeout is over.
         """
-        call = self._function.jacobian(
-            *args,
-            wrt=wrt,
-            of=of,
-            mode=mode,
-            block_width=block_width,
-            block_memory=block_memory,
-            out=out,
-            progress=progress,
-            timeout=timeout,
-            sink=in_thread(sink),
-            return_info=True,
-            **inputs,
+        return self._bridge.run(
+            self._function.jacobian(
+                *args,
+                wrt=wrt,
+                of=of,
+                mode=mode,
+                block_width=block_width,
+                block_memory=block_memory,
+                out=out,
+                sink=in_thread(sink),
+                progress=progress,
+                timeout=timeout,
+                return_info=return_info,
+                **inputs,
+            )
         )
-        result, info = self._bridge.run(call)
-        return (result, info) if return_info else result
 
     @overload
     def hessian(self, /, *args: Any, return_info: Literal[True], **options: Any) -> tuple[Arrays, Info]: ...
+
     @overload
     def hessian(
         self,
@@ -275,53 +288,155 @@ class Function(Together):
         *args: Any,
         wrt: Selection = None,
         of: str | int | None = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
+        mode: HessianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
         out: Any = None,
         sink: Sink | None = None,
-        progress: ProgressWish = False,
+        progress: ProgressOption = False,
         timeout: float | None = None,
-        return_info: Literal[False] = False,
+        return_info: bool = False,
         **inputs: Any,
     ) -> Arrays: ...
+
     def hessian(
         self,
         /,
         *args: Any,
         wrt: Selection = None,
         of: str | int | None = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
+        mode: HessianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
         out: Any = None,
         sink: Sink | None = None,
-        progress: ProgressWish = False,
+        progress: ProgressOption = False,
         timeout: float | None = None,
         return_info: bool = False,
         **inputs: Any,
-    ) -> Arrays | tuple[Arrays, Info]:
-        """Second derivatives of a one-element output: an array of shape input.shape + input.shape.
+    ) -> Arrays:
+        """Computes second derivatives of a one-element output, of shape input.shape + input.shape.
 
-        With several inputs, a tuple for each of them of arrays for each of them. `mode` is
-        "forward_over_reverse" or "forward_over_forward"; the other arguments are those of `jacobian`.
+        With several inputs, the result is a tuple for each of them of arrays for each of them. `mode` is
+        "forward_over_reverse" or "forward_over_forward"; the other arguments and the errors are those of
+        `jacobian`.
         """
-        call = self._function.hessian(
-            *args,
-            wrt=wrt,
-            of=of,
-            mode=mode,
-            block_width=block_width,
-            block_memory=block_memory,
-            out=out,
-            progress=progress,
-            timeout=timeout,
-            sink=in_thread(sink),
-            return_info=True,
-            **inputs,
+        return self._bridge.run(
+            self._function.hessian(
+                *args,
+                wrt=wrt,
+                of=of,
+                mode=mode,
+                block_width=block_width,
+                block_memory=block_memory,
+                out=out,
+                sink=in_thread(sink),
+                progress=progress,
+                timeout=timeout,
+                return_info=return_info,
+                **inputs,
+            )
         )
-        result, info = self._bridge.run(call)
-        return (result, info) if return_info else result
+
+    def value_and_jacobian(
+        self,
+        /,
+        *args: Any,
+        wrt: Selection = None,
+        of: Selection = None,
+        mode: JacobianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
+        out: Any = None,
+        progress: ProgressOption = False,
+        timeout: float | None = None,
+        **inputs: Any,
+    ) -> tuple[Arrays, Arrays]:
+        """Computes all outputs and the Jacobian of `of`, in one call to the server.
+
+        The arguments are those of `jacobian`.
+
+            scipy.optimize.root(f.value_and_jacobian, x0, jac=True)
+        """
+        return self._bridge.run(
+            self._function.value_and_jacobian(
+                *args,
+                wrt=wrt,
+                of=of,
+                mode=mode,
+                block_width=block_width,
+                block_memory=block_memory,
+                out=out,
+                progress=progress,
+                timeout=timeout,
+                **inputs,
+            )
+        )
+
+    def value_and_hessian(
+        self,
+        /,
+        *args: Any,
+        wrt: Selection = None,
+        of: str | int | None = None,
+        mode: HessianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
+        out: Any = None,
+        progress: ProgressOption = False,
+        timeout: float | None = None,
+        **inputs: Any,
+    ) -> tuple[Arrays, Arrays]:
+        """Computes all outputs and the Hessian of `of`, in one call to the server.
+
+        The arguments are those of `hessian`.
+        """
+        return self._bridge.run(
+            self._function.value_and_hessian(
+                *args,
+                wrt=wrt,
+                of=of,
+                mode=mode,
+                block_width=block_width,
+                block_memory=block_memory,
+                out=out,
+                progress=progress,
+                timeout=timeout,
+                **inputs,
+            )
+        )
+
+    def value_grad_and_hessian(
+        self,
+        /,
+        *args: Any,
+        wrt: Selection = None,
+        of: str | int | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
+        out: Any = None,
+        progress: ProgressOption = False,
+        timeout: float | None = None,
+        **inputs: Any,
+    ) -> tuple[Arrays, Arrays, Arrays]:
+        """Computes all outputs, and the gradient and the Hessian of `of`: what a Newton step takes.
+
+        One call to the server brings them. The Hessian is computed as the Jacobian of the gradient, which is
+        what the function that is sent gives; the arguments are those of `hessian`, but for `mode`.
+        """
+        return self._bridge.run(
+            self._function.value_grad_and_hessian(
+                *args,
+                wrt=wrt,
+                of=of,
+                block_width=block_width,
+                block_memory=block_memory,
+                out=out,
+                progress=progress,
+                timeout=timeout,
+                **inputs,
+            )
+        )
 
     def jacobian_blocks(
         self,
@@ -329,14 +444,14 @@ class Function(Together):
         *args: Any,
         wrt: Selection = None,
         of: Selection = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
-        progress: ProgressWish = False,
+        mode: JacobianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
+        progress: ProgressOption = False,
         timeout: float | None = None,
         **inputs: Any,
     ) -> Iterator[Block]:
-        """The blocks of a Jacobian as they arrive, in order of completion; nothing is kept here."""
+        """Iterates over the blocks of a Jacobian in the order in which they arrive; none is kept here."""
         return self._bridge.iterate(
             self._function.jacobian_blocks(
                 *args,
@@ -357,14 +472,14 @@ class Function(Together):
         *args: Any,
         wrt: Selection = None,
         of: str | int | None = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
-        progress: ProgressWish = False,
+        mode: HessianMode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
+        progress: ProgressOption = False,
         timeout: float | None = None,
         **inputs: Any,
     ) -> Iterator[Block]:
-        """The blocks of a Hessian as they arrive, in order of completion; nothing is kept here."""
+        """Iterates over the blocks of a Hessian in the order in which they arrive; none is kept here."""
         return self._bridge.iterate(
             self._function.hessian_blocks(
                 *args,
@@ -389,7 +504,7 @@ class Function(Together):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Accumulator:
-        """The gradient of the loss over batches that never lie in one place.
+        """Accumulates the gradient of the loss over batches that are never held together.
 
         Args:
             *params: the inputs that all batches share, from the first on; the others come with the batches.
@@ -407,10 +522,12 @@ class Function(Together):
                     acc.add(x, y)
                 print(acc.value, acc.grad)
         """
-        accumulator = self._function.accumulator(
-            *params, wrt=wrt, of=of, reduction=reduction, timeout=timeout, **inputs
+        return Accumulator(
+            self._function.accumulator(
+                *params, wrt=wrt, of=of, reduction=reduction, timeout=timeout, **inputs
+            ),
+            self._bridge,
         )
-        return Accumulator(accumulator, self._bridge)
 
     def plan(
         self,
@@ -419,16 +536,16 @@ class Function(Together):
         kind: Kind = "jacobian",
         wrt: Selection = None,
         of: Selection = None,
-        mode: str = "",
-        block_width: int = 0,
-        block_memory: int = 0,
+        mode: Mode | None = None,
+        block_width: int | None = None,
+        block_memory: int | None = None,
         timeout: float | None = None,
         **inputs: Any,
     ) -> Plan:
-        """How a derivative would be computed, without computing it.
+        """Plans a derivative without computing it: mode, blocks, memory and operations.
 
         Only shapes matter: inputs may be given as `gw.spec(...)`, and left out where the signature fixes
-        them.
+        them. The other arguments are those of `jacobian` or `hessian`, as `kind` says.
         """
         return self._bridge.run(
             self._function.plan(

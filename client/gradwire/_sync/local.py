@@ -1,9 +1,10 @@
-"""A server of one's own, for as long as it is needed."""
+"""Starts a server on this machine for one client, and stops it with the client."""
 
 import atexit
 from typing import Any, Protocol
 
-from gradwire._sync.client import Client, connect
+from gradwire._sync.client import Client
+from gradwire._sync.connecting import connect
 from gradwire.errors import GradwireError
 from gradwire.transport.retry import Retry
 
@@ -15,7 +16,7 @@ class _Server(Protocol):
 
 
 class LocalClient(Client):
-    """A client and the server that it has to itself; closing it stops the server."""
+    """A client with a server of its own; closing the client stops the server."""
 
     def __init__(self, client: Client, server: _Server) -> None:
         super().__init__(client._client, client._bridge)
@@ -23,7 +24,7 @@ class LocalClient(Client):
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Give the connection up and stop the server; once."""
+        """Closes the connection and stops the server; further calls do nothing."""
         server, self._server = self._server, None
         if server is None:
             return
@@ -33,18 +34,23 @@ class LocalClient(Client):
         finally:
             server.stop()
 
-    def __enter__(self) -> "LocalClient":
-        return self
-
 
 def local(workers: int = 2, *, retry: Retry | None = None, **settings: Any) -> LocalClient:
-    """Start a server with a local Ray of so many workers, and connect to it.
-
-    `settings` are the server's own, such as `block_memory_bytes=64 << 20`. Use it with `with`, or `close` it;
-    the server also stops when the process ends. Needs the extra: pip install "gradwire[server]".
+    """Starts a server with a local Ray, and connects to it.
 
         with gw.local(workers=2) as client:
             H = client.hessian(lambda x: np.sum(np.sqrt(x)), np.ones((2, 2)))
+
+    Use it with `with`, or `close` it; the server also stops when the process ends. Needs the extra:
+    pip install "gradwire[server]".
+
+    Args:
+        workers: how many worker processes Ray starts.
+        retry: how calls are retried.
+        **settings: of the server, such as `block_memory_bytes=64 << 20`.
+
+    Raises:
+        GradwireError: the server is not installed.
     """
     try:
         from gradwire_server.process import embedded

@@ -1,36 +1,13 @@
-"""Evaluations over one open stream, as futures: the synchronous face of `AsyncFunction.stream`."""
+# Generated from _face/evaluation.py by `python scripts/generate_sync.py`: do not edit.
+"""Evaluations over one open stream, as futures."""
 
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from gradwire._face.evaluation import Arrays
 from gradwire._face.function import AsyncFunction
 from gradwire._sync.bridge import Bridge
 from gradwire.graphs.signature import Selection
-
-T = TypeVar("T")
-
-
-@contextmanager
-def opened(manager: AbstractAsyncContextManager[T], bridge: Bridge) -> Iterator[T]:
-    """An asynchronous context entered and left on the bridge's loop."""
-    entered = bridge.run(_entered(manager))
-    try:
-        yield entered
-    except BaseException as error:
-        bridge.finish(_left(manager, error))
-        raise
-    bridge.finish(_left(manager, None))
-
-
-async def _left(manager: AbstractAsyncContextManager[Any], error: BaseException | None) -> None:
-    await manager.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None)
-
-
-async def _entered(manager: AbstractAsyncContextManager[T]) -> T:
-    return await manager.__aenter__()
 
 
 class Pipeline:
@@ -43,25 +20,15 @@ class Pipeline:
         self._function, self._bridge = function, bridge
 
     def __call__(
-        self,
-        /,
-        *args: Any,
-        batched: Selection = None,
-        timeout: float | None = None,
-        **inputs: Any,
+        self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
     ) -> Future[Arrays]:
-        """As `Function.__call__`."""
-        return self._bridge.submit(self._function.value(*args, batched=batched, timeout=timeout, **inputs))
+        """Does what `Function.__call__` does; the future has its result."""
+        return self._bridge.submit(self._function.__call__(*args, batched=batched, timeout=timeout, **inputs))
 
     def value(
-        self,
-        /,
-        *args: Any,
-        batched: Selection = None,
-        timeout: float | None = None,
-        **inputs: Any,
+        self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
     ) -> Future[Arrays]:
-        """As `Function.value`."""
+        """Does what `Function.value` does; the future has its result."""
         return self._bridge.submit(self._function.value(*args, batched=batched, timeout=timeout, **inputs))
 
     def jvp(
@@ -74,7 +41,7 @@ class Pipeline:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Future[Arrays]:
-        """As `Function.jvp`."""
+        """Does what `Function.jvp` does; the future has its result."""
         return self._bridge.submit(
             self._function.jvp(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )
@@ -89,7 +56,7 @@ class Pipeline:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Future[Arrays]:
-        """As `Function.vjp`."""
+        """Does what `Function.vjp` does; the future has its result."""
         return self._bridge.submit(
             self._function.vjp(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )
@@ -104,7 +71,7 @@ class Pipeline:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Future[Arrays]:
-        """As `Function.hvp`."""
+        """Does what `Function.hvp` does; the future has its result."""
         return self._bridge.submit(
             self._function.hvp(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )
@@ -119,7 +86,7 @@ class Pipeline:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Future[Arrays]:
-        """As `Function.grad`."""
+        """Does what `Function.grad` does; the future has its result."""
         return self._bridge.submit(
             self._function.grad(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )
@@ -134,7 +101,7 @@ class Pipeline:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Future[tuple[Arrays, Arrays]]:
-        """As `Function.value_and_grad`."""
+        """Does what `Function.value_and_grad` does; the future has its result."""
         return self._bridge.submit(
             self._function.value_and_grad(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )

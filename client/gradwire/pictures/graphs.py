@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 import gradwire_wire as wire
-from gradwire._face.evaluation import Evaluable
+from gradwire._face.evaluation import BaseFunction
 from gradwire._sync.function import Function
 from gradwire.errors import InvalidArgumentError
 from gradwire.frontends.sources import load
@@ -89,7 +89,7 @@ def graph(source: Any, *specs: ArraySpec | wire.Array, limit: int = 60) -> Pictu
         raise ValueError(f"limit={limit}: at least one box is drawn")
     if isinstance(source, Function):
         source = source.asynchronous
-    function = source if isinstance(source, Evaluable) else None
+    function = source if isinstance(source, BaseFunction) else None
     if function is not None and specs:
         raise InvalidArgumentError("this function has its shapes already: draw it without specs")
     loaded = load(source, specs) if function is None else function.model

@@ -1,1 +1,1 @@
-"""Calls to a server: the channel, retries, streams, and where received data go."""
+"""Calls to a server: channel, retries, uploads, streams, and the assembly of received data."""

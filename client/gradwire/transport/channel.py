@@ -1,7 +1,7 @@
-"""The channel to a server and the calls on it, as raw bytes.
+"""The channel to a server, and the service's calls as raw bytes.
 
-Everything that decides how a connection is made (options, and in time transport security and tokens) is
-decided in `open_channel`.
+`open_channel` is the one place that decides how a connection is made: channel options, and later transport
+security and tokens.
 """
 
 from collections.abc import AsyncIterator, Callable, Generator
@@ -18,7 +18,7 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.max_receive_message_length", 4 << 20),
-    # Two clients in one process each get a connection of their own, and with it a window of their own.
+    # Two clients in one process each get a connection, and with it a flow-control window, of their own.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
@@ -26,20 +26,20 @@ _OPTIONS: list[tuple[str, Any]] = [
 
 
 def open_channel(address: str) -> grpc.aio.Channel:
-    """A channel to "host:port". It connects with the first call."""
+    """Returns a channel to "host:port". It connects with the first call."""
     wire.keep_freed_memory()
     return grpc.aio.insecure_channel(address, options=_OPTIONS)
 
 
 class StreamCall(Protocol):
-    """A call whose answers are a stream of messages, as serialized bytes."""
+    """A call that is answered by a stream of serialized messages."""
 
     async def read(self) -> Any: ...
     def cancel(self) -> bool: ...
 
 
 class RequestsCall(Protocol):
-    """A call whose requests are a stream, with what it ended in."""
+    """A call whose requests are a stream, and its final status."""
 
     async def code(self) -> grpc.StatusCode: ...
     async def details(self) -> str: ...
@@ -48,21 +48,23 @@ class RequestsCall(Protocol):
 
 
 class UploadCall(RequestsCall, Protocol):
-    """A call whose requests are a stream, and whose answer is one message."""
+    """A call whose requests are a stream and that is answered by one message."""
 
     def __await__(self) -> Generator[Any, Any, bytes]: ...
 
 
 class DuplexCall(StreamCall, RequestsCall, Protocol):
-    """A call with streams both ways."""
+    """A call with streams in both directions."""
 
     async def write(self, request: bytes) -> None: ...
     async def done_writing(self) -> None: ...
 
 
 class Stub:
-    """The service's calls. Requests and answers are serialized messages: what they mean is for the callers,
-    who can then read the large ones without copying them."""
+    """The service's calls, with requests and answers as serialized messages.
+
+    Callers parse the answers themselves, so that they can read large ones without copying.
+    """
 
     def __init__(self, channel: Any) -> None:  # a grpc.aio.Channel, whose type stubs want (de)serializers
         path = f"/{SERVICE}/"
@@ -102,9 +104,9 @@ class Stub:
         return call
 
     async def serving(self, timeout: float | None) -> bool:
-        """Whether grpc.health.v1 says that all workers' work is served."""
+        """Tells whether grpc.health.v1 reports that the server and its workers serve."""
         # The messages are one field each: an empty request asks for the server as a whole, and field 1 of
-        # the answer is 1 for SERVING. A package for that would outweigh them.
+        # the answer is 1 for SERVING. A package for that would be larger than they are.
         answer: bytes = await self._health(b"", timeout=timeout)
         return answer == b"\x08\x01"
 

@@ -1,4 +1,4 @@
-"""A connection: calls that register what the server lacks and try again when it cannot be reached."""
+"""A connection to a server: calls that upload what the server lacks and retry when it is unavailable."""
 
 import asyncio
 import warnings
@@ -22,7 +22,7 @@ from gradwire.frontends.sources import Model
 from gradwire.tables import html_table
 from gradwire.transport.channel import Stub, open_channel
 from gradwire.transport.retry import Backoff, Deadline, Retry
-from gradwire.transport.status import translated, uploaded
+from gradwire.transport.status import finish_upload, translated
 from gradwire_wire import framing
 from gradwire_wire.v1 import graph_pb2, tensor_pb2
 
@@ -34,12 +34,12 @@ LARGE_BYTES = 256 << 10
 
 _HEALTH_SECONDS = 0.1
 
-_NOTED = 1024
+_LOGGED_UPLOADS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class GraphInfo:
-    """What the server says about a registered graph."""
+    """What the server reports about a registered graph."""
 
     graph_id: str
     forward_only: bool
@@ -70,10 +70,10 @@ class Connection:
         self.stub = Stub(self._channel)
         self._graphs: dict[str, GraphInfo] = {}
         self._registering: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self.uploads = Uploads()
+        self.uploads = UploadLog()
 
     async def close(self) -> None:
-        """Cancel what is running and give the connection up."""
+        """Cancels running calls and closes the connection."""
         await self._channel.close()
 
     async def call(
@@ -83,28 +83,41 @@ class Connection:
         deadline: Deadline,
         send: Callable[[float | None], Awaitable[T]],
     ) -> T:
-        """The answer of `send(seconds left)`, which needs a model and other uploaded arrays (by id)."""
+        """Sends a request, again after the server lacked something or was unavailable.
+
+        Args:
+            model: the graph that the request refers to; it is registered first.
+            uploads: the other arrays that the request refers to, by id.
+            deadline: when the call must be over.
+            send: makes one attempt, given the seconds that are left.
+
+        Returns:
+            What `send` returns.
+
+        Raises:
+            ServerError: of the kind that fits, when retries are used up or do not help.
+        """
         if model.graph_id not in self._graphs:
             await self.register(model, deadline)
         recovery: Recovery | None = None
         while True:
-            moment = self.uploads.moment
+            tick = self.uploads.tick
             try:
                 return await self._send(send, deadline)
             except (NotFoundError, UnavailableError) as error:
                 recovery = recovery or Recovery(self, model, uploads, deadline)
-                await recovery.after(error, moment)
+                await recovery.handle(error, tick)
 
     async def _send(self, send: Callable[[float | None], Awaitable[T]], deadline: Deadline) -> T:
         with translated(self.address, deadline.timeout):
             return await send(deadline.remaining())
 
     async def register(self, model: Model, deadline: Deadline, again: bool = False) -> GraphInfo:
-        """Make sure that the server has a graph: once for each connection, or `again`."""
+        """Registers a graph with the server, once for each connection or, with `again`, in any case."""
         if not again and model.graph_id in self._graphs:
             return self._graphs[model.graph_id]
         async with self._registering[model.graph_id]:
-            if not again and model.graph_id in self._graphs:  # by another call, meanwhile
+            if not again and model.graph_id in self._graphs:  # registered by another call meanwhile
                 return self._graphs[model.graph_id]
             graph = await self._retried(lambda: self._find_or_send(model, deadline), deadline)
         if graph.graph_id != model.graph_id:
@@ -128,7 +141,7 @@ class Connection:
         return info
 
     async def wait_ready(self, deadline: Deadline) -> None:
-        """Ask for the server's health until it serves; raises `DeadlineError` at the deadline."""
+        """Polls the server's health until it serves; raises `DeadlineError` at the deadline."""
         serving = False
         while not serving:
             with suppress(UnavailableError):
@@ -159,28 +172,36 @@ class Connection:
                     found = await self.stub.get_graph(request, deadline.remaining())
                 return graph_pb2.GetGraphResponse.FromString(found).graph
             except NotFoundError:
-                pass  # the first to bring it
-        answer = await uploaded(self.stub.register_graph(_model_parts(model.data), deadline.remaining()))
+                pass  # nobody has registered it yet
+        answer = await finish_upload(self.stub.register_graph(_model_parts(model.data), deadline.remaining()))
         return graph_pb2.RegisterGraphResponse.FromString(answer).graph
 
     async def upload(self, tensor_id: str, array: wire.Array, deadline: Deadline) -> None:
-        """Send an array that the server lacks."""
-        async with self.uploads.of(tensor_id):
+        """Uploads an array, whether or not the server has it."""
+        async with self.uploads.lock(tensor_id):
             await self._upload(tensor_id, array, deadline)
 
-    async def upload_lacking(
-        self, tensor_id: str, array: wire.Array, deadline: Deadline, moment: int
-    ) -> bool:
-        """Send an array that the server lacked at a moment, unless another call has sent it since."""
-        async with self.uploads.of(tensor_id):
-            if self.uploads.since(tensor_id, moment):
+    async def upload_lacking(self, tensor_id: str, array: wire.Array, deadline: Deadline, tick: int) -> bool:
+        """Uploads an array that the server lacked at a tick, unless another call has uploaded it since.
+
+        Args:
+            tensor_id: the array's id.
+            array: the array.
+            deadline: when the call must be over.
+            tick: the log's tick when the call began that found it missing.
+
+        Returns:
+            Whether it was uploaded here.
+        """
+        async with self.uploads.lock(tensor_id):
+            if self.uploads.uploaded_since(tensor_id, tick):
                 return False
             await self._upload(tensor_id, array, deadline)
             return True
 
     async def _upload(self, tensor_id: str, array: wire.Array, deadline: Deadline) -> None:
         answer = await self._retried(
-            lambda: uploaded(self.stub.put_tensor(_tensor_parts(array), deadline.remaining())), deadline
+            lambda: finish_upload(self.stub.put_tensor(_tensor_parts(array), deadline.remaining())), deadline
         )
         received = tensor_pb2.PutTensorResponse.FromString(answer).tensor.tensor_id
         if received != tensor_id:
@@ -188,38 +209,45 @@ class Connection:
                 "an input array changed while it was sent; do not write to it before the call is over",
                 code="DATA_LOSS",
             )
-        self.uploads.done(tensor_id)
+        self.uploads.record(tensor_id)
 
 
-class Uploads:
-    """When arrays were uploaded over a connection, so that calls that need the same one send it once."""
+class UploadLog:
+    """Records when arrays were uploaded over a connection, so that concurrent calls send each of them once.
+
+    Attributes:
+        tick: a logical clock, the number of uploads that are complete.
+    """
 
     def __init__(self) -> None:
-        self.moment = 0
-        """How many uploads are over."""
+        self.tick = 0
         self._done: OrderedDict[str, int] = OrderedDict()
-        self._under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def of(self, tensor_id: str) -> asyncio.Lock:
-        """What uploads of one array hold, one after another."""
-        return self._under_way.setdefault(tensor_id, asyncio.Lock())
+    def lock(self, tensor_id: str) -> asyncio.Lock:
+        """Returns the lock that serializes the uploads of one array."""
+        return self._locks.setdefault(tensor_id, asyncio.Lock())
 
-    def since(self, tensor_id: str, moment: int) -> bool:
-        """Whether an array was uploaded after a moment."""
-        return self._done.get(tensor_id, 0) > moment
+    def uploaded_since(self, tensor_id: str, tick: int) -> bool:
+        """Tells whether an array was uploaded after a tick."""
+        return self._done.get(tensor_id, 0) > tick
 
-    def done(self, tensor_id: str) -> None:
-        """Note that an array was uploaded."""
-        self.moment += 1
-        self._done[tensor_id] = self.moment
-        while len(self._done) > _NOTED:
+    def record(self, tensor_id: str) -> None:
+        """Records that an array was uploaded."""
+        self.tick += 1
+        self._done[tensor_id] = self.tick
+        while len(self._done) > _LOGGED_UPLOADS:
             self._done.popitem(last=False)
 
 
 class Recovery:
-    """What a call does about an error before it tries again; raises the error when nothing helps.
+    """Prepares the retries of one call: uploads what the server lacks, waits while it is unavailable.
 
-    It sends the model, its constants and `uploads`, other arrays by id.
+    Args:
+        connection: the connection of the call.
+        model: the graph that the call refers to, with its constants.
+        uploads: the other arrays that it refers to, by id.
+        deadline: when the call must be over.
     """
 
     def __init__(
@@ -230,32 +258,42 @@ class Recovery:
         self._uploads = {**uploads, **{one.tensor_id: one.array for one in model.bound.values()}}
         self._deadline = deadline
         self._backoff = Backoff(connection.retry, deadline)
-        self._crowded = Backoff(connection.retry, deadline)
+        self._eviction_backoff = Backoff(connection.retry, deadline)
         self._sent: set[str] = set()
 
-    async def after(self, error: NotFoundError | UnavailableError, moment: int, done: int = 0) -> None:
-        """Send what the server lacked at the moment of the call, or wait until it may be back."""
+    async def handle(self, error: NotFoundError | UnavailableError, tick: int, done: int = 0) -> None:
+        """Uploads what the server lacked, or waits until it may be reachable again.
+
+        Args:
+            error: what the attempt failed with.
+            tick: the upload log's tick when the attempt began.
+            done: how much of the answer has arrived; attempts are counted anew when it has grown.
+
+        Raises:
+            NotFoundError: the server lacks what was sent to it, or what is not known here.
+            UnavailableError: retries are used up.
+        """
         if isinstance(error, UnavailableError):
-            self._sent.clear()  # whoever answers next may have lost everything
+            self._sent.clear()  # the server may have restarted and lost everything
             await self._backoff.pause(error, done)
             return
         named = self._named(error)
         missing = (named or {self._model.graph_id, *self._uploads}) - self._sent
         if not missing:
-            await self._make_room(error, named)
+            await self._wait_for_room(error, named)
             missing = named
         if self._model.graph_id in missing:
             self._sent.add(self._model.graph_id)
             await self._connection.register(self._model, self._deadline, again=True)
         for tensor_id in missing & self._uploads.keys():
-            await self._send(tensor_id, moment)
+            await self._send(tensor_id, tick)
 
-    async def _make_room(self, error: NotFoundError, named: set[str]) -> None:
-        """Let the calls be over whose arrays have taken the place of one that was sent."""
+    async def _wait_for_room(self, error: NotFoundError, named: set[str]) -> None:
+        """Waits for the calls whose arrays have evicted one that was sent for this call."""
         if not named or self._model.graph_id in named:
             raise error
         try:
-            await self._crowded.pause(error)
+            await self._eviction_backoff.pause(error)
         except NotFoundError:
             error.message += (
                 "; it was sent, and forgotten before it was used, again and again: the arrays in use are "
@@ -263,10 +301,10 @@ class Recovery:
             )
             raise
 
-    async def _send(self, tensor_id: str, moment: int) -> None:
+    async def _send(self, tensor_id: str, tick: int) -> None:
         array = self._uploads[tensor_id]
         try:
-            if await self._connection.upload_lacking(tensor_id, array, self._deadline, moment):
+            if await self._connection.upload_lacking(tensor_id, array, self._deadline, tick):
                 self._sent.add(tensor_id)
         except LimitError as error:
             kind = f"{array.dtype.name}{list(array.shape)}"
@@ -276,7 +314,7 @@ class Recovery:
             raise
 
     def _named(self, error: NotFoundError) -> set[str]:
-        """What the server says it lacks, as far as it can be had here."""
+        """Returns the ids that the server says it lacks, of those that are known here."""
         mine = {self._model.graph_id, *self._uploads}
         return {one for one in mine if one == error.metadata.get("resource_name") or one in error.message}
 

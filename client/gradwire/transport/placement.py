@@ -1,4 +1,4 @@
-"""Putting streamed chunks where they belong.
+"""Writes streamed chunks into result arrays.
 
 A piece is a rectangle of a matrix, sent row-major in chunks of bytes that respect neither rows nor
 elements. Wherever the destination's rows are contiguous a chunk is copied straight into it; any other
@@ -22,7 +22,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def write_bytes(rows: Bytes, offset: int, data: memoryview) -> None:
-    """Copy `data` into a rectangle of bytes, from byte `offset` on in row-major order.
+    """Copies `data` into a rectangle of bytes, starting at byte `offset` in row-major order.
 
     `rows` is two-dimensional with contiguous rows; the rows themselves may lie apart.
     """
@@ -46,29 +46,29 @@ def write_bytes(rows: Bytes, offset: int, data: memoryview) -> None:
 
 @dataclass(slots=True)
 class Rectangle:
-    """Where one piece goes: rows of bytes to write, and the values that they are the bytes of."""
+    """The destination of one piece: rows of bytes to write to, and the values that they hold."""
 
     rows: Bytes
     values: wire.Array
     deliver: Callable[[wire.Array], None] | None = None  # takes the values once they are complete
 
     @classmethod
-    def fresh(cls, shape: tuple[int, int], dtype: np.dtype[Any]) -> "Rectangle":
-        """A rectangle in memory of its own."""
+    def allocated(cls, shape: tuple[int, int], dtype: np.dtype[Any]) -> "Rectangle":
+        """Allocates a rectangle in memory of its own."""
         values: wire.Array = np.empty(shape, dtype)
         return cls(_byte_rows(values), values)
 
     @classmethod
     def within(cls, matrix: wire.Array) -> "Rectangle":
-        """A rectangle that is part of a matrix."""
+        """Returns the rectangle that a part of a matrix is."""
         if matrix.size and matrix.strides[1] == matrix.itemsize:
             return cls(_byte_rows(matrix), matrix)
-        one = cls.fresh((matrix.shape[0], matrix.shape[1]), matrix.dtype)
+        one = cls.allocated((matrix.shape[0], matrix.shape[1]), matrix.dtype)
         one.deliver = partial(matrix.__setitem__, ...)
         return one
 
     def finish(self) -> None:
-        """Hand the values on to a destination that could not take bytes."""
+        """Copies the values to a destination that cannot be written as bytes."""
         if self.deliver is not None:
             self.deliver(self.values)
 
@@ -79,8 +79,8 @@ def _byte_rows(values: wire.Array) -> Bytes:
     return values.view(np.uint8)
 
 
-class Destination:
-    """The array of one entry, written rectangle by rectangle."""
+class EntryArray:
+    """The array of one entry of the plan, written rectangle by rectangle."""
 
     def __init__(self, entry: Entry, array: wire.Array) -> None:
         self._entry = entry
@@ -96,12 +96,12 @@ class Destination:
         self._plain = plain
 
     def rectangle(self, piece: derivative_pb2.Piece) -> Rectangle:
-        """Where the data of `piece` go."""
+        """Returns the rectangle that the data of `piece` are written to."""
         rows, columns = slices(piece)
         if self._matrix is not None:
             return Rectangle.within(self._matrix[rows, columns])
         shape = (rows.stop - rows.start, columns.stop - columns.start)
-        one = Rectangle.fresh(shape, self._entry.dtype)
+        one = Rectangle.allocated(shape, self._entry.dtype)
         one.deliver = partial(self._scatter, rows, columns)
         return one
 
@@ -117,19 +117,20 @@ class Destination:
         self._plain[index] = values
 
 
-def _coordinates(flat: slice, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], ...]:
-    return np.unravel_index(np.arange(flat.start, flat.stop), shape) if shape else ()
-
-
 def slices(piece: derivative_pb2.Piece) -> tuple[slice, slice]:
-    """Rows and columns of a piece."""
+    """Returns the rows and columns of a piece."""
     return slice(piece.row_start, piece.row_stop), slice(piece.column_start, piece.column_stop)
 
 
-class Assembly:
+class ResultArrays:
     """The arrays of a whole result, allocated here or given by the user.
 
-    Raises `InvalidArgumentError` where a given array has another shape or dtype or cannot be written.
+    Args:
+        plan: says which arrays there are.
+        out: the user's arrays, one for each entry of the plan; None to allocate them.
+
+    Raises:
+        InvalidArgumentError: a given array has another shape or dtype, or is read-only.
     """
 
     def __init__(self, plan: Plan, out: Sequence[wire.Array] | None) -> None:
@@ -138,19 +139,19 @@ class Assembly:
                 f"out has {len(out)} arrays, but the result has {len(plan.entries)}: "
                 + ", ".join(f"d {entry.row} / d {entry.column}" for entry in plan.entries)
             )
-        self._destinations = [
-            Destination(entry, np.empty(entry.shape, entry.dtype) if out is None else _checked(entry, out[i]))
+        self._entries = [
+            EntryArray(entry, np.empty(entry.shape, entry.dtype) if out is None else _checked(entry, out[i]))
             for i, entry in enumerate(plan.entries)
         ]
 
     @property
     def arrays(self) -> list[wire.Array]:
         """One array for each entry of the plan."""
-        return [one.array for one in self._destinations]
+        return [one.array for one in self._entries]
 
     def rectangle(self, piece: derivative_pb2.Piece) -> Rectangle:
-        """Where the data of `piece` go."""
-        return self._destinations[piece.entry].rectangle(piece)
+        """Returns the rectangle that the data of `piece` are written to."""
+        return self._entries[piece.entry].rectangle(piece)
 
 
 def _checked(entry: Entry, array: object) -> wire.Array:
@@ -168,7 +169,7 @@ def _checked(entry: Entry, array: object) -> wire.Array:
 
 
 def flatten_out(out: object) -> list[wire.Array] | None:
-    """`out` as given by the user (an array, or tuples of them) as a flat list."""
+    """Flattens `out` as the user gave it: an array, or tuples of arrays."""
     return None if out is None else list(_leaves(out))
 
 
@@ -180,27 +181,29 @@ def _leaves(out: object) -> Iterator[wire.Array]:
         yield out  # type: ignore[misc]  # checked against its entry later, where there is a name for it
 
 
-class Fresh:
-    """Rectangles in memory of their own, for blocks that are handed on one by one."""
+class BlockBuffers:
+    """Memory for blocks that are handed to the user one by one: a new array for each piece."""
 
     def __init__(self, plan: Plan) -> None:
         self._entries = plan.entries
 
     def rectangle(self, piece: derivative_pb2.Piece) -> Rectangle:
-        """New memory for the data of `piece`."""
+        """Allocates memory for the data of `piece`."""
         rows, columns = slices(piece)
         shape = (rows.stop - rows.start, columns.stop - columns.start)
-        return Rectangle.fresh(shape, self._entries[piece.entry].dtype)
+        return Rectangle.allocated(shape, self._entries[piece.entry].dtype)
 
 
 class OpenBlock:
-    """A block of which not everything has arrived."""
+    """A block that has not arrived completely."""
 
-    def __init__(self, start: derivative_pb2.BlockStart, plan: Plan, places: Assembly | Fresh) -> None:
+    def __init__(
+        self, start: derivative_pb2.BlockStart, plan: Plan, destination: ResultArrays | BlockBuffers
+    ) -> None:
         for piece in start.pieces:
             _check_piece(piece, plan)
         self.start = start
-        self.rectangles = [places.rectangle(piece) for piece in start.pieces]
+        self.rectangles = [destination.rectangle(piece) for piece in start.pieces]
         self._remaining = [one.values.nbytes for one in self.rectangles]
 
     @property
@@ -210,11 +213,11 @@ class OpenBlock:
 
     @property
     def received(self) -> int:
-        """Bytes that have arrived."""
+        """How many bytes have arrived."""
         return sum(one.values.nbytes for one in self.rectangles) - sum(self._remaining)
 
     def write(self, piece: int, offset: int, data: memoryview) -> None:
-        """Put a chunk of a piece in its place; chunks of a piece come in order."""
+        """Writes a chunk of a piece; chunks of a piece must come in order."""
         if piece >= len(self._remaining):
             raise _broken(f"a chunk of piece {piece} of block {self.start.block}, which does not exist")
         rectangle = self.rectangles[piece]

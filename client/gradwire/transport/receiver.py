@@ -1,4 +1,4 @@
-"""Receiving a Jacobian or Hessian block by block, and going on where a broken stream left off."""
+"""Receives a Jacobian or Hessian block by block, and resumes a stream that broke."""
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -10,9 +10,9 @@ import grpc.aio
 import gradwire_wire as wire
 from gradwire.errors import NotFoundError, PreconditionError, ServerError, UnavailableError
 from gradwire.frontends.sources import Model
-from gradwire.results import Block, Info, Piece, Plan, Reporter, Summary
+from gradwire.results import Block, Info, Piece, Plan, ProgressReporter, Summary
 from gradwire.transport.connection import Connection, Recovery
-from gradwire.transport.placement import Assembly, Fresh, OpenBlock, slices
+from gradwire.transport.placement import BlockBuffers, OpenBlock, ResultArrays, slices
 from gradwire.transport.retry import Deadline
 from gradwire.transport.status import PLAN_CHANGED, translated
 from gradwire_wire.framing import Chunk, FramingError, block_chunk, value_chunk
@@ -21,89 +21,101 @@ from gradwire_wire.v1 import derivative_pb2, function_pb2
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What to differentiate: the request, the graph and the uploaded arrays that it refers to."""
+class DerivativeRequest:
+    """A derivative to be computed, and what must be sent for it.
 
-    request: derivative_pb2.DifferentiateRequest
+    Attributes:
+        message: what is sent.
+        model: the graph that it refers to.
+        uploads: the large arrays that it refers to, by id.
+        deadline: when it must be over.
+    """
+
+    message: derivative_pb2.DifferentiateRequest
     model: Model
     uploads: Mapping[str, wire.Array]
+    deadline: Deadline
 
 
-class Reception:
-    """One derivative on its way in.
+class DerivativeReceiver:
+    """Receives the blocks of one derivative, and resumes the stream when it breaks.
 
-    `place` says where blocks go once the plan is known. With `restart`, a server that would plan the rest of
-    a broken stream differently is asked for everything again; without, that is an error.
+    Args:
+        connection: where to ask for it.
+        request: what to ask for.
+        allocate: gives the memory that blocks are written to, once the plan is known.
+        reporter: is told how much has arrived.
+        restart: when the server would plan the rest of a broken stream differently, ask for everything
+            again; without it, that is an error.
     """
 
     def __init__(
         self,
         connection: Connection,
-        order: Order,
-        deadline: Deadline,
-        place: Callable[[Plan], Assembly | Fresh],
-        reporter: Reporter,
+        request: DerivativeRequest,
+        allocate: Callable[[Plan], ResultArrays | BlockBuffers],
+        reporter: ProgressReporter,
         restart: bool,
     ) -> None:
-        self._connection, self._order, self._deadline = connection, order, deadline
-        self._place, self._reporter, self._restart = place, reporter, restart
+        self._connection, self._request, self._deadline = connection, request, request.deadline
+        self._allocate, self._reporter, self._restart = allocate, reporter, restart
         self._done: set[int] = set()
         self._open: dict[int, OpenBlock] = {}
         self._bytes = 0
-        self._values = _Values() if order.request.values else None
+        self._values = _Values() if request.message.values else None
         self._plan: Plan | None = None
-        self._places: Assembly | Fresh | None = None
+        self._destination: ResultArrays | BlockBuffers | None = None
         self._summary: Summary | None = None
         self._resumed = 0
         self._started = time.monotonic()
 
     @property
     def plan(self) -> Plan:
-        """How the derivative is cut into blocks; known before the first of them."""
+        """How the derivative is cut into blocks; known before the first block arrives."""
         if self._plan is None:
             raise _incomplete("no plan")
         return self._plan
 
     @property
-    def places(self) -> Assembly | Fresh:
-        """Where the blocks went."""
-        if self._places is None:
+    def destination(self) -> ResultArrays | BlockBuffers:
+        """The memory that the blocks were written to."""
+        if self._destination is None:
             raise _incomplete("no plan")
-        return self._places
+        return self._destination
 
     @property
     def arrays(self) -> list[wire.Array]:
-        """The matrices, where blocks go into an `Assembly`: one array for each entry of the plan."""
-        assert isinstance(self.places, Assembly)
-        return self.places.arrays
+        """One array for each entry of the plan, when blocks are written to `ResultArrays`."""
+        assert isinstance(self.destination, ResultArrays)
+        return self.destination.arrays
 
     @property
     def values(self) -> list[wire.Array]:
-        """The function's own outputs, where the order asks for them, once everything has arrived."""
+        """The function's own outputs, if the request asks for them; only once everything has arrived."""
         if self._values is None or not self._values.complete:
             raise _incomplete("no values; its version may not fit this client")
         return self._values.arrays
 
     @property
     def info(self) -> Info:
-        """The plan and what was done, once everything has arrived."""
+        """The plan and what the server did; only once everything has arrived."""
         if self._summary is None:
             raise _incomplete("no summary")
         return Info(self.plan, self._summary, time.monotonic() - self._started, self._resumed)
 
     async def blocks(self) -> AsyncGenerator[OpenBlock, None]:
-        """Every block once, as soon as it is complete."""
-        await self._connection.register(self._order.model, self._deadline)
-        recovery = Recovery(self._connection, self._order.model, self._order.uploads, self._deadline)
+        """Yields every block once, as soon as it is complete."""
+        await self._connection.register(self._request.model, self._deadline)
+        recovery = Recovery(self._connection, self._request.model, self._request.uploads, self._deadline)
         try:
             while True:
-                moment = self._connection.uploads.moment
+                tick = self._connection.uploads.tick
                 try:
                     async for block in self._one_stream():
                         yield block
                     break
                 except (NotFoundError, UnavailableError) as error:
-                    await recovery.after(error, moment, len(self._done) + self._has_values)
+                    await recovery.handle(error, tick, len(self._done) + self._has_values)
                     self._resumed += self._plan is not None
                 except PreconditionError as error:
                     if error.reason != PLAN_CHANGED or not self._restart or not self._done:
@@ -115,33 +127,33 @@ class Reception:
             self._reporter.close()
 
     async def run(self) -> None:
-        """Receive everything, for its places alone."""
+        """Receives everything into the destination and yields nothing."""
         async for _ in self.blocks():
             pass
 
     def _forget(self) -> None:
         self._done.clear()
-        self._bytes, self._plan, self._places = 0, None, None
+        self._bytes, self._plan, self._destination = 0, None, None
 
     async def _one_stream(self) -> AsyncIterator[OpenBlock]:
-        request = self._order.request
-        request.skip[:] = sorted(self._done)
-        request.plan_id = self._plan.plan_id if self._plan is not None and self._done else ""
-        request.values = self._values is not None and not self._has_values
-        if request.values:
-            self._values = _Values()  # what came of them came to nothing
-        self._bytes -= sum(block.received for block in self._open.values())  # will come once more
+        message = self._request.message
+        message.skip[:] = sorted(self._done)
+        message.plan_id = self._plan.plan_id if self._plan is not None and self._done else ""
+        message.values = self._values is not None and not self._has_values
+        if message.values:
+            self._values = _Values()  # those of the broken stream are incomplete
+        self._bytes -= sum(block.received for block in self._open.values())  # sent again from the start
         self._open.clear()
         address, timeout = self._connection.address, self._deadline.timeout
-        call = self._connection.stub.differentiate(request.SerializeToString(), self._deadline.remaining())
+        call = self._connection.stub.differentiate(message.SerializeToString(), self._deadline.remaining())
         try:
             while True:
                 with translated(address, timeout):
-                    message = await call.read()
-                if message is grpc.aio.EOF:
+                    answer = await call.read()
+                if answer is grpc.aio.EOF:
                     return
-                chunk = _read(block_chunk, message)
-                block = self._event(message) if chunk is None else self._write(chunk)
+                chunk = _read(block_chunk, answer)
+                block = self._event(answer) if chunk is None else self._write(chunk)
                 if block is not None:
                     yield block
         finally:
@@ -161,18 +173,18 @@ class Reception:
         if kind == "header":
             self._begin(Plan.from_proto(response.header.plan))
         elif kind == "block_start" and self._plan is not None:
-            block = OpenBlock(response.block_start, self._plan, self.places)
+            block = OpenBlock(response.block_start, self._plan, self.destination)
             self._open[response.block_start.block] = block
             return self._close_if_complete(block)
         elif kind == "values" and self._values is not None:
-            self._values.begin(output_arrays(response.values), _awaited(response.values))
+            self._values.begin(output_arrays(response.values), _missing(response.values))
         elif kind == "summary":
             self._summary = Summary.from_proto(response.summary)
         return None
 
     def _begin(self, plan: Plan) -> None:
         if self._plan is None or not self._done:
-            self._plan, self._places, self._bytes = plan, self._place(plan), 0
+            self._plan, self._destination, self._bytes = plan, self._allocate(plan), 0
             self._report()
         elif plan.plan_id != self._plan.plan_id:
             raise PreconditionError(
@@ -209,38 +221,38 @@ class Reception:
 
 
 class _Values:
-    """The function's own outputs on their way in: arrays, and how many bytes of each are to come."""
+    """The function's own outputs, with the number of bytes of each that have not arrived yet."""
 
     def __init__(self) -> None:
         self.arrays: list[wire.Array] = []
-        self._awaited: list[int] | None = None
+        self._missing: list[int] | None = None
 
     @property
     def complete(self) -> bool:
         """Whether every byte has arrived."""
-        return self._awaited is not None and not any(self._awaited)
+        return self._missing is not None and not any(self._missing)
 
-    def begin(self, arrays: list[wire.Array], awaited: list[int]) -> None:
-        """Take the outputs; those with bytes to come are filled by chunks."""
-        if self._awaited is not None:
+    def begin(self, arrays: list[wire.Array], missing: list[int]) -> None:
+        """Sets the outputs; those with missing bytes are filled by chunks."""
+        if self._missing is not None:
             raise ServerError("the server sent the function's outputs twice", code="DATA_LOSS")
-        self.arrays, self._awaited = arrays, awaited
+        self.arrays, self._missing = arrays, missing
 
     def write(self, chunk: Chunk) -> None:
-        """Put a chunk of an output in its place; chunks of an output come in order."""
+        """Writes a chunk of an output; chunks of an output must come in order."""
         output, offset, _ = chunk.numbers
-        awaited = self._awaited or []
-        if output >= len(awaited) or offset != self.arrays[output].nbytes - awaited[output]:
+        missing = self._missing or []
+        if output >= len(missing) or offset != self.arrays[output].nbytes - missing[output]:
             raise ServerError(
                 f"the server sent bytes {offset} and on of output {output}, which are not what comes next",
                 code="DATA_LOSS",
             )
         fill_output(self.arrays, chunk)
-        awaited[output] -= len(chunk.data)
+        missing[output] -= len(chunk.data)
 
 
-def _awaited(values: function_pb2.EvaluateResponse) -> list[int]:
-    """Bytes of each output that are not in the message itself."""
+def _missing(values: function_pb2.EvaluateResponse) -> list[int]:
+    """Returns how many bytes of each output are not in the message itself."""
     return [
         0 if tensor.WhichOneof("content") else wire.numpy_dtype(tensor.dtype).itemsize * prod(tensor.shape)
         for tensor in (named.tensor for named in values.outputs)
@@ -259,7 +271,7 @@ def _incomplete(what: str) -> ServerError:
 
 
 def public_block(block: OpenBlock, plan: Plan) -> Block:
-    """A complete block as users see it."""
+    """Returns a complete block in the form that users get."""
     pieces = tuple(
         Piece(
             piece.entry,

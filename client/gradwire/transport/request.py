@@ -1,4 +1,4 @@
-"""Requests: the parts that stay the same from call to call are built once, the arrays filled in."""
+"""Builds requests: the parts that stay the same from call to call once, the arrays for each call."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -9,18 +9,19 @@ from gradwire.graphs.signature import FunctionSpec
 from gradwire.transport.connection import LARGE_BYTES
 from gradwire_wire.v1 import function_pb2, tensor_pb2
 
+# Templates that are kept for a function whose shapes keep changing.
 _KEPT = 64
 
 
 async def tensor_ids(arrays: Mapping[str, wire.Array]) -> dict[str, str]:
-    """The ids, by name, of those arrays that are too large to travel in the request."""
+    """Returns the ids, by name, of those arrays that are too large to be sent in the request."""
     large = [name for name, array in arrays.items() if array.nbytes > LARGE_BYTES]
     # In a thread: a gigabyte takes a second to hash, and the loop has other calls to serve.
     return {name: await asyncio.to_thread(wire.tensor_id, arrays[name]) for name in large}
 
 
 def tensors(arrays: Mapping[str, wire.Array], ids: Mapping[str, str]) -> dict[str, tensor_pb2.Tensor]:
-    """One message for each array: by id where it has one, else with its elements."""
+    """Returns one message for each array: its id where it has one, else its elements."""
     return {
         name: wire.tensor_by_id(ids[name], array.dtype, array.shape) if name in ids else wire.to_tensor(array)
         for name, array in arrays.items()
@@ -28,7 +29,7 @@ def tensors(arrays: Mapping[str, wire.Array], ids: Mapping[str, str]) -> dict[st
 
 
 def constants_by_id(bound: Mapping[str, Constant]) -> dict[str, tensor_pb2.Tensor]:
-    """One message for each of a model's constants."""
+    """Returns one message for each of a model's constants, by id."""
     return {
         name: wire.tensor_by_id(constant.tensor_id, constant.array.dtype, constant.array.shape)
         for name, constant in bound.items()
@@ -38,7 +39,14 @@ def constants_by_id(bound: Mapping[str, Constant]) -> dict[str, tensor_pb2.Tenso
 class EvaluateTemplate:
     """An `EvaluateRequest` of a function for arrays of certain types.
 
-    The message within is used again and again: serialize it before the next `fill`.
+    The message is reused: serialize it before the next `fill`.
+
+    Args:
+        spec: the function.
+        constants: the messages of its constants, by input.
+        arrays: examples of the arguments, by input; only their dtypes and shapes matter.
+        outputs: the outputs asked for; empty for all.
+        batched: the inputs with a leading batch axis.
     """
 
     def __init__(
@@ -61,7 +69,7 @@ class EvaluateTemplate:
         self._tensors = [(name, self.evaluate.inputs[name]) for name in arrays]
 
     def fill(self, arrays: Mapping[str, wire.Array], ids: Mapping[str, str]) -> None:
-        """Put the elements (or the ids) of these arrays in."""
+        """Fills in the elements, or the ids, of these arrays."""
         for name, tensor in self._tensors:
             if name in ids:
                 tensor.tensor_id = ids[name]
@@ -70,7 +78,7 @@ class EvaluateTemplate:
 
 
 class Templates:
-    """The templates of one function, by the types of its arguments; `constants` go with all of them."""
+    """Caches the templates of one function by the types of its arguments."""
 
     def __init__(self, spec: FunctionSpec, constants: Mapping[str, tensor_pb2.Tensor]) -> None:
         self._spec, self._constants = spec, constants
@@ -79,11 +87,11 @@ class Templates:
     def get(
         self, arrays: Mapping[str, wire.Array], outputs: Sequence[str], batched: tuple[str, ...]
     ) -> EvaluateTemplate:
-        """The template for arrays of these types."""
+        """Returns the template for arrays of these types."""
         key = (tuple([(a.dtype, a.shape) for a in arrays.values()]), tuple(outputs), batched)
         template = self._kept.get(key)
         if template is None:
-            if len(self._kept) >= _KEPT:  # shapes that keep changing
+            if len(self._kept) >= _KEPT:
                 self._kept.clear()
             template = self._kept[key] = EvaluateTemplate(
                 self._spec, self._constants, arrays, outputs, batched

@@ -1,4 +1,7 @@
-"""Trying again when the server cannot be reached: exponential backoff with jitter, bounded."""
+"""Retries when the server cannot be reached: bounded exponential backoff with full jitter.
+
+https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ describes the method.
+"""
 
 import asyncio
 import random
@@ -10,14 +13,14 @@ from gradwire.errors import ServerError
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How calls are tried again after UNAVAILABLE.
+    """How calls are retried after UNAVAILABLE.
 
     Attributes:
-        attempts: tries in all; 1 never tries again. For a streamed derivative they are counted anew whenever
+        attempts: attempts in all; 1 never retries. For a streamed derivative they are counted anew whenever
             another block has arrived.
-        first_wait: the upper bound of the first wait, seconds; each later one doubles. Waits are random
-            between zero and the bound, so that many clients do not come back at once.
-        longest_wait: where the doubling ends, seconds.
+        first_wait: the upper bound of the first wait in seconds; it doubles with each attempt. Waits are
+            random between zero and the bound, so that many clients do not reconnect at once.
+        longest_wait: the largest bound, in seconds.
     """
 
     attempts: int = 6
@@ -30,7 +33,7 @@ class Retry:
 
 
 class Deadline:
-    """When a call must be over, whatever number of attempts it takes."""
+    """When a call must be over, whatever number of attempts it takes; `timeout` is in seconds."""
 
     __slots__ = ("_at", "timeout")
 
@@ -41,7 +44,7 @@ class Deadline:
         self._at = None if timeout is None else time.monotonic() + timeout
 
     def remaining(self) -> float | None:
-        """Seconds left, never negative; None when there is no deadline."""
+        """Returns the seconds left, never negative; None when there is no deadline."""
         return None if self._at is None else max(0.0, self._at - time.monotonic())
 
 
@@ -53,9 +56,9 @@ class Backoff:
         self._failures = self._done = 0
 
     async def pause(self, error: ServerError, done: int = 0) -> None:
-        """Wait before the next attempt, or raise `error` when there is none.
+        """Waits before the next attempt, or raises `error` when no attempt is left.
 
-        `done` counts what has arrived of the answer; attempts start anew when it has grown.
+        `done` counts what has arrived of the answer; attempts are counted anew when it has grown.
         """
         if done > self._done:
             self._failures, self._done = 0, done

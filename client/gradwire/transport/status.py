@@ -1,4 +1,4 @@
-"""From a gRPC status to the SDK's exceptions."""
+"""Translates gRPC statuses into the SDK's exceptions."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Iterator
@@ -17,14 +17,14 @@ from gradwire.transport.channel import RequestsCall, UploadCall
 #: The reason of the error for a stream that cannot be resumed, because the server would plan it differently.
 PLAN_CHANGED = "PLAN_CHANGED"
 _DETAILS_KEY = "grpc-status-details-bin"
-_OF_WRITING = "Internal error from Core"
+_WRITE_FAILED = "Internal error from Core"
 _WAITS, _WAIT_SECONDS = 100, 0.01
 T = TypeVar("T")
 
 
 @contextmanager
 def translated(address: str, timeout: float | None = None) -> Iterator[None]:
-    """Turn a gRPC error raised within into the SDK's own, which says the same in fewer words."""
+    """Translates a gRPC error raised in the block into the SDK's own, with a shorter message."""
     try:
         yield
     except grpc.aio.AioRpcError as error:
@@ -32,11 +32,11 @@ def translated(address: str, timeout: float | None = None) -> Iterator[None]:
         raise from_rpc_error(error, address, timeout) from None
 
 
-class Ending:
-    """Why a stream of requests ended, as the server said it.
+class StatusRecorder:
+    """Records the status that the server ended a stream of requests with.
 
-    A write to a call that the server has ended puts an error of gRPC's own in the place of the server's, be
-    that already there or still to come. Here the server's is kept.
+    A write to a call that the server has ended makes gRPC replace the server's status by an internal error
+    of its own, whether the server's has arrived already or is still to come. This keeps the server's.
     """
 
     def __init__(self, call: RequestsCall) -> None:
@@ -44,32 +44,33 @@ class Ending:
         call.add_done_callback(self._note)
 
     def _note(self, call: RequestsCall) -> None:
-        # Called whenever a status is set, and while it is set none of these waits.
-        details = _at_once(call.details())
-        if details != _OF_WRITING:
+        # Called whenever a status is set; while one is set, none of these coroutines waits.
+        details = _result_now(call.details())
+        if details != _WRITE_FAILED:
             self._known = self._known or grpc.aio.AioRpcError(
-                _at_once(call.code()), grpc.aio.Metadata(), _at_once(call.trailing_metadata()), details
+                _result_now(call.code()), grpc.aio.Metadata(), _result_now(call.trailing_metadata()), details
             )
 
     async def reason(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
-        """The error to report in place of one that reading raised."""
-        waits = _WAITS if error.details() == _OF_WRITING else 0
+        """Returns the error to report in place of one that was raised by reading."""
+        waits = _WAITS if error.details() == _WRITE_FAILED else 0
         while self._known is None and waits:
             waits -= 1
             await asyncio.sleep(_WAIT_SECONDS)
         return self._known or error
 
 
-async def uploaded(call: UploadCall) -> bytes:
-    """The answer to requests that were streamed in; the error is the server's own, as `Ending` has it."""
-    ending = Ending(call)
+async def finish_upload(call: UploadCall) -> bytes:
+    """Awaits the answer to streamed requests; raises the server's own error (see `StatusRecorder`)."""
+    status = StatusRecorder(call)
     try:
         return await call
     except grpc.aio.AioRpcError as error:
-        raise await ending.reason(error) from None
+        raise await status.reason(error) from None
 
 
-def _at_once(work: Coroutine[Any, Any, T]) -> T:
+def _result_now(work: Coroutine[Any, Any, T]) -> T:
+    """Returns the result of a coroutine that does not wait."""
     try:
         work.send(None)
     except StopIteration as end:
@@ -78,7 +79,13 @@ def _at_once(work: Coroutine[Any, Any, T]) -> T:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, address: str, timeout: float | None) -> ServerError:
-    """The exception for a failed call; `address` and `timeout` go into messages that gRPC itself made up."""
+    """Returns the exception for a failed call.
+
+    Args:
+        error: what gRPC raised.
+        address: of the server, for messages that gRPC itself made up.
+        timeout: of the call in seconds, for the same.
+    """
     name = error.code().name
     message = error.details() or ""
     details = list(_details(error))
@@ -103,7 +110,13 @@ def _details(error: grpc.aio.AioRpcError) -> Iterator[AnyMessage]:
 
 
 def from_parts(code: str | int, message: str, details: Iterable[AnyMessage]) -> ServerError:
-    """The exception for a code (name or number of google.rpc.Code), a message and its details."""
+    """Returns the exception for a status.
+
+    Args:
+        code: name or number of a `google.rpc.Code`.
+        message: what the server said.
+        details: the messages of `google.rpc.Status.details`.
+    """
     name = code if isinstance(code, str) else _code_name(code)
     violations: list[Violation] = []
     reason, metadata = "", dict[str, str]()

@@ -1,7 +1,7 @@
-"""Many evaluations over one stream, none waiting for another.
+"""Multiplexes evaluations over one stream; none waits for another.
 
-One task writes what is queued, one reads answers and wakes the callers they belong to: a call costs no task
-and no connection of its own.
+One task writes queued requests, another reads answers and wakes the callers they belong to, so that a call
+costs no task and no connection of its own.
 """
 
 import asyncio
@@ -16,25 +16,25 @@ import grpc.aio
 import gradwire_wire as wire
 from gradwire.errors import DeadlineError, ServerError, UnavailableError
 from gradwire.transport.channel import DuplexCall, Stub
-from gradwire.transport.status import Ending, from_parts, from_rpc_error
+from gradwire.transport.status import StatusRecorder, from_parts, from_rpc_error
 from gradwire_wire.framing import FramingError, output_chunk
 from gradwire_wire.outputs import fill_output, output_arrays
 from gradwire_wire.v1 import function_pb2
 
-# Beyond a call's timeout, for the server's own answer (which says more) to arrive first.
+# Added to a call's timeout, so that the server's own error (which says more) arrives first.
 _GRACE_SECONDS = 0.25
 
 
 @dataclass(slots=True)
 class _Pending:
-    """A call that is not answered yet."""
+    """A call that has not been answered yet."""
 
     answer: "asyncio.Future[list[wire.Array]]"
     arrays: list[wire.Array] = field(default_factory=list)
 
 
 class CallStream:
-    """An open EvaluateStream, opened with the first call and again after it broke."""
+    """An EvaluateStream call, opened with the first evaluation and reopened after it broke."""
 
     def __init__(self, stub: Stub, address: str) -> None:
         self._stub, self._address = stub, address
@@ -49,7 +49,7 @@ class CallStream:
     async def evaluate(
         self, message: function_pb2.EvaluateStreamRequest, timeout: float | None
     ) -> list[wire.Array]:
-        """The outputs of one call. The message is serialized before anything is awaited."""
+        """Evaluates one request and returns the outputs. Serializes the message before awaiting anything."""
         if self._closed:
             raise RuntimeError("the stream is closed: open another with stream()")
         if self._call is None:
@@ -76,7 +76,7 @@ class CallStream:
                 f"the call took longer than its timeout of {timeout:g} s and was stopped"
             ) from None
         finally:
-            if self._pending.pop(call_id, None) is not None:  # given up here: the server need not go on
+            if self._pending.pop(call_id, None) is not None:  # given up here: tell the server to stop
                 stop = function_pb2.EvaluateStreamRequest(call_id=call_id, cancel=True)
                 self._outbox.append(stop.SerializeToString())
                 self._wake.set()
@@ -100,25 +100,25 @@ class CallStream:
                 await wake.wait()
             await call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # the reader learns why
+            return  # the reader gets the reason
 
     async def _read(self, call: DuplexCall) -> None:
         error: ServerError = UnavailableError(f"the server at {self._address} ended the stream")
-        ending = Ending(call)
+        status = StatusRecorder(call)
         try:
             while (message := await call.read()) is not grpc.aio.EOF:
                 self._dispatch(message)
         except grpc.aio.AioRpcError as failure:
-            reason = await ending.reason(failure)
+            reason = await status.reason(failure)
             if reason.code() is not grpc.StatusCode.OK:
                 error = from_rpc_error(reason, self._address, None)
         except (FramingError, wire.WireError, ServerError) as failure:
             error = ServerError(f"the server's answer cannot be read: {failure}", code="DATA_LOSS")
         finally:
-            self._break(call, error)
+            self._fail(call, error)
 
-    def _break(self, call: DuplexCall, error: ServerError) -> None:
-        """Give the stream up; whoever waits on it learns why, and the next call opens another."""
+    def _fail(self, call: DuplexCall, error: ServerError) -> None:
+        """Abandons the stream: pending calls raise the error, and the next call opens another stream."""
         call.cancel()
         if self._call is call:
             self._call = None
@@ -140,7 +140,7 @@ class CallStream:
             return
         answer = function_pb2.EvaluateStreamResponse.FromString(message)
         pending = self._pending.get(answer.call_id)
-        if pending is None:  # cancelled meanwhile
+        if pending is None:  # cancelled in the meantime
             return
         if answer.HasField("error"):
             del self._pending[answer.call_id]
@@ -158,7 +158,7 @@ class CallStream:
                 pending.answer.set_result(pending.arrays)
 
     async def close(self, at_once: bool = False) -> None:
-        """End the stream, after the calls in flight are answered or `at_once`."""
+        """Closes the stream once the calls in flight are answered, or `at_once`."""
         if not at_once and self._pending:
             await asyncio.wait([pending.answer for pending in self._pending.values()])
         self._closed = True
@@ -181,4 +181,4 @@ class CallStream:
 
 
 Evaluator = Callable[[function_pb2.EvaluateStreamRequest, float | None], Awaitable[list[wire.Array]]]
-"""Evaluates a filled request within some seconds."""
+"""Evaluates a filled request, given the seconds that are left."""

@@ -1,4 +1,4 @@
-"""Arrays that a server holds, to be referred to any number of times."""
+"""Arrays that were uploaded to a server, to be referred to any number of times."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +12,8 @@ import gradwire_wire as wire
 class Uploaded:
     """An array that was sent once; made by `Client.put`, and taken wherever an array is.
 
-    The array itself is held too, to be sent again should the server have lost it: do not write to it. One
-    that is mapped from a file (`np.memmap`) takes no memory.
+    It keeps the array, to send it again if the server has lost it: do not write to it. An array that is
+    mapped from a file (`np.memmap`) takes no memory.
     """
 
     tensor_id: str

@@ -111,9 +111,9 @@ def show_plan(request: Request, kind: str, mode: str | None) -> None:
     if kind not in ("jacobian", "hessian"):
         raise typer.BadParameter(f"{kind!r} is neither jacobian nor hessian", param_hint="--kind")
     with _function(request) as function:
-        options: dict[str, Any] = {"kind": kind, "wrt": request.wrt, "of": _of(request, kind)}
+        options: dict[str, Any] = {"wrt": request.wrt, "of": _of(request, kind), "mode": mode}
         arrays = request.arrays(function.signature)
-        print(function.plan(arrays, mode=mode or "", timeout=request.timeout, **options))
+        print(function.plan(arrays, kind=kind, timeout=request.timeout, **options))
 
 
 def value(request: Request) -> None:
@@ -132,7 +132,7 @@ def derivative(request: Request, kind: str, mode: str | None) -> None:
             arrays,
             wrt=request.wrt,
             of=_of(request, kind),
-            mode=mode or "",
+            mode=mode,
             progress=_on_terminal(),
             timeout=request.timeout,
             return_info=True,

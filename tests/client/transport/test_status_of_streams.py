@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from gradwire.transport.status import Ending
+from gradwire.transport.status import StatusRecorder
 
 OF_WRITING = (grpc.StatusCode.INTERNAL, "Internal error from Core")
 OF_THE_SERVER = (grpc.StatusCode.UNAVAILABLE, "draining")
@@ -47,13 +47,13 @@ def error_of(status: tuple[grpc.StatusCode, str]) -> grpc.aio.AioRpcError:
 def test_the_server_s_own_reason_is_reported_whenever_it_came(server_first: bool) -> None:
     async def work() -> grpc.aio.AioRpcError:
         call: Any = Call()
-        ending = Ending(call)
+        status = StatusRecorder(call)
         call.end(OF_THE_SERVER if server_first else OF_WRITING)
         if server_first:
             call.end(OF_WRITING)
         else:
             asyncio.get_running_loop().call_later(0.05, call.end, OF_THE_SERVER)
-        return await ending.reason(error_of(OF_WRITING))
+        return await status.reason(error_of(OF_WRITING))
 
     found = asyncio.run(work())
     assert (found.code(), found.details()) == OF_THE_SERVER
@@ -65,8 +65,8 @@ def test_a_failed_write_is_the_reason_when_the_server_says_nothing(monkeypatch: 
 
     async def work() -> grpc.aio.AioRpcError:
         call: Any = Call()
-        ending = Ending(call)
+        status = StatusRecorder(call)
         call.end(OF_WRITING)
-        return await ending.reason(error_of(OF_WRITING))
+        return await status.reason(error_of(OF_WRITING))
 
     assert asyncio.run(work()).code() is grpc.StatusCode.INTERNAL

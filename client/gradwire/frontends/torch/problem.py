@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -194,7 +194,7 @@ class Problem:
         found: dict[tuple[int, int], torch.Tensor] = {}
         if of:
             inputs, outputs = self.remote.names(self.wrt, of)
-            mode = "forward" if forward else ""
+            mode: Literal["forward"] | None = "forward" if forward else None
             result = self.remote.function.jacobian(self._arrays(), wrt=inputs, of=outputs, mode=mode)
             for i, row in zip(of, result, strict=True):
                 for j, entry in zip(self.wrt, row, strict=True):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import gradwire as gw
 from gradwire.results import Entry, Plan
-from gradwire.transport.placement import Assembly, OpenBlock, write_bytes
+from gradwire.transport.placement import OpenBlock, ResultArrays, write_bytes
 from gradwire_wire.v1 import derivative_pb2 as d
 
 ROWS, COLUMNS = (2, 3), (5,)
@@ -36,11 +36,11 @@ def outs() -> dict[str, np.ndarray]:
 
 def fill(out: np.ndarray, rectangles: list[tuple[int, int, int, int]], chunk: int) -> np.ndarray:
     values = np.arange(30.0).reshape(6, 5) + 0.5
-    places = Assembly(plan(ENTRY), [out])
+    destination = ResultArrays(plan(ENTRY), [out])
     pieces = [
         d.Piece(entry=0, row_start=a, row_stop=b, column_start=c, column_stop=e) for a, b, c, e in rectangles
     ]
-    block = OpenBlock(d.BlockStart(block=0, pieces=pieces), plan(ENTRY), places)
+    block = OpenBlock(d.BlockStart(block=0, pieces=pieces), plan(ENTRY), destination)
     for number, (a, b, c, e) in enumerate(rectangles):
         data = values[a:b, c:e].tobytes()
         for offset in range(0, len(data), chunk):
@@ -89,10 +89,10 @@ def test_bytes_written_piecemeal_equal_bytes_written_at_once(
 
 def test_scalars_have_a_place_too() -> None:
     entry = Entry("y", (), "x", (), np.dtype(np.float32))
-    places = Assembly(plan(entry), None)
+    destination = ResultArrays(plan(entry), None)
     start = d.BlockStart(pieces=[d.Piece(row_stop=1, column_stop=1)])
-    OpenBlock(start, plan(entry), places).write(0, 0, memoryview(np.float32(2.5).tobytes()))
-    assert places.arrays[0].shape == () and places.arrays[0] == 2.5
+    OpenBlock(start, plan(entry), destination).write(0, 0, memoryview(np.float32(2.5).tobytes()))
+    assert destination.arrays[0].shape == () and destination.arrays[0] == 2.5
 
 
 READ_ONLY = np.zeros((2, 3, 5))
@@ -112,7 +112,7 @@ READ_ONLY.flags.writeable = False
 )
 def test_an_out_that_does_not_fit_is_refused_by_name(out: list, words: str) -> None:
     with pytest.raises(gw.InvalidArgumentError, match=words):
-        Assembly(plan(ENTRY), out)
+        ResultArrays(plan(ENTRY), out)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +130,6 @@ def test_a_server_that_sends_nonsense_cannot_write_outside(
     piece: d.Piece, chunk: tuple[int, int, int] | None
 ) -> None:
     with pytest.raises(gw.ServerError, match="may not fit this client"):
-        block = OpenBlock(d.BlockStart(pieces=[piece]), plan(ENTRY), Assembly(plan(ENTRY), None))
+        block = OpenBlock(d.BlockStart(pieces=[piece]), plan(ENTRY), ResultArrays(plan(ENTRY), None))
         if chunk is not None:
             block.write(chunk[0], chunk[1], memoryview(bytes(chunk[2])))

@@ -1,0 +1,120 @@
+"""The options of evaluations and derivatives: their types, and one frozen value that holds those of a call.
+
+Inputs may be given by name beside the options (`f.jacobian(x=x, wrt="x")`), and a `TypedDict` for `**kwargs`
+cannot say "these keys, and any other": the methods that take inputs by name spell their options out, gather
+them into `Options` at once and pass that on. The one-liners of the client take no inputs by name; they are
+typed with the `TypedDict`s. A test holds the two to each other.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+from gradwire.errors import InvalidArgumentError
+from gradwire.graphs.signature import Selection
+from gradwire.results import Block, Progress
+from gradwire_wire.kinds import MODES
+from gradwire_wire.v1 import derivative_pb2
+
+Kind = Literal["jacobian", "hessian"]
+JacobianMode = Literal["forward", "reverse"]
+HessianMode = Literal["forward_over_reverse", "forward_over_forward"]
+Mode = JacobianMode | HessianMode
+
+ProgressOption = bool | Callable[[Progress], object]
+"""False for silence, True for a bar, or a function that is called as data arrive."""
+
+Sink = Callable[[Block], object]
+"""Takes blocks as they arrive; the next one is read when it returns (or when what it returns is awaited)."""
+
+_MODES: dict[Kind, tuple[str, str]] = {
+    "jacobian": ("forward", "reverse"),
+    "hessian": ("forward_over_reverse", "forward_over_forward"),
+}
+
+
+class ProductOptions(TypedDict, total=False):
+    """The options of `value`, `jvp` and `vjp`, documented there."""
+
+    wrt: Selection
+    of: Selection
+    batched: Selection
+    timeout: float | None
+
+
+class GradientOptions(TypedDict, total=False):
+    """The options of `grad` and `hvp`, which are of one output."""
+
+    wrt: Selection
+    of: str | int | None
+    batched: Selection
+    timeout: float | None
+
+
+class JacobianOptions(TypedDict, total=False):
+    """The options of `jacobian`, documented there."""
+
+    wrt: Selection
+    of: Selection
+    mode: JacobianMode | None
+    block_width: int | None
+    block_memory: int | None
+    out: Any
+    sink: Sink | None
+    progress: ProgressOption
+    timeout: float | None
+    return_info: bool
+
+
+class HessianOptions(TypedDict, total=False):
+    """The options of `hessian`: those of `jacobian`, of one output and with modes of its own."""
+
+    wrt: Selection
+    of: str | int | None
+    mode: HessianMode | None
+    block_width: int | None
+    block_memory: int | None
+    out: Any
+    sink: Sink | None
+    progress: ProgressOption
+    timeout: float | None
+    return_info: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of one derivative, as its method documents them; None leaves a choice to the server."""
+
+    wrt: Selection = None
+    of: Selection = None
+    mode: Mode | None = None
+    block_width: int | None = None
+    block_memory: int | None = None
+    out: Any = None
+    sink: Sink | None = None
+    progress: ProgressOption = False
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.out is not None and self.sink is not None:
+            raise InvalidArgumentError("out= and sink= both say where blocks go: pass one of them")
+
+    def plan_options(self, kind: Kind) -> derivative_pb2.PlanOptions:
+        """Returns the message for the options that decide the plan.
+
+        Raises:
+            InvalidArgumentError: the mode is not one of this kind, or a width or memory is negative.
+        """
+        modes = _MODES[kind]
+        if self.mode and self.mode not in modes:
+            raise InvalidArgumentError(f"mode of a {kind} is {modes[0]!r} or {modes[1]!r}, not {self.mode!r}")
+        for name, value in (("block_width", self.block_width), ("block_memory", self.block_memory)):
+            if value is not None and value < 0:
+                raise InvalidArgumentError(
+                    f"{name} is positive, or None to leave it to the server, not {value}"
+                )
+        return derivative_pb2.PlanOptions(
+            mode=MODES[self.mode or ""],
+            block_memory_bytes=self.block_memory or 0,
+            block_width=self.block_width or 0,
+        )

@@ -1,0 +1,138 @@
+"""What the synchronous classes have of their own: the rest of each is generated from its asynchronous class.
+
+Tracing, reading files and preparing messages happen in the caller's thread; what waits runs on the bridge.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gradwire_wire as wire
+from gradwire._face.accumulation import AsyncAccumulator
+from gradwire._face.batches import Batch, Start
+from gradwire._face.client import AsyncClient, FunctionStream
+from gradwire._face.evaluation import Arrays
+from gradwire._face.function import AsyncFunction
+from gradwire._sync.bridge import Bridge, entered
+from gradwire._sync.callbacks import Callbacks, Prefetch
+from gradwire._sync.pipeline import Pipeline
+from gradwire.results import Accumulated
+
+
+class FunctionBase:
+    """The part of `Function` that is not generated: its representation, streams of futures, callbacks."""
+
+    def __init__(self, function: AsyncFunction, bridge: Bridge) -> None:
+        self._function, self._bridge = function, bridge
+
+    @property
+    def asynchronous(self) -> AsyncFunction:
+        """The function whose coroutines this one runs, on the event loop of the SDK's own thread."""
+        return self._function
+
+    def __repr__(self) -> str:
+        return repr(self._function).replace("<Async", "<", 1)
+
+    def _repr_html_(self) -> str:
+        return self._function._repr_html_().replace("<b>Async", "<b>", 1)
+
+    @contextmanager
+    def stream(self) -> Iterator[Pipeline]:
+        """Opens a stream for evaluations of this function, as futures: the fastest way to many small ones.
+
+        with f.stream() as s:
+            answers = [s.vjp(x, w) for w in cotangents]
+            products = [answer.result() for answer in answers]
+        """
+        with entered(self._function.stream(), self._bridge) as function:
+            yield Pipeline(function, self._bridge)
+
+    def callbacks(
+        self,
+        wrt: str | int | None = None,
+        of: str | int | None = None,
+        *,
+        along: Prefetch = "auto",
+        timeout: float | None = None,
+    ) -> Callbacks:
+        """Returns the functions that a numerical solver calls; one call to the server serves a point.
+
+        c = f.callbacks()
+        scipy.optimize.minimize(c.value, x0, jac=c.grad, method="BFGS")
+        scipy.optimize.least_squares(c.value, x0, jac=c.jacobian)
+
+        Args:
+            wrt: the input that the solver varies, by name or position; the first floating-point one by
+                default. The others are what solvers call `args`.
+            of: the output that the solver asks for; the first floating-point one by default.
+            along: what is fetched with a value: "grad", "jacobian", "hessian" (with the gradient), "nothing",
+                or what fits the output ("auto": the gradient of one number, the Jacobian of several).
+            timeout: seconds until the work for one point is stopped with `DeadlineError`.
+
+        Raises:
+            InvalidArgumentError: `wrt`, `of` or `along` does not fit the function.
+        """
+        return Callbacks(self._function, self._bridge, wrt, of, along, timeout)
+
+
+class AccumulatorBase:
+    """The part of `Accumulator` that is not generated: messages are made here and sent on the bridge."""
+
+    def __init__(self, accumulator: AsyncAccumulator, bridge: Bridge) -> None:
+        self._accumulator, self._bridge = accumulator, bridge
+        self._loss = accumulator._loss
+
+    def __repr__(self) -> str:
+        return repr(self._accumulator).replace("<Async", "<", 1)
+
+    @property
+    def grad(self) -> Arrays:
+        """The gradient over all batches added so far: an array, or a tuple as `wrt` asked for it.
+
+        Waits for the batches. Everything is kept, and more may be added.
+        """
+        return self._bridge.run(self._accumulator.read()).grad
+
+    @property
+    def value(self) -> wire.Array:
+        """The loss over all batches added so far; waits for them."""
+        result: Accumulated = self._bridge.run(self._accumulator.read())
+        return result.value
+
+    @property
+    def _start(self) -> Start:
+        return self._accumulator._start
+
+    def _send(self, batch: Batch, timeout: float | None) -> None:
+        self._bridge.run(self._accumulator._send(batch, timeout))
+
+    def _restart(self, start: Start | None, timeout: float | None) -> None:
+        self._bridge.run(self._accumulator._restart(start, timeout))
+
+
+class ClientBase:
+    """The part of `Client` that is not generated: streams of futures."""
+
+    def __init__(self, client: AsyncClient, bridge: Bridge) -> None:
+        self._client, self._bridge = client, bridge
+
+    @contextmanager
+    def stream(self) -> Iterator["Stream"]:
+        """Opens a stream for the evaluations of any number of functions, as futures.
+
+        with client.stream() as stream:
+            answers = [stream.function(f).value(x), stream.function(g).vjp(x, w)]
+            value, product = (answer.result() for answer in answers)
+        """
+        with entered(self._client.stream(), self._bridge) as stream:
+            yield Stream(stream, self._bridge)
+
+
+class Stream:
+    """An open stream for the evaluations of functions; made by `Client.stream`."""
+
+    def __init__(self, stream: FunctionStream, bridge: Bridge) -> None:
+        self._stream, self._bridge = stream, bridge
+
+    def function(self, function: FunctionBase) -> Pipeline:
+        """Returns the same function with its evaluations sent over this stream, as futures."""
+        return Pipeline(self._stream.function(function.asynchronous), self._bridge)

@@ -1,0 +1,19 @@
+"""Connects to a running server."""
+
+from gradwire._face.client import connect as connect_async
+from gradwire._sync.bridge import shared_bridge
+from gradwire._sync.client import Client
+from gradwire.transport.retry import Retry
+
+
+def connect(address: str, *, retry: Retry | None = None) -> Client:
+    """Returns a client of the server at "host:port".
+
+    It connects with the first call. Use it with `with`, or `close` it:
+
+        with gw.connect("localhost:50051") as client:
+            f = client.function(lambda x: np.sin(x), gw.spec(3))
+            print(f.jacobian(np.ones(3)))
+    """
+    bridge = shared_bridge()
+    return Client(bridge.call(lambda: connect_async(address, retry=retry)), bridge)

@@ -1,0 +1,265 @@
+"""Generates the synchronous face, `gradwire._sync`, from the asynchronous one, `gradwire._face`.
+
+    python scripts/generate_sync.py            # write the files
+    python scripts/generate_sync.py --check    # fail if the files differ from what would be written
+
+A public method of an asynchronous class becomes a method of the same signature. If the synchronous class has
+everything that its body uses of `self`, the body is copied without `await`. Otherwise the method delegates to
+the asynchronous object: coroutines run on the bridge, asynchronous iterators are iterated there, and results
+that have a synchronous class are wrapped in it. What `_sync/bases.py` defines is left to it.
+"""
+
+import ast
+import copy
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+CLIENT = Path(__file__).resolve().parent.parent / "client"
+HEADER = "# Generated from {sources} by `python scripts/generate_sync.py`: do not edit.\n"
+
+# Synchronous classes, and their modules, of the asynchronous ones.
+CLASSES = {
+    "AsyncFunction": ("Function", "gradwire._sync.function"),
+    "AsyncAccumulator": ("Accumulator", "gradwire._sync.accumulator"),
+    "AsyncClient": ("Client", "gradwire._sync.client"),
+}
+NAMES = {name: new for name, (new, _) in CLASSES.items()} | {
+    "AsyncIterator": "Iterator",
+    "AsyncIterable": "Iterable",
+    "__aenter__": "__enter__",
+    "__aexit__": "__exit__",
+    "_iterate": "iter",
+}
+# Public names of the asynchronous classes that only the package itself uses.
+INTERNAL = {"model", "transforms", "with_evaluator"}
+# What docstrings say otherwise, where the two faces differ.
+PHRASES = {
+    "values and derivatives as coroutines": "values and derivatives",
+    "cancelling a call stops": "Ctrl-C stops",
+    "or a cancelled call ends": "or Ctrl-C ends",
+    "Calls from several tasks are served in the order in which they were made.": (
+        "It may be used from several threads: batches count in the order in which they were added."
+    ),
+    "takes blocks as they arrive in place of": "takes blocks as they arrive, in a thread, in place of",
+    "or a function of `Progress`.": "or a function of `Progress`, called in the SDK's own thread.",
+    "made by `connect`.": "made by `connect` or `local`. May be used from several threads.",
+    "acc.value()": "acc.value",
+    "acc.grad()": "acc.grad",
+}
+# What docstrings say besides.
+EXAMPLES = {"value_and_jacobian": "\n\n            scipy.optimize.root(f.value_and_jacobian, x0, jac=True)"}
+IMPORTS = """
+from concurrent.futures import Future
+from gradwire._face.function import AsyncFunction
+from gradwire._sync.bases import AccumulatorBase, ClientBase, FunctionBase
+from gradwire._sync.bridge import Bridge, in_thread
+"""
+PIPELINE = '''
+class Pipeline:
+    """A function over an open stream. Every call returns a future at once; many may be in flight.
+
+    `future.result()` waits and raises what the call raised; `future.cancel()` stops it.
+    """
+
+    def __init__(self, function: AsyncFunction, bridge: Bridge) -> None:
+        self._function, self._bridge = function, bridge
+'''
+
+Method = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Target:
+    """One generated module: its class, what is mirrored, and the attribute with the asynchronous object."""
+
+    name: str
+    doc: str
+    sources: tuple[tuple[str, str], ...]
+    attribute: str
+
+
+FUNCTION = (("evaluation", "BaseFunction"), ("function", "AsyncFunction"))
+TARGETS = {
+    "accumulator": Target(
+        "Accumulator", "The synchronous accumulator.", (("accumulation", "AsyncAccumulator"),), "_accumulator"
+    ),
+    "client": Target("Client", "The synchronous client.", (("client", "AsyncClient"),), "_client"),
+    "function": Target("Function", "The synchronous function.", FUNCTION, "_function"),
+    "pipeline": Target(
+        "Pipeline", "Evaluations over one open stream, as futures.", FUNCTION[:1], "_function"
+    ),
+}
+
+
+class Unasync(ast.NodeTransformer):
+    """Drops `await` and `async`, renames classes and adapts docstrings."""
+
+    def visit_Await(self, node: ast.Await) -> ast.AST:
+        return self.visit(node.value)
+
+    def visit_AsyncFor(self, node: ast.AsyncFor) -> ast.AST:
+        return ast.For(**dict(ast.iter_fields(self.generic_visit(node))))
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        return self.visit(ast.FunctionDef(**dict(ast.iter_fields(node))))
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.name = NAMES.get(node.name, node.name)
+        return self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Name(NAMES.get(node.id, node.id), node.ctx)
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)  # Iterable | AsyncIterable names one type twice
+        return node.left if ast.dump(node.left) == ast.dump(node.right) else node
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return ast.Constant(adapted(node.value)) if isinstance(node.value, str) else node
+
+
+def adapted(text: str) -> str:
+    """Returns a docstring for the synchronous face."""
+    text = re.sub(r"\basync (?=with|for)|\bawait |(?<=\bgw\.)aio\.", "", text)
+    text = re.sub(r"\bAsync[A-Z]\w+", lambda found: NAMES.get(found[0], found[0]), text)
+    for phrase, other in PHRASES.items():
+        text = text.replace(phrase, other)
+    return text
+
+
+def class_of(module: ast.Module, name: str) -> ast.ClassDef:
+    return next(node for node in module.body if isinstance(node, ast.ClassDef) and node.name == name)
+
+
+def methods_of(node: ast.ClassDef) -> list[Method]:
+    return [one for one in node.body if isinstance(one, Method)]
+
+
+def attributes_used(node: ast.AST) -> set[str]:
+    """Returns the attributes of `self`, and the private ones of anything, that code uses."""
+    used = (one for one in ast.walk(node) if isinstance(one, ast.Attribute))
+    return {one.attr for one in used if one.attr.startswith("_") or ast.unparse(one.value) == "self"}
+
+
+def call_of(method: Method, attribute: str) -> str:
+    """Returns the call of the asynchronous method with the arguments of the synchronous one."""
+    given = method.args
+    parts = [one.arg for one in (*given.posonlyargs, *given.args) if one.arg != "self"]
+    parts += [f"*{given.vararg.arg}"] if given.vararg else []
+    parts += [
+        f"{one.arg}=in_thread(sink)" if one.arg == "sink" else f"{one.arg}={one.arg}"
+        for one in given.kwonlyargs
+    ]
+    parts += [f"**{given.kwarg.arg}"] if given.kwarg else []
+    return f"self.{attribute}.{method.name}({', '.join(parts)})"
+
+
+def delegating(method: Method, attribute: str) -> str:
+    """Returns the statement that delegates to the asynchronous object."""
+    call, returns = call_of(method, attribute), ast.unparse(method.returns) if method.returns else ""
+    if any(isinstance(one, ast.Name) and one.id == "property" for one in method.decorator_list):
+        return f"return self.{attribute}.{method.name}"
+    if method.name == "close":
+        return f"self._bridge.finish({call})"
+    if isinstance(method, ast.AsyncFunctionDef):
+        return f"{'' if returns == 'None' else 'return '}self._bridge.run({call})"
+    if returns.startswith("AsyncIterator"):
+        return f"return self._bridge.iterate({call})"
+    if returns == "Self":
+        return f"return type(self)({call}, self._bridge)"
+    return f"return {CLASSES[returns][0]}({call}, self._bridge)" if returns in CLASSES else f"return {call}"
+
+
+def mirrored(method: Method, attribute: str, known: set[str]) -> ast.AST:
+    """Returns the synchronous method: translated if all that it uses is known, else delegating."""
+    result = Unasync().visit(copy.deepcopy(method))
+    doc = result.body[:1] if ast.get_docstring(method) else []
+    if doc and method.name in EXAMPLES:
+        doc[0].value.value = doc[0].value.value.rstrip() + EXAMPLES[method.name] + "\n        "
+    if not attributes_used(method) <= known:
+        result.body = [*doc, *ast.parse(delegating(method, attribute)).body]
+    return result
+
+
+def future(method: Method) -> ast.AST:
+    """Returns the method of `Pipeline`, which starts the coroutine and does not wait."""
+    result = ast.FunctionDef(**dict(ast.iter_fields(copy.deepcopy(method))))
+    result.returns = ast.parse(f"Future[{ast.unparse(method.returns)}]", mode="eval").body
+    doc = f'"""Does what `Function.{method.name}` does; the future has its result."""'
+    result.body = ast.parse(f"{doc}\nreturn self._bridge.submit({call_of(method, '_function')})").body
+    return result
+
+
+def imports_for(code: str, modules: dict[str, ast.Module]) -> str:
+    """Returns the imports of the source modules, and of what they define, that generated code needs."""
+    used = {one.id for one in ast.walk(ast.parse(code)) if isinstance(one, ast.Name)}
+    lines: set[str] = set()
+    for name, module in {**modules, "": ast.parse(IMPORTS)}.items():
+        for node in module.body:
+            origin, names = "", []
+            if isinstance(node, ast.ImportFrom):
+                origin, names = node.module or "", [one.name for one in node.names]
+            elif isinstance(node, ast.Import):
+                lines |= {f"import {one.name} as {one.asname}" for one in node.names if one.asname in used}
+            elif isinstance(node, ast.Assign | ast.FunctionDef | ast.ClassDef):
+                targets = node.targets if isinstance(node, ast.Assign) else [ast.Name(node.name)]
+                origin, names = (
+                    f"gradwire._face.{name}",
+                    [one.id for one in targets if isinstance(one, ast.Name)],
+                )
+            for one in names:
+                new, place = CLASSES.get(one, (NAMES.get(one, one), origin)) if name else (one, origin)
+                if new in used and f"class {new}(" not in code:
+                    lines.add(f"from {place} import {new}")
+    return "\n".join(sorted(lines))
+
+
+def generated(target: Target, path: Path) -> str:
+    """Returns the text of one module."""
+    modules = {
+        name: ast.parse((CLIENT / f"gradwire/_face/{name}.py").read_text()) for name, _ in target.sources
+    }
+    classes = [class_of(modules[name], of) for name, of in target.sources]
+    methods = [method for one in classes for method in methods_of(one)]
+    if target.name == "Pipeline":
+        takes_batches = [m for m in methods if any(a.arg == "batched" for a in m.args.kwonlyargs)]
+        bodies = [future(method) for method in takes_batches]
+        head = PIPELINE
+    else:
+        base = class_of(ast.parse((CLIENT / "gradwire/_sync/bases.py").read_text()), f"{target.name}Base")
+        own = {method.name for method in methods_of(base)}
+        public = [m for m in methods if m.name in NAMES or m.name == "__call__" or not m.name.startswith("_")]
+        public = [m for m in public if m.name not in own | INTERNAL]
+        known = own | attributes_used(base) | {method.name for method in public}
+        bodies = [mirrored(method, target.attribute, known) for method in public]
+        doc = adapted(ast.get_docstring(classes[-1], clean=False) or "")
+        head = f'class {target.name}({target.name}Base):\n    """{doc}"""\n'
+    parts = [ast.unparse(ast.fix_missing_locations(body)) for body in bodies]
+    code = head + "".join(f"\n{part}\n".replace("\n", "\n    ") for part in parts)
+    sources = " and ".join(f"_face/{name}.py" for name in modules)
+    text = f'{HEADER.format(sources=sources)}"""{target.doc}"""\n{imports_for(code, modules)}\n\n{code}'
+    for command in (["check", "--select=I", "--fix", "--quiet"], ["format", "--quiet"]):
+        run = [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(path), "-"]
+        text = subprocess.run(run, input=text, capture_output=True, text=True, check=True).stdout
+    return text
+
+
+def main(check: bool) -> int:
+    stale = []
+    for name, target in TARGETS.items():
+        path = CLIENT / f"gradwire/_sync/{name}.py"
+        text = generated(target, path)
+        if check and path.read_text() != text:
+            stale.append(path.name)
+        elif not check:
+            path.write_text(text)
+    if stale:
+        print(f"not as generated: {', '.join(stale)}; run python scripts/generate_sync.py", file=sys.stderr)
+    return len(stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))

@@ -1,0 +1,68 @@
+"""The options of derivatives are declared once: every method takes them under the same names and types."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+import pytest
+
+import gradwire as gw
+from gradwire._face.client import AsyncClient
+from gradwire._face.function import AsyncFunction
+from gradwire._face.options import GradientOptions, HessianOptions, JacobianOptions, Options, ProductOptions
+
+METHODS = {
+    "jacobian": JacobianOptions,
+    "value_and_jacobian": JacobianOptions,
+    "jacobian_blocks": JacobianOptions,
+    "hessian": HessianOptions,
+    "value_and_hessian": HessianOptions,
+    "value_grad_and_hessian": HessianOptions,
+    "hessian_blocks": HessianOptions,
+    "value": ProductOptions,
+    "jvp": ProductOptions,
+    "vjp": ProductOptions,
+    "hvp": GradientOptions,
+    "grad": GradientOptions,
+    "value_and_grad": GradientOptions,
+}
+
+
+def options_of(method: Callable[..., Any]) -> dict[str, Any]:
+    """The types of a method's keyword-only parameters."""
+    hints = get_type_hints(method)
+    parameters = inspect.signature(method).parameters.values()
+    return {one.name: hints[one.name] for one in parameters if one.kind is one.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("face", [AsyncFunction, gw.Function])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_takes_its_options_as_they_are_declared(face: type[Any], name: str) -> None:
+    declared = get_type_hints(METHODS[name])
+    taken = options_of(getattr(face, name))
+    assert taken.items() <= declared.items()
+    if name in ("jacobian", "hessian", "jvp", "vjp", "hvp", "grad"):  # those with a one-liner
+        assert taken.keys() == declared.keys()
+
+
+def test_a_one_liner_takes_the_options_of_its_method() -> None:
+    for face in (AsyncClient, gw.Client):
+        for name in ("jacobian", "hessian", "jvp", "vjp", "hvp", "grad"):
+            parameter = inspect.signature(getattr(face, name)).parameters["options"]
+            assert parameter.annotation.__args__ == (METHODS[name],)
+
+
+def test_what_is_not_chosen_is_left_to_the_server() -> None:
+    message = Options().plan_options("jacobian")
+    assert (message.mode, message.block_width, message.block_memory_bytes) == (0, 0, 0)
+    with pytest.raises(gw.InvalidArgumentError, match="None to leave it to the server"):
+        Options(block_memory=-1).plan_options("hessian")
+
+
+def test_a_wrong_option_is_refused_by_name(client: gw.Client) -> None:
+    f = client.function(lambda x: x * x, gw.spec(3))
+    with pytest.raises(gw.InvalidArgumentError, match="no input 'block_widht'"):
+        f.jacobian([1.0, 2.0, 3.0], block_widht=2)
+    wrong: Any = {"wtr": "x"}
+    with pytest.raises(gw.InvalidArgumentError, match="no input 'wtr'"):
+        client.jacobian(lambda x: x * x, [1.0, 2.0, 3.0], **wrong)
