@@ -111,9 +111,9 @@ def show_plan(request: Request, kind: str, mode: str | None) -> None:
     if kind not in ("jacobian", "hessian"):
         raise typer.BadParameter(f"{kind!r} is neither jacobian nor hessian", param_hint="--kind")
     with _function(request) as function:
-        options: dict[str, Any] = {"wrt": request.wrt, "of": _of(request, kind), "mode": mode}
+        options: dict[str, Any] = {"kind": kind, "wrt": request.wrt, "of": _of(request, kind), "mode": mode}
         arrays = request.arrays(function.signature)
-        print(function.plan(arrays, kind=kind, timeout=request.timeout, **options))
+        print(function.plan(arrays, timeout=request.timeout, **options))
 
 
 def value(request: Request) -> None:
