@@ -1,8 +1,8 @@
-"""Every exception the SDK raises on purpose.
+"""The exceptions that the SDK raises.
 
-`GradwireError` catches them all. Those that come from a server are `ServerError`s and carry what it said:
-the message, the fields it found wrong and the machine-readable reason. Each also derives from the built-in
-exception that fits, so that `except ValueError` or `except TimeoutError` work as one expects.
+`GradwireError` is the base of all. Errors from a server are `ServerError`s with the server's message, the
+fields it refused and a machine-readable reason. Each also derives from the built-in exception that fits, so
+that `except ValueError` or `except TimeoutError` catch it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ class TraceError(GradwireError, TypeError):
 
 
 class GraphWarning(UserWarning):
-    """What a server noticed about a graph that a user should know before trusting numbers."""
+    """A property of a graph, found by the server, that affects how far its numbers can be trusted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing wrong with one field of a request, such as `inputs["x"]`."""
+    """An error in one field of a request, such as `inputs["x"]`."""
 
     field: str
     description: str
@@ -87,13 +87,13 @@ class NotFoundError(ServerError, LookupError):
 
 
 class PreconditionError(ServerError):
-    """What was asked for does not go with the state of things, such as a plan that has changed."""
+    """The state of the server does not allow the request, for example because a plan has changed."""
 
     code = "FAILED_PRECONDITION"
 
 
 class NotDifferentiableError(PreconditionError):
-    """The derivative does not exist in the mode asked for; the message says what would work."""
+    """The derivative does not exist in the requested mode; the message says what would work."""
 
 
 class LimitError(ServerError):
@@ -103,17 +103,17 @@ class LimitError(ServerError):
 
     @property
     def limit(self) -> str:
-        """The limit's name, such as "graph_bytes"; "" when the server did not say."""
+        """The limit's name, such as "graph_bytes"; "" when the server did not state it."""
         return self.metadata.get("limit", "")
 
     @property
     def allowed(self) -> float | None:
-        """What the limit allows."""
+        """The figure that the limit allows; None when the server did not state it."""
         return _figure(self.metadata.get("allowed"))
 
     @property
     def requested(self) -> float | None:
-        """What the request asked for."""
+        """The figure that the request needs; None when the server did not state it."""
         return _figure(self.metadata.get("requested"))
 
 
@@ -125,7 +125,7 @@ def _figure(text: str | None) -> float | None:
 
 
 class UnauthenticatedError(ServerError):
-    """The server wants a token, and got none or one it does not know."""
+    """The server requires a token, and got none or an unknown one."""
 
     code = "UNAUTHENTICATED"
 
@@ -135,7 +135,7 @@ class PermissionDeniedError(ServerError, PermissionError):
 
     code = "PERMISSION_DENIED"
 
-    def __str__(self) -> str:  # OSError's own would win otherwise
+    def __str__(self) -> str:  # instead of OSError.__str__
         return ServerError.__str__(self)
 
 
@@ -149,7 +149,7 @@ class DeadlineError(ServerError, TimeoutError):
 
 
 class CancelledError(ServerError):
-    """The server stopped the call, because it was asked to or because it went away."""
+    """The call was cancelled, by the client or because the server shut down."""
 
     code = "CANCELLED"
 
@@ -164,12 +164,12 @@ class UnavailableError(ServerError, ConnectionError):
 
 
 class InternalError(ServerError):
-    """The server failed; the message has an id that is in its log too."""
+    """The server failed; the message has an id that its log has too."""
 
     code = "INTERNAL"
 
 
-#: Which exception a gRPC status code becomes; any other code becomes a plain `ServerError`.
+# The exception for each gRPC status code; any other code becomes a plain `ServerError`.
 BY_CODE: Mapping[str, type[ServerError]] = MappingProxyType(
     {
         kind.code: kind

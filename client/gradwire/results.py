@@ -1,4 +1,4 @@
-"""What comes back beside the numbers: plans, blocks, progress and summaries."""
+"""Results beside the arrays themselves: plans, blocks, progress and summaries."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +15,15 @@ from gradwire_wire.v1 import derivative_pb2
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One matrix of a result, d row / d column; as an array it has shape row_shape + column_shape."""
+    """One matrix of a result, the derivative of `row` with respect to `column`.
+
+    Attributes:
+        row: an output; for a Hessian an input.
+        row_shape: its shape.
+        column: an input.
+        column_shape: its shape.
+        dtype: of the derivative.
+    """
 
     row: str
     row_shape: tuple[int, ...]
@@ -25,18 +33,31 @@ class Entry:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape as an array."""
+        """The shape as an array: row_shape + column_shape."""
         return self.row_shape + self.column_shape
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
-        """The shape as a matrix, rows and columns flattened."""
+        """The shape as a matrix, with `row_shape` and `column_shape` flattened."""
         return int(np.prod(self.row_shape, dtype=np.int64)), int(np.prod(self.column_shape, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a derivative is cut into work. Estimates are for one block."""
+    """How a derivative is divided into blocks.
+
+    Attributes:
+        kind: "jacobian" or "hessian".
+        mode: of differentiation, such as "reverse" or "forward_over_reverse".
+        entries: the matrices of the result.
+        blocks: how many blocks there are.
+        block_width: seeds in a block, at most.
+        seeds: tangents or cotangents in all.
+        result_bytes: size of the result.
+        block_memory_bytes: estimated memory that one block takes while it is computed.
+        block_flops: estimated operations of one block.
+        plan_id: identifies the plan; the same problem always has the same.
+    """
 
     kind: str
     mode: str
@@ -51,7 +72,7 @@ class Plan:
 
     @classmethod
     def from_proto(cls, plan: derivative_pb2.Plan) -> "Plan":
-        """The plan in a message."""
+        """Reads the plan in a message."""
         entries = tuple(
             Entry(
                 one.row,
@@ -116,7 +137,7 @@ class Plan:
         return html_table(self._heading(), ("derivative", "dtype", "shape", "as a matrix"), rows, notes)
 
 
-#: Matrices of a plan that are listed.
+# How many matrices of a plan are listed.
 _LISTED = 12
 
 
@@ -151,7 +172,16 @@ def _scaled(figure: float, unit: str, base: int) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """A rectangle of one matrix: rows of `row` (an output; for a Hessian an input) by columns of `column`."""
+    """A rectangle of one matrix.
+
+    Attributes:
+        entry: index of the matrix in the plan.
+        row: an output; for a Hessian an input.
+        column: an input.
+        rows: which rows of the matrix.
+        columns: which columns of the matrix.
+        data: the values, of shape (rows, columns).
+    """
 
     entry: int
     row: str
@@ -167,7 +197,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """A part of a derivative as it arrives: the pieces it covers, and who computed it in how many seconds."""
+    """A part of a derivative as it arrives.
+
+    Attributes:
+        index: its number in the plan.
+        pieces: what it covers.
+        worker: the worker that computed it.
+        compute: seconds that it took.
+    """
 
     index: int
     pieces: tuple[Piece, ...]
@@ -181,7 +218,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a derivative has arrived."""
+    """How much of a derivative has arrived; `elapsed` is in seconds."""
 
     blocks_done: int
     blocks_total: int
@@ -192,7 +229,15 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a server did for a derivative: blocks computed, in all and by worker, and where the time went."""
+    """What a server did for a derivative.
+
+    Attributes:
+        blocks: blocks computed.
+        elapsed: seconds on the server.
+        compile: seconds of them spent compiling.
+        blocks_by_worker: how many blocks each worker computed.
+        blocks_rerun: blocks computed again because a worker was lost.
+    """
 
     blocks: int = 0
     elapsed: float = 0.0
@@ -202,7 +247,7 @@ class Summary:
 
     @classmethod
     def from_proto(cls, summary: derivative_pb2.Summary) -> "Summary":
-        """The summary in a message."""
+        """Reads the summary in a message."""
         return cls(
             summary.blocks,
             summary.elapsed.ToTimedelta().total_seconds(),
@@ -214,8 +259,14 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What `return_info=True` gives beside a result. `elapsed` and `resumed` are as the client saw them;
-    the summary is that of the last stream when the connection broke and was resumed."""
+    """How a result was computed; `return_info=True` returns it.
+
+    Attributes:
+        plan: how the derivative was divided.
+        summary: what the server did; of the last stream when the connection broke and was resumed.
+        elapsed: seconds, as the client measured them.
+        resumed: how many times the stream broke and was resumed.
+    """
 
     plan: Plan
     summary: Summary
@@ -268,28 +319,28 @@ class Accumulated:
 
 
 class ProgressReporter:
-    """Tells a user how far a derivative is: nothing, a progress bar, or a call of their function."""
+    """Reports progress to the user: not at all, with a progress bar, or by calling their function."""
 
-    def __init__(self, wish: bool | Callable[[Progress], object], title: str) -> None:
-        self._call = wish if callable(wish) else None
+    def __init__(self, option: bool | Callable[[Progress], object], title: str) -> None:
+        self._call = option if callable(option) else None
         self._title = title
         self._bar: Any = None
-        self._wanted = bool(wish) and self._call is None
+        self._wanted = bool(option) and self._call is None
         self._started = time.monotonic()
 
     def update(self, blocks: tuple[int, int], size: tuple[int, int]) -> None:
-        """Report blocks and bytes, each done and in all."""
+        """Reports blocks and bytes, each as (done, total)."""
         if self._call is not None:
             self._call(Progress(*blocks, *size, time.monotonic() - self._started))
         elif self._wanted:
             if self._bar is None:
-                from tqdm.auto import tqdm  # only for those who look at it: it searches for notebooks
+                from tqdm.auto import tqdm  # here: its import is slow, it looks for notebooks
 
                 self._bar = tqdm(total=size[1], unit="B", unit_scale=True, desc=self._title)
             self._bar.set_postfix_str(f"{blocks[0]}/{blocks[1]} blocks", refresh=False)
             self._bar.update(size[0] - self._bar.n)
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Closes the bar where it stands."""
         if self._bar is not None:
             self._bar.close()

@@ -1,8 +1,8 @@
-"""What SciPy's solvers (and others like them) call: values and derivatives of one vector, in one trip.
+"""Callbacks for SciPy's solvers and others like them: values and derivatives by one vector.
 
 A solver asks for the value at a point and then, in a call of its own, for a derivative at the same point.
-Here the first call fetches both, and the second finds them. The memory is of one point: solvers go from
-point to point and do not come back.
+Here the first call fetches both in one round trip to the server, and the second reads them from a cache. The
+cache holds one point: solvers go from point to point and do not return.
 """
 
 import threading
@@ -34,23 +34,24 @@ _PREFETCHED: dict[str, tuple[Part, ...]] = {
 
 
 class _Point:
-    """A point, and what was fetched there; each part is in a trip that may still be under way."""
+    """A point and its parts; each is in a round trip that may still be in progress."""
 
     def __init__(self, key: object) -> None:
         self.key = key
-        self.trips: dict[Part, Future[Parts]] = {}
+        self.fetches: dict[Part, Future[Parts]] = {}
 
 
 class Callbacks:
-    """Value and derivatives of one output by one input, as numerical solvers want them.
+    """Value and derivatives of one output by one input, in the form that numerical solvers take.
 
     Made by `Function.callbacks`. Every method takes the function's inputs in order (so that a solver's
     `args=` go where they belong); the input that is varied may be flat, as solvers have it, where its shape
     is known. Results are float64 whatever the graph computes in: a number for an output of rank 0, else
     arrays of at most two axes, `(outputs, inputs)`, and they belong to the caller, who may write to them.
 
-    The value brings along what `along` says, from the same trip. Points are compared bit by bit. May be
-    used from several threads: those that ask for the same point at the same time share one trip.
+    With the value, the derivatives that `along` names are fetched in the same round trip. Points are compared
+    bit by bit. May be used from several threads, which share a round trip when they ask for the same point at
+    the same time.
     """
 
     def __init__(
@@ -84,28 +85,28 @@ class Callbacks:
         return f"<Callbacks of {self._of} by {self._wrt}: {' + '.join(self._along)}, {function}>"
 
     def __call__(self, /, *args: Any) -> float | Floats:
-        """The value; the same as `value`."""
+        """Returns the value; the same as `value`."""
         return self.value(*args)
 
     def value(self, /, *args: Any) -> float | Floats:
-        """The output: a number if its rank is 0, else of shape (outputs,)."""
+        """Returns the output: a number if its rank is 0, else of shape (outputs,)."""
         value = self._part("value", args)
         return float(value) if value.ndim == 0 else _floats(value, -1)
 
     def grad(self, /, *args: Any) -> Floats:
-        """The gradient of a one-element output, of shape (inputs,); () at a point of rank 0."""
+        """Returns the gradient of a one-element output, of shape (inputs,); () at a point of rank 0."""
         return self._like_point(args, _floats(self._part("grad", args), -1))
 
     def jacobian(self, /, *args: Any) -> Floats:
-        """The Jacobian, of shape (outputs, inputs)."""
+        """Returns the Jacobian, of shape (outputs, inputs)."""
         return _floats(self._part("jacobian", args), -1, self._inputs(args))
 
     def hessian(self, /, *args: Any) -> Floats:
-        """The Hessian of a one-element output, of shape (inputs, inputs); () at a point of rank 0."""
+        """Returns the Hessian of a one-element output, of shape (inputs, inputs); () at a point of rank 0."""
         return self._like_point(args, _floats(self._part("hessian", args), -1, self._inputs(args)))
 
     def hvp(self, /, *args: Any) -> Floats:
-        """The Hessian times a vector, which follows the varied input: `hvp(x, p, *args)`."""
+        """Multiplies the Hessian by a vector, which follows the varied input: `hvp(x, p, *args)`."""
         args, vector = self._split(args, "a vector")
         point = self._arguments(args)
         direction = np.reshape(vector, np.shape(point[self._position]))
@@ -113,9 +114,9 @@ class Callbacks:
         return _floats(self._bridge.run(work), -1)
 
     def weighted_hessian(self, /, *args: Any) -> Floats:
-        """The sum of the outputs' Hessians, each times a weight: `weighted_hessian(x, v, *args)`.
+        """Returns the weighted sum of the outputs' Hessians: `weighted_hessian(x, v, *args)`.
 
-        What `scipy.optimize.NonlinearConstraint` takes as `hess`. Of shape (inputs, inputs).
+        `scipy.optimize.NonlinearConstraint` takes it as `hess`. The shape is (inputs, inputs).
         """
         args, weights = self._split(args, "one weight for each output")
         pullback = self._function.as_vjp(self._wrt, self._of)
@@ -152,13 +153,13 @@ class Callbacks:
             point = self._last
             if point.key != key:
                 point = self._last = _Point(key)
-            trip = point.trips.get(part)
-            if trip is None:
-                trip = self._fetch(part, point, arguments)
+            fetch = point.fetches.get(part)
+            if fetch is None:
+                fetch = self._fetch(part, point, arguments)
         try:
-            found = trip.result()[part]
+            found = fetch.result()[part]
         except BaseException:  # Ctrl-C too: the next call tries again
-            trip.cancel()
+            fetch.cancel()
             with self._lock:
                 if self._last is point:
                     self._last = _Point(None)
@@ -166,16 +167,16 @@ class Callbacks:
         return found
 
     def _fetch(self, part: Part, point: _Point, arguments: tuple[Any, ...]) -> Future[Parts]:
-        """Begin the trip that brings a part, and what else is missing and goes with it."""
+        """Starts the round trip that fetches a part, with the prefetched ones at a new point."""
         parts: tuple[Part, ...] = (part,)
-        if not point.trips and part in self._along:
+        if not point.fetches and part in self._along:
             parts = self._along
-        copies = tuple(np.array(argument) for argument in arguments)  # the solver may go on with its own
-        trip = self._bridge.submit(self._trip(parts, copies))
-        point.trips |= dict.fromkeys(parts, trip)
-        return trip
+        copies = tuple(np.array(argument) for argument in arguments)  # the solver may write to its own
+        fetch = self._bridge.submit(self._round_trip(parts, copies))
+        point.fetches |= dict.fromkeys(parts, fetch)
+        return fetch
 
-    async def _trip(self, parts: tuple[Part, ...], arguments: tuple[Any, ...]) -> Parts:
+    async def _round_trip(self, parts: tuple[Part, ...], arguments: tuple[Any, ...]) -> Parts:
         results = await self._call(parts, arguments)
         return dict(zip(parts, results, strict=True))
 
@@ -197,7 +198,7 @@ class Callbacks:
         return self._own(value), *derivatives
 
     def _own(self, value: Any) -> wire.Array:
-        """The chosen output among all of them."""
+        """Picks the chosen output among all of them."""
         chosen: wire.Array = value[self._output] if isinstance(value, tuple) else value
         return chosen
 
@@ -211,7 +212,7 @@ def _one_number(output: Value) -> bool:
 
 
 def _shaped(value: Value, given: Any) -> Any:
-    """A flat vector in the shape of its input, where that is known; anything else as it is."""
+    """Reshapes a flat vector to the shape of its input, where that is known."""
     array, shape = np.asarray(given), value.shape
     if shape is None or array.ndim == len(shape) or array.ndim > 1:
         return array
@@ -227,5 +228,5 @@ def _key(argument: Any) -> object:
 
 
 def _floats(array: wire.Array, *shape: int) -> Floats:
-    """A copy that a solver may scale in place, as `least_squares` does with residuals and Jacobians."""
+    """Copies to float64: a solver may scale it in place, as `least_squares` does residuals and Jacobians."""
     return np.array(array, np.float64).reshape(shape)

@@ -28,8 +28,8 @@ from gradwire_wire.v1 import graph_pb2, tensor_pb2
 
 T = TypeVar("T")
 
-#: Arrays over this many bytes are referred to by id and uploaded when the server lacks them; models of this
-#: size are looked up before they are sent.
+# Arrays over this many bytes are referred to by id and uploaded when the server lacks them; models of this
+# size are looked up before they are sent.
 LARGE_BYTES = 256 << 10
 
 _HEALTH_SECONDS = 0.1

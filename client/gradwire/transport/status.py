@@ -14,7 +14,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from gradwire.errors import BY_CODE, PreconditionError, ServerError, Violation
 from gradwire.transport.channel import RequestsCall, UploadCall
 
-#: The reason of the error for a stream that cannot be resumed, because the server would plan it differently.
+# The reason of the error for a stream that cannot be resumed, because the server would plan it differently.
 PLAN_CHANGED = "PLAN_CHANGED"
 _DETAILS_KEY = "grpc-status-details-bin"
 _WRITE_FAILED = "Internal error from Core"
