@@ -262,7 +262,7 @@ def test_misuse_of_an_accumulator_costs_nothing_that_it_has(
         np.testing.assert_allclose(acc.grad[0], expected(DATA[:1])["w"], rtol=1e-13)
 
 
-# Several threads, and the asynchronous twin.
+# Several threads, and the asynchronous interface.
 
 
 def test_threads_may_add_to_one_accumulator(loss: gw.Function) -> None:
@@ -278,7 +278,7 @@ def test_threads_may_add_to_one_accumulator(loss: gw.Function) -> None:
         np.testing.assert_allclose(acc.grad[0], expected(data)["w"], rtol=1e-10)
 
 
-def test_the_asynchronous_twin_does_the_same(fit_server: AccumulateServer) -> None:
+def test_the_asynchronous_interface_does_the_same(fit_server: AccumulateServer) -> None:
     async def arriving() -> Any:
         for batch in DATA:
             await asyncio.sleep(0)

@@ -220,7 +220,7 @@ def test_scipy_takes_the_methods_as_callbacks(client: gw.Client) -> None:
     np.testing.assert_allclose(found.x, 3.0, rtol=1e-5)
 
 
-async def test_the_asynchronous_twin_does_the_same(wire_server: WireServer) -> None:
+async def test_the_asynchronous_interface_does_the_same(wire_server: WireServer) -> None:
     async with gw.aio.connect(wire_server.address) as client:
         f = client.function(SQUARE)
         J, info = await f.jacobian(X, return_info=True)

@@ -192,7 +192,7 @@ def test_a_call_that_fails_leaves_the_stream_open(client: gw.Client, wire_server
     assert wire_server.calls.count("EvaluateStream") == 1
 
 
-async def test_the_asynchronous_twin_does_the_same(wire_server: WireServer) -> None:
+async def test_the_asynchronous_interface_does_the_same(wire_server: WireServer) -> None:
     async with gw.aio.connect(wire_server.address) as client:
         f = client.function(SQUARE)
         async with f.stream() as s:

@@ -144,7 +144,7 @@ def test_an_error_of_the_server_is_the_error_of_the_call(client: gw.Client, wire
         f.value_and_jacobian(X)
 
 
-async def test_the_asynchronous_twin_brings_values_too(wire_server: WireServer) -> None:
+async def test_the_asynchronous_interface_brings_values_too(wire_server: WireServer) -> None:
     async with gw.aio.connect(wire_server.address) as client:
         value, jacobian = await client.function(SQUARE).value_and_jacobian(X)
         np.testing.assert_array_equal(value, X**2)
