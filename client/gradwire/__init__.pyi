@@ -1,5 +1,6 @@
 from . import aio as aio
 from . import special as special
+from . import tracing as tracing
 from ._sync.accumulator import Accumulator as Accumulator
 from ._sync.bases import Stream as Stream
 from ._sync.callbacks import Callbacks as Callbacks
