@@ -16,6 +16,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 CLIENT = Path(__file__).resolve().parent.parent / "client"
 HEADER = "# Generated from {sources} by `python scripts/generate_sync.py`: do not edit.\n"
@@ -97,27 +98,27 @@ TARGETS = {
 class Unasync(ast.NodeTransformer):
     """Drops `await` and `async`, renames classes and adapts docstrings."""
 
-    def visit_Await(self, node: ast.Await) -> ast.AST:
+    def visit_Await(self, node: ast.Await) -> Any:
         return self.visit(node.value)
 
-    def visit_AsyncFor(self, node: ast.AsyncFor) -> ast.AST:
+    def visit_AsyncFor(self, node: ast.AsyncFor) -> Any:
         return ast.For(**dict(ast.iter_fields(self.generic_visit(node))))
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> Any:
         return self.visit(ast.FunctionDef(**dict(ast.iter_fields(node))))
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
         node.name = NAMES.get(node.name, node.name)
         return self.generic_visit(node)
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:
+    def visit_Name(self, node: ast.Name) -> Any:
         return ast.Name(NAMES.get(node.id, node.id), node.ctx)
 
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+    def visit_BinOp(self, node: ast.BinOp) -> Any:
         self.generic_visit(node)  # Iterable | AsyncIterable names one type twice
         return node.left if ast.dump(node.left) == ast.dump(node.right) else node
 
-    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+    def visit_Constant(self, node: ast.Constant) -> Any:
         return ast.Constant(adapted(node.value)) if isinstance(node.value, str) else node
 
 
@@ -131,10 +132,12 @@ def adapted(text: str) -> str:
 
 
 def class_of(module: ast.Module, name: str) -> ast.ClassDef:
+    """Returns the class of this name."""
     return next(node for node in module.body if isinstance(node, ast.ClassDef) and node.name == name)
 
 
 def methods_of(node: ast.ClassDef) -> list[Method]:
+    """Returns the methods of a class, in order."""
     return [one for one in node.body if isinstance(one, Method)]
 
 
@@ -173,9 +176,9 @@ def delegating(method: Method, attribute: str) -> str:
     return f"return {CLASSES[returns][0]}({call}, self._bridge)" if returns in CLASSES else f"return {call}"
 
 
-def mirrored(method: Method, attribute: str, known: set[str]) -> ast.AST:
+def mirrored(method: Method, attribute: str, known: set[str]) -> Any:
     """Returns the synchronous method: translated if all that it uses is known, else delegating."""
-    result = Unasync().visit(copy.deepcopy(method))
+    result: Any = Unasync().visit(copy.deepcopy(method))
     doc = result.body[:1] if ast.get_docstring(method) else []
     if doc and method.name in EXAMPLES:
         doc[0].value.value = doc[0].value.value.rstrip() + EXAMPLES[method.name] + "\n        "
@@ -187,7 +190,7 @@ def mirrored(method: Method, attribute: str, known: set[str]) -> ast.AST:
 def future(method: Method) -> ast.AST:
     """Returns the method of `Pipeline`, which starts the coroutine and does not wait."""
     result = ast.FunctionDef(**dict(ast.iter_fields(copy.deepcopy(method))))
-    result.returns = ast.parse(f"Future[{ast.unparse(method.returns)}]", mode="eval").body
+    result.returns = ast.Name(f"Future[{ast.unparse(method.returns) if method.returns else None}]")
     doc = f'"""Does what `Function.{method.name}` does; the future has its result."""'
     result.body = ast.parse(f"{doc}\nreturn self._bridge.submit({call_of(method, '_function')})").body
     return result
@@ -248,6 +251,7 @@ def generated(target: Target, path: Path) -> str:
 
 
 def main(check: bool) -> int:
+    """Writes the modules, or reports how many differ."""
     stale = []
     for name, target in TARGETS.items():
         path = CLIENT / f"gradwire/_sync/{name}.py"

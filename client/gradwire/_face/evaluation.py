@@ -24,7 +24,7 @@ _ONE_MESSAGE_BYTES = 1 << 20
 
 
 class BaseFunction:
-    """A graph on a server and the transforms applied to it; what of it needs one evaluation.
+    """A graph on a server with the transforms applied to it, and all that takes a single evaluation.
 
     Derivatives that are computed in blocks are in `AsyncFunction`, which also says how inputs are given.
     """

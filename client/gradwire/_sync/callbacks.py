@@ -184,7 +184,7 @@ class Callbacks:
         f, timeout = self._function, self._timeout
         chosen: dict[str, Any] = {"wrt": self._wrt, "of": self._of, "timeout": timeout}
         if parts == ("value",):
-            return (self._own(await f.value(*arguments, timeout=timeout)),)
+            return (self._chosen_output(await f.value(*arguments, timeout=timeout)),)
         if len(parts) == 1:
             calls: dict[Part, Any] = {"grad": f.grad, "jacobian": f.jacobian, "hessian": f.hessian}
             return (await calls[parts[0]](*arguments, **chosen),)
@@ -195,9 +195,9 @@ class Callbacks:
         }
         work: Coroutine[Any, Any, tuple[Any, ...]] = both[parts[-1]](*arguments, **chosen)
         value, *derivatives = await work
-        return self._own(value), *derivatives
+        return self._chosen_output(value), *derivatives
 
-    def _own(self, value: Any) -> wire.Array:
+    def _chosen_output(self, value: Any) -> wire.Array:
         """Picks the chosen output among all of them."""
         chosen: wire.Array = value[self._output] if isinstance(value, tuple) else value
         return chosen

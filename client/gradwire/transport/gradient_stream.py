@@ -96,7 +96,7 @@ class GradientStream:
         partial: PartialGradient | None = None
         try:
             while (message := await self._call.read()) is not grpc.aio.EOF:
-                partial = self._taken(message, partial)
+                partial = self._take(message, partial)
         except grpc.aio.AioRpcError as error:
             reason = await self._status.reason(error)
             if reason.code() is not grpc.StatusCode.OK:
@@ -111,7 +111,7 @@ class GradientStream:
             if self._answer is not None and not self._answer.done():
                 self._answer.set_exception(failure)
 
-    def _taken(self, message: bytes, partial: PartialGradient | None) -> PartialGradient | None:
+    def _take(self, message: bytes, partial: PartialGradient | None) -> PartialGradient | None:
         """Takes one more message; returns the gradient that is still incomplete after it, if any."""
         chunk = gradient_chunk(message)
         if chunk is None:
