@@ -5,6 +5,7 @@ protocols (``__array_ufunc__``, ``__array_function__``, the Array API namespace)
 happens to them.
 """
 
+from gradwire.frontends.numpy import array_api  # noqa: F401 - the namespace of traced arrays
 from gradwire.frontends.numpy.array import TracedArray
 from gradwire.frontends.numpy.control_flow import cond, fori, scan, vmap, while_
 from gradwire.frontends.numpy.functions.creation import asarray, full, ones, zeros

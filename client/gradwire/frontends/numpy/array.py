@@ -12,8 +12,9 @@ import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from gradwire.frontends.numpy import complex_dispatch, indexing, ufuncs
+from gradwire.frontends.numpy.accumulation import accumulate
 from gradwire.frontends.numpy.cells import Cell, FrozenCell, ViewCell
-from gradwire.frontends.numpy.dispatch import call_function
+from gradwire.frontends.numpy.dispatch import call_function, namespace
 from gradwire.frontends.numpy.methods import ArrayMethods
 from gradwire.frontends.numpy.refusals import refuse
 from gradwire.graphs import operators as ops
@@ -110,9 +111,7 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         return call_function(function, args, kwargs)
 
     def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType:
-        from gradwire.frontends.numpy import array_api
-
-        return array_api
+        return namespace()
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         raise refuse(
@@ -378,9 +377,8 @@ def _ufunc_method(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: d
             kwargs["dtype"] = dtype
         return function(inputs[0], **{"axis": 0, **kwargs})
     if method == "accumulate" and name in (*_ACCUMULATIONS, "maximum", "minimum"):
-        from gradwire.frontends.numpy.functions.scans import accumulate
-
-        return accumulate(ufunc, inputs[0], kwargs.pop("axis", 0), dtype)
+        array = traced(graph_of(*inputs), inputs[0])
+        return wrap(accumulate(ufunc, array.value, kwargs.pop("axis", 0), dtype))
     raise refuse(f"np.{name}.{method}", "write the loop, or use a reduction such as np.sum or np.max")
 
 

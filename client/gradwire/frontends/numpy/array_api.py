@@ -6,11 +6,14 @@ traced values; names of the standard that older NumPys lack are given here.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 
+from gradwire.frontends.numpy import special
 from gradwire.frontends.numpy.array import TracedArray, traced
+from gradwire.frontends.numpy.dispatch import provide_namespace
 from gradwire.frontends.numpy.functions.creation import asarray, full, ones, zeros
 from gradwire.graphs.builder import active
 
@@ -82,14 +85,12 @@ def linspace(
 
 
 def __getattr__(name: str) -> Any:
-    if name == "special":  # where SciPy looks for special functions of arrays that are not NumPy's
-        from gradwire.frontends.numpy import special
-
-        return special
     return getattr(np, _ALIASES.get(name, name))
 
 
+provide_namespace(sys.modules[__name__])
+
 __all__ = [
     "arange", "asarray", "astype", "empty", "eye", "full", "isdtype", "linspace", "matrix_transpose", "ones",
-    "vecdot", "zeros",
+    "special", "vecdot", "zeros",
 ]  # fmt: skip

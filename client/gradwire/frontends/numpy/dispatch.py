@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ _F = TypeVar("_F", bound=Function)
 
 _functions: dict[Any, Function] = {}
 _refusals: dict[Any, str] = {}
+_modules: dict[str, ModuleType] = {}
 
 _PLACES = {
     "linalg": "linalg.", "fft": "fft.", "stride_tricks": "lib.stride_tricks.", "scimath": "emath.",
@@ -49,6 +51,16 @@ def refuses(instead: str, *names: str) -> None:
         target = named(name)
         if target is not None:
             _refusals[target] = instead
+
+
+def namespace() -> ModuleType:
+    """The Array API namespace of traced arrays, which `provide_namespace` was given."""
+    return _modules["namespace"]
+
+
+def provide_namespace(module: ModuleType) -> None:
+    """Let a module be the Array API namespace of traced arrays."""
+    _modules["namespace"] = module
 
 
 def implemented() -> Collection[Any]:

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import numpy
 
 from gradwire.frontends.numpy.array import TracedArray, wrap
+from gradwire.frontends.numpy.axes import all_axes, one_axis
 from gradwire.frontends.numpy.complex_array import TracedComplex, parts
 from gradwire.frontends.numpy.complex_dispatch import implements_complex
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.axes import all_axes, one_axis
 from gradwire.frontends.numpy.functions.scans import along
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import Value

@@ -7,8 +7,8 @@ from typing import Any
 import numpy
 
 from gradwire.frontends.numpy.array import TracedArray
+from gradwire.frontends.numpy.axes import one_axis
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.axes import one_axis
 from gradwire.frontends.numpy.functions.joining import holds_traced
 from gradwire.frontends.numpy.refusals import refuse
 

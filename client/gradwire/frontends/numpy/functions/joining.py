@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from gradwire.frontends.numpy.array import TracedArray, graph_of, traced, value_of, wrap
+from gradwire.frontends.numpy.axes import one_axis
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.axes import one_axis
 from gradwire.frontends.numpy.functions.scans import along
 from gradwire.frontends.numpy.functions.shaping import atleast_1d, atleast_2d, atleast_3d
 from gradwire.frontends.numpy.refusals import refuse

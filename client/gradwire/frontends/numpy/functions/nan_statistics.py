@@ -7,8 +7,8 @@ from typing import Any
 import numpy
 
 from gradwire.frontends.numpy.array import TracedArray
+from gradwire.frontends.numpy.axes import all_axes
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.axes import all_axes
 from gradwire.frontends.numpy.functions.scans import cumprod, cumsum
 from gradwire.frontends.numpy.functions.statistics import axes_last, restored
 from gradwire.frontends.numpy.refusals import refuse

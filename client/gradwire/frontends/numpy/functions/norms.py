@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from gradwire.frontends.numpy.axes import all_axes
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.axes import all_axes
 
 
 @implements("linalg.norm")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from gradwire.frontends.numpy.array import TracedArray, graph_of, traced, value_of, wrap
+from gradwire.frontends.numpy.axes import all_axes
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.axes import all_axes
 from gradwire.frontends.numpy.functions.joining import common_dtype
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import Shape

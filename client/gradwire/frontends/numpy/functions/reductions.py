@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from gradwire.frontends.numpy.array import TracedArray, graph_of, traced, wrap
+from gradwire.frontends.numpy.axes import all_axes, one_axis, reduction_dtype
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.axes import all_axes, one_axis, reduction_dtype
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import DType, Value
 

@@ -6,21 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy import ufuncs
+from gradwire.frontends.numpy.accumulation import accumulate
 from gradwire.frontends.numpy.array import TracedArray, graph_of, traced, wrap
+from gradwire.frontends.numpy.axes import all_axes, one_axis
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.axes import all_axes, one_axis, reduction_dtype
-from gradwire.graphs import operators as ops
 
 
 @implements("cumsum")
 def cumsum(x: TracedArray, axis: Any = None, dtype: Any = None, out: None = None) -> TracedArray:
-    return accumulate(np.add, x.ravel() if axis is None else x, 0 if axis is None else axis, dtype)
+    return _accumulated(np.add, x, axis, dtype)
 
 
 @implements("cumprod")
 def cumprod(x: TracedArray, axis: Any = None, dtype: Any = None, out: None = None) -> TracedArray:
-    return accumulate(np.multiply, x.ravel() if axis is None else x, 0 if axis is None else axis, dtype)
+    return _accumulated(np.multiply, x, axis, dtype)
 
 
 @implements("cumulative_sum")
@@ -41,32 +40,18 @@ def _cumulative(ufunc: np.ufunc, x: TracedArray, axis: Any, dtype: Any, include_
     if axis is None and x.ndim > 1:
         raise ValueError("For arrays which have more than one dimension ``axis`` argument is required.")
     place = one_axis(0 if axis is None else axis, x.ndim)
-    result = accumulate(ufunc, x, place, dtype)
+    result = _accumulated(ufunc, x, place, dtype)
     if not include_initial:
         return result
     shape = tuple(1 if item == place else extent for item, extent in enumerate(x.shape))
     return np.concatenate([np.full(shape, ufunc.identity, result.dtype), result], axis=place)
 
 
-def accumulate(ufunc: np.ufunc, x: TracedArray, axis: Any, dtype: Any = None) -> TracedArray:
-    """``ufunc.accumulate`` of an associative ufunc, in a number of nodes logarithmic in the extent.
-
-    Each round combines every element with the partial result that ends where its own begins
-    (Hillis and Steele, "Data parallel algorithms", 1986).
-    """
-    place = one_axis(axis, x.ndim)
-    kind = np.dtype(dtype) if dtype is not None else reduction_dtype(ufunc, x.dtype)
-    value = ops.cast(x.value, kind)
-    if ufunc is np.add:
-        return wrap(ops.cast(ops.cumulative_sum(ops.wide(value), place), kind))
-    extent, reach = x.shape[place], 1
-    while reach < extent:
-        head = ops.slices(value, [(place, 0, 1, reach)])
-        early = ops.slices(value, [(place, 0, 1, extent - reach)])
-        late = ops.slices(value, [(place, reach, 1, extent - reach)])
-        value = ops.concat([head, *ufuncs.call(ufunc, [early, late], x.graph)], place)
-        reach *= 2
-    return wrap(value)
+def _accumulated(ufunc: np.ufunc, x: TracedArray, axis: Any, dtype: Any) -> TracedArray:
+    """Accumulate along one axis, or over all elements in order if `axis` is None."""
+    if axis is None:
+        x, axis = x.ravel(), 0
+    return wrap(accumulate(ufunc, x.value, axis, dtype))
 
 
 def along(x: Any, axis: int, part: Any) -> Any:

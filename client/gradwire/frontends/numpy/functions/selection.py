@@ -9,8 +9,8 @@ import numpy as np
 
 from gradwire.frontends.numpy import ufuncs
 from gradwire.frontends.numpy.array import TracedArray, apply, graph_of, traced, value_of, wrap
+from gradwire.frontends.numpy.axes import one_axis
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.axes import one_axis
 from gradwire.frontends.numpy.functions.joining import common_dtype
 from gradwire.frontends.numpy.functions.scans import along
 from gradwire.frontends.numpy.refusals import refuse

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from gradwire.frontends.numpy.array import TracedArray, fits, graph_of, reshaped, traced, view, wrap
+from gradwire.frontends.numpy.axes import all_axes, one_axis
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.axes import all_axes, one_axis
 from gradwire.frontends.numpy.functions.scans import along
 from gradwire.frontends.numpy.refusals import refuse
 from gradwire.graphs import operators as ops

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from gradwire.frontends.numpy.accumulation import accumulate
 from gradwire.frontends.numpy.array import wrap
-from gradwire.frontends.numpy.functions.scans import accumulate
 from gradwire.frontends.torch.lowering import Array, Call, rule
 from gradwire.frontends.torch.rules.creation import of_dtype
 from gradwire.graphs import operators as ops
@@ -125,13 +125,13 @@ def cumulative(call: Call, x: Array, dim: int, **_: Any) -> Any:
 
 @rule("logcumsumexp")
 def logcumsumexp(call: Call, x: Array, dim: int) -> Any:
-    return accumulate(np.logaddexp, x, dim) if x.ndim else x.copy()
+    return wrap(accumulate(np.logaddexp, x.value, dim)) if x.ndim else x.copy()
 
 
 @rule("cummax", "cummin")
 def cummax(call: Call, x: Array, dim: int) -> Any:
     ufunc = np.maximum if call.op == "cummax" else np.minimum
-    values = accumulate(ufunc, x, dim) if x.ndim else x.copy()
+    values = wrap(accumulate(ufunc, x.value, dim)) if x.ndim else x.copy()
     return values, call.unavailable("the indices", "use the values alone")
 
 
