@@ -355,6 +355,12 @@ def in_sci(family: Callable[[Draw], Case], outputs: int = 1) -> Callable[[Draw],
     return drawn
 
 
+def complex_pairs(draw: Draw) -> Case:
+    """Real and imaginary parts of two complex numbers or arrays."""
+    (a, c), _ = binary(draw)
+    return [a, normal(draw, a.shape), c, normal(draw, c.shape)], {"domain": SCI, "outputs": 2}
+
+
 def pinv(draw: Draw) -> Case:
     (a,), attributes = square(draw)
     return [a, np.array(1e-12)], {**attributes, "domain": SCI}
@@ -364,6 +370,12 @@ def polygamma(draw: Draw) -> Case:
     return [normal(draw, draw(shapes()))], {"n": draw(st.integers(0, 2)), "domain": SCI}
 
 
+COMPLEX_UNARY = words(
+    """
+    ComplexAcos ComplexAcosh ComplexAsin ComplexAsinh ComplexAtan ComplexAtanh ComplexLog ComplexLog1p
+    ComplexSqrt ComplexTan ComplexTanh
+    """
+)
 UNARY = words(
     """
     Abs Acos Acosh Asin Asinh Atan Atanh Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid
@@ -427,6 +439,8 @@ FAMILIES: dict[str, Callable[[Draw], Case]] = {
     **{qualified(SCI, op): in_sci(square, outputs=3) for op in ("LU", "SVD")},
     **{qualified(SCI, op): in_sci(unary) for op in ("BesselI0e", "BesselI1e", "LogNdtr", "Ndtri")},
     **{qualified(SCI, op): in_sci(positive_pair) for op in ("Igamma", "Igammac", "Betaln")},
+    **{qualified(SCI, op): in_sci(binary, outputs=2) for op in COMPLEX_UNARY},
+    **{qualified(SCI, op): complex_pairs for op in ("ComplexDiv", "ComplexPow")},
     qualified(SCI, "Pinv"): pinv,
     qualified(SCI, "Polygamma"): polygamma,
     qualified(SCI, "Sort"): sort,

@@ -176,6 +176,8 @@ SCI = "gradwire.sci:"
 ML = "ai.onnx.ml:"
 TRAINING = "ai.onnx.preview.training:"
 
+_COMPLEX = "Acos Acosh Asin Asinh Atan Atanh Div Log Log1p Pow Sqrt Tan Tanh".split()  # noqa: SIM905
+
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("Abs", "Relu", "Sign", "Selu", "Elu", "Celu", "LeakyRelu", "PRelu"), away(0.0)),
     **dict.fromkeys(("Softsign", "Reciprocal", "ReduceL1", "ReduceL2", "LpNormalization"), away(0.0)),
@@ -218,6 +220,8 @@ RULES: dict[str, Rule] = {
     SCI + "TriangularSolve": well_conditioned,
     **dict.fromkeys((SCI + "Igamma", SCI + "Igammac", SCI + "Betaln"), positive),
     SCI + "Ndtri": within(0.1, 0.9),
+    # The first quadrant inside the unit circle: away from every pole and cut of the complex functions.
+    **dict.fromkeys((f"{SCI}Complex{op}" for op in _COMPLEX), within(0.2, 0.6)),
     SCI + "Pinv": pseudo_invertible,
     **dict.fromkeys((SCI + "BesselI0e", SCI + "BesselI1e"), away(0.0)),
     SCI + "Lgamma": within(0.5, 3.0),
