@@ -181,11 +181,15 @@ def parts(item: Any) -> tuple[Any, Any]:
     return (plain.real, plain.imag) if plain.dtype.kind == "c" else (item, None)
 
 
+def part_dtype(*parts: Any) -> DType:
+    """The common dtype of the parts of complex numbers, float32 or float64."""
+    kinds = [part.dtype for part in parts if hasattr(part, "dtype")]  # numbers of Python are weak
+    return ops.FLOAT32 if np.result_type(*kinds) in (np.float16, np.float32) else ops.FLOAT64
+
+
 def combine(real: Any, imag: Any) -> TracedComplex:
     """A complex array from its parts, broadcast against each other; at least one of them is traced."""
-    graph = graph_of(real, imag)
-    kinds = [part.dtype for part in (real, imag) if hasattr(part, "dtype")]  # numbers of Python are weak
-    kind = np.dtype(np.float32 if np.result_type(*kinds) in (np.float16, np.float32) else np.float64)
+    graph, kind = graph_of(real, imag), part_dtype(real, imag)
     values = [value_of(graph, 0.0 if part is None else part, kind) for part in (real, imag)]
     shape = ops.broadcast(*(value.shape for value in values))
     return TracedComplex(*(wrap(ops.expand(value, shape)) for value in values))

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gradwire.frontends.numpy.dispatch import Function, named, public_name
+from gradwire.frontends.numpy.dispatch import Function, entering, public_name
 from gradwire.frontends.numpy.refusals import refuse
 
 _F = TypeVar("_F", bound=Function)
@@ -24,15 +24,7 @@ _ORDERED = frozenset({
 
 def implements_complex(*names: str) -> Callable[[_F], _F]:
     """Let a function stand for NumPy functions whose arguments are complex; unknown names are skipped."""
-
-    def register(function: _F) -> _F:
-        for name in names:
-            target = named(name)
-            if target is not None:
-                _functions[target] = function
-        return function
-
-    return register
+    return entering(_functions, names)
 
 
 def implemented() -> Collection[str]:

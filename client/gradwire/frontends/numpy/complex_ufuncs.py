@@ -1,18 +1,65 @@
-"""Arithmetic and elementary functions of complex traced arrays, written with real ones."""
+"""Arithmetic and elementary functions of complex traced arrays.
+
+Sums, products, exponentials, sines and cosines are real arithmetic on the two parts, exact in ONNX's own
+operators. Functions with a branch cut or a pole are operators of `gradwire.sci`, from pairs to pairs.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy
 
-from gradwire.frontends.numpy.array import TracedArray, wrap
-from gradwire.frontends.numpy.complex_array import TracedComplex, combine, parts
+from gradwire.frontends.numpy.array import TracedArray, graph_of, value_of, wrap
+from gradwire.frontends.numpy.complex_array import TracedComplex, combine, part_dtype, parts
 from gradwire.frontends.numpy.complex_dispatch import complex_ufunc
+from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import SCI
 
+# Untyped: NumPy's annotations do not know that any object may dispatch.
 np: Any = numpy
+
+_OPERATORS = {
+    "sqrt": "ComplexSqrt", "log": "ComplexLog", "log1p": "ComplexLog1p", "tan": "ComplexTan",
+    "tanh": "ComplexTanh", "arcsin": "ComplexAsin", "arccos": "ComplexAcos", "arctan": "ComplexAtan",
+    "arcsinh": "ComplexAsinh", "arccosh": "ComplexAcosh", "arctanh": "ComplexAtanh",
+}  # fmt: skip
+
+
+def _operator(op: str, *operands: Any) -> TracedComplex:
+    """Apply an elementwise operator of `gradwire.sci` to the parts of its operands."""
+    given = [0.0 if part is None else part for operand in operands for part in parts(operand)]
+    graph, kind = graph_of(*given), part_dtype(*given)
+    values = [value_of(graph, part, kind) for part in given]
+    shape = ops.broadcast(*(value.shape for value in values))
+    real, imag = graph.emit(op, values, [(shape, kind)] * 2, SCI)
+    return TracedComplex(wrap(real), wrap(imag))
+
+
+for _name, _op in _OPERATORS.items():
+    complex_ufunc(_name)(partial(_operator, _op))
+
+
+def bilinear(product: Callable[[Any, Any], Any], z: Any, w: Any) -> TracedComplex:
+    """A product of real arrays that is linear in both, of complex ones."""
+    (a, b), (c, d) = parts(z), parts(w)
+    if d is None:
+        return combine(product(a, c), product(b, c))
+    if b is None:
+        return combine(product(a, c), product(a, d))
+    return combine(product(a, c) - product(b, d), product(a, d) + product(b, c))
+
+
+for _name in ("multiply", "matmul"):
+    complex_ufunc(_name)(partial(bilinear, getattr(np, _name)))
+
+
+@complex_ufunc("vecdot")
+def vecdot(z: Any, w: Any) -> Any:
+    return np.sum(np.conjugate(z) * w, axis=-1)
 
 
 @complex_ufunc("add")
@@ -27,36 +74,10 @@ def subtract(z: Any, w: Any) -> TracedComplex:
     return combine(a - c, -d if b is None else b if d is None else b - d)
 
 
-@complex_ufunc("multiply")
-def multiply(z: Any, w: Any) -> TracedComplex:
-    (a, b), (c, d) = parts(z), parts(w)
-    if d is None:
-        return combine(a * c, b * c)
-    if b is None:
-        return combine(a * c, a * d)
-    return combine(a * c - b * d, a * d + b * c)
-
-
 @complex_ufunc("divide")
 def divide(z: Any, w: Any) -> TracedComplex:
-    """By the conjugate, scaled by the larger part of the divisor: squares neither overflow nor vanish."""
     (a, b), (c, d) = parts(z), parts(w)
-    if d is None:
-        return combine(a / c, b / c)
-    scale = _unmoved(np.maximum(np.abs(c), np.abs(d)))
-    scale = np.where(scale > 0, scale, 1.0)
-    c, d = c / scale, d / scale
-    length = (c * c + d * d) * scale
-    if b is None:
-        return combine(a * c / length, -(a * d) / length)
-    return combine((a * c + b * d) / length, (b * c - a * d) / length)
-
-
-def _unmoved(x: Any) -> Any:
-    """A number that cancels in the end, so that its derivative need not be carried along."""
-    if not isinstance(x, TracedArray):
-        return x
-    return wrap(x.graph.one("StopGradient", [x.value], x.shape, x.dtype, SCI))
+    return combine(a / c, b / c) if d is None else _operator("ComplexDiv", z, w)
 
 
 @complex_ufunc("reciprocal")
@@ -100,38 +121,26 @@ def exp(z: Any) -> TracedComplex:
     return combine(size * np.cos(b), size * np.sin(b))
 
 
+@complex_ufunc("expm1")
+def expm1(z: Any) -> TracedComplex:
+    """exp(z) - 1, where exp(a) cos b - 1 = expm1(a) cos b - 2 sin^2(b / 2)."""
+    a, b = parts(z)
+    return combine(np.expm1(a) * np.cos(b) - 2 * np.sin(b / 2) ** 2, np.exp(a) * np.sin(b))
+
+
 @complex_ufunc("exp2")
 def exp2(z: Any) -> Any:
     return exp(z * math.log(2))
 
 
-@complex_ufunc("log")
-def log(z: Any) -> TracedComplex:
-    a, b = parts(z)
-    return combine(np.log(np.hypot(a, b)), np.arctan2(b, a))
-
-
 @complex_ufunc("log2")
 def log2(z: Any) -> Any:
-    return log(z) / math.log(2)
+    return np.log(z) / math.log(2)
 
 
 @complex_ufunc("log10")
 def log10(z: Any) -> Any:
-    return log(z) / math.log(10)
-
-
-@complex_ufunc("sqrt")
-def sqrt(z: Any) -> TracedComplex:
-    """The root with a real part that is not negative; the part that would cancel comes from the other."""
-    a, b = parts(z)
-    size = np.hypot(a, b)
-    zero = size == 0
-    larger = np.sqrt(np.where(zero, 1.0, (size + np.abs(a)) / 2))
-    smaller = np.abs(b) / (2 * larger)
-    larger = np.where(zero, 0.0, larger)
-    right = a >= 0
-    return combine(np.where(right, larger, smaller), np.copysign(np.where(right, smaller, larger), b))
+    return np.log(z) / math.log(10)
 
 
 @complex_ufunc("sin")
@@ -158,70 +167,41 @@ def cosh(z: Any) -> TracedComplex:
     return combine(np.cosh(a) * np.cos(b), np.sinh(a) * np.sin(b))
 
 
-@complex_ufunc("tanh")
-def tanh(z: Any) -> TracedComplex:
-    """(t + i s) / (1 + i t s), where t = tanh(real part) and s = tan(imaginary part) do not overflow."""
-    a, b = parts(z)
-    t, s = np.tanh(a), np.tan(b)
-    return divide(combine(t, s), combine(1.0, t * s))
-
-
-@complex_ufunc("tan")
-def tan(z: Any) -> TracedComplex:
-    """-i tanh(i z)."""
-    a, b = parts(z)
-    turned = tanh(combine(-b, a))
-    return combine(turned.imag, -turned.real)
-
-
 @complex_ufunc("power", "float_power")
 def power(z: Any, exponent: Any) -> Any:
-    """Products for a whole exponent that is fixed; else exp(exponent log z), and 0 where z is 0."""
-    whole = _whole(exponent)
-    if whole is not None:
-        return _whole_power(combine(*parts(z)), whole)
-    if not isinstance(exponent, TracedArray | TracedComplex) and np.ndim(exponent) == 0 and exponent == 0.5:
-        return sqrt(z)
-    a, b = parts(z)
-    b = np.zeros_like(a) if b is None else b
-    zero = np.equal(a, 0) & np.equal(b, 0)
-    base = combine(np.where(zero, 1.0, a), b) if _is_traced(a, b) else None
-    logarithm = log(base) if base is not None else np.log(np.where(zero, 1.0, z))
-    return np.where(zero, 0.0, exp(multiply(logarithm, exponent)))
+    """Products for a whole exponent that is fixed, the root for 1/2, else an operator."""
+    if _is_number(exponent):
+        if float(exponent).is_integer() and abs(exponent) <= 1024:
+            return _whole_power(combine(*parts(z)), int(exponent))
+        if exponent == 0.5:
+            return np.sqrt(z)
+    return _operator("ComplexPow", z, exponent)
 
 
-def _is_traced(*items: Any) -> bool:
-    return any(isinstance(item, TracedArray) for item in items)
-
-
-def _whole(exponent: Any) -> int | None:
-    if isinstance(exponent, TracedArray | TracedComplex | complex) or np.ndim(exponent):
-        return None
-    return int(exponent) if float(exponent).is_integer() and abs(exponent) <= 1024 else None
+def _is_number(item: Any) -> bool:
+    """Whether something is one real number that is fixed."""
+    return not isinstance(item, TracedArray | TracedComplex) and np.ndim(item) == 0 and np.isrealobj(item)
 
 
 def _whole_power(z: Any, exponent: int) -> Any:
+    """A power by repeated squaring."""
     if exponent < 0:
         return reciprocal(_whole_power(z, -exponent))
     result: Any = None
     while exponent:
         if exponent & 1:
-            result = z if result is None else multiply(result, z)
+            result = z if result is None else result * z
         exponent >>= 1
         z = square(z) if exponent else z
     return np.ones_like(z) if result is None else result
 
 
-@complex_ufunc("isnan")
-def isnan(z: Any) -> Any:
-    a, b = parts(z)
-    return np.isnan(a) | np.isnan(b)
+def _of_either(test: Any, z: Any) -> Any:
+    return numpy.logical_or(*(test(part) for part in parts(z)))
 
 
-@complex_ufunc("isinf")
-def isinf(z: Any) -> Any:
-    a, b = parts(z)
-    return np.isinf(a) | np.isinf(b)
+for _name in ("isnan", "isinf"):
+    complex_ufunc(_name)(partial(_of_either, getattr(np, _name)))
 
 
 @complex_ufunc("isfinite")
@@ -239,23 +219,3 @@ def equal(z: Any, w: Any) -> Any:
 @complex_ufunc("not_equal")
 def not_equal(z: Any, w: Any) -> Any:
     return np.logical_not(equal(z, w))
-
-
-def bilinear(product: Any, z: Any, w: Any) -> TracedComplex:
-    """A product of real arrays that is linear in both, of complex ones."""
-    (a, b), (c, d) = parts(z), parts(w)
-    if d is None:
-        return combine(product(a, c), product(b, c))
-    if b is None:
-        return combine(product(a, c), product(a, d))
-    return combine(product(a, c) - product(b, d), product(a, d) + product(b, c))
-
-
-@complex_ufunc("matmul")
-def matmul(z: Any, w: Any) -> TracedComplex:
-    return bilinear(np.matmul, z, w)
-
-
-@complex_ufunc("vecdot")
-def vecdot(z: Any, w: Any) -> Any:
-    return np.sum(np.conjugate(z) * w, axis=-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -32,17 +32,19 @@ def named(name: str) -> Any:
     return target
 
 
-def implements(*names: str) -> Callable[[_F], _F]:
-    """Let a function stand for NumPy functions, named without the "np."; unknown names are skipped."""
+def entering(table: dict[Any, Function], names: Sequence[str]) -> Callable[[_F], _F]:
+    """A decorator that enters a function in a table under NumPy functions; unknown names are skipped."""
 
     def register(function: _F) -> _F:
-        for name in names:
-            target = named(name)
-            if target is not None:
-                _functions[target] = function
+        table.update({target: function for target in map(named, names) if target is not None})
         return function
 
     return register
+
+
+def implements(*names: str) -> Callable[[_F], _F]:
+    """Let a function stand for NumPy functions, named without the "np."; unknown names are skipped."""
+    return entering(_functions, names)
 
 
 def refuses(instead: str, *names: str) -> None:

@@ -83,10 +83,15 @@ def _complex_over_axes(name: str) -> Case:
     return of_real(lambda a, b: function(a + 1j * b), A, B)
 
 
+HOLOMORPHIC = """
+    exp exp2 expm1 log log1p log2 log10 sqrt sin cos tan sinh cosh tanh arcsin arccos arctan arcsinh
+    arccosh arctanh square reciprocal negative positive
+""".split()  # noqa: SIM905
+"""Functions that have a complex derivative."""
+
 _ELEMENTARY = """
-    exp exp2 log log2 log10 sqrt sin cos tan sinh cosh tanh conjugate absolute square reciprocal negative
-    positive angle sum mean cumsum std var flip diff ravel zeros_like ones_like nan_to_num gradient ediff1d
-    trapezoid flipud copy diag diagflat
+    conjugate absolute angle sum mean cumsum std var flip diff ravel zeros_like ones_like nan_to_num gradient
+    ediff1d trapezoid flipud copy diag diagflat
 """.split()  # noqa: SIM905
 _TESTS = ("isreal", "iscomplex", "isnan", "isinf", "isfinite")
 
@@ -107,7 +112,7 @@ CASES: dict[str, Case] = {
     ),
     "ifftshift": of_complex(lambda z: (np.fft.ifftshift(z), np.fft.fftshift(z, axes=0))),
     "frequencies are constants": of_real(lambda v: np.fft.fft(v) * 1j * np.fft.fftfreq(7), V),
-    **{f"{name} of complex numbers": of_complex(getattr(np, name)) for name in _ELEMENTARY},
+    **{f"{name} of complex numbers": of_complex(getattr(np, name)) for name in (*HOLOMORPHIC, *_ELEMENTARY)},
     **{f"{name} of complex numbers": without_slope(of_complex(getattr(np, name))) for name in _TESTS},
     "real and imaginary parts": Case(lambda v, w: (np.real(v + 1j * w), (v * 2j + w).imag), (V, W)),
     "sums of complex numbers": of_complex(lambda z: (z + 2, 2j + z, z + c, c - z, z - 1.5, V - z, z - V)),

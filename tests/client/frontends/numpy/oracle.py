@@ -84,6 +84,25 @@ _SCI = {
     "StopGradient": lambda x: x,
 }
 
+_COMPLEX = {
+    "Sqrt": np.sqrt, "Log": np.log, "Log1p": np.log1p, "Tan": np.tan, "Tanh": np.tanh, "Asin": np.arcsin,
+    "Acos": np.arccos, "Atan": np.arctan, "Asinh": np.arcsinh, "Acosh": np.arccosh, "Atanh": np.arctanh,
+    "Div": np.divide, "Pow": np.power,
+}  # fmt: skip
+
+
+def _of_pairs(function: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
+    """A function of complex numbers as one of their parts."""
+
+    def of_parts(*parts: Any) -> tuple[Any, ...]:
+        result = function(*(real + 1j * imag for real, imag in zip(parts[::2], parts[1::2], strict=True)))
+        return np.asarray(result.real), np.asarray(result.imag)
+
+    return of_parts
+
+
+_SCI |= {f"Complex{name}": _of_pairs(function) for name, function in _COMPLEX.items()}
+
 NEW_OPS = [_operator(name, function) for name, function in _SCI.items()]
 # onnx's own evaluator rounds Erf to single precision.
 NEW_OPS.append(type("Erf", (OpRun,), {"op_domain": "", "_run": lambda self, x: (scipy.special.erf(x),)}))

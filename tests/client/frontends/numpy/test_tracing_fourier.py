@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gradwire.frontends.numpy import trace
+from gradwire.graphs.spec import spec
+from gradwire_engine.lowering import evaluate
 from tests.client.frontends.numpy.case import check_derivative, check_value
-from tests.client.frontends.numpy.cases_fourier import CASES, RNG, V, W, parts
+from tests.client.frontends.numpy.cases_fourier import CASES, HOLOMORPHIC, RNG, V, W, parts
 from tests.client.frontends.numpy.oracle import agree, operators
 
 SLOPES = [name for name, case in CASES.items() if case.slope_rtol is not None]
@@ -44,6 +51,52 @@ def test_integers_are_transformed_in_double() -> None:
 
 def test_quotients_of_huge_numbers_do_not_overflow() -> None:
     agree(lambda v, w: parts(((v + 1j * w) * 1e200) / ((w + 1j * v) * 1e200)), V, W)
+
+
+_AXES = ((4.0, 0.0), (-4.0, 0.0), (0.5, 0.0), (-0.5, 0.0), (0.0, 2.0), (0.0, -2.0), (0.0, 0.5), (0.0, -0.5))
+_HOLOMORPHIC: dict[str, Callable[[Any], Any]] = {
+    **{name: getattr(np, name) for name in HOLOMORPHIC},
+    **{f"power {w}": partial(lambda w, z: z**w, w) for w in (-2, 0.5, 3, 1.3, 1 + 2j)},
+    "base 2": lambda z: 2**z,
+    "quotient": lambda z: (1 + 2j) / z,
+    "itself": lambda z: z**z,
+}
+
+
+@pytest.mark.parametrize("side", ["upper", "lower"])
+def test_on_the_axes_derivatives_obey_the_equations_of_cauchy_and_riemann(side: str) -> None:
+    """Against a difference along the axis, which crosses no cut; conjugates lie on the lower side."""
+
+    def at(z: Any) -> list[Any]:
+        z = z if side == "upper" else np.conjugate(z)
+        return [function(z) for function in _HOLOMORPHIC.values()]
+
+    model = trace(lambda v: [part for w in at(v[0] + 1j * v[1]) for part in parts(w)], [spec(2)])
+    jacobian = jax.jit(jax.jacfwd(lambda v: jnp.stack(evaluate(model, {"v": v}))))
+    step = 5e-3
+    for point in _AXES:
+        z, direction = complex(*point), 1 if point[0] else 1j
+        values = np.array([at(np.complex128(z + count * step * direction)) for count in range(-3, 4)])
+        slopes = np.array([-1, 9, -45, 0, 45, -9, 1]) @ values / (60 * step) / direction
+        found = np.reshape(jacobian(np.array(point)), (len(_HOLOMORPHIC), 2, 2))
+        for name, slope, matrix in zip(_HOLOMORPHIC, slopes, found, strict=True):
+            by_real, by_imag = (slope, 1j * slope) if side == "upper" else _conjugated(slope, direction)
+            expected = [[by_real.real, by_imag.real], [by_real.imag, by_imag.imag]]
+            np.testing.assert_allclose(
+                matrix, expected, rtol=1e-8, atol=1e-8 * abs(slope), err_msg=f"{name} at {z}"
+            )
+
+
+def _conjugated(along: complex, direction: complex) -> tuple[complex, complex]:
+    """The derivatives of f(conj z) by the parts of z, from one along an axis, divided by its direction."""
+    slope = along if direction == 1 else -along
+    return slope, -1j * slope
+
+
+def test_a_root_on_the_real_axis_moves_with_its_imaginary_part() -> None:
+    model = trace(lambda v: np.sqrt(v[0] + 1j * v[1]).imag, [spec(2)])
+    slope = jax.jacrev(lambda v: evaluate(model, {"v": v})[0])(np.array([4.0, 0.0]))
+    np.testing.assert_allclose(slope, [0, 0.25], rtol=1e-14)
 
 
 def test_a_real_array_does_not_become_complex_in_place() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from gradwire.frontends.numpy.array import TracedArray, graph_of
+from gradwire.frontends.numpy.array import graph_of
 from gradwire.frontends.numpy.complex_array import TracedComplex, combine, parts
 from gradwire.frontends.numpy.complex_dispatch import implements_complex
 from gradwire.frontends.numpy.complex_ufuncs import bilinear
@@ -137,14 +137,8 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values: 
     )
 
 
-@implements_complex("real")
-def real(val: Any) -> TracedArray:
-    return val.real  # type: ignore[no-any-return]
-
-
-@implements_complex("imag")
-def imag(val: Any) -> TracedArray:
-    return val.imag  # type: ignore[no-any-return]
+implements_complex("real")(lambda val: val.real)
+implements_complex("imag")(lambda val: val.imag)
 
 
 @implements_complex("angle")
@@ -154,24 +148,10 @@ def angle(z: Any, deg: bool = False) -> Any:
     return turn * (180 / np.pi) if deg else turn
 
 
-@implements_complex("isreal")
-def isreal(x: Any) -> Any:
-    return x.imag == 0
-
-
-@implements_complex("iscomplex")
-def iscomplex(x: Any) -> Any:
-    return x.imag != 0
-
-
-@implements_complex("isrealobj")
-def isrealobj(x: Any) -> bool:
-    return False
-
-
-@implements_complex("iscomplexobj")
-def iscomplexobj(x: Any) -> bool:
-    return True
+implements_complex("isreal")(lambda x: x.imag == 0)
+implements_complex("iscomplex")(lambda x: x.imag != 0)
+implements_complex("isrealobj")(lambda x: False)
+implements_complex("iscomplexobj")(lambda x: True)
 
 
 @implements_complex("full_like")
