@@ -13,6 +13,7 @@ import pytest
 
 from gradwire_engine.errors import InvalidGraph
 from tests.engine.lowering.derivative_checks import check_op, flatten, one_node, run
+from tests.engine.small_graphs import graph_of, matrices
 
 DOMAIN = "gradwire.sci"
 evaluate = partial(run, outputs=2, domain=DOMAIN)
@@ -243,3 +244,27 @@ def test_derivatives_are_those_of_differences_of_any_shape(op: str) -> None:
 def test_parts_that_are_not_floating_are_refused_by_name() -> None:
     with pytest.raises(InvalidGraph, match=r"ComplexSqrt.*int64.*cast"):
         evaluate("ComplexSqrt", np.array([1]), np.array([1.0]))
+
+
+ROOTS = """(double[n] a, double[n] b, double[n] w) => (double s) {
+    p, q = gradwire.sci.ComplexSqrt(a, b)
+    r, t = gradwire.sci.ComplexAtanh(p, q)
+    u = Mul(t, w)
+    s = ReduceSum<keepdims = 0>(u)
+}"""
+
+
+def test_planned_hessians_pass_through_complex_numbers_in_every_mode() -> None:
+    """Costs, seeds and kernels are made for programs with complex values inside."""
+    point = {"a": np.array([4.0, -2.0, 0.3]), "b": np.array([0.0, 0.5, 0.0]), "w": np.array([1.0, 0.5, 2.0])}
+    graph = graph_of(ROOTS)
+    options = {"of": ("s",), "wrt": ("a", "b")}
+    expected = []
+    for a, b, w in zip(*point.values(), strict=True):
+        curvature = slope(lambda z: mpmath.atanh(mpmath.sqrt(z)), (a, b), 2) * w
+        expected.append((curvature.imag, curvature.real, -curvature.imag))  # by aa, ab, bb
+    for mode in ("forward_over_reverse", "forward_over_forward"):
+        aa, ab, ba, bb = matrices(graph, point, "hessian", mode=mode, **options)
+        for found, wanted in zip((aa, ab, bb), zip(*expected, strict=True), strict=True):
+            np.testing.assert_allclose(found, np.diag(wanted), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(ab, ba, rtol=1e-12, atol=1e-12)
