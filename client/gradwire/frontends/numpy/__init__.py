@@ -6,9 +6,9 @@ happens to them.
 """
 
 from gradwire.frontends.numpy import array_api  # noqa: F401 - the namespace of traced arrays
-from gradwire.frontends.numpy.array import TracedArray
+from gradwire.frontends.numpy.arrays.array import TracedArray
 from gradwire.frontends.numpy.control_flow import cond, fori, scan, vmap, while_
-from gradwire.frontends.numpy.functions.creation import asarray, full, ones, zeros
+from gradwire.frontends.numpy.functions.manipulation.creation import asarray, full, ones, zeros
 from gradwire.frontends.numpy.tracer import Traced, input_names, trace, trace_function
 
 __all__ = [

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from gradwire.frontends.numpy import special
-from gradwire.frontends.numpy.array import TracedArray, traced
+from gradwire.frontends.numpy.arrays.array import TracedArray, traced
 from gradwire.frontends.numpy.dispatch import provide_namespace
-from gradwire.frontends.numpy.functions.creation import asarray, full, ones, zeros
+from gradwire.frontends.numpy.functions.manipulation.creation import asarray, full, ones, zeros
 from gradwire.graphs.builder import active
 
 __array_api_version__ = "2023.12"

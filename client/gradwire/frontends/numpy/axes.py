@@ -38,6 +38,17 @@ def all_axes(axis: Any, rank: int) -> tuple[int, ...]:
     return (one_axis(axis, rank),)
 
 
+def along(x: Any, axis: int, part: Any) -> Any:
+    """Index one axis of an array and keep the others whole.
+
+    Args:
+        x: an array.
+        axis: a non-negative axis.
+        part: an integer, a slice or an array of integers.
+    """
+    return x[(slice(None),) * axis + (part,)]
+
+
 @lru_cache(maxsize=256)
 def reduction_dtype(ufunc: np.ufunc, dtype: DType) -> DType:
     """The dtype in which NumPy accumulates: narrow integers and bool become 64-bit."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gradwire.frontends.numpy.dispatch import Function, entering, public_name
-from gradwire.frontends.numpy.refusals import refuse
+from gradwire.graphs.refusals import refuse
 
 _F = TypeVar("_F", bound=Function)
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gradwire.frontends.numpy.refusals import refuse
+from gradwire.graphs.refusals import refuse
 
 Function = Callable[..., Any]
 _F = TypeVar("_F", bound=Function)

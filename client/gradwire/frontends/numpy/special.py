@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy
 
-from gradwire.frontends.numpy.array import TracedArray, graph_of, value_of, wrap
-from gradwire.frontends.numpy.special_ufuncs import SPECIAL
+from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, value_of, wrap
+from gradwire.frontends.numpy.ufuncs.special import SPECIAL
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import SCI, Value
 

@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 
 from gradwire.errors import TraceError
-from gradwire.frontends.numpy.array import TracedArray, value_of, wrap
-from gradwire.frontends.numpy.complex_array import TracedComplex
-from gradwire.frontends.numpy.functions.joining import holds_traced
+from gradwire.frontends.numpy.arrays.array import TracedArray, value_of, wrap
+from gradwire.frontends.numpy.arrays.complex_array import TracedComplex
+from gradwire.frontends.numpy.functions.manipulation.joining import holds_traced
 from gradwire.frontends.numpy.repeatability import check_same, check_unmoved, random_states
 from gradwire.graphs.builder import Graph, Value, active
 from gradwire.graphs.constants import BoundModel

@@ -16,7 +16,7 @@ import onnx
 import torch
 from torch.utils import _pytree as pytree
 
-from gradwire.frontends.numpy.array import TracedArray, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, wrap
 from gradwire.frontends.torch import rules as _rules
 from gradwire.frontends.torch.capture import Capture, TensorSpec, capture, name_of
 from gradwire.frontends.torch.lowering import Array, interpret, name_of_op, numpy_dtype

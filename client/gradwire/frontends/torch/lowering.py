@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from gradwire.errors import TraceError
-from gradwire.frontends.numpy.array import TracedArray, value_of, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, value_of, wrap
 from gradwire.graphs.builder import DType, Graph, Shape, Value
 
 Rule = Callable[..., Any]

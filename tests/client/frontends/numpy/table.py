@@ -18,8 +18,8 @@ import numpy as np
 import scipy.special
 
 from gradwire.frontends.numpy import TracedArray, complex_dispatch, dispatch, trace
-from gradwire.frontends.numpy.complex_array import TracedComplex
-from gradwire.frontends.numpy.ufuncs import RULES
+from gradwire.frontends.numpy.arrays.complex_array import TracedComplex
+from gradwire.frontends.numpy.ufuncs.rules import RULES
 from gradwire.graphs.spec import spec_of
 from tests.client.frontends.numpy import (
     cases_fourier,

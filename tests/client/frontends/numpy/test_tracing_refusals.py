@@ -132,7 +132,7 @@ def test_trace_errors_are_type_errors_and_errors_of_the_package() -> None:
 def test_an_array_that_outlives_its_trace_is_refused() -> None:
     kept: list[Any] = []
     trace(lambda x: kept.append(x) or x, [spec(3)])  # type: ignore[func-returns-value]
-    with pytest.raises(TraceError, match="inside the function"):
+    with pytest.raises(TraceError, match=r"test_tracing_refusals\.py:\d+: trace.*inside the function"):
         trace(lambda x: x + kept[0], [spec(3)])
     with pytest.raises(TraceError, match="inside the function"):
         trace(lambda x: kept[0], [spec(3)])

@@ -14,7 +14,7 @@ import pytest
 import scipy.special
 
 from gradwire.frontends.numpy import special, trace
-from gradwire.frontends.numpy.special_ufuncs import SPECIAL
+from gradwire.frontends.numpy.ufuncs.special import SPECIAL
 from gradwire.graphs.spec import spec
 from gradwire_engine.lowering import evaluate
 from tests.client.frontends.numpy.case import Case, check_derivative, check_value

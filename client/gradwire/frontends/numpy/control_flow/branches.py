@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradwire.errors import TraceError
-from gradwire.frontends.numpy.array import TracedArray, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, wrap
 from gradwire.frontends.numpy.control_flow.structure import (
     Kind,
     Leaf,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradwire.errors import TraceError
-from gradwire.frontends.numpy.array import TracedArray, apply, traced, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, apply, traced, wrap
 from gradwire.frontends.numpy.control_flow.structure import (
     Kind,
     Leaf,

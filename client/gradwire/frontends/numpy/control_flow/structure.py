@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from gradwire.errors import TraceError
-from gradwire.frontends.numpy.array import TracedArray, value_of
-from gradwire.frontends.numpy.complex_array import TracedComplex
-from gradwire.frontends.numpy.refusals import user_line
+from gradwire.frontends.numpy.arrays.array import TracedArray, value_of
+from gradwire.frontends.numpy.arrays.complex_array import TracedComplex
 from gradwire.graphs.builder import DType, Graph, Shape, Value, active
+from gradwire.graphs.refusals import user_line
 
 Leaf = Any
 """A traced array, a NumPy array or scalar, or a Python number.

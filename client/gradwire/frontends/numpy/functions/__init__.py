@@ -1,50 +1,18 @@
-"""NumPy's array functions for traced arrays, one module for each family.
+"""NumPy's array functions for traced arrays, a module for each family.
 
-Importing the package fills the table of :mod:`gradwire.frontends.numpy.dispatch`.
+Importing the package fills the tables of `gradwire.frontends.numpy.dispatch` and `complex_dispatch`.
 """
 
 from gradwire.frontends.numpy.functions import (
-    applying,
-    complex_functions,
-    counting,
-    creation,
+    complex_numbers,
     fourier,
-    in_place,
-    joining,
-    least_squares,
-    linalg,
-    nan_statistics,
-    norms,
+    linear_algebra,
+    manipulation,
     polynomials,
-    products,
-    reductions,
     refused,
-    scans,
-    selection,
-    shaping,
-    sorting,
     statistics,
 )
 
 __all__ = [
-    "applying",
-    "complex_functions",
-    "counting",
-    "creation",
-    "fourier",
-    "in_place",
-    "joining",
-    "least_squares",
-    "linalg",
-    "nan_statistics",
-    "norms",
-    "polynomials",
-    "products",
-    "reductions",
-    "refused",
-    "scans",
-    "selection",
-    "shaping",
-    "sorting",
-    "statistics",
-]
+    "complex_numbers", "fourier", "linear_algebra", "manipulation", "polynomials", "refused", "statistics",
+]  # fmt: skip

@@ -13,12 +13,11 @@ from typing import Any, TypeVar
 
 import numpy
 
-from gradwire.frontends.numpy.array import TracedArray, wrap
-from gradwire.frontends.numpy.axes import all_axes, one_axis
-from gradwire.frontends.numpy.complex_array import TracedComplex, parts
+from gradwire.frontends.numpy.arrays.array import TracedArray, wrap
+from gradwire.frontends.numpy.arrays.complex_array import TracedComplex, parts
+from gradwire.frontends.numpy.axes import all_axes, along, one_axis
 from gradwire.frontends.numpy.complex_dispatch import implements_complex
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.scans import along
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import Value
 

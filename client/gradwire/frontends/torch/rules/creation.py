@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradwire.frontends.numpy.array import TracedArray, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, wrap
 from gradwire.frontends.torch.lowering import Array, Call, numpy_dtype, rule
 from gradwire.graphs.builder import SCI
 

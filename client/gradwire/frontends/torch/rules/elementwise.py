@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.array import TracedArray
+from gradwire.frontends.numpy.arrays.array import TracedArray
 from gradwire.frontends.torch.lowering import Array, Call, rule
 from gradwire.frontends.torch.rules.creation import of_dtype
 from gradwire.graphs import operators as ops

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.array import TracedArray, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, wrap
 from gradwire.frontends.torch.lowering import Array, Call, rule
 from gradwire.frontends.torch.rules.creation import of_dtype
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.array import wrap
+from gradwire.frontends.numpy.arrays.array import wrap
 from gradwire.frontends.torch.lowering import Array, Call, rule
 from gradwire.graphs.builder import SCI
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.accumulation import accumulate
-from gradwire.frontends.numpy.array import wrap
+from gradwire.frontends.numpy.arrays.array import wrap
+from gradwire.frontends.numpy.ufuncs.accumulation import accumulate
 from gradwire.frontends.torch.lowering import Array, Call, rule
 from gradwire.frontends.torch.rules.creation import of_dtype
 from gradwire.graphs import operators as ops

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy import array as arrays
-from gradwire.frontends.numpy.array import TracedArray
-from gradwire.frontends.numpy.cells import ViewCell
+from gradwire.frontends.numpy.arrays.array import TracedArray, wrap
+from gradwire.frontends.numpy.arrays.array import view as view_of
+from gradwire.frontends.numpy.arrays.cells import ViewCell
 from gradwire.frontends.torch.lowering import Array, Call, rule
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import Value
@@ -73,7 +73,7 @@ def element(x: Array, dim: int, index: int) -> Any:
     kept = x[on_axis(x.ndim, dim, slice(index, index + 1))]
     if not isinstance(x, TracedArray):
         return kept.reshape(rest)
-    return arrays.view(kept, rest, lambda base: ops.reshape(base, ()), lambda new: ops.reshape(new, (1,)))
+    return view_of(kept, rest, lambda base: ops.reshape(base, ()), lambda new: ops.reshape(new, (1,)))
 
 
 @rule("select", "select_copy")
@@ -167,7 +167,7 @@ def diagonal(call: Call, x: Array, offset: int = 0, dim1: int = 0, dim2: int = 1
     count = call.shape[-1]
 
     def forward(base: Value) -> Value:
-        whole: Array = arrays.wrap(base)
+        whole: Array = wrap(base)
         moved: Any = np.moveaxis(whole, (dim1, dim2), (-2, -1))
         rows, columns = moved.shape[-2:]
         flat = moved.reshape((*moved.shape[:-2], rows * columns))
@@ -175,7 +175,7 @@ def diagonal(call: Call, x: Array, offset: int = 0, dim1: int = 0, dim2: int = 1
         return found.value
 
     def backward(base: Value, new: Value) -> Value:
-        whole: TracedArray = _with_diagonal(arrays.wrap(base), arrays.wrap(new), offset, dim1, dim2)
+        whole: TracedArray = _with_diagonal(wrap(base), wrap(new), offset, dim1, dim2)
         return whole.value
 
     return TracedArray(ViewCell(x._cell, call.shape, forward, backward))

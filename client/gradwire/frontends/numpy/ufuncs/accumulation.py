@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy import ufuncs
 from gradwire.frontends.numpy.axes import one_axis, reduction_dtype
+from gradwire.frontends.numpy.ufuncs.rules import call
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import Value
 
@@ -37,6 +37,6 @@ def accumulate(ufunc: np.ufunc, x: Value, axis: Any, dtype: Any = None) -> Value
         head = ops.slices(value, [(place, 0, 1, reach)])
         early = ops.slices(value, [(place, 0, 1, extent - reach)])
         late = ops.slices(value, [(place, reach, 1, extent - reach)])
-        value = ops.concat([head, *ufuncs.call(ufunc, [early, late], x.graph)], place)
+        value = ops.concat([head, *call(ufunc, [early, late], x.graph)], place)
         reach *= 2
     return value

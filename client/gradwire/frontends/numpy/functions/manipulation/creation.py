@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradwire.frontends.numpy.array import TracedArray, fitted, graph_of, traced, wrap
-from gradwire.frontends.numpy.complex_array import TracedComplex, combine, parts
+from gradwire.frontends.numpy.arrays.array import TracedArray, fitted, graph_of, traced, wrap
+from gradwire.frontends.numpy.arrays.complex_array import TracedComplex, combine, parts
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.joining import common_dtype
-from gradwire.frontends.numpy.functions.shaping import as_shape
+from gradwire.frontends.numpy.functions.manipulation.joining import common_dtype
+from gradwire.frontends.numpy.functions.manipulation.shaping import as_shape
 from gradwire.graphs.builder import Graph, active
 
 

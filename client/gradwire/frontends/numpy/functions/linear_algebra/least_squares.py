@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.array import TracedArray, graph_of, traced, value_of, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced, value_of, wrap
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.joining import common_dtype
-from gradwire.frontends.numpy.functions.linalg import svd, svdvals
-from gradwire.frontends.numpy.refusals import refuse
+from gradwire.frontends.numpy.functions.linear_algebra.decompositions import svd, svdvals
+from gradwire.frontends.numpy.functions.manipulation.joining import common_dtype
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import SCI
+from gradwire.graphs.refusals import refuse
 
 _PINV_TOLERANCE = 1e-15
 """``np.linalg.pinv``'s own, where neither rcond nor rtol is given."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradwire.frontends.numpy.array import TracedArray, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, wrap
 from gradwire.frontends.numpy.axes import one_axis
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.graphs import operators as ops

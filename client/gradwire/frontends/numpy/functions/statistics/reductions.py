@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.array import TracedArray, graph_of, traced, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced, wrap
 from gradwire.frontends.numpy.axes import all_axes, one_axis, reduction_dtype
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.graphs import operators as ops

@@ -11,14 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from gradwire.frontends.numpy import complex_dispatch, indexing, ufuncs
-from gradwire.frontends.numpy.accumulation import accumulate
-from gradwire.frontends.numpy.cells import Cell, FrozenCell, ViewCell
+from gradwire.frontends.numpy import complex_dispatch
+from gradwire.frontends.numpy.arrays import indexing
+from gradwire.frontends.numpy.arrays.cells import Cell, FrozenCell, ViewCell
+from gradwire.frontends.numpy.arrays.methods import ArrayMethods
 from gradwire.frontends.numpy.dispatch import call_function, namespace
-from gradwire.frontends.numpy.methods import ArrayMethods
-from gradwire.frontends.numpy.refusals import refuse
+from gradwire.frontends.numpy.ufuncs.accumulation import accumulate
+from gradwire.frontends.numpy.ufuncs.rules import as_value, call
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import DType, Graph, Shape, Value
+from gradwire.graphs.refusals import refuse
 
 _NOT_A_NUMBER = "use NumPy's functions (np.sin, not math.sin) and keep values in arrays"
 _REDUCTIONS = {
@@ -217,7 +219,7 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
 
     def _assign_where(self, mask: Value, new: Any) -> None:
         """``x[mask] = number`` keeps its shape, so it needs no mask indexing."""
-        value = ufuncs.as_value(self.graph, _operand(new), self.dtype)
+        value = as_value(self.graph, _operand(new), self.dtype)
         if value.size != 1 or mask.shape != self.shape[: mask.ndim]:
             raise refuse(
                 f"assigning an array of shape {value.shape} through a traced mask of shape {mask.shape}",
@@ -294,7 +296,7 @@ def value_of(graph: Graph, item: Any, dtype: npt.DTypeLike | None = None) -> Val
     operand = _operand(item)
     if dtype is None:
         dtype = operand.dtype if isinstance(operand, Value) else np.asarray(operand).dtype
-    return ufuncs.as_value(graph, operand, np.dtype(dtype))
+    return as_value(graph, operand, np.dtype(dtype))
 
 
 def traced(graph: Graph, item: Any) -> TracedArray:
@@ -306,7 +308,7 @@ def apply(ufunc: np.ufunc, *operands: Any, dtype: npt.DTypeLike | None = None) -
     """Call a ufunc on operands of which at least one is traced."""
     graph = graph_of(*operands)
     kind = None if dtype is None else np.dtype(dtype)
-    results = [wrap(v) for v in ufuncs.call(ufunc, [_operand(item) for item in operands], graph, kind)]
+    results = [wrap(v) for v in call(ufunc, [_operand(item) for item in operands], graph, kind)]
     return results[0] if len(results) == 1 else tuple(results)
 
 

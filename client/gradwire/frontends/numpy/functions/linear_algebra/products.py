@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.array import TracedArray, graph_of, traced, value_of, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced, value_of, wrap
 from gradwire.frontends.numpy.axes import all_axes
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.joining import common_dtype
+from gradwire.frontends.numpy.functions.manipulation.joining import common_dtype
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import Shape
 

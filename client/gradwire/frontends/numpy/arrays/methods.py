@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from gradwire.frontends.numpy.refusals import refuse
+from gradwire.graphs.refusals import refuse
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
 np: Any = numpy

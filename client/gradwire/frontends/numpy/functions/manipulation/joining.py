@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.array import TracedArray, graph_of, traced, value_of, wrap
-from gradwire.frontends.numpy.axes import one_axis
+from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced, value_of, wrap
+from gradwire.frontends.numpy.axes import along, one_axis
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.scans import along
-from gradwire.frontends.numpy.functions.shaping import atleast_1d, atleast_2d, atleast_3d
-from gradwire.frontends.numpy.refusals import refuse
-from gradwire.frontends.numpy.ufuncs import type_of
+from gradwire.frontends.numpy.functions.manipulation.shaping import atleast_1d, atleast_2d, atleast_3d
+from gradwire.frontends.numpy.ufuncs.rules import type_of
 from gradwire.graphs import operators as ops
+from gradwire.graphs.refusals import refuse
 
 
 def common_dtype(*arrays: Any, dtype: Any = None) -> np.dtype[Any]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.accumulation import accumulate
-from gradwire.frontends.numpy.array import TracedArray, graph_of, traced, wrap
-from gradwire.frontends.numpy.axes import all_axes, one_axis
+from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced, wrap
+from gradwire.frontends.numpy.axes import all_axes, along, one_axis
 from gradwire.frontends.numpy.dispatch import implements
+from gradwire.frontends.numpy.ufuncs.accumulation import accumulate
 
 
 @implements("cumsum")
@@ -52,11 +52,6 @@ def _accumulated(ufunc: np.ufunc, x: TracedArray, axis: Any, dtype: Any) -> Trac
     if axis is None:
         x, axis = x.ravel(), 0
     return wrap(accumulate(ufunc, x.value, axis, dtype))
-
-
-def along(x: Any, axis: int, part: Any) -> Any:
-    """``x`` with an index on one axis."""
-    return x[(slice(None),) * axis + (part,)]
 
 
 @implements("diff")

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.refusals import refuse
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import Array, Graph, Shape, Value
+from gradwire.graphs.refusals import refuse
 
 
 @dataclass(slots=True)

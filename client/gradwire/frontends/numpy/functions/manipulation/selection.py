@@ -7,19 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy import ufuncs
-from gradwire.frontends.numpy.array import TracedArray, apply, graph_of, traced, value_of, wrap
-from gradwire.frontends.numpy.axes import one_axis
+from gradwire.frontends.numpy.arrays.array import TracedArray, apply, graph_of, traced, value_of, wrap
+from gradwire.frontends.numpy.axes import along, one_axis
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.joining import common_dtype
-from gradwire.frontends.numpy.functions.scans import along
-from gradwire.frontends.numpy.refusals import refuse
+from gradwire.frontends.numpy.functions.manipulation.joining import common_dtype
+from gradwire.frontends.numpy.ufuncs.rules import type_of
 from gradwire.graphs import operators as ops
+from gradwire.graphs.refusals import refuse
 
 
 def _promoted(*items: Any) -> np.dtype[Any]:
     """The dtype of a choice between operands: Python numbers give way to arrays."""
-    kinds = [ufuncs.type_of(item.value if isinstance(item, TracedArray) else item) for item in items]
+    kinds = [type_of(item.value if isinstance(item, TracedArray) else item) for item in items]
     samples = [kind(0) if isinstance(kind, type) else kind for kind in kinds]
     return np.result_type(*samples)
 

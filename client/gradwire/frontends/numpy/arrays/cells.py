@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gradwire.frontends.numpy.refusals import refuse
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import Block, DType, Graph, Shape, Value
+from gradwire.graphs.refusals import refuse
 
 
 class Cell:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.array import TracedArray, graph_of, traced
+from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced
 from gradwire.frontends.numpy.axes import all_axes, one_axis
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.joining import common_dtype
-from gradwire.frontends.numpy.refusals import refuse
+from gradwire.frontends.numpy.functions.manipulation.joining import common_dtype
+from gradwire.graphs.refusals import refuse
 
 
 @implements("average")

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradwire.frontends.numpy.array import TracedArray, graph_of, value_of, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, value_of, wrap
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.joining import common_dtype
-from gradwire.frontends.numpy.refusals import refuse
+from gradwire.frontends.numpy.functions.manipulation.joining import common_dtype
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import SCI, DType, Shape, Value
+from gradwire.graphs.refusals import refuse
 
 
 class EighResult(NamedTuple):

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy
 
-from gradwire.frontends.numpy.array import TracedArray, graph_of, traced
+from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.creation import filled
-from gradwire.frontends.numpy.refusals import refuse
+from gradwire.frontends.numpy.functions.manipulation.creation import filled
 from gradwire.graphs.builder import DType
 from gradwire.graphs.operators import FLOAT64
+from gradwire.graphs.refusals import refuse
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
 np: Any = numpy

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.array import TracedArray, fits, graph_of, reshaped, traced, view, wrap
-from gradwire.frontends.numpy.axes import all_axes, one_axis
+from gradwire.frontends.numpy.arrays.array import TracedArray, fits, graph_of, reshaped, traced, view, wrap
+from gradwire.frontends.numpy.axes import all_axes, along, one_axis
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.scans import along
-from gradwire.frontends.numpy.refusals import refuse
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import Shape, Value
+from gradwire.graphs.refusals import refuse
 
 
 def as_shape(shape: Any) -> Shape:

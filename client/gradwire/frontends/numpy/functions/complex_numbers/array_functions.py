@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy
 
-from gradwire.frontends.numpy.array import graph_of
-from gradwire.frontends.numpy.complex_array import TracedComplex, combine, parts
+from gradwire.frontends.numpy.arrays.array import graph_of
+from gradwire.frontends.numpy.arrays.complex_array import TracedComplex, combine, parts
 from gradwire.frontends.numpy.complex_dispatch import implements_complex
-from gradwire.frontends.numpy.complex_ufuncs import bilinear
 from gradwire.frontends.numpy.dispatch import named
-from gradwire.frontends.numpy.functions.creation import filled
-from gradwire.frontends.numpy.refusals import refuse
+from gradwire.frontends.numpy.functions.complex_numbers.ufuncs import bilinear
+from gradwire.frontends.numpy.functions.manipulation.creation import filled
+from gradwire.graphs.refusals import refuse
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
 np: Any = numpy

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy
 
-from gradwire.frontends.numpy.array import graph_of, traced
+from gradwire.frontends.numpy.arrays.array import graph_of, traced
 from gradwire.frontends.numpy.axes import all_axes, one_axis
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.refusals import refuse
+from gradwire.graphs.refusals import refuse
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
 np: Any = numpy

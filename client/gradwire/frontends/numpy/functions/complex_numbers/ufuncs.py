@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy
 
-from gradwire.frontends.numpy.array import TracedArray, graph_of, value_of, wrap
-from gradwire.frontends.numpy.complex_array import TracedComplex, combine, part_dtype, parts
+from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, value_of, wrap
+from gradwire.frontends.numpy.arrays.complex_array import TracedComplex, combine, part_dtype, parts
 from gradwire.frontends.numpy.complex_dispatch import complex_ufunc
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import SCI

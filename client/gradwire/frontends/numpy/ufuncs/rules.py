@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.refusals import refuse
-from gradwire.frontends.numpy.special_ufuncs import SPECIAL
+from gradwire.frontends.numpy.ufuncs.special import SPECIAL
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import Array, DType, Graph, Value
 from gradwire.graphs.operators import binary, cast, compare, constant_like, predicate, sci, unary, where
+from gradwire.graphs.refusals import refuse
 
 Operand = Value | Array | np.generic | bool | int | float
 Rule = Callable[..., Value | tuple[Value, ...]]

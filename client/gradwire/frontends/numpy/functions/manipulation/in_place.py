@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy
 
-from gradwire.frontends.numpy.array import TracedArray
+from gradwire.frontends.numpy.arrays.array import TracedArray
 from gradwire.frontends.numpy.axes import one_axis
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.joining import holds_traced
-from gradwire.frontends.numpy.refusals import refuse
+from gradwire.frontends.numpy.functions.manipulation.joining import holds_traced
+from gradwire.graphs.refusals import refuse
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
 np: Any = numpy

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy
 
-from gradwire.frontends.numpy.array import TracedArray
+from gradwire.frontends.numpy.arrays.array import TracedArray
 from gradwire.frontends.numpy.axes import all_axes
 from gradwire.frontends.numpy.dispatch import implements
-from gradwire.frontends.numpy.functions.scans import cumprod, cumsum
-from gradwire.frontends.numpy.functions.statistics import axes_last, restored
-from gradwire.frontends.numpy.refusals import refuse
+from gradwire.frontends.numpy.functions.statistics.averages import axes_last, restored
+from gradwire.frontends.numpy.functions.statistics.scans import cumprod, cumsum
+from gradwire.graphs.refusals import refuse
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
 np: Any = numpy

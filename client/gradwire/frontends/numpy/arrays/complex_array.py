@@ -10,12 +10,12 @@ import numpy
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from gradwire.frontends.numpy.array import TracedArray, graph_of, value_of, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, value_of, wrap
+from gradwire.frontends.numpy.arrays.methods import ArrayMethods
 from gradwire.frontends.numpy.complex_dispatch import call_function, call_ufunc
-from gradwire.frontends.numpy.methods import ArrayMethods
-from gradwire.frontends.numpy.refusals import refuse
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import DType, Graph, Shape
+from gradwire.graphs.refusals import refuse
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
 np: Any = numpy

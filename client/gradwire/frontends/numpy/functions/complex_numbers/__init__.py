@@ -1,0 +1,5 @@
+"""Complex arguments: elementwise functions and array functions."""
+
+from gradwire.frontends.numpy.functions.complex_numbers import array_functions, ufuncs
+
+__all__ = ["array_functions", "ufuncs"]

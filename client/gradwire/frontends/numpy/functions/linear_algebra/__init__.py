@@ -1,0 +1,5 @@
+"""Products, decompositions, least squares and norms."""
+
+from gradwire.frontends.numpy.functions.linear_algebra import decompositions, least_squares, norms, products
+
+__all__ = ["decompositions", "least_squares", "norms", "products"]

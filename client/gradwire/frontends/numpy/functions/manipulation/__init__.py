@@ -1,0 +1,14 @@
+"""Creating, shaping, joining, selecting, sorting and searching arrays."""
+
+from gradwire.frontends.numpy.functions.manipulation import (
+    applying,
+    creation,
+    in_place,
+    joining,
+    searching,
+    selection,
+    shaping,
+    sorting,
+)
+
+__all__ = ["applying", "creation", "in_place", "joining", "searching", "selection", "shaping", "sorting"]

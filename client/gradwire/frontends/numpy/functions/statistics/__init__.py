@@ -1,0 +1,5 @@
+"""Reductions, averages and running sums, with and without NaN."""
+
+from gradwire.frontends.numpy.functions.statistics import averages, ignoring_nan, reductions, scans
+
+__all__ = ["averages", "ignoring_nan", "reductions", "scans"]

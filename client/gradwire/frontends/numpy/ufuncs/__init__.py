@@ -1,0 +1,1 @@
+"""NumPy's and SciPy's elementwise functions as ONNX operators, on values of a graph."""
