@@ -1,10 +1,9 @@
-"""Special functions in traced functions, where SciPy's own cannot be reached.
+"""Special functions that work on traced arrays, in place of functions of SciPy that do not.
 
-SciPy's elementwise functions (``scipy.special.gammaln``) are ufuncs and trace as they are. Those that are
-not (logsumexp, softmax, polygamma, ...) turn their arguments into plain arrays first, unless SciPy's support
-of the Array API is on (``SCIPY_ARRAY_API=1`` before SciPy is imported). These stand in for them, for traced
-and for plain arrays alike. Every elementwise function that traces is here too, under SciPy's name, which is
-where SciPy looks for them when its support of the Array API is on.
+SciPy's elementwise functions (`scipy.special.gammaln`) are ufuncs and can be traced directly. Others
+(logsumexp, softmax, polygamma, ...) convert their arguments to plain arrays first, unless SciPy's support of
+the Array API is on (`SCIPY_ARRAY_API=1` before SciPy is imported). The functions here replace them and take
+traced and plain arrays. Every elementwise function that can be traced is here too, under SciPy's name.
 """
 
 from gradwire.frontends.numpy import special as _special

@@ -1,4 +1,4 @@
-"""Tracing of NumPy functions: from a function and the shapes of its arguments to an ONNX graph."""
+"""Traces NumPy functions to ONNX graphs, from a function and the shapes of its arguments."""
 
 from gradwire.frontends.numpy import (
     Traced,

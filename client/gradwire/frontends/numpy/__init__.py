@@ -1,8 +1,7 @@
-"""From a NumPy function to an ONNX graph, without JAX and without running the function on numbers.
+"""Traces NumPy functions to ONNX graphs, without JAX and without running the function on numbers.
 
-:func:`trace` calls the function with :class:`TracedArray` objects, which take part in NumPy's own
-protocols (``__array_ufunc__``, ``__array_function__``, the Array API namespace) and record what
-happens to them.
+`trace` calls the function with `TracedArray` objects, which implement NumPy's protocols (`__array_ufunc__`,
+`__array_function__`, the Array API namespace) and record the operations applied to them.
 """
 
 from gradwire.frontends.numpy import array_api  # noqa: F401 - the namespace of traced arrays

@@ -1,7 +1,7 @@
-"""The Array API namespace of traced arrays, for code that asks ``x.__array_namespace__()``.
+"""The Array API namespace of traced arrays, for code that calls `x.__array_namespace__()`.
 
-Functions are NumPy's, which dispatch to the tracer; constructors make arrays that can be assigned
-traced values; names of the standard that older NumPys lack are given here.
+Functions are NumPy's own, which dispatch to the tracer. Constructors make arrays that traced values can be
+assigned to. Names of the standard that older versions of NumPy lack are defined here.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _ALIASES = {
 
 
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
-    """A copy in another dtype."""
+    """Copy an array to another dtype."""
     return x.astype(dtype)
 
 
 def matrix_transpose(x: Any, /) -> Any:
-    """The last two axes swapped."""
+    """Swap the last two axes."""
     return np.swapaxes(x, -1, -2)
 
 
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
-    """Sum of products along an axis."""
+    """Sum the products of two arrays along an axis."""
     return np.sum(np.moveaxis(x1 * x2, axis, -1), axis=-1)
 
 
@@ -54,7 +54,7 @@ def isdtype(dtype: Any, kind: Any) -> bool:
 
 
 def empty(shape: Any, *, dtype: Any = np.float64, device: Any = None) -> Any:
-    """Zeros, to be filled."""
+    """Make an array of zeros, to be filled."""
     return zeros(shape, dtype)
 
 
@@ -64,7 +64,7 @@ def _traced(array: Any) -> Any:
 
 
 def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Any:
-    """``np.arange``."""
+    """Make evenly spaced numbers, as `np.arange` does."""
     plain = np.arange(start, dtype=dtype) if stop is None else np.arange(start, stop, step, dtype=dtype)
     return _traced(plain)
 
@@ -72,14 +72,14 @@ def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None,
 def eye(
     n_rows: int, n_cols: Any = None, /, *, k: int = 0, dtype: Any = np.float64, device: Any = None
 ) -> Any:
-    """``np.eye``."""
+    """Make a matrix with ones on a diagonal, as `np.eye` does."""
     return _traced(np.eye(n_rows, n_cols, k, dtype=dtype))
 
 
 def linspace(
     start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True
 ) -> Any:
-    """``np.linspace``."""
+    """Make evenly spaced numbers between two ends, as `np.linspace` does."""
     points = np.linspace(start, stop, num, dtype=dtype, endpoint=endpoint)
     return points if isinstance(points, TracedArray) else _traced(points)
 

@@ -15,7 +15,7 @@ AxisError: type[Exception] = getattr(np, "exceptions", np).AxisError
 
 
 def one_axis(axis: Any, rank: int) -> int:
-    """An axis as a non-negative integer.
+    """Return an axis as a non-negative integer.
 
     Raises:
         AxisError: there is no such axis.
@@ -27,7 +27,12 @@ def one_axis(axis: Any, rank: int) -> int:
 
 
 def all_axes(axis: Any, rank: int) -> tuple[int, ...]:
-    """None (every axis), one axis or several, as non-negative integers."""
+    """Return axes as non-negative integers; None stands for every axis.
+
+    Raises:
+        AxisError: there is no such axis.
+        ValueError: an axis is given twice.
+    """
     if axis is None:
         return tuple(range(rank))
     if isinstance(axis, Sequence):
@@ -51,6 +56,6 @@ def along(x: Any, axis: int, part: Any) -> Any:
 
 @lru_cache(maxsize=256)
 def reduction_dtype(ufunc: np.ufunc, dtype: DType) -> DType:
-    """The dtype in which NumPy accumulates: narrow integers and bool become 64-bit."""
+    """Return the dtype in which NumPy accumulates: narrow integers and bool become 64-bit."""
     result: DType = ufunc.reduce(np.ones(1, dtype)).dtype
     return result

@@ -1,4 +1,4 @@
-"""The tables behind the protocols of complex traced arrays, and when they take over from the real ones."""
+"""The tables behind the protocols of complex traced arrays, used where an argument is complex."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _ORDERED = frozenset({
 
 
 def implements_complex(*names: str) -> Callable[[_F], _F]:
-    """Let a function stand for NumPy functions whose arguments are complex; unknown names are skipped."""
+    """Register an implementation of NumPy functions for complex arguments; unknown names are skipped."""
     return entering(_functions, names)
 
 
 def implemented() -> Collection[str]:
-    """The public names of what traces with complex arguments."""
+    """Return the public names of the functions and ufuncs that can be traced with complex arguments."""
     return {*map(public_name, _functions), *(f"np.{name}" for name in _ufuncs)}
 
 
 def complex_ufunc(*names: str) -> Callable[[_F], _F]:
-    """Let a function of arrays stand for ufuncs whose operands are complex."""
+    """Register a function of arrays as the implementation of ufuncs for complex operands."""
 
     def register(function: _F) -> _F:
         _ufuncs.update(dict.fromkeys(names, function))
@@ -43,7 +43,7 @@ def complex_ufunc(*names: str) -> Callable[[_F], _F]:
 
 
 def involved(items: Iterable[Any]) -> bool:
-    """Whether a complex number or array is among the items, or in the lists among them."""
+    """Whether any item is a complex number or array, or a list that contains one."""
     for item in items:
         if isinstance(item, list | tuple):
             if involved(item):
@@ -54,7 +54,7 @@ def involved(items: Iterable[Any]) -> bool:
 
 
 def call_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What ``__array_function__`` returns.
+    """Call the implementation for complex arguments: the result of `__array_function__`.
 
     Raises:
         TraceError: the function is not supported for complex arrays.
@@ -77,7 +77,7 @@ def _refused(written: str, name: str) -> Exception:
 
 
 def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What ``__array_ufunc__`` returns.
+    """Apply a ufunc to complex operands: the result of `__array_ufunc__`.
 
     Raises:
         TraceError: the ufunc, or the way it is called, is not supported for complex arrays.

@@ -1,4 +1,4 @@
-"""The table behind ``__array_function__``: which of our functions stands for which of NumPy's."""
+"""The table behind `__array_function__`: the implementation of each NumPy function."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _modules: dict[str, ModuleType] = {}
 _PLACES = {
     "linalg": "linalg.", "fft": "fft.", "stride_tricks": "lib.stride_tricks.", "scimath": "emath.",
 }  # fmt: skip
-"""Where users find functions, by a part of the name of the module that defines them."""
+"""Public namespaces of functions, by a part of the name of the module that defines them."""
 
 
 def named(name: str) -> Any:
-    """The NumPy function of a dotted name, None where this NumPy lacks it."""
+    """Look up a NumPy function by its dotted name; None if this version of NumPy lacks it."""
     target: Any = np
     for part in name.split("."):
         target = getattr(target, part, None)
@@ -33,7 +33,7 @@ def named(name: str) -> Any:
 
 
 def entering(table: dict[Any, Function], names: Sequence[str]) -> Callable[[_F], _F]:
-    """A decorator that enters a function in a table under NumPy functions; unknown names are skipped."""
+    """Make a decorator that enters an implementation in a table; names that NumPy lacks are skipped."""
 
     def register(function: _F) -> _F:
         table.update({target: function for target in map(named, names) if target is not None})
@@ -43,12 +43,12 @@ def entering(table: dict[Any, Function], names: Sequence[str]) -> Callable[[_F],
 
 
 def implements(*names: str) -> Callable[[_F], _F]:
-    """Let a function stand for NumPy functions, named without the "np."; unknown names are skipped."""
+    """Register an implementation of NumPy functions, named without "np."; unknown names are skipped."""
     return entering(_functions, names)
 
 
 def refuses(instead: str, *names: str) -> None:
-    """Give the advice that goes with functions that cannot be traced."""
+    """Register the advice for functions that cannot be traced."""
     for name in names:
         target = named(name)
         if target is not None:
@@ -56,34 +56,34 @@ def refuses(instead: str, *names: str) -> None:
 
 
 def namespace() -> ModuleType:
-    """The Array API namespace of traced arrays, which `provide_namespace` was given."""
+    """Return the Array API namespace that `provide_namespace` registered."""
     return _modules["namespace"]
 
 
 def provide_namespace(module: ModuleType) -> None:
-    """Let a module be the Array API namespace of traced arrays."""
+    """Register a module as the Array API namespace of traced arrays."""
     _modules["namespace"] = module
 
 
 def implemented() -> Collection[Any]:
-    """The NumPy functions that trace."""
+    """Return the NumPy functions that can be traced."""
     return _functions.keys()
 
 
 def refused() -> Mapping[Any, str]:
-    """The NumPy functions that are refused by name, with the advice."""
+    """Return the NumPy functions that are refused by name, with the advice for each."""
     return _refusals
 
 
 def public_name(function: Any) -> str:
-    """How a user writes a NumPy function."""
+    """Return the name under which users call a NumPy function."""
     module = str(getattr(function, "__module__", "numpy") or "numpy")
     inner = next((path for part, path in _PLACES.items() if part in module), "")
     return f"np.{inner}{getattr(function, '__name__', function)}"
 
 
 def call_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What ``__array_function__`` returns.
+    """Call the implementation of a NumPy function: the result of `__array_function__`.
 
     Raises:
         TraceError: the function is not supported, or not with these arguments.
@@ -104,7 +104,7 @@ def call_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 def _check_arguments(
     function: Any, implementation: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
-    """Say so if a call failed because of an argument that the tracer does not take."""
+    """Raise a TraceError if a call failed because of an argument that the tracer does not take."""
     signature = inspect.signature(implementation)
     try:
         signature.bind(*args, **kwargs)

@@ -1,8 +1,9 @@
-"""Whether a function computes the same graph every time: random numbers, clocks and counters would be frozen.
+"""Checks that a function gives the same graph every time: a graph would freeze random numbers and clocks.
 
-Two checks, neither of which can see everything. Random generators that the function can reach (its own
-variables, those of functions it calls, the global ones) must not move while it is traced: that is exact. And
-tracing it again must give the same graph: that finds the rest, unless two draws happen to be equal.
+There are two checks, and neither is complete. The state of every random generator that the function can
+reach (through its variables, those of the functions it calls, and the global generators) must not change
+while it is traced; this check has no false alarms. Tracing the function again must give the same graph; this
+finds other sources of change, unless two draws happen to be equal.
 """
 
 from __future__ import annotations
@@ -35,15 +36,19 @@ States = list[tuple[Any, bytes]]
 
 
 def random_states(fn: Callable[..., Any]) -> States:
-    """The random generators that a function can reach, and where they stand."""
+    """Return the random generators that a function can reach, with their pickled states."""
     return [(generator, _state(generator)) for generator in (random, np.random, *_generators(fn))]
 
 
 def check_unmoved(name: str, before: States) -> None:
-    """Hold generators to where they stood.
+    """Check that no generator has changed its state.
+
+    Args:
+        name: the function's name, for the message.
+        before: generators and their states, from `random_states`.
 
     Raises:
-        TraceError: one of them has been drawn from.
+        TraceError: a generator was used.
     """
     for generator, state in before:
         if _state(generator) != state:
@@ -52,10 +57,10 @@ def check_unmoved(name: str, before: States) -> None:
 
 
 def check_same(name: str, first: BoundModel, second: BoundModel) -> None:
-    """Hold two traces of a function to the same graph.
+    """Check that two traces of a function gave the same graph.
 
     Raises:
-        TraceError: they differ; the first constant that does is named.
+        TraceError: they differ; the message names the first constant that does.
     """
     difference = _difference(first, second)
     if difference:
@@ -82,7 +87,7 @@ def _described(generator: Any) -> str:
 
 
 def _generators(fn: Callable[..., Any]) -> Iterator[Any]:
-    """Found in closures, globals, defaults and attributes, through the functions that are called."""
+    """Find generators in closures, globals, defaults and attributes, also of called functions."""
     waiting: list[Any] = [fn]
     seen: dict[int, Any] = {}
     while waiting and len(seen) < _REACH:
@@ -121,7 +126,7 @@ def _root(item: Any) -> str:
 
 
 def _difference(first: BoundModel, second: BoundModel) -> str:
-    """What differs between two models, "" for nothing."""
+    """Describe the first difference between two models; "" if there is none."""
     for one, other in zip(first.proto.graph.initializer, second.proto.graph.initializer, strict=False):
         if one.raw_data != other.raw_data or one.dims != other.dims or one.data_type != other.data_type:
             return f"a constant is {_shown(one)} in the first and {_shown(other)} in the second"

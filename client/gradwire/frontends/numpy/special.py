@@ -1,10 +1,10 @@
-"""Special functions in traced functions, where SciPy's own cannot be reached.
+"""Special functions that work on traced arrays, in place of functions of SciPy that do not.
 
-SciPy's elementwise functions (``scipy.special.gammaln``) are ufuncs and trace as they are. Those that are
-not (logsumexp, softmax, polygamma, ...) turn their arguments into plain arrays first, unless SciPy's support
-of the Array API is on (``SCIPY_ARRAY_API=1`` before SciPy is imported). These stand in for them, for traced
-and for plain arrays alike. Every elementwise function that traces is here too, under SciPy's name, which is
-where SciPy looks for them when its support of the Array API is on.
+SciPy's elementwise functions (`scipy.special.gammaln`) are ufuncs and can be traced directly. Others
+(logsumexp, softmax, polygamma, ...) convert their arguments to plain arrays first, unless SciPy's support of
+the Array API is on (`SCIPY_ARRAY_API=1` before SciPy is imported). The functions here replace them and take
+traced and plain arrays. Every elementwise function that can be traced is here too, under SciPy's name: SciPy
+looks for them here when its support of the Array API is on.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ np: Any = numpy
 
 
 def logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False) -> Any:
-    """The logarithm of the sum of exponentials, without overflow; -inf where every element is -inf.
+    """Compute the logarithm of the sum of exponentials without overflow; -inf where every element is -inf.
 
     Args:
         a: real array.
         axis: one axis or several; all by default.
-        b: weights of the exponentials, broadcast against ``a``.
+        b: weights of the exponentials, broadcast against `a`.
         keepdims: whether the axes stay, with extent 1.
     """
     a, shift = _shifted(_real(a), axis)
@@ -44,19 +44,24 @@ def logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False) -
 
 
 def softmax(x: Any, axis: Any = None) -> Any:
-    """Exponentials divided by their sum over axes (all by default)."""
+    """Divide exponentials by their sum over axes (all by default)."""
     terms = np.exp(_shifted(_real(x), axis)[0])
     return terms / np.sum(terms, axis=axis, keepdims=True)
 
 
 def log_softmax(x: Any, axis: Any = None) -> Any:
-    """The logarithm of :func:`softmax`, which does not vanish where that does."""
+    """Compute the logarithm of `softmax`, which stays finite where `softmax` underflows."""
     x, _ = _shifted(_real(x), axis)
     return x - np.log(np.sum(np.exp(x), axis=axis, keepdims=True))
 
 
 def polygamma(n: Any, x: Any) -> Any:
-    """The n-th derivative of the digamma function at positive ``x``; ``n`` is a fixed whole number."""
+    """Compute the n-th derivative of the digamma function at positive `x`.
+
+    Raises:
+        TypeError: `n` is not a fixed integer.
+        ValueError: `n` is negative.
+    """
     order = operator.index(n)
     if order < 0:
         raise ValueError("n of polygamma must be 0 or more")
@@ -67,19 +72,19 @@ def polygamma(n: Any, x: Any) -> Any:
 
 
 def multigammaln(a: Any, d: int) -> Any:
-    """The logarithm of the multivariate gamma function of dimension ``d``, for a > (d - 1) / 2."""
+    """Compute the logarithm of the multivariate gamma function of dimension `d`, for a > (d - 1) / 2."""
     constant = d * (d - 1) / 4 * math.log(math.pi)
     lower = np.arange(d) / 2
     return constant + np.sum(gammaln(np.expand_dims(_real(a), -1) - lower), axis=-1)
 
 
 def gammaln(x: Any) -> Any:
-    """The logarithm of the size of the gamma function."""
+    """Compute the logarithm of the absolute value of the gamma function."""
     return _elementwise("gammaln", x)
 
 
 def _of_scipy(name: str) -> Callable[..., Any]:
-    """SciPy is needed for plain arrays only, so it is imported here and by name."""
+    """Import a function of SciPy by name: only plain arrays need SciPy."""
     function: Callable[..., Any] = getattr(import_module("scipy.special"), name)
     return function
 
@@ -92,7 +97,7 @@ def _real(x: Any) -> Any:
 
 
 def _shifted(x: Any, axis: Any) -> tuple[Any, Any]:
-    """``x`` less its largest element, and that; the shift cancels in the end and carries no derivative."""
+    """Subtract the largest element, and return it too; the shift cancels, so it has no derivative."""
     largest = np.max(x, axis=axis, keepdims=True)
     if isinstance(largest, TracedArray):
         value = largest.value
@@ -102,7 +107,7 @@ def _shifted(x: Any, axis: Any) -> tuple[Any, Any]:
 
 
 def _elementwise(name: str, *operands: Any) -> Any:
-    """A function of SciPy's by its name, in the floating dtype of its operands."""
+    """Apply an elementwise function of SciPy, in the floating dtype of its operands."""
     if not any(isinstance(operand, TracedArray) for operand in operands):
         return _of_scipy(name)(*operands)
     graph = graph_of(*operands)
@@ -123,7 +128,7 @@ def __getattr__(name: str) -> Callable[..., Any]:
         return _elementwise(name, *operands)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"``scipy.special.{name}``."
+    function.__doc__ = f"`scipy.special.{name}` of traced and of plain arrays."
     return function
 
 

@@ -1,4 +1,4 @@
-"""Running a function on traced arrays, and naming what goes in and comes out."""
+"""Runs a function on traced arrays, and names the inputs and outputs of its graph."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Traced:
     """A traced function.
 
     Attributes:
-        bound: its graph, large constants by reference.
-        structure: what the function returns: an "array", a "tuple", a "list" or a "dict", whose items
-            are the model's outputs in order.
-        keys: the keys of a dict, in order.
+        bound: the graph, with large constants by reference.
+        structure: the kind of the returned value: "array", "tuple", "list" or "dict". Its items are the
+            model's outputs, in order.
+        keys: the keys of a returned dict, in order.
     """
 
     bound: BoundModel
@@ -38,11 +38,11 @@ class Traced:
 
     @property
     def model(self) -> onnx.ModelProto:
-        """The graph with everything in it."""
+        """The graph with all constants embedded."""
         return self.bound.embedded()
 
     def pack(self, outputs: Sequence[Any]) -> Any:
-        """Outputs in the structure in which the function returns them."""
+        """Arrange the model's outputs in the structure that the function returns."""
         if self.structure == "array":
             return outputs[0]
         if self.structure == "dict":
@@ -53,7 +53,7 @@ class Traced:
 def trace(
     fn: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None = None
 ) -> onnx.ModelProto:
-    """The graph that a NumPy function computes on arrays of given shapes and dtypes.
+    """Trace a NumPy function on arrays of given shapes and dtypes.
 
     Args:
         fn: takes one array for each spec; returns an array, a number, or a tuple, list or dict of them.
@@ -73,9 +73,17 @@ def trace(
 def trace_function(
     fn: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None = None
 ) -> Traced:
-    """Like :func:`trace`, with the structure of what the function returns and large constants apart.
+    """Trace a function like `trace`, and keep the structure of its result and its large constants separate.
 
-    The function is called twice, to see that it does the same each time.
+    The function is called twice, to check that both calls give the same graph.
+
+    Args:
+        fn: takes one array for each spec.
+        specs: shapes and dtypes of the inputs.
+        names: names of the inputs, as in `trace`.
+
+    Raises:
+        TraceError: the function cannot be traced, or gives two different graphs.
     """
     labels = input_names(fn, specs, names)
     name, states = _function_name(fn), random_states(fn)
@@ -112,7 +120,7 @@ def _traced_once(fn: Callable[..., Any], specs: Sequence[ArraySpec], labels: Seq
 def input_names(
     fn: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None = None
 ) -> list[str]:
-    """The names of a function's inputs.
+    """Name the inputs of a function: given names, then those of the specs, then the parameters'.
 
     Raises:
         TraceError: the function does not take as many arrays as there are specs.

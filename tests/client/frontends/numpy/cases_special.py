@@ -1,4 +1,4 @@
-"""SciPy's special functions, and those of :mod:`gradwire.special`."""
+"""SciPy's special functions, and those of `gradwire.special`."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ JAXS = SimpleNamespace(
 )
 
 Program = Callable[..., Any]
-"""``(np, gw, *arrays)``: NumPy and our control flow, or jax.numpy and JAX's."""
+"""`(np, gw, *arrays)`: NumPy and our control flow, or jax.numpy and JAX's."""
 
 
 def ours(program: Program) -> Callable[..., Any]:

@@ -134,7 +134,7 @@ def agree(
     reference: bool = True,
     engine: bool = True,
 ) -> onnx.ModelProto:
-    """Trace ``fn`` and hold the graph's values, shapes and dtypes to what ``fn`` returns on the arguments."""
+    """Trace `fn` and hold the graph's values, shapes and dtypes to what `fn` returns on the arguments."""
     arrays = [np.asarray(argument) for argument in arguments]
     traced = trace_function(fn, [spec_of(array) for array in arrays])
     onnx.checker.check_model(traced.model, full_check=True)

@@ -1,4 +1,4 @@
-"""The array that a traced function computes with: NumPy's face, a graph behind it."""
+"""The array that a traced function computes with: NumPy's interface, recorded in a graph."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _AT = {"add": "add", "multiply": "mul", "maximum": "max", "minimum": "min"}
 
 
 class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
-    """A stand-in for a NumPy array whose values are not known yet.
+    """A NumPy array whose values are not known yet.
 
-    Arithmetic, ufuncs, array functions, indexing, assignment and methods behave as on an array of
-    the same shape and dtype, and are recorded in a graph. Shapes are plain integers. Whatever
-    needs a value (``if``, ``float()``, ``np.asarray``) raises :class:`gradwire.TraceError`.
+    Arithmetic, ufuncs, array functions, indexing, assignment and methods behave as on a NumPy array of the
+    same shape and dtype, and are recorded in a graph. Shapes are plain integers. Operations that need a value
+    (`if`, `float()`, `np.asarray`) raise `gradwire.TraceError`.
     """
 
     __slots__ = ("_cell",)
@@ -100,7 +100,7 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         if method == "at":
             return _at(ufunc, *inputs)
         result = _ufunc_method(ufunc, method, inputs, kwargs)
-        # NumPy's scalars are immutable, so that "s += 1" binds s anew.
+        # NumPy's scalars are immutable: "s += 1" binds the name to a new object.
         if out is None or (out[0] is inputs[0] and not self.shape and len(out) == 1):
             return result
         return _store(ufunc, result, out)
@@ -165,16 +165,16 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         raise refuse("`in` on a traced array", "use np.any(x == item) inside np.where")
 
     def item(self, *_: Any) -> Any:
-        """Refused: there is no value yet."""
+        """Raise a TraceError: there is no value yet."""
         raise refuse(".item()", _NOT_A_NUMBER)
 
     def tolist(self) -> Any:
-        """Refused: there are no values yet."""
+        """Raise a TraceError: there are no values yet."""
         raise refuse(".tolist()", "iterate over the array itself")
 
     @property
     def flat(self) -> Any:
-        """Refused: use :meth:`ravel`."""
+        """Raise a TraceError that recommends `ravel`."""
         raise refuse(".flat", "use .ravel(), which is a view that can be assigned to")
 
     def _describe(self) -> str:
@@ -218,7 +218,7 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
             cell.write(indexing.put(cell.read(), index, value))
 
     def _assign_where(self, mask: Value, new: Any) -> None:
-        """``x[mask] = number`` keeps its shape, so it needs no mask indexing."""
+        """Assign one number through a mask, which needs no indexing by the mask."""
         value = as_value(self.graph, _operand(new), self.dtype)
         if value.size != 1 or mask.shape != self.shape[: mask.ndim]:
             raise refuse(
@@ -237,11 +237,11 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         return self.copy()
 
     def copy(self, order: str = "C") -> Self:
-        """A new array with the same values."""
+        """Copy the array; assignments to the copy do not reach it."""
         return type(self)(Cell(self.value))
 
     def astype(self, dtype: npt.DTypeLike, **_: Any) -> Any:
-        """A copy in another dtype; complex64 and complex128 give a :class:`TracedComplex`."""
+        """Copy the array to another dtype; complex64 and complex128 give a `TracedComplex`."""
         kind = np.dtype(dtype)
         if kind.kind == "c":
             return self * kind.type(1)
@@ -249,7 +249,7 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
 
 
 def _plain_key(key: Any) -> Any:
-    """A key with traced arrays replaced by their values."""
+    """Replace the traced arrays in a key by their values."""
     if isinstance(key, tuple):
         return tuple(_plain_key(item) for item in key)
     if isinstance(key, slice):
@@ -268,15 +268,15 @@ def _operand(item: Any) -> Any:
 
 
 def wrap(value: Value) -> TracedArray:
-    """An array that holds a value."""
+    """Make an array that holds a value."""
     return TracedArray(Cell(value))
 
 
 def graph_of(*arrays: Any) -> Graph:
-    """The graph of the first traced array among the arguments, or in the lists among them.
+    """Return the graph of the first traced array among the arguments, or in lists among them.
 
     Raises:
-        TypeError: there is none.
+        TypeError: no argument is traced.
     """
     for array in arrays:
         if isinstance(array, TracedArray):
@@ -292,7 +292,7 @@ def graph_of(*arrays: Any) -> Graph:
 
 
 def value_of(graph: Graph, item: Any, dtype: npt.DTypeLike | None = None) -> Value:
-    """Anything array-like as a value, in the given dtype or its own."""
+    """Convert anything array-like to a value, in the given dtype or its own."""
     operand = _operand(item)
     if dtype is None:
         dtype = operand.dtype if isinstance(operand, Value) else np.asarray(operand).dtype
@@ -300,12 +300,12 @@ def value_of(graph: Graph, item: Any, dtype: npt.DTypeLike | None = None) -> Val
 
 
 def traced(graph: Graph, item: Any) -> TracedArray:
-    """Anything array-like as a traced array."""
+    """Convert anything array-like to a traced array."""
     return item if isinstance(item, TracedArray) else wrap(value_of(graph, item))
 
 
 def apply(ufunc: np.ufunc, *operands: Any, dtype: npt.DTypeLike | None = None) -> Any:
-    """Call a ufunc on operands of which at least one is traced."""
+    """Apply a ufunc to operands of which at least one is traced."""
     graph = graph_of(*operands)
     kind = None if dtype is None else np.dtype(dtype)
     results = [wrap(v) for v in call(ufunc, [_operand(item) for item in operands], graph, kind)]
@@ -313,10 +313,16 @@ def apply(ufunc: np.ufunc, *operands: Any, dtype: npt.DTypeLike | None = None) -
 
 
 def fitted(graph: Graph, item: Any, shape: Shape, dtype: DType) -> Value:
-    """A value broadcast to a shape for assignment, which drops leading axes of extent 1.
+    """Broadcast an item to a shape for assignment, dropping leading axes of extent 1.
+
+    Args:
+        graph: where the value is made.
+        item: a traced array, or anything array-like.
+        shape: the shape to broadcast to.
+        dtype: the dtype of the result.
 
     Raises:
-        ValueError: it does not broadcast.
+        ValueError: the item does not broadcast to the shape.
     """
     value = value_of(graph, item, dtype)
     extra = value.ndim - len(shape)
@@ -339,13 +345,20 @@ def view(
     forward: Callable[[Value], Value],
     backward: Callable[[Value], Value] | None,
 ) -> TracedArray:
-    """The same elements rearranged; assignment goes through ``backward``, the inverse arrangement."""
+    """Make a view that rearranges the elements of an array.
+
+    Args:
+        array: the array to view.
+        shape: the shape of the view.
+        forward: from the array's value to the view's.
+        backward: the inverse of `forward`, for assignment to the view; None refuses assignment.
+    """
     put = None if backward is None else lambda base, new: backward(new)
     return TracedArray(ViewCell(array._cell, shape, forward, put))
 
 
 def reshaped(array: TracedArray, shape: Shape) -> TracedArray:
-    """The same elements under another shape: a view where NumPy makes one."""
+    """Reshape an array: a view where NumPy makes one, otherwise a copy that refuses assignment."""
     cell = array._cell
     if isinstance(cell, ViewCell) and not cell.contiguous:
         return TracedArray(FrozenCell(ops.reshape(cell.read(), shape)))
@@ -397,7 +410,7 @@ def _with_core_axis(ufunc: np.ufunc, inputs: Sequence[Any], kwargs: dict[str, An
 
 
 def _at(ufunc: np.ufunc, target: Any, key: Any, amount: Any) -> None:
-    """``np.add.at(x, key, amount)``: unlike ``x[key] += amount`` it counts repeated positions."""
+    """Apply `np.add.at(x, key, amount)`, which unlike `x[key] += amount` counts repeated positions."""
     if ufunc.__name__ not in _AT or not isinstance(target, TracedArray):
         raise refuse(
             f"np.{ufunc.__name__}.at", "use np.add.at on an array made by np.zeros_like(x) or gw.zeros"
@@ -408,7 +421,7 @@ def _at(ufunc: np.ufunc, target: Any, key: Any, amount: Any) -> None:
 
 
 def _store(ufunc: np.ufunc, result: Any, out: Any) -> Any:
-    """Keep a result in ``out``, under NumPy's rules for shapes and casts."""
+    """Store a result in `out`, under NumPy's rules for shapes and casts."""
     results = result if isinstance(result, tuple) else (result,)
     for item, target in zip(results, out, strict=True):
         if not isinstance(target, TracedArray):

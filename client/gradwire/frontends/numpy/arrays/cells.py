@@ -1,12 +1,12 @@
-"""Where the elements of a traced array live: values never change, cells do.
+"""Mutable storage of traced arrays: cells hold the immutable values of a graph.
 
-Assignment replaces the value in a cell. A view is a cell over another: it reads through to its base when
-the base has changed, and writes through to it, as views of NumPy arrays do. Single-element assignments are
-collected and become one node when the array is next read as a whole, so that a loop that fills an array
-element by element costs one node for each element and not a copy of the array.
+Assignment replaces the value in a cell. A view is a cell over another: it reads from its base again when the
+base has changed, and writes to it, as views of NumPy arrays do. Assignments to single elements are collected
+and become one node when the whole array is read next, so that a loop that fills an array element by element
+adds one node an element, and not a copy of the array.
 
-A cell belongs to the block of the graph in which it was made. Nodes that merely arrange what it holds go
-there, wherever it is read from; a body of a loop or a branch cannot assign to what is around it.
+A cell belongs to the body of the graph in which it was made. Nodes that only arrange its elements are added
+there, wherever it is read; the body of a loop or a branch cannot assign to arrays from outside.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gradwire.graphs.refusals import refuse
 
 
 class Cell:
-    """An array's present value, and the single-element writes that it does not contain yet."""
+    """An array's current value, and the single-element writes that it does not contain yet."""
 
     __slots__ = ("_pending", "_value", "block", "dtype", "graph", "shape", "version")
 
@@ -35,7 +35,7 @@ class Cell:
         self._pending: dict[int, Value] = {}
 
     def read(self) -> Value:
-        """The present value."""
+        """Return the current value, with pending writes merged."""
         if self._pending:
             with self.graph.at(self.block):
                 self._value = self._flush()
@@ -43,7 +43,7 @@ class Cell:
         return self._value
 
     def write(self, value: Value) -> None:
-        """Replace the whole.
+        """Replace the whole value.
 
         Raises:
             TraceError: the array was made outside of the body that is being traced.
@@ -54,11 +54,11 @@ class Cell:
         self.version += 1
 
     def element(self, position: int) -> Value | None:
-        """The scalar last written at a flat position, if it has not been merged yet."""
+        """Return the scalar last written at a flat position, if it is not merged yet."""
         return self._pending.get(position)
 
     def settled(self) -> Value:
-        """The value without pending writes: right for positions where :meth:`element` has none."""
+        """Return the value without pending writes, which is right wherever `element` returns None."""
         return self._value
 
     def write_element(self, position: int, scalar: Value) -> None:
@@ -91,13 +91,13 @@ class ViewCell(Cell):
     """Part of another cell, or the same elements in another arrangement.
 
     Args:
-        base: the cell seen.
+        base: the cell that is viewed.
         shape: shape of the view.
         forward: from the base's value to the view's.
         backward: from the base's value and the view's new value to the base's new value; None where
             assignment is refused.
         key: the basic index that made it, if one did.
-        contiguous: whether its elements stand in memory in order, so that NumPy reshapes it without a copy.
+        contiguous: whether its elements are in order in memory, so that NumPy reshapes it without a copy.
     """
 
     __slots__ = ("_backward", "_forward", "_seen", "base", "contiguous", "key")
@@ -147,7 +147,7 @@ class ViewCell(Cell):
 
     @property
     def settled_now(self) -> bool:
-        """Whether the base holds just what was last read or written here."""
+        """Whether the base is unchanged since this view was last read or written."""
         return self._seen == self.base.version
 
     def element(self, position: int) -> Value | None:
@@ -162,7 +162,7 @@ class ViewCell(Cell):
 
 
 class FrozenCell(Cell):
-    """The reshaped elements of a strided view: NumPy may or may not copy them, so writing is refused."""
+    """A reshaped strided view: NumPy may or may not copy its elements, so writing is refused."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Complex numbers in a traced function: a pair of real traced arrays, since graphs hold no complex ones."""
+"""Complex traced arrays: pairs of real traced arrays, since graphs hold real arrays only."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _REAL_PARTS = "take np.real(z), np.imag(z) or np.abs(z) first"
 class TracedComplex(ArrayMethods, NDArrayOperatorsMixin):
     """A complex array whose values are not known yet.
 
-    Comes from np.fft, from arithmetic with complex constants and from ``x.astype(complex)``; arithmetic,
-    elementary functions, sums, products, indexing, assignment and rearrangement behave as on a NumPy
-    array. Derivatives are those of real functions of real inputs: a traced function takes its absolute
-    value, real part or the like in the end.
+    Complex arrays come from np.fft, from arithmetic with complex constants and from `x.astype(complex)`.
+    Arithmetic, elementary functions, sums, products, indexing, assignment and rearrangement behave as on a
+    NumPy array. Derivatives are those of real functions of real inputs: a traced function returns real
+    arrays, such as absolute values or real parts.
     """
 
     __slots__ = ("_imag", "_real")
@@ -126,11 +126,11 @@ class TracedComplex(ArrayMethods, NDArrayOperatorsMixin):
     __index__ = __float__
 
     def item(self, *_: Any) -> Any:
-        """Refused: there is no value yet."""
+        """Raise a TraceError: there is no value yet."""
         raise self._refused("as a number of Python")
 
     def tolist(self) -> Any:
-        """Refused: there are no values yet."""
+        """Raise a TraceError: there are no values yet."""
         raise self._refused("as a list")
 
     def _refused(self, use: str) -> Exception:
@@ -153,11 +153,11 @@ class TracedComplex(ArrayMethods, NDArrayOperatorsMixin):
         return self.copy()
 
     def copy(self, order: str = "C") -> TracedComplex:
-        """A new array with the same values."""
+        """Copy the array; assignments to the copy do not reach it."""
         return TracedComplex(self._real.copy(), self._imag.copy())
 
     def astype(self, dtype: npt.DTypeLike, **_: Any) -> TracedComplex:
-        """A copy in single or double precision.
+        """Copy the array to single or double precision.
 
         Raises:
             TraceError: the dtype is real.
@@ -170,7 +170,7 @@ class TracedComplex(ArrayMethods, NDArrayOperatorsMixin):
 
 
 def parts(item: Any) -> tuple[Any, Any]:
-    """Real and imaginary part of anything; None in place of the latter where it is real."""
+    """Split anything into its real and imaginary part; the latter is None for real items."""
     if isinstance(item, TracedComplex):
         return item._real, item._imag
     if isinstance(item, TracedArray | bool | int | float):
@@ -182,13 +182,13 @@ def parts(item: Any) -> tuple[Any, Any]:
 
 
 def part_dtype(*parts: Any) -> DType:
-    """The common dtype of the parts of complex numbers, float32 or float64."""
+    """Return the common dtype of the parts of complex numbers, float32 or float64."""
     kinds = [part.dtype for part in parts if hasattr(part, "dtype")]  # numbers of Python are weak
     return ops.FLOAT32 if np.result_type(*kinds) in (np.float16, np.float32) else ops.FLOAT64
 
 
 def combine(real: Any, imag: Any) -> TracedComplex:
-    """A complex array from its parts, broadcast against each other; at least one of them is traced."""
+    """Make a complex array from parts, broadcast against each other; at least one part is traced."""
     graph, kind = graph_of(real, imag), part_dtype(real, imag)
     values = [value_of(graph, 0.0 if part is None else part, kind) for part in (real, imag)]
     shape = ops.broadcast(*(value.shape for value in values))

@@ -1,7 +1,7 @@
-"""NumPy's indexing rules: a key and a shape become slices, gathers and scatters.
+"""Translates NumPy's indexing into slices, gathers and scatters.
 
-A parsed key is a list of parts, one for each axis of the array and one for each new axis. Slices and
-integers alone make a basic index (a view); any array makes an advanced one (a copy).
+A parsed key is a list of parts, one for each axis of the array and one for each new axis. A key of slices and
+integers is a basic index (a view); one with any array is an advanced index (a copy).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from gradwire.graphs.refusals import refuse
 
 @dataclass(slots=True)
 class Part:
-    """What a key says about one axis.
+    """The part of a key that applies to one axis.
 
     Attributes:
-        kind: "slice" (``count`` elements from ``start`` by ``step``), "int" (``start``), "array"
-            (``indices``, never negative where they are known) or "new" (no axis of the array).
+        kind: "slice" (`count` elements from `start` by `step`), "int" (`start`), "array"
+            (`indices`, never negative where they are known) or "new" (no axis of the array).
         axis: the array's axis, -1 for a new one.
     """
 
@@ -43,29 +43,30 @@ class Index:
     Attributes:
         parts: in the key's order.
         shape: shape of the result.
-        block: broadcast shape of the index arrays, None for a basic index.
-        place: axis of the result at which ``block`` starts.
+        array_shape: broadcast shape of the index arrays, None for a basic index.
+        place: axis of the result at which `array_shape` starts.
     """
 
     parts: list[Part]
     shape: Shape
-    block: Shape | None = None
+    array_shape: Shape | None = None
     place: int = 0
 
     @property
     def basic(self) -> bool:
-        return self.block is None
+        """Whether the index contains no array."""
+        return self.array_shape is None
 
 
 def parse(key: Any, shape: Shape) -> Index:
-    """Understand a key.
+    """Parse a key.
 
     Args:
-        key: what stands in the brackets; traced arrays as :class:`Value`.
+        key: the expression in the brackets, with traced arrays as `Value`.
         shape: shape of the indexed array.
 
     Raises:
-        IndexError: the key does not fit the shape, as NumPy has it.
+        IndexError: the key does not fit the shape, as in NumPy.
         TraceError: the key depends on values in a way that changes shapes.
     """
     items = _spread(list(key) if isinstance(key, tuple) else [key], len(shape))
@@ -81,7 +82,7 @@ def parse(key: Any, shape: Shape) -> Index:
 
 
 def _spread(items: list[Any], rank: int) -> list[Any]:
-    """Replace masks by positions and the ellipsis by full slices, and fill up to the rank."""
+    """Replace masks by positions and the ellipsis by full slices, and append slices up to the rank."""
     flat: list[Any] = []
     for item in items:
         if isinstance(item, list):
@@ -111,7 +112,7 @@ def _spread(items: list[Any], rank: int) -> list[Any]:
 
 @dataclass(slots=True)
 class _MaskAxis:
-    """Positions along one axis of a constant boolean mask of a given extent."""
+    """Positions along one axis of a constant boolean mask, and the extent of that axis."""
 
     positions: Array
     extent: int
@@ -165,25 +166,25 @@ def _in_range(indices: Array, axis: int, extent: int) -> Array:
 
 
 def _arranged(parts: list[Part]) -> Index:
-    """The shape of the result, and where NumPy puts the axes of index arrays."""
+    """Find the shape of the result, and where NumPy puts the axes of index arrays."""
     if not any(part.kind == "array" for part in parts):
         shape = tuple(part.count for part in parts if part.kind != "int")
         return Index(parts, shape)
-    # Beside an index array an integer is one, too.
+    # Next to an index array, an integer is an index array too.
     for part in parts:
         if part.kind == "int":
             part.kind, part.indices = "array", np.asarray(part.start)
     arrays = [position for position, part in enumerate(parts) if part.kind == "array"]
-    block = np.broadcast_shapes(*(part.indices.shape for part in parts if part.indices is not None))
+    array_shape = np.broadcast_shapes(*(part.indices.shape for part in parts if part.indices is not None))
     together = arrays[-1] - arrays[0] == len(arrays) - 1
     rest = tuple(part.count for part in parts if part.kind != "array")
     place = arrays[0] if together else 0
-    return Index(parts, rest[:place] + block + rest[place:], block, place)
+    return Index(parts, rest[:place] + array_shape + rest[place:], array_shape, place)
 
 
 def take(x: Value, index: Index) -> Value:
-    """The indexed elements."""
-    if index.block is None:
+    """Return the indexed elements."""
+    if index.array_shape is None:
         sliced = ops.slices(x, [(p.axis, p.start, p.step, p.count) for p in index.parts if p.kind != "new"])
         return ops.reshape(sliced, index.shape)
     parts = index.parts
@@ -195,12 +196,12 @@ def take(x: Value, index: Index) -> Value:
         assert indices is not None
         axis = arrays[0].axis
         result = ops.gather(x, indices if isinstance(indices, Value) else x.graph.constant(indices), axis)
-        axes = len(index.block)
+        axes = len(index.array_shape)
         front = list(range(axis, axis + axes))
         order = [*front, *(item for item in range(result.ndim) if item not in front)]
         before = sum(part.kind == "slice" for part in parts[: index.place])
     else:
-        axes = len(index.block)
+        axes = len(index.array_shape)
         extents = [x.shape[part.axis] for part in arrays]
         x = ops.transpose(x, [*(part.axis for part in arrays), *kept])
         rest = x.shape[len(arrays) :]
@@ -209,7 +210,7 @@ def take(x: Value, index: Index) -> Value:
         result = ops.gather(x, flat if isinstance(flat, Value) else x.graph.constant(flat), 0)
         order = list(range(result.ndim))
         before = sum(part.kind == "slice" for part in parts[: index.place])
-    # The block is wanted after the sliced axes that stand before it.
+    # The axes of the index arrays belong after the sliced axes that precede them.
     order = [*order[axes : axes + before], *order[:axes], *order[axes + before :]]
     return ops.reshape(ops.transpose(result, order), index.shape)
 
@@ -224,7 +225,14 @@ def _strides(extents: Sequence[int]) -> list[int]:
 def _combined(
     graph: Graph, indices: Sequence[Array | Value | None], strides: Sequence[int], extents: Sequence[int]
 ) -> Array | Value:
-    """The sum of index times stride; known indices stay arrays, traced ones become non-negative."""
+    """Sum index times stride; known indices stay arrays, traced ones become non-negative.
+
+    Args:
+        graph: where traced positions are computed.
+        indices: one array of positions for each axis, broadcast against each other.
+        strides: elements between neighbors along each axis.
+        extents: extent of each axis, added to negative traced indices.
+    """
     known: Array = np.zeros((), np.int64)
     traced: Value | None = None
     for item, stride, extent in zip(indices, strides, extents, strict=True):
@@ -242,18 +250,18 @@ def _combined(
 
 
 def positions(index: Index, shape: Shape, graph: Graph) -> Array | Value:
-    """Flat positions, in the array, of the indexed elements; of the shape of the result."""
+    """Return the flat positions in the array of the indexed elements, in the shape of the result."""
     strides = _strides(shape) if shape else []
     rank = len(index.shape)
-    axes_of_block = 0 if index.block is None else len(index.block)
+    axes_of_arrays = 0 if index.array_shape is None else len(index.array_shape)
     terms: list[Array | Value | None] = []
     scales: list[int] = []
     extents: list[int] = []
-    here = axes_of_block if index.block is not None and index.place == 0 else 0
-    passed = here > 0 or index.block is None
+    here = axes_of_arrays if index.array_shape is not None and index.place == 0 else 0
+    passed = here > 0 or index.array_shape is None
     for part in index.parts:
         if not passed and here == index.place:
-            here += axes_of_block
+            here += axes_of_arrays
             passed = True
         if part.kind == "new":
             here += 1
@@ -268,7 +276,7 @@ def positions(index: Index, shape: Shape, graph: Graph) -> Array | Value:
             here += 1
         else:
             assert part.indices is not None
-            trailing = rank - index.place - axes_of_block
+            trailing = rank - index.place - axes_of_arrays
             terms.append(_with_trailing_axes(part.indices, trailing))
     flat = _combined(graph, terms, scales, extents)
     if isinstance(flat, Value):
@@ -285,7 +293,7 @@ _SCATTER_ELEMENTS = 4096
 
 
 def put(x: Value, index: Index, value: Value) -> Value:
-    """``x`` with the indexed elements replaced by ``value``, which has the shape of the result."""
+    """Replace the indexed elements of `x` by `value`, which has the shape of the result."""
     if not index.basic:
         return _scatter(x, index, value)
     partial = [
@@ -302,7 +310,7 @@ def put(x: Value, index: Index, value: Value) -> Value:
 
 
 def _join(x: Value, index: Index, partial: Sequence[Part], value: Value) -> Value:
-    """Put a box of elements between its surroundings, axis by axis from the innermost."""
+    """Concatenate a box of elements with its surroundings, axis by axis from the innermost."""
     shape = tuple(part.count for part in index.parts if part.kind != "new")
     value = ops.reshape(value, shape)
     for part in partial:
@@ -333,7 +341,7 @@ def _scatter(x: Value, index: Index, value: Value) -> Value:
     if isinstance(where, Value):
         return ops.scatter_flat(x, where, updates)
     flat = where.ravel()
-    # Where an element is named twice NumPy keeps the last; ONNX does not say which.
+    # Of values for the same element NumPy keeps the last; ONNX does not specify which.
     unique, from_end = np.unique(flat[::-1], return_index=True)
     if unique.size < flat.size:
         updates = ops.gather(updates, x.graph.constant(flat.size - 1 - from_end), 0)
@@ -342,20 +350,20 @@ def _scatter(x: Value, index: Index, value: Value) -> Value:
 
 
 def reduce_at(x: Value, index: Index, value: Value, reduction: str) -> Value:
-    """``ufunc.at``: every mention of an element counts."""
+    """Combine values with the indexed elements as `ufunc.at` does: repeated positions all count."""
     where = positions(index, x.shape, x.graph)
     rows = where if isinstance(where, Value) else x.graph.constant(where)
     return ops.scatter_flat(x, rows, ops.reshape(value, (value.size,)), reduction)
 
 
 def position(index: Index, shape: Shape) -> int:
-    """The flat position of the one element that a basic index of integers names."""
+    """Return the flat position of the element that a basic index of integers selects."""
     strides = _strides(shape)
     return sum(part.start * strides[part.axis] for part in index.parts)
 
 
 def is_contiguous(index: Index, shape: Shape) -> bool:
-    """Whether a basic index of a contiguous array takes elements that follow each other in memory."""
+    """Whether a basic index of a contiguous array selects consecutive elements in memory."""
     free = True
     for part in index.parts:
         if part.kind == "new":
@@ -363,7 +371,7 @@ def is_contiguous(index: Index, shape: Shape) -> bool:
         whole = part.count == shape[part.axis] and part.step == 1
         if not free and not whole:
             return False
-        # Axes of one element may stand in front; the first longer one may be cut, those after it not.
+        # After axes of one element, the first longer axis may be cut; all axes after it must be whole.
         free = free and part.count == 1
         if part.count > 1 and part.step != 1:
             return False

@@ -1,4 +1,4 @@
-"""The methods that real and complex traced arrays share: calls of NumPy's functions, and text."""
+"""Methods that real and complex traced arrays share: calls of NumPy's functions, and formatting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ np: Any = numpy
 
 
 class ArrayMethods:
-    """Methods that hand over to array functions, which dispatch back to the tracer."""
+    """Methods that call array functions, which dispatch back to the tracer."""
 
     __slots__ = ()
 
@@ -27,71 +27,71 @@ class ArrayMethods:
         return str(self)
 
     def sum(self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        """``np.sum``."""
+        """`np.sum`."""
         return np.sum(self, axis=axis, dtype=dtype, keepdims=keepdims)
 
     def prod(self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        """``np.prod``."""
+        """`np.prod`."""
         return np.prod(self, axis=axis, dtype=dtype, keepdims=keepdims)
 
     def mean(self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        """``np.mean``."""
+        """`np.mean`."""
         return np.mean(self, axis=axis, dtype=dtype, keepdims=keepdims)
 
     def var(
         self, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, keepdims: bool = False
     ) -> Any:
-        """``np.var``."""
+        """`np.var`."""
         return np.var(self, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
 
     def std(
         self, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, keepdims: bool = False
     ) -> Any:
-        """``np.std``."""
+        """`np.std`."""
         return np.std(self, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
 
     def min(self, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        """``np.min``."""
+        """`np.min`."""
         return np.min(self, axis=axis, keepdims=keepdims)
 
     def max(self, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        """``np.max``."""
+        """`np.max`."""
         return np.max(self, axis=axis, keepdims=keepdims)
 
     def any(self, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        """``np.any``."""
+        """`np.any`."""
         return np.any(self, axis=axis, keepdims=keepdims)
 
     def all(self, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        """``np.all``."""
+        """`np.all`."""
         return np.all(self, axis=axis, keepdims=keepdims)
 
     def argmin(self, axis: Any = None, out: None = None, *, keepdims: bool = False) -> Any:
-        """``np.argmin``."""
+        """`np.argmin`."""
         return np.argmin(self, axis=axis, keepdims=keepdims)
 
     def argmax(self, axis: Any = None, out: None = None, *, keepdims: bool = False) -> Any:
-        """``np.argmax``."""
+        """`np.argmax`."""
         return np.argmax(self, axis=axis, keepdims=keepdims)
 
     def ptp(self, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        """``np.ptp``."""
+        """`np.ptp`."""
         return np.ptp(self, axis=axis, keepdims=keepdims)
 
     def cumsum(self, axis: Any = None, dtype: Any = None) -> Any:
-        """``np.cumsum``."""
+        """`np.cumsum`."""
         return np.cumsum(self, axis=axis, dtype=dtype)
 
     def cumprod(self, axis: Any = None, dtype: Any = None) -> Any:
-        """``np.cumprod``."""
+        """`np.cumprod`."""
         return np.cumprod(self, axis=axis, dtype=dtype)
 
     def reshape(self, *shape: Any, order: str = "C") -> Any:
-        """``np.reshape``; the shape as one tuple or as several integers."""
+        """`np.reshape`; the shape as one tuple or as several integers."""
         return np.reshape(self, shape[0] if len(shape) == 1 else shape, order)
 
     def ravel(self, order: str = "C") -> Any:
-        """``np.ravel``."""
+        """`np.ravel`."""
         return np.ravel(self, order)
 
     def flatten(self, order: str = "C") -> Any:
@@ -99,7 +99,7 @@ class ArrayMethods:
         return np.ravel(self, order).copy()
 
     def transpose(self, *axes: Any) -> Any:
-        """``np.transpose``; the axes as one tuple or as several integers."""
+        """`np.transpose`; the axes as one tuple or as several integers."""
         order = axes[0] if len(axes) == 1 else (axes or None)
         return np.transpose(self, order)
 
@@ -114,43 +114,43 @@ class ArrayMethods:
         return np.swapaxes(self, -1, -2)
 
     def swapaxes(self, axis1: int, axis2: int) -> Any:
-        """``np.swapaxes``."""
+        """`np.swapaxes`."""
         return np.swapaxes(self, axis1, axis2)
 
     def squeeze(self, axis: Any = None) -> Any:
-        """``np.squeeze``."""
+        """`np.squeeze`."""
         return np.squeeze(self, axis)
 
     def dot(self, other: Any) -> Any:
-        """``np.dot``."""
+        """`np.dot`."""
         return np.dot(self, other)
 
     def take(self, indices: Any, axis: Any = None, out: None = None, mode: str = "raise") -> Any:
-        """``np.take``."""
+        """`np.take`."""
         return np.take(self, indices, axis=axis, mode=mode)
 
     def repeat(self, repeats: Any, axis: Any = None) -> Any:
-        """``np.repeat``."""
+        """`np.repeat`."""
         return np.repeat(self, repeats, axis)
 
     def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-        """``np.diagonal``."""
+        """`np.diagonal`."""
         return np.diagonal(self, offset, axis1, axis2)
 
     def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None) -> Any:
-        """``np.trace``."""
+        """`np.trace`."""
         return np.trace(self, offset, axis1, axis2, dtype)
 
     def clip(self, min: Any = None, max: Any = None) -> Any:
-        """``np.clip``."""
+        """`np.clip`."""
         return np.clip(self, min, max)
 
     def round(self, decimals: int = 0) -> Any:
-        """``np.round``."""
+        """`np.round`."""
         return np.round(self, decimals)
 
     def argsort(self, axis: Any = -1, kind: Any = None, order: None = None, *, stable: Any = None) -> Any:
-        """``np.argsort``."""
+        """`np.argsort`."""
         return np.argsort(self, axis=axis)
 
     def sort(self, axis: int = -1, kind: Any = None, order: None = None, *, stable: Any = None) -> None:
@@ -189,7 +189,7 @@ class ArrayMethods:
 
     @property
     def device(self) -> str:
-        """ "cpu": where the Array API says that NumPy's arrays live."""
+        """ "cpu", as the Array API has it for NumPy's arrays."""
         return "cpu"
 
     def to_device(self, device: str, /, *, stream: Any = None) -> Any:

@@ -1,8 +1,8 @@
-"""Loops, branches and batches in traced functions: one body in the graph, however often it runs.
+"""Loops, branches and batches in traced functions, each with one body in the graph however often it runs.
 
-Within a traced function each of these calls becomes a node with a graph of its own; what the body uses from
-around it, traced or not, is captured. Elsewhere it runs in Python, on NumPy arrays, and means the same.
-Arrays come alone, or in nested tuples, lists and dicts; None is an empty one.
+In a traced function each of these calls becomes a node with a subgraph; values that the body uses from
+outside, traced or not, are captured. Without a trace it runs in Python on NumPy arrays, with the same result.
+Arguments are arrays, or nested tuples, lists and dicts of arrays; None is an empty one.
 """
 
 from gradwire.frontends.numpy.control_flow.batching import vmap

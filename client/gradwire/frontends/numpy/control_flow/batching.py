@@ -1,4 +1,4 @@
-"""A function of one thing applied to a batch of them: the extension domain's Vmap."""
+"""Maps a function over a batch axis, by the operator Vmap of the extension domain."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from gradwire.graphs.builder import SCI, Graph, Value, active
 
 
 def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
-    """A function that applies ``fn`` to each slice of its arguments, all at once; as ``jax.vmap``.
+    """Make a function that applies `fn` to all slices of its arguments at once, as `jax.vmap` does.
 
-    What ``fn`` uses from around it is the same for every slice. Derivatives are those of ``fn``.
+    Values that `fn` captures are the same for every slice. Derivatives are those of `fn`.
 
     Args:
         fn: takes and returns arrays, or nested tuples, lists and dicts of them.
@@ -41,11 +41,11 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callabl
             of it) with integers in it.
 
     Returns:
-        A function of as many positional arguments.
+        A function with the same number of positional arguments.
 
     Raises:
         ValueError: (when called) the axes do not fit the arguments, or have different extents.
-        TraceError: (when called) ``fn`` takes or returns something that is no array.
+        TraceError: (when called) `fn` takes or returns something other than arrays.
     """
 
     @wraps(fn)
@@ -62,7 +62,7 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callabl
 
 @dataclass(frozen=True)
 class _Slicing:
-    """Arguments, and the axis along which each leaf is sliced (None: it is not)."""
+    """Arguments, and the axis along which each leaf is sliced (None if it is not)."""
 
     leaves: Sequence[Leaf]
     structure: Structure
@@ -70,7 +70,7 @@ class _Slicing:
     extent: int
 
     def arguments(self, slices: Sequence[Leaf]) -> Any:
-        """The arguments of one call, from the slices of the leaves that are sliced."""
+        """Build the arguments of one call from the slices of the leaves that are sliced."""
         parts = iter(slices)
         return self.structure.pack(
             [
@@ -107,7 +107,7 @@ def _slicing(leaves: Sequence[Leaf], given: Structure, in_axes: Any) -> _Slicing
 
 
 def _spread(name: str, axes: Any, structure: Structure) -> list[int | None]:
-    """An axis for each leaf, from the same structure or the top of it."""
+    """Assign an axis to each leaf, from axes in the same structure or the top levels of it."""
     if axes is None:
         return [None] * structure.size
     if not isinstance(axes, tuple | list | dict):
@@ -124,7 +124,7 @@ def _spread(name: str, axes: Any, structure: Structure) -> list[int | None]:
 
 
 def _stacked_axes(structure: Structure, kinds: Sequence[Kind], out_axes: Any) -> list[int]:
-    """Where the slices of each result go, counted from 0."""
+    """Return the non-negative axis on which the slices of each result are stacked."""
     found = []
     paths = structure.paths("the result")
     for path, kind, axis in zip(paths, kinds, _spread("out_axes", out_axes, structure), strict=True):

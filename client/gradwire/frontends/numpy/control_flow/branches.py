@@ -1,4 +1,4 @@
-"""One of two functions, as a condition says: ONNX's If."""
+"""Applies one of two functions by a condition, with ONNX's If."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ from gradwire.graphs.builder import Block, Graph
 
 
 def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *operands: Any) -> Any:
-    """``true_fn(*operands) if pred else false_fn(*operands)``; as ``jax.lax.cond``.
+    """Return `true_fn(*operands) if pred else false_fn(*operands)`, as `jax.lax.cond` does.
 
-    Only the branch taken is evaluated (under :func:`gradwire.vmap`, both are where the condition differs from
-    slice to slice). It has derivatives of any order, in both modes.
+    Only the branch taken is evaluated (under `gradwire.vmap`, both are evaluated where the condition differs
+    between slices). There are derivatives of any order, in both modes.
 
     Args:
-        pred: a traced bool scalar; or a bool, for a plain choice in Python.
+        pred: a traced bool scalar, or a plain bool, for a choice made in Python.
         true_fn, false_fn: take the operands; return the same structure, shapes and dtypes.
-        operands: arrays or numbers, or nested tuples, lists and dicts of them. What the functions use from
-            around them need not be among them.
+        operands: arrays or numbers, or nested tuples, lists and dicts of them. Values that the functions
+            capture need not be among them.
 
     Raises:
-        TraceError: ``pred`` is no bool scalar, or the branches return different things, which are named.
+        TraceError: `pred` is no bool scalar, or the branches return different structures, shapes or dtypes;
+            the message names them.
     """
     taken = []
     for place, operand in enumerate(operands):
@@ -100,7 +101,7 @@ def _close(graph: Graph, block: Block, leaves: Sequence[Leaf], kinds: Sequence[K
 
 
 def _agreed(structure: Structure, left: Sequence[Leaf], right: Sequence[Leaf]) -> list[Kind]:
-    """The shapes and dtypes of both branches' results; a Python number takes the other's dtype."""
+    """Return the common shapes and dtypes of both branches' results; Python numbers are weak."""
     kinds = []
     for path, a, b in zip(structure.paths("the result"), left, right, strict=True):
         kind = kind_of(b if is_number(a) and not is_number(b) else a)

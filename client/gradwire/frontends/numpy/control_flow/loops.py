@@ -1,6 +1,6 @@
-"""Loops over a carry: ``scan`` along arrays, ``fori`` over a range, ``while_`` a condition holds.
+"""Loops that carry a state: `scan` along arrays, `fori` over a range, `while_` under a condition.
 
-The first is ONNX's Scan, or where there is nothing to scan along, its Loop; the others are Loop.
+`scan` becomes ONNX's Scan, or its Loop if there are no arrays to scan; the others become a Loop.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import Graph, Value, active
 
 _Step = Callable[[Value, list[Value]], tuple[Value | None, list[Value], list[Value]]]
-"""(number of the trip, states) -> (whether to go on, states, outputs to stack), in the body of a Loop."""
+"""The body of a Loop: (index of the trip, states) -> (whether to continue, states, outputs to stack)."""
 
 
 def scan(
@@ -40,9 +40,9 @@ def scan(
     length: int | None = None,
     reverse: bool = False,
 ) -> tuple[Any, Any]:
-    """Apply ``f`` along the first axis of arrays, carrying a state; as ``jax.lax.scan``.
+    """Apply `f` along the first axis of arrays, carrying a state, as `jax.lax.scan` does.
 
-    It means
+    It is equivalent to
 
         ys = []
         for x in xs:
@@ -50,21 +50,21 @@ def scan(
             ys.append(y)
         return carry, np.stack(ys)
 
-    with one copy of ``f`` in the graph. It has derivatives of any order, in forward and reverse mode.
+    with one copy of `f` in the graph. There are derivatives of any order, in forward and reverse mode.
 
     Args:
-        f: ``(carry, x) -> (carry, y)``. The carry keeps its structure, shapes and dtypes; y may be None.
+        f: `(carry, x) -> (carry, y)`. The carry keeps its structure, shapes and dtypes; y may be None.
         init: the first carry: arrays or numbers, or nested tuples, lists and dicts of them.
-        xs: what ``f`` is given slices of along the first axis, likewise; None gives it None.
-        length: number of steps; needed where ``xs`` is None.
-        reverse: from the last step to the first; the ys stay in the order of the xs.
+        xs: the arrays that are sliced along the first axis, nested likewise; None passes None to `f`.
+        length: number of steps; needed where `xs` is None.
+        reverse: run from the last step to the first; the ys keep the order of the xs.
 
     Returns:
-        The last carry, and the ys stacked on a new first axis.
+        The final carry, and the ys stacked along a new first axis.
 
     Raises:
-        ValueError: the lengths differ, or nothing says how many steps there are.
-        TraceError: the carry changes its structure, a shape or a dtype, which is named.
+        ValueError: the lengths differ, or the number of steps is not given.
+        TraceError: the carry changes its structure, a shape or a dtype; the message names it.
     """
     states, carry = flatten("gw.scan", "init", init)
     items, given = flatten("gw.scan", "xs", xs)
@@ -121,7 +121,7 @@ def _no_trips(
     carry: Structure,
     items: Sequence[Leaf],
 ) -> tuple[Any, Any]:
-    """The carry as it was; ys of length 0, whose shapes a body that is thrown away tells."""
+    """Return the carry unchanged and ys of length 0, with shapes from a body that is discarded."""
     with graph.nested():
         slices = [_argument(graph, Kind(k.shape[1:], k.dtype)) for k in map(kind_of, items)]
         _, outputs, structure = step([_argument(graph, kind_of(leaf)) for leaf in states], slices)
@@ -160,7 +160,7 @@ def _scan_here(
 
 
 def _as_before(before: Sequence[Any], after: Sequence[Leaf]) -> list[Any]:
-    """What a step returned, numbers in the dtypes that the carry has."""
+    """Convert the numbers that a step returned to the dtypes of the carry."""
     return [np.array(new, old.dtype)[()] for old, new in zip(before, after, strict=True)]
 
 
@@ -212,7 +212,7 @@ def _scan_traced(
 
 
 def _backwards(inputs: int, outputs: int) -> dict[str, list[int]]:
-    """Attributes of a Scan that begins at the end; ONNX's lists are not empty."""
+    """Return the attributes of a Scan that runs backwards; ONNX allows no empty lists."""
     directions = {"scan_input_directions": [1] * inputs}
     if outputs:
         directions["scan_output_directions"] = [1] * outputs
@@ -253,25 +253,25 @@ def _loop(
 
 
 def fori(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any) -> Any:
-    """Apply ``body`` for each integer of a range, carrying a state; as ``jax.lax.fori_loop``.
+    """Apply `body` for each integer of a range, carrying a state, as `jax.lax.fori_loop` does.
 
-    It means
+    It is equivalent to
 
         for i in range(lower, upper):
             carry = body(i, carry)
         return carry
 
-    with one copy of ``body`` in the graph. With bounds that are Python integers it has derivatives of any
-    order in both modes; with bounds that are traced, in forward mode only.
+    with one copy of `body` in the graph. With bounds that are Python integers there are derivatives of any
+    order in both modes; with traced bounds, in forward mode only.
 
     Args:
         lower, upper: the range; integers, or traced integer scalars.
-        body: ``(i, carry) -> carry``; i is an int64 scalar. The carry keeps its structure, shapes and dtypes.
+        body: `(i, carry) -> carry`; i is an int64 scalar. The carry keeps its structure, shapes and dtypes.
         init: the first carry: arrays or numbers, or nested tuples, lists and dicts of them.
 
     Raises:
         TypeError: a bound is no integer.
-        TraceError: the carry changes its structure, a shape or a dtype, which is named.
+        TraceError: the carry changes its structure, a shape or a dtype; the message names it.
     """
     leaves, carry = flatten("gw.fori", "init", init)
     kinds = [kind_of(leaf) for leaf in leaves]
@@ -303,7 +303,7 @@ def fori(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any) -> 
 
 
 def _bound(name: str, bound: Any) -> Any:
-    """A bound as an int, or a traced int64 scalar."""
+    """Convert a bound to an int, or to a traced int64 scalar."""
     if not isinstance(bound, TracedArray):
         try:
             return operator.index(bound)
@@ -317,27 +317,27 @@ def _bound(name: str, bound: Any) -> Any:
 def while_(
     cond: Callable[[Any], Any], body: Callable[[Any], Any], init: Any, max_trips: int | None = None
 ) -> Any:
-    """Apply ``body`` to a state while a condition on it holds; as ``jax.lax.while_loop``.
+    """Apply `body` to a state while a condition on it holds, as `jax.lax.while_loop` does.
 
-    It means
+    It is equivalent to
 
         while cond(carry):
             carry = body(carry)
         return carry
 
-    with one copy of each function in the graph. The number of trips depends on the data, so it has
-    derivatives in forward mode only; with ``max_trips`` of at most 1024, in both modes and of any order, for
-    the time of all those trips.
+    with one copy of each function in the graph. The number of trips depends on the data, so there are
+    derivatives in forward mode only; with `max_trips` of at most 1024, in both modes and of any order, at the
+    cost of `max_trips` trips.
 
     Args:
-        cond: ``carry -> bool``, a scalar.
-        body: ``carry -> carry``. The carry keeps its structure, shapes and dtypes.
+        cond: `carry -> bool`, a scalar.
+        body: `carry -> carry`. The carry keeps its structure, shapes and dtypes.
         init: the first carry: arrays or numbers, or nested tuples, lists and dicts of them.
-        max_trips: the loop ends after so many trips, whether or not the condition still holds.
+        max_trips: the largest number of trips; the loop ends after it even if the condition still holds.
 
     Raises:
         TraceError: the condition is no bool scalar, or the carry changes its structure, a shape or a dtype.
-        ValueError: ``max_trips`` is negative.
+        ValueError: `max_trips` is negative.
     """
     leaves, carry = flatten("gw.while_", "init", init)
     kinds = [kind_of(leaf) for leaf in leaves]

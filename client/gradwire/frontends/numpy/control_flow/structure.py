@@ -1,4 +1,4 @@
-"""Nested tuples, lists and dicts of arrays: taken apart into leaves, and put together again."""
+"""Flattens nested tuples, lists and dicts of arrays into leaves, and packs them again."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _LEAVES = (TracedArray, np.ndarray, np.generic, *_NUMBERS)
 
 @dataclass(frozen=True)
 class Structure:
-    """What is left of nested tuples, lists and dicts without their leaves.
+    """The structure of nested tuples, lists and dicts, without their leaves.
 
-    Two are equal if they nest in the same way; the order of a dict's keys does not count.
+    Two structures are equal if they nest in the same way; the order of a dict's keys does not count.
 
     Attributes:
         kind: "leaf", "none" (None, which has no leaves), "complex", "tuple", "list" or "dict".
         keys: the sorted keys of a dict, 0, 1, ... otherwise.
-        parts: what is at each key.
-        order: the keys of a dict as it was written.
-        make: builds a tuple with names from its items, where it is one.
+        parts: the structure at each key.
+        order: the keys of a dict in their original order.
+        make: the class of a named tuple, None for others.
     """
 
     kind: str
@@ -50,11 +50,11 @@ class Structure:
         return 1 if self.kind == "leaf" else sum(part.size for part in self.parts)
 
     def pack(self, leaves: Sequence[Leaf]) -> Any:
-        """Leaves, in order, where they belong."""
+        """Arrange leaves, in order, in this structure."""
         return self._packed(iter(leaves))
 
     def paths(self, name: str) -> list[str]:
-        """How a user would write each leaf of a variable of this structure: ``carry[0]['velocity']``."""
+        """Return the expression of each leaf of a variable of this structure: `carry[0]['velocity']`."""
         if self.kind == "leaf":
             return [name]
         if self.kind == "complex":
@@ -117,14 +117,15 @@ class Kind:
 
 
 def flatten(call: str, name: str, tree: Any) -> tuple[list[Leaf], Structure]:
-    """The leaves and the structure of what a user gave or returned.
+    """Split what a user passed or returned into leaves and structure.
 
     Args:
-        call: the function of ours that was called, for messages.
-        name: the user's name for the whole.
+        call: the name of the called function, for messages.
+        name: the user's name for the whole, for messages.
+        tree: an array, a number, None, or a nested tuple, list or dict of them.
 
     Raises:
-        TraceError: something in it is neither an array or a number nor a tuple, list or dict.
+        TraceError: an item is neither an array or a number nor a tuple, list or dict.
     """
     leaves: list[Leaf] = []
     return leaves, _take(call, name, tree, leaves)
@@ -161,46 +162,46 @@ def _is_complex(leaf: Any) -> bool:
 
 
 def where() -> str:
-    """The user's line, for the end of a phrase."""
+    """Return the user's line in parentheses, to append to a message."""
     line = user_line()
     return f" ({line})" if line else ""
 
 
 def kind_of(leaf: Leaf) -> Kind:
-    """Shape and dtype of a leaf."""
+    """Return the shape and dtype of a leaf."""
     array = leaf if isinstance(leaf, TracedArray | np.ndarray) else np.asarray(leaf)
     return Kind(array.shape, array.dtype)
 
 
 def is_number(leaf: Leaf) -> bool:
-    """Whether a leaf is a Python number, which takes the dtype of what it meets."""
+    """Whether a leaf is a Python number, which is weak in promotion."""
     return isinstance(leaf, _NUMBERS) and not isinstance(leaf, np.generic)
 
 
 def plain(leaf: Leaf) -> Any:
-    """A NumPy array of its own, or a NumPy scalar, from a leaf that is not traced."""
+    """Copy an untraced leaf to a NumPy array or scalar."""
     return np.array(leaf)[()]
 
 
 def own(leaf: Leaf) -> Leaf:
-    """A leaf that can be assigned to without anyone else's seeing it."""
+    """Copy a leaf, so that assignments to it stay local."""
     return leaf.copy() if isinstance(leaf, TracedArray | np.ndarray) else leaf
 
 
 def fits(leaf: Leaf, kind: Kind) -> bool:
-    """Whether a leaf has a shape and dtype, or is a Python number that can be given them."""
+    """Whether a leaf has a shape and dtype, or is a Python number that can take them."""
     if is_number(leaf):
         return not kind.shape and np.result_type(kind.dtype, leaf) == kind.dtype
     return kind_of(leaf) == kind
 
 
 def as_value(graph: Graph, leaf: Leaf, kind: Kind | None = None) -> Value:
-    """A leaf as a value of a graph; a number in the given dtype."""
+    """Convert a leaf to a value of a graph; a number takes the given dtype."""
     return value_of(graph, leaf, kind.dtype if kind and is_number(leaf) else None)
 
 
 def emptied(call: Callable[[], Any]) -> Any:
-    """What ``call`` would return in a trace of its own, as zeros: for shapes that nothing else tells."""
+    """Trace `call` on a scratch graph to learn the shapes of its result, and return zeros of these."""
     token = active.set(Graph())
     try:
         leaves, structure = flatten("", "the result", call())
@@ -212,15 +213,18 @@ def emptied(call: Callable[[], Any]) -> Any:
 def stable(
     call: str, before: Structure, kinds: Sequence[Kind], name: str, returned: Any, what: str
 ) -> list[Leaf]:
-    """The leaves of a carry that a function returned, once they are seen to be like those it was given.
+    """Check that a returned carry has the structure, shapes and dtypes of the one passed, and flatten it.
 
     Args:
-        call, name: for messages: the function of ours, and the user's name for the carry.
-        before, kinds: the carry's structure, and the shape and dtype of each of its leaves.
-        what: what the user calls the function that returned it.
+        call: the name of the called function, for messages.
+        before: the structure of the carry that was passed.
+        kinds: the shape and dtype of each of its leaves.
+        name: the user's name for the carry, for messages.
+        returned: the carry that the user's function returned.
+        what: the parameter name of the user's function, for messages.
 
     Raises:
-        TraceError: the structure, a shape or a dtype differs, naming the leaf.
+        TraceError: the structure, a shape or a dtype differs; the message names the leaf.
     """
     leaves, after = flatten(call, name, returned)
     if after != before:

@@ -1,7 +1,7 @@
-"""Discrete Fourier transforms, of real arrays and complex pairs, by ONNX's DFT.
+"""Discrete Fourier transforms of real and complex arrays, by ONNX's DFT.
 
-All are made of two: the forward and the inverse transform along one axis. The derivative of a transform is a
-transform, of any length.
+All functions are composed of the forward and the inverse transform along one axis. The derivative of a
+transform is a transform, for any length.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def _of_any(*names: str) -> Callable[[_F], _F]:
 
 
 def _norm(norm: str | None) -> str:
-    """Where the transform is divided by its length.
+    """Check the name of a normalization; None stands for "backward".
 
     Raises:
-        ValueError: the name is none of NumPy's.
+        ValueError: NumPy has no such normalization.
     """
     name = "backward" if norm is None else norm
     if name not in _SWAPPED:
@@ -59,7 +59,16 @@ def _length(n: Any, default: int) -> int:
 def _transform(
     real: Value, imag: Value | None, count: int, axis: int, inverse: bool = False, onesided: bool = False
 ) -> TracedComplex:
-    """ONNX's DFT of the last axes' pairs; it crops, or fills with zeros, to the length itself."""
+    """Transform along one axis; the operator crops the signal, or pads it with zeros, to the length.
+
+    Args:
+        real: the real part.
+        imag: the imaginary part; None for a real signal.
+        count: length of the transform.
+        axis: the axis to transform, non-negative.
+        inverse: whether to compute the inverse transform, divided by the length.
+        onesided: whether to keep the non-negative frequencies only.
+    """
     graph = real.graph
     kind = ops.FLOAT32 if real.dtype in (np.float16, np.float32) else ops.FLOAT64
     given = [real] if imag is None else [real, imag]
@@ -108,7 +117,7 @@ def ifft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None, out: No
 
 
 def _unscaled(result: Any, count: int, norm: str) -> Any:
-    """An inverse transform, divided by the length already, as another norm has it."""
+    """Rescale an inverse transform, which is divided by its length, to another normalization."""
     if norm == "backward":
         return result
     return result * (count if norm == "forward" else math.sqrt(count))
@@ -121,7 +130,7 @@ def rfft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None, out: No
 
 @_of_any("fft.irfft")
 def irfft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None, out: None = None) -> Any:
-    """The real part of the transform of the bins given, those that have a mirror image counted twice."""
+    """Take the real part of the inverse transform of the bins, with mirrored bins counted twice."""
     real, _ = parts(a)
     place = one_axis(axis, real.ndim)
     count = _length(n, 2 * (real.shape[place] - 1))
@@ -145,7 +154,7 @@ def ihfft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None, out: N
 
 
 def _extents(a: Any, s: Sequence[Any] | None, axes: Sequence[int] | None) -> list[tuple[int | None, int]]:
-    """The length (None: as it is) and the axis of each transform."""
+    """Return the length (None to keep it) and the axis of each transform."""
     rank = np.ndim(a)
     if axes is None:
         axes = range(rank) if s is None else range(rank - len(s), rank)

@@ -1,4 +1,4 @@
-"""Polynomials by their coefficients, the highest power first."""
+"""Polynomials given by their coefficients, the highest power first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _coefficients(p: Any) -> Any:
 
 @implements("polyval")
 def polyval(p: Any, x: Any) -> Any:
-    """By Horner's rule."""
+    """Evaluate a polynomial by Horner's rule."""
     result: Any = np.zeros_like(x)
     for coefficient in p:
         result = result * x + coefficient
@@ -49,7 +49,7 @@ def polysub(a1: Any, a2: Any) -> Any:
 
 @implements("polymul")
 def polymul(a1: Any, a2: Any) -> Any:
-    """Leading coefficients that are zero stay, as they are not known to be."""
+    """Multiply polynomials; leading zeros stay, since traced coefficients are not known to be zero."""
     return np.convolve(_coefficients(a1), _coefficients(a2))
 
 
@@ -88,10 +88,10 @@ def poly(seq_of_zeros: Any) -> Any:
 def polyfit(
     x: Any, y: Any, deg: int, rcond: Any = None, full: bool = False, w: Any = None, cov: Any = False
 ) -> Any:
-    """Least squares, with columns scaled to length 1 as in NumPy.
+    """Fit a polynomial by least squares, with columns scaled to length 1 as in NumPy.
 
     Raises:
-        TraceError: ``full`` or ``cov`` is asked for.
+        TraceError: `full` or `cov` is asked for.
     """
     if full or cov:
         raise refuse("np.polyfit with full= or cov=", "leave them out")

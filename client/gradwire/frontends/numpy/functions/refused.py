@@ -1,4 +1,4 @@
-"""Functions whose result has a shape that depends on values, or that ONNX cannot express, with advice."""
+"""Functions that cannot be traced, with advice: shapes that depend on values, or no operator in ONNX."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""NumPy's universal functions as ONNX operators; SciPy's are in `special_ufuncs`.
+"""Rules that write NumPy's universal functions as ONNX operators; SciPy's are in `ufuncs.special`.
 
-A rule takes operands that have the dtypes of NumPy's loop for them, and returns the result; NumPy
-itself resolves the loop, so promotion is exactly its own. Rules are found by the ufunc's name.
+A rule takes operands in the dtypes of NumPy's loop and returns the result. NumPy itself resolves the loop, so
+promotion is exactly NumPy's. Rules are found by the ufunc's name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Rule = Callable[..., Value | tuple[Value, ...]]
 
 @lru_cache(maxsize=4096)
 def loop(ufunc: np.ufunc, types: tuple[Any, ...]) -> tuple[DType, ...]:
-    """The dtypes of operands and results that NumPy would compute with; ``int`` and ``float`` are weak.
+    """Return the dtypes of operands and results of NumPy's loop; `int` and `float` are weak.
 
     Raises:
         TypeError: the ufunc has no loop for these types.
@@ -34,7 +34,7 @@ def loop(ufunc: np.ufunc, types: tuple[Any, ...]) -> tuple[DType, ...]:
 
 
 def type_of(operand: Any) -> Any:
-    """A dtype, or ``int`` or ``float`` for a Python number, which gives way to arrays."""
+    """Return an operand's dtype, or `int` or `float` for a Python number, which is weak."""
     if isinstance(operand, Value | np.ndarray | np.generic):
         return operand.dtype
     if isinstance(operand, bool):
@@ -45,7 +45,7 @@ def type_of(operand: Any) -> Any:
 
 
 def as_value(graph: Graph, operand: Any, dtype: DType) -> Value:
-    """An operand as a value of the given dtype."""
+    """Convert an operand to a value of the given dtype."""
     if isinstance(operand, Value):
         return cast(operand, dtype)
     if isinstance(operand, bool | int | float):
@@ -54,12 +54,16 @@ def as_value(graph: Graph, operand: Any, dtype: DType) -> Value:
 
 
 def call(ufunc: np.ufunc, operands: Sequence[Any], graph: Graph, dtype: DType | None = None) -> list[Value]:
-    """The results of a ufunc.
+    """Apply a ufunc.
 
     Args:
+        ufunc: one of NumPy's or SciPy's.
         operands: values, arrays and Python numbers.
         graph: where the result is computed.
-        dtype: the dtype to compute in, where the caller fixes it.
+        dtype: the dtype to compute in; None for that of NumPy's loop.
+
+    Returns:
+        One value for each output of the ufunc.
 
     Raises:
         TraceError: the ufunc has no rule.
@@ -78,10 +82,12 @@ def call(ufunc: np.ufunc, operands: Sequence[Any], graph: Graph, dtype: DType | 
 
 
 def truth(x: Value) -> Value:
+    """Cast a value to bool."""
     return cast(x, ops.BOOL)
 
 
 def negate(x: Value) -> Value:
+    """Negate a bool value."""
     return predicate("Not", x)
 
 
@@ -90,7 +96,7 @@ def _is_float(x: Value) -> bool:
 
 
 def _arithmetic(op: str, boolean: str, a: Value, b: Value) -> Value:
-    """Arithmetic on numbers; what NumPy means by it on bool."""
+    """Apply an arithmetic operator, or NumPy's logical counterpart to bool."""
     return compare(boolean, a, b) if a.dtype == ops.BOOL else binary(op, a, b)
 
 
@@ -111,7 +117,7 @@ def _bitwise(op: str, boolean: str, a: Value, b: Value) -> Value:
 
 
 def _float_only(op: str, x: Value) -> Value:
-    """Rounding, which leaves integers as they are."""
+    """Round floating numbers; integers stay as they are."""
     return unary(op, x) if _is_float(x) else x
 
 
@@ -173,7 +179,7 @@ def _pow_type(x: Value) -> Value:
 
 
 def _opposite_signs(a: Value, b: Value) -> Value:
-    """Where a remainder is not zero and has not the sign of the divisor."""
+    """Where a remainder is nonzero and its sign differs from the divisor's."""
     zero = constant_like(a, 0)
     differs = compare("Xor", compare("Less", a, zero), compare("Less", b, zero))
     return compare("And", differs, negate(compare("Equal", a, zero)))
@@ -184,7 +190,7 @@ def _fmod(a: Value, b: Value) -> Value:
 
 
 def _remainder(a: Value, b: Value) -> Value:
-    """With the sign of the divisor; ONNX has that for integers only."""
+    """Compute the remainder with the sign of the divisor, which ONNX has for integers only."""
     if not _is_float(a):
         return binary("Mod", a, b)
     rest = _fmod(a, b)
@@ -199,7 +205,7 @@ def _floor_divide(a: Value, b: Value) -> Value:
     quotient = binary("Sub", binary("Div", binary("Sub", a, rest), b), below)
     if not _is_float(a):
         return quotient
-    # (a - rest) / b is a whole number up to rounding, so rounding gives it exactly.
+    # (a - rest) / b is an integer up to rounding, so rounding makes it exact.
     zero = constant_like(b, 0)
     return where(compare("Equal", b, zero), binary("Div", a, b), unary("Round", quotient))
 
@@ -209,7 +215,7 @@ def _divmod(a: Value, b: Value) -> tuple[Value, Value]:
 
 
 def _skip_nan(op: str, a: Value, b: Value) -> Value:
-    """Maximum or minimum that ignores NaN."""
+    """Take the maximum or minimum and ignore NaN."""
     if not _is_float(a):
         return _extremum(op, a, b)
     other = where(predicate("IsNaN", b), a, binary(op, a, b))
@@ -235,7 +241,7 @@ def _sign_bit(x: Value) -> Value:
     below = compare("Less", x, zero)
     if not _is_float(x):
         return below
-    # Only the reciprocal tells -0.0 from 0.0.
+    # Only the reciprocal distinguishes -0.0 from 0.0.
     below_zero = compare("Less", binary("Div", constant_like(x, 1), x), zero)
     return compare("Or", below, below_zero)
 
@@ -273,6 +279,7 @@ def _shift_right(a: Value, b: Value) -> Value:
 
 
 def matmul(a: Value, b: Value) -> Value:
+    """Multiply matrices; narrow integers are multiplied in 64 bits."""
     dtype = a.dtype
     return cast(ops.matmul(ops.wide(a), ops.wide(b)), dtype)
 

@@ -1,6 +1,6 @@
-"""SciPy's special functions as operators, found by their names, so that SciPy is not imported.
+"""Rules that write SciPy's special functions as operators, by name, so that SciPy is not imported.
 
-Where a formula is not finite everywhere, its argument is replaced before it is used, not its result after:
+Where a formula is not finite everywhere, its argument is replaced beforehand and not its result afterwards:
 the derivative of a branch that is not taken must be finite too.
 """
 
@@ -31,7 +31,7 @@ def _is(x: Value, number: float) -> Value:
 
 
 def _guarded(taken: Value, x: Value, substitute: float) -> Value:
-    """``x`` where it is taken, else a harmless number."""
+    """Return `x` where `taken` holds, otherwise a substitute at which the formula is finite."""
     return where(taken, x, constant_like(x, substitute))
 
 
@@ -40,7 +40,7 @@ def _not(x: Value) -> Value:
 
 
 def _sign_of_gamma(x: Value) -> Value:
-    """Alternates between the negative integers, beginning with -1 below zero."""
+    """Return the sign of gamma, which alternates between negative integers, -1 on (-1, 0)."""
     whole = unary("Floor", x)
     half = _scaled(0.5, whole)
     odd = compare("And", _less(x, 0), _not(compare("Equal", unary("Floor", half), half)))
@@ -48,7 +48,7 @@ def _sign_of_gamma(x: Value) -> Value:
 
 
 def _sign_or_nan(x: Value) -> Value:
-    """NaN at the poles, where the sign of the gamma function changes."""
+    """Return the sign of gamma, NaN at its poles."""
     pole = compare("And", _less(x, 0), compare("Equal", unary("Floor", x), x))
     return where(pole, constant_like(x, math.nan), _sign_of_gamma(x))
 
@@ -62,7 +62,7 @@ def _reciprocal_gamma(x: Value) -> Value:
 
 
 def _beta(a: Value, b: Value) -> Value:
-    """Through gamma functions where one of the two is negative, as their signs are needed then."""
+    """Compute the beta function, by gamma functions with their signs where an argument is negative."""
     positive = _not(compare("Or", _less(a, 0), _less(b, 0)))
     logarithm = sci("Betaln", _guarded(positive, a, 1), _guarded(positive, b, 1))
     total = binary("Add", a, b)
@@ -87,13 +87,13 @@ def _pochhammer(x: Value, m: Value) -> Value:
 
 
 def _binomial(n: Value, k: Value) -> Value:
-    """1 / ((n + 1) B(n - k + 1, k + 1))."""
+    """Compute the binomial coefficient as 1 / ((n + 1) B(n - k + 1, k + 1))."""
     beta = _beta(_shifted(binary("Sub", n, k), 1), _shifted(k, 1))
     return unary("Reciprocal", binary("Mul", _shifted(n, 1), beta))
 
 
 def _logit(p: Value) -> Value:
-    """Around 1/2 from the distance to it, which keeps the digits that p and 1 - p share."""
+    """Compute the logit, near 1/2 from the distance to 1/2, where log(p) and log(1 - p) would cancel."""
     middle = compare("Less", unary("Abs", _shifted(p, -0.5)), constant_like(p, 0.25))
     distance = _scaled(2, _shifted(_guarded(middle, p, 0.5), -0.5))
     near = binary("Sub", sci("Log1p", distance), sci("Log1p", unary("Neg", distance)))
@@ -109,7 +109,7 @@ def _softplus(x: Value) -> Value:
 
 
 def _ndtr(x: Value) -> Value:
-    """The distribution function of the standard normal."""
+    """Compute the distribution function of the standard normal."""
     return _scaled(0.5, sci("Erfc", _scaled(-math.sqrt(0.5), x)))
 
 
@@ -118,7 +118,7 @@ def _erfcinv(x: Value) -> Value:
 
 
 def _xlog1py(x: Value, y: Value) -> Value:
-    """Zero where x is 0 and log1p(y) is not finite, with derivative zero there."""
+    """Compute x log1p(y), 0 with derivative 0 where x is 0 and log1p(y) is not finite."""
     improper = compare("Or", compare("LessOrEqual", y, constant_like(y, -1)), _is(y, math.inf))
     vanishes = compare("And", _is(x, 0), improper)
     return binary("Mul", x, sci("Log1p", where(vanishes, constant_like(y, 0), y)))
@@ -131,7 +131,7 @@ def _entropy(x: Value) -> Value:
 
 
 def _relative_entropy(x: Value, y: Value) -> Value:
-    """x log(x / y): by log1p near x = y, where the logarithms of x and y cancel."""
+    """Compute x log(x / y), by log1p near x = y, where the logarithms of x and y cancel."""
     zero = constant_like(x, 0)
     both = compare("And", compare("Greater", x, zero), compare("Greater", y, zero))
     gap = binary("Sub", x, y)
@@ -155,7 +155,7 @@ def _kl_divergence(x: Value, y: Value) -> Value:
 
 
 def _huber(delta: Value, r: Value) -> Value:
-    """Quadratic up to delta, linear beyond; infinite for a negative delta."""
+    """Compute the Huber loss: quadratic up to delta, linear beyond, infinite for a negative delta."""
     size = unary("Abs", r)
     half = constant_like(r, 0.5)
     inside = binary("Mul", half, binary("Mul", r, r))
@@ -165,7 +165,7 @@ def _huber(delta: Value, r: Value) -> Value:
 
 
 def _pseudo_huber(delta: Value, r: Value) -> Value:
-    """delta^2 (sqrt(1 + (r / delta)^2) - 1), written so that nothing cancels for small r."""
+    """Compute delta^2 (sqrt(1 + (r / delta)^2) - 1) without cancellation for small r."""
     unusable = compare("LessOrEqual", delta, constant_like(delta, 0))
     width = where(unusable, constant_like(delta, 1), delta)
     ratio = binary("Div", r, width)
@@ -176,7 +176,7 @@ def _pseudo_huber(delta: Value, r: Value) -> Value:
 
 
 def _exprel(x: Value) -> Value:
-    """(exp(x) - 1) / x; around 0 by its series, whose derivatives are right there too."""
+    """Compute (exp(x) - 1) / x, near 0 by its series, so that derivatives are right there too."""
     small = compare("Less", unary("Abs", x), constant_like(x, 1e-1))
     t = _guarded(small, x, 0)
     series = constant_like(x, 1 / math.factorial(12))
@@ -187,7 +187,7 @@ def _exprel(x: Value) -> Value:
 
 
 def _boxcox(x: Value, power: Value) -> Value:
-    """(x^power - 1) / power, the logarithm for power 0."""
+    """Compute (x^power - 1) / power, the logarithm for power 0."""
     return binary("Mul", unary("Log", x), _exprel(binary("Mul", power, unary("Log", x))))
 
 
@@ -205,7 +205,7 @@ def _inverse_boxcox1p(y: Value, power: Value) -> Value:
 
 
 def _log1p_over(y: Value, power: Value) -> Value:
-    """log(1 + power y) / power, and y for power 0."""
+    """Compute log(1 + power y) / power, y for power 0."""
     zero = _is(power, 0)
     safe = where(zero, constant_like(power, 1), power)
     return where(zero, y, binary("Div", sci("Log1p", binary("Mul", safe, y)), safe))
@@ -216,7 +216,7 @@ def _exp10(x: Value) -> Value:
 
 
 def _cosm1(x: Value) -> Value:
-    """cos(x) - 1 without cancellation: -2 sin^2(x / 2)."""
+    """Compute cos(x) - 1 without cancellation, as -2 sin^2(x / 2)."""
     sine = unary("Sin", _scaled(0.5, x))
     return _scaled(-2, binary("Mul", sine, sine))
 
@@ -242,7 +242,7 @@ def _betainc_complement(a: Value, b: Value, x: Value) -> Value:
 
 
 def _student(degrees: Value, t: Value) -> Value:
-    """The distribution function of Student's t, by the smaller tail."""
+    """Compute the distribution function of Student's t, by the smaller tail."""
     square = binary("Mul", t, t)
     share = binary("Div", degrees, binary("Add", degrees, square))
     tail = _scaled(0.5, sci("Betainc", _scaled(0.5, degrees), constant_like(t, 0.5), share))
@@ -250,7 +250,7 @@ def _student(degrees: Value, t: Value) -> Value:
 
 
 def _fisher(dfn: Value, dfd: Value, x: Value) -> Value:
-    """The distribution function of Fisher's F."""
+    """Compute the distribution function of Fisher's F."""
     part = binary("Mul", dfn, x)
     share = binary("Div", part, binary("Add", dfd, part))
     return sci("Betainc", _scaled(0.5, dfn), _scaled(0.5, dfd), share)

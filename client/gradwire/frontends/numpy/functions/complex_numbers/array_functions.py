@@ -1,4 +1,4 @@
-"""NumPy's array functions for complex traced arrays: most treat the two parts alike, or multiply them."""
+"""NumPy's array functions of complex traced arrays; most apply to both parts alike, or are products."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ALIKE = """
     vstack hstack dstack column_stack block nan_to_num round around trapezoid gradient ediff1d
     linalg.diagonal linalg.trace linalg.matrix_transpose fft.fftshift fft.ifftshift
 """
-"""Functions that are real and linear (or treat each part as NumPy does) in their first argument."""
+"""Functions that are real and linear in their first argument, or that NumPy applies to each part."""
 
 _PRODUCTS = """
     dot inner outer tensordot kron convolve cross linalg.matmul linalg.outer linalg.tensordot linalg.cross
@@ -35,7 +35,7 @@ _PRODUCTS = """
 
 
 def _split(item: Any) -> tuple[Any, Any]:
-    """The parts of an array or of a list of arrays, the imaginary ones being zeros where they are real."""
+    """Split an array, or a list of arrays, into parts; the imaginary part of a real array is zero."""
     if isinstance(item, list | tuple):
         pairs = [_split(part) for part in item]
         return [real for real, _ in pairs], [imag for _, imag in pairs]
@@ -143,7 +143,7 @@ implements_complex("imag")(lambda val: val.imag)
 
 @implements_complex("angle")
 def angle(z: Any, deg: bool = False) -> Any:
-    """The derivative at 0 is 0."""
+    """Return the angle; its derivative at 0 is 0."""
     turn = np.arctan2(z.imag, z.real)
     return turn * (180 / np.pi) if deg else turn
 
@@ -172,7 +172,7 @@ def ones_like(a: Any, dtype: Any = None, *, shape: Any = None, **_: Any) -> Any:
 
 @implements_complex("var")
 def var(x: Any, axis: Any = None, *, dtype: None = None, ddof: float = 0, keepdims: bool = False) -> Any:
-    """The mean of the squared distances from the mean."""
+    """Return the mean of the squared distances from the mean."""
     return sum(np.var(part, axis=axis, ddof=ddof, keepdims=keepdims) for part in parts(x))
 
 
@@ -194,7 +194,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
 
 
 def _as_real(matrix: Any) -> Any:
-    """The real matrix that does to (real part, imaginary part) what a complex one does."""
+    """Return the real matrix that acts on stacked real and imaginary parts as the complex one does."""
     a, b = _split(matrix)
     return np.concatenate([np.concatenate([a, -b], axis=-1), np.concatenate([b, a], axis=-1)], axis=-2)
 

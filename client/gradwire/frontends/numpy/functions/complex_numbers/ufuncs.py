@@ -44,7 +44,7 @@ for _name, _op in _OPERATORS.items():
 
 
 def bilinear(product: Callable[[Any, Any], Any], z: Any, w: Any) -> TracedComplex:
-    """A product of real arrays that is linear in both, of complex ones."""
+    """Extend a product of real arrays, linear in both, to complex arrays."""
     (a, b), (c, d) = parts(z), parts(w)
     if d is None:
         return combine(product(a, c), product(b, c))
@@ -104,7 +104,7 @@ def conjugate(z: Any) -> TracedComplex:
 
 @complex_ufunc("absolute")
 def absolute(z: Any) -> Any:
-    """The derivative at 0 is 0."""
+    """Return absolute values; the derivative at 0 is 0."""
     return np.hypot(*parts(z))
 
 
@@ -123,7 +123,7 @@ def exp(z: Any) -> TracedComplex:
 
 @complex_ufunc("expm1")
 def expm1(z: Any) -> TracedComplex:
-    """exp(z) - 1, where exp(a) cos b - 1 = expm1(a) cos b - 2 sin^2(b / 2)."""
+    """Compute exp(z) - 1, where exp(a) cos b - 1 = expm1(a) cos b - 2 sin^2(b / 2)."""
     a, b = parts(z)
     return combine(np.expm1(a) * np.cos(b) - 2 * np.sin(b / 2) ** 2, np.exp(a) * np.sin(b))
 
@@ -169,7 +169,7 @@ def cosh(z: Any) -> TracedComplex:
 
 @complex_ufunc("power", "float_power")
 def power(z: Any, exponent: Any) -> Any:
-    """Products for a whole exponent that is fixed, the root for 1/2, else an operator."""
+    """Multiply for a fixed integer exponent, take the root for 1/2, and use an operator otherwise."""
     if _is_number(exponent):
         if float(exponent).is_integer() and abs(exponent) <= 1024:
             return _whole_power(combine(*parts(z)), int(exponent))
@@ -179,12 +179,12 @@ def power(z: Any, exponent: Any) -> Any:
 
 
 def _is_number(item: Any) -> bool:
-    """Whether something is one real number that is fixed."""
+    """Whether an item is one real number that is not traced."""
     return not isinstance(item, TracedArray | TracedComplex) and np.ndim(item) == 0 and np.isrealobj(item)
 
 
 def _whole_power(z: Any, exponent: int) -> Any:
-    """A power by repeated squaring."""
+    """Compute an integer power by repeated squaring."""
     if exponent < 0:
         return reciprocal(_whole_power(z, -exponent))
     result: Any = None

@@ -15,31 +15,31 @@ from gradwire.graphs.refusals import refuse
 
 
 class EighResult(NamedTuple):
-    """What ``np.linalg.eigh`` returns."""
+    """The result of `np.linalg.eigh`."""
 
     eigenvalues: Any
     eigenvectors: Any
 
 
 class QRResult(NamedTuple):
-    """What ``np.linalg.qr`` returns."""
+    """The result of `np.linalg.qr`."""
 
     Q: Any
     R: Any
 
 
 class SlogdetResult(NamedTuple):
-    """What ``np.linalg.slogdet`` returns."""
+    """The result of `np.linalg.slogdet`."""
 
     sign: Any
     logabsdet: Any
 
 
 def _float_dtype(*arrays: Any) -> DType:
-    """Float32 stays, integers become float64.
+    """Return the dtype of computation: float32 stays, integers become float64.
 
     Raises:
-        TypeError: half precision, which NumPy's linear algebra has not either.
+        TypeError: an array has half precision, which NumPy's linear algebra lacks too.
     """
     kind = common_dtype(*arrays)
     if kind == np.float16:
@@ -119,7 +119,7 @@ def _lower(triangle: str) -> bool:
 
 @implements("linalg.eigvalsh")
 def eigvalsh(a: Any, UPLO: str = "L") -> TracedArray:
-    """Through Eigh, which says which triangle it reads."""
+    """Compute by Eigh, which has an attribute for the triangle to read."""
     return eigh(a, UPLO).eigenvalues  # type: ignore[no-any-return]
 
 
@@ -142,7 +142,7 @@ def qr(a: Any, mode: str = "reduced") -> Any:
 
 
 class SVDResult(NamedTuple):
-    """What ``np.linalg.svd`` returns."""
+    """The result of `np.linalg.svd`."""
 
     U: Any
     S: Any
@@ -151,7 +151,7 @@ class SVDResult(NamedTuple):
 
 @implements("linalg.svd")
 def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
-    """Singular values, and the vectors of the reduced decomposition.
+    """Compute singular values, and the vectors of the reduced decomposition.
 
     Vectors of equal singular values have no derivative.
     """
@@ -173,7 +173,7 @@ def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: 
 
 
 def _hermitian_svd(a: Any, compute_uv: bool) -> Any:
-    """Singular values of a symmetric matrix are the sizes of its eigenvalues, largest first."""
+    """Compute singular values of a symmetric matrix: absolute eigenvalues in descending order."""
     values, vectors = eigh(a)
     order = np.argsort(-np.abs(values), axis=-1)
     sizes = np.take_along_axis(np.abs(values), order, -1)

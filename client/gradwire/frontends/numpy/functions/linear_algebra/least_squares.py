@@ -1,4 +1,4 @@
-"""What the singular values of a matrix decide: pseudo-inverses, least squares, rank and condition."""
+"""Functions of singular values: pseudo-inverses, least squares, rank and condition number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradwire.graphs.builder import SCI
 from gradwire.graphs.refusals import refuse
 
 _PINV_TOLERANCE = 1e-15
-"""``np.linalg.pinv``'s own, where neither rcond nor rtol is given."""
+"""The default of `np.linalg.pinv`, where neither rcond nor rtol is given."""
 
 
 def _floating(a: Any) -> Any:
@@ -26,7 +26,7 @@ def _floating(a: Any) -> Any:
 
 
 def _fixed(number: Any, what: str) -> float:
-    """A tolerance, which must not depend on the inputs.
+    """Return a tolerance, which must not depend on the inputs.
 
     Raises:
         TraceError: it does, or there is one for each matrix.
@@ -48,7 +48,10 @@ def _pinv(a: Any, tolerance: float) -> TracedArray:
 
 @implements("linalg.pinv")
 def pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = _PINV_TOLERANCE) -> TracedArray:
-    """The derivative is that at constant rank. ``hermitian`` only says how NumPy computes it."""
+    """Compute the pseudo-inverse; its derivative is that at constant rank.
+
+    `hermitian` has no effect: it only changes how NumPy computes the result.
+    """
     a = traced(graph_of(a), a)
     if hermitian:
         a = np.tril(a) + np.swapaxes(np.tril(a, -1), -1, -2)
@@ -60,7 +63,7 @@ def pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = _PIN
 
 @implements("linalg.lstsq")
 def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, Any, Any]:
-    """The solution of least norm, residuals, rank and singular values.
+    """Return the solution of least norm, residuals, rank and singular values.
 
     The rank is a traced integer. Residuals are those of a matrix of full column rank: NumPy leaves them out
     for others, and a graph cannot know which it has.
@@ -92,7 +95,7 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, Any, Any]:
 
 @implements("linalg.matrix_rank")
 def matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
-    """A traced integer; its derivative is refused, as that of any integer."""
+    """Return the rank as a traced integer, which has no derivative."""
     if A.ndim < 2:
         return np.any(A != 0).astype(np.int64)
     values: Any = svd(A, compute_uv=False, hermitian=hermitian)

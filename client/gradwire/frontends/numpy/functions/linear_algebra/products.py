@@ -114,7 +114,10 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
 
 @implements("linalg.multi_dot")
 def multi_dot(arrays: Sequence[Any], *, out: None = None) -> Any:
-    """In the order of least work (matrix chain multiplication, by dynamic programming)."""
+    """Multiply in the order of least work (matrix chain multiplication by dynamic programming).
+
+    See Cormen, Leiserson, Rivest and Stein, "Introduction to Algorithms", section 14.2 (4th edition, 2022).
+    """
     if len(arrays) < 2:
         raise ValueError("Expecting at least two arrays.")
     sides = [np.shape(arrays[0])[0] if np.ndim(arrays[0]) == 2 else 1]
@@ -171,7 +174,7 @@ def einsum(
 
 
 def _explicit(operands: Sequence[Any]) -> tuple[str, list[Any]]:
-    """The equation as text, also where it is given as lists of numbers."""
+    """Return the equation as text, also if it is given as lists of numbers."""
     if isinstance(operands[0], str):
         return operands[0].replace(" ", ""), list(operands[1:])
     pairs = [tuple(operands[i : i + 2]) for i in range(0, len(operands) - 1, 2)]
@@ -182,13 +185,13 @@ def _explicit(operands: Sequence[Any]) -> tuple[str, list[Any]]:
 
 
 def _letters(numbers: Sequence[Any]) -> str:
-    # Capitals first: NumPy orders implicit outputs as the numbers are ordered.
+    # Capitals come first: NumPy orders implicit outputs by number.
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
     return "".join("..." if number is Ellipsis else alphabet[number] for number in numbers)
 
 
 def _checked(equation: str, shapes: Sequence[Shape]) -> tuple[str, Shape]:
-    """The equation with its output spelled out, and the shape of the result.
+    """Return the equation with an explicit output, and the shape of the result.
 
     Raises:
         ValueError: the equation does not fit the shapes.
@@ -237,7 +240,7 @@ def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
 
 
 def _slide(a: TracedArray, kernel: TracedArray, mode: str) -> TracedArray:
-    """Products of the shorter ``kernel`` with windows of ``a``, summed."""
+    """Sum the products of the shorter `kernel` with windows of `a`."""
     if a.ndim != 1 or kernel.ndim != 1 or not kernel.size:
         raise ValueError("np.convolve and np.correlate take one-dimensional arrays that are not empty")
     kind = common_dtype(a, kernel)

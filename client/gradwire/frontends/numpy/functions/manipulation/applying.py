@@ -1,4 +1,4 @@
-"""Functions that are given functions, and windows to apply them to."""
+"""Functions that apply other functions, and sliding windows."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _CALLS = 4096
 
 @implements("apply_along_axis")
 def apply_along_axis(func1d: Callable[..., Any], axis: Any, arr: Any, *args: Any, **kwargs: Any) -> Any:
-    """One call of the function for each row, each with nodes of its own.
+    """Call the function once for each row; every call adds its own nodes.
 
     Raises:
-        TraceError: there are more rows than a graph should hold.
+        TraceError: there are more rows than the limit.
     """
     place = one_axis(axis, arr.ndim)
     rows = np.moveaxis(arr, place, -1)
@@ -55,9 +55,9 @@ def apply_over_axes(func: Callable[..., Any], a: Any, axes: Any) -> Any:
 
 @implements("piecewise")
 def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Any:
-    """Every function is applied to the whole of ``x``, and np.where chooses: each must be finite everywhere.
+    """Apply every function to all of `x` and choose by `np.where`: each must be finite everywhere.
 
-    A condition counts where it holds; of several that hold, the last, as in NumPy.
+    Where several conditions hold, the last one counts, as in NumPy.
     """
     x = traced(graph_of(x, condlist), x)
     single = not isinstance(condlist, list | tuple) or (
@@ -84,7 +84,7 @@ def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: 
 def sliding_window_view(
     x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False
 ) -> Any:
-    """A copy: every window is gathered."""
+    """Gather every window, which makes a copy."""
     if writeable:
         raise refuse(
             "np.lib.stride_tricks.sliding_window_view with writeable=True", "assign to the array itself"

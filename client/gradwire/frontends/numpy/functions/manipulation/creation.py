@@ -1,4 +1,4 @@
-"""New arrays: like a traced one, or of a given shape while a trace is running."""
+"""Creates arrays: like a traced one, or of a given shape while a trace is running."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from gradwire.graphs.builder import Graph, active
 
 
 def filled(graph: Graph, shape: Any, number: Any, dtype: npt.DTypeLike) -> Any:
-    """An array of one number (an array broadcasts), which can hold traced values."""
+    """Make an array filled with a number or a broadcast array, which can hold traced values.
+
+    Args:
+        graph: where the array is made.
+        shape: an extent or several.
+        number: a number, or an array that broadcasts to the shape.
+        dtype: real or complex.
+    """
     kind = np.dtype(dtype)
     if kind.kind == "c":
         part = np.float32 if kind == np.complex64 else np.float64
@@ -26,17 +33,17 @@ def filled(graph: Graph, shape: Any, number: Any, dtype: npt.DTypeLike) -> Any:
 
 
 def zeros(shape: Any, dtype: npt.DTypeLike = np.float64) -> Any:
-    """Zeros that can be filled with traced values; a plain NumPy array outside a traced function."""
+    """Make zeros that traced values can be assigned to; a plain NumPy array outside a traced function."""
     return full(shape, 0, dtype)
 
 
 def ones(shape: Any, dtype: npt.DTypeLike = np.float64) -> Any:
-    """Ones that can be assigned traced values; a plain NumPy array outside a traced function."""
+    """Make ones that traced values can be assigned to; a plain NumPy array outside a traced function."""
     return full(shape, 1, dtype)
 
 
 def full(shape: Any, fill_value: Any, dtype: npt.DTypeLike | None = None) -> Any:
-    """An array of ``fill_value`` that can be assigned traced values; plain outside a traced function."""
+    """Fill an array that traced values can be assigned to; a plain NumPy array outside a traced function."""
     graph = active.get()
     if graph is None:
         return np.full(shape, fill_value, dtype)
@@ -44,10 +51,16 @@ def full(shape: Any, fill_value: Any, dtype: npt.DTypeLike | None = None) -> Any
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
-    """An array of traced values: what to write for ``np.array([[np.cos(a), 0], [0, 1]])`` of a traced ``a``.
+    """Make an array of traced values, in place of `np.array([[np.cos(a), 0], [0, 1]])` of a traced `a`.
 
-    Lists are stacked, at any depth. A traced array is itself. Anything else becomes a constant of the running
-    trace, if there is one: a plain table must be made a constant before a traced array can index it.
+    Lists are stacked, at any depth. A traced array is returned as it is. Anything else becomes a constant of
+    the running trace, if there is one: a plain table must be a constant before a traced array can index it.
+
+    Args:
+        obj: a traced array, a nested list or anything array-like.
+        dtype: the dtype of the result; None keeps that of `obj`.
+        device: accepted for the Array API; there is one device.
+        copy: whether a traced array is copied.
     """
     if isinstance(obj, TracedArray | TracedComplex):
         return obj.astype(dtype) if dtype is not None and obj.dtype != dtype else obj.copy() if copy else obj
@@ -56,7 +69,7 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
         return stacked if dtype is None else stacked.astype(dtype)
     graph = active.get()
     plain = np.asarray(obj, dtype)
-    # Complex constants stay plain: they become a pair of real ones where they meet traced values.
+    # Complex constants stay plain: they become pairs of real ones in operations with traced values.
     return plain if graph is None or plain.dtype.kind == "c" else traced(graph, plain)
 
 
@@ -67,7 +80,7 @@ def _holds_traced(item: Any) -> bool:
 
 
 def _stacked(item: Any) -> Any:
-    """A nested list as one array, real or complex as its entries are."""
+    """Stack a nested list into one array, complex if an entry is."""
     if not isinstance(item, list | tuple):
         return item
     return np.stack([_stacked(part) for part in item]) if _holds_traced(item) else np.asarray(item)
@@ -109,7 +122,7 @@ def copy(a: TracedArray, order: str = "K", subok: bool = False) -> Any:
 
 @implements("array", "asarray", "asanyarray", "ascontiguousarray")
 def array(obj: Any, dtype: Any = None, *_: Any, ndmin: int = 0, **__: Any) -> Any:
-    """What NumPy calls with ``like=`` a traced array; the order of elements in memory means nothing here."""
+    """Implement what NumPy calls with `like=` a traced array; memory order has no meaning in a graph."""
     made = asarray(obj, dtype=dtype, copy=True)
     return made.reshape((1,) * max(0, ndmin - made.ndim) + made.shape)
 
@@ -193,7 +206,7 @@ def logspace(
 def geomspace(
     start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
 ) -> Any:
-    """Between ends of the same sign."""
+    """Space numbers geometrically between ends of the same sign."""
     ratio = np.power(
         np.divide(stop, start), np.linspace(0.0, 1.0, num, endpoint)[(...,) + (None,) * np.ndim(start)]
     )
@@ -248,7 +261,7 @@ def triu_indices_from(arr: TracedArray, k: int = 0) -> Any:
 
 
 def _like(function: Any) -> Any:
-    """A constructor that NumPy calls with ``like=`` a traced array: its plain result, traced."""
+    """Make the constructor that NumPy calls with `like=` a traced array: its plain result, traced."""
 
     def make(*args: Any, **kwargs: Any) -> Any:
         graph = active.get()

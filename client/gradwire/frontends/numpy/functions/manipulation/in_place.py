@@ -1,4 +1,4 @@
-"""Functions that change the array they are given."""
+"""Functions that modify an argument in place."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ np: Any = numpy
 
 
 def _target(name: str, array: Any) -> TracedArray:
-    """An array that can hold traced values.
+    """Return the array if it can hold traced values.
 
     Raises:
-        TraceError: it is a plain one.
+        TraceError: it is a plain array.
     """
     if not isinstance(array, TracedArray):
         raise refuse(

@@ -1,4 +1,4 @@
-"""Arrays put together."""
+"""Joins arrays: concatenation, stacking, insertion, grids."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradwire.graphs.refusals import refuse
 
 
 def common_dtype(*arrays: Any, dtype: Any = None) -> np.dtype[Any]:
-    """The dtype to which NumPy promotes arrays (a Python number counts as an array of its own)."""
+    """Return the dtype to which NumPy promotes arrays; a Python number counts as an array."""
     if dtype is not None:
         fixed: np.dtype[Any] = np.dtype(dtype)
         return fixed
@@ -37,12 +37,12 @@ def can_cast(from_: Any, to: Any, casting: Any = "safe") -> bool:
 
 
 def _nested(arrays: Any) -> list[Any]:
-    """The arrays, with lists among them made arrays."""
+    """Stack the lists of traced arrays among the arrays."""
     return [np.stack(_nested(item)) if holds_traced(item) else item for item in arrays]
 
 
 def holds_traced(item: Any) -> bool:
-    """Whether a list or tuple has a traced array in it, at any depth."""
+    """Whether a list or tuple contains a traced array, at any depth."""
     return isinstance(item, list | tuple) and any(
         isinstance(part, TracedArray) or holds_traced(part) for part in item
     )
@@ -133,7 +133,7 @@ def delete(arr: Any, obj: Any, axis: Any = None) -> Any:
 
 @implements("insert")
 def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
-    """NumPy's own insertion of positions says where each element comes from."""
+    """Insert values in the order that NumPy's own insertion gives to positions."""
     graph = graph_of(arr, values)
     arr = traced(graph, arr)
     if axis is None:
@@ -143,7 +143,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
     new: Any = traced(graph, values).astype(arr.dtype)
     single = np.ndim(obj) == 0 and not isinstance(obj, slice)
     if single and new.ndim:
-        # A single position takes the values along the axis; several take one each.
+        # A single position takes all values along the axis; several positions take one each.
         new = np.moveaxis(np.reshape(new, (1,) * (arr.ndim - new.ndim) + new.shape), 0, place)
     if single:
         count = new.shape[place] if new.ndim else 1

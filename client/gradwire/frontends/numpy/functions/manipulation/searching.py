@@ -1,4 +1,4 @@
-"""Where values fall among others: comparisons and counts, whose results are whole numbers."""
+"""Searching and counting, whose results are integers, and conversions of flat positions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ np: Any = numpy
 
 @implements("searchsorted")
 def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
-    """By comparing every value with every knot: work grows with the product of their numbers."""
+    """Compare every value with every knot: the work grows with the product of their numbers."""
     graph = graph_of(a, v)
     a, v = traced(graph, a), traced(graph, v)
     if sorter is not None:
@@ -83,7 +83,7 @@ def unravel_index(indices: Any, shape: Any, order: str = "C") -> tuple[Any, ...]
 
 @implements("ravel_multi_index")
 def ravel_multi_index(multi_index: Sequence[Any], dims: Any, mode: str = "raise", order: str = "C") -> Any:
-    """Positions out of range are the caller's: a graph cannot raise."""
+    """Convert positions without a check of their range, since a graph cannot raise."""
     if mode not in ("raise", "clip", "wrap"):
         raise refuse(f"np.ravel_multi_index with mode={mode!r}", "use raise, clip or wrap")
     extents = [dims] if np.ndim(dims) == 0 else list(dims)
@@ -99,7 +99,7 @@ def ravel_multi_index(multi_index: Sequence[Any], dims: Any, mode: str = "raise"
 
 @implements("lexsort")
 def lexsort(keys: Any, axis: int = -1) -> Any:
-    """By one stable sort for each key, the least important first."""
+    """Sort stably by one key after another, the least significant first."""
     graph = graph_of(keys) if isinstance(keys, list | tuple) else keys.graph
     rows = [traced(graph, key) for key in keys]
     order = np.argsort(rows[0], axis=axis, stable=True)

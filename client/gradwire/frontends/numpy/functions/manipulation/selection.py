@@ -1,4 +1,4 @@
-"""Choosing between elements: where, clip, take, pad, interp."""
+"""Selects elements: where, clip, take, pad, interp."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradwire.graphs.refusals import refuse
 
 
 def _promoted(*items: Any) -> np.dtype[Any]:
-    """The dtype of a choice between operands: Python numbers give way to arrays."""
+    """Return the dtype of a choice between operands; Python numbers are weak."""
     kinds = [type_of(item.value if isinstance(item, TracedArray) else item) for item in items]
     samples = [kind(0) if isinstance(kind, type) else kind for kind in kinds]
     return np.result_type(*samples)
@@ -160,7 +160,7 @@ def pad(array: TracedArray, pad_width: Any, mode: str = "constant", **kwargs: An
     result: Any = array
     for axis, width in enumerate(widths):
         if any(width):
-            # NumPy's own padding of the positions says which element goes where.
+            # Padding the positions with NumPy tells which element goes where.
             order = np.pad(np.arange(array.shape[axis]), width, mode, **kwargs)  # type: ignore[call-overload]
             result = along(result, axis, order)
     return result if result is not array else array.copy()
@@ -191,7 +191,7 @@ def i0(x: TracedArray) -> TracedArray:
 
 @implements("interp")
 def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
-    """Piecewise linear interpolation; the interval is found by comparing with every knot."""
+    """Interpolate linearly, and find the interval by comparison with every knot."""
     graph = graph_of(x, xp, fp)
     x, xp, fp = (traced(graph, item).astype(np.float64) for item in (x, xp, fp))
     if period is not None:
@@ -212,7 +212,7 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
         inner = slope * (x - x0) + start
     low = fp[0] if left is None else left
     high = fp[-1] if right is None else right
-    # At the last knot itself NumPy gives its value.
+    # At the last knot NumPy returns the value there.
     inner = np.where(np.equal(x, last), fp[-1], inner)
     return np.where(np.less(x, first), low, np.where(np.greater(x, last), high, inner))
 
@@ -240,5 +240,5 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: float = 2 * n
 
 @implements("angle")
 def angle(z: Any, deg: bool = False) -> Any:
-    """0 or pi: traced arrays are real."""
+    """Return 0 or pi, since traced arrays are real."""
     return apply(np.arctan2, 0.0, z) * (180 / np.pi if deg else 1.0)

@@ -1,4 +1,4 @@
-"""The same elements in another arrangement."""
+"""Rearranges elements: shapes, axes, order, splitting, diagonals and triangles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradwire.graphs.refusals import refuse
 
 
 def as_shape(shape: Any) -> Shape:
-    """One extent or several as a tuple."""
+    """Convert one extent or several to a tuple."""
     if isinstance(shape, Sequence | np.ndarray):
         return tuple(operator.index(extent) for extent in shape)
     return (operator.index(shape),)
@@ -103,7 +103,7 @@ def rollaxis(x: TracedArray, axis: int, start: int = 0) -> TracedArray:
 
 
 def _same_elements(x: TracedArray, shape: Shape) -> TracedArray:
-    """A view whose axes differ from those of ``x`` only by axes of extent 1."""
+    """Make a view whose axes differ from those of `x` only by axes of extent 1."""
     before = x.shape
 
     def forward(value: Value) -> Value:
@@ -269,7 +269,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
 
 @implements("diagonal")
 def diagonal(x: TracedArray, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """The diagonals along two axes, which become the last axis."""
+    """Take the diagonals along two axes; they become the last axis."""
     moved = moveaxis(x, (axis1, axis2), (-2, -1))
     rows, columns = moved.shape[-2:]
     count = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))

@@ -1,4 +1,4 @@
-"""Sorted arrays and the order that sorts them."""
+"""Sorting, partitioning and the permutations that sort."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def argsort(
 
 @implements("partition")
 def partition(a: TracedArray, kth: Any, axis: Any = -1) -> TracedArray:
-    """Fully sorted, which is one of the orders that NumPy allows."""
+    """Sort fully, which is one of the orders that NumPy allows."""
     return _sorted(a, axis)[0]
 
 
 @implements("argpartition")
 def argpartition(a: TracedArray, kth: Any, axis: Any = -1) -> TracedArray:
-    """Fully sorted, which is one of the orders that NumPy allows."""
+    """Sort fully, which is one of the orders that NumPy allows."""
     return _sorted(a, axis)[1]

@@ -35,7 +35,7 @@ def average(
 
 
 def axes_last(x: Any, axis: Any) -> Any:
-    """``x`` with the given axes made one, which comes last."""
+    """Merge the given axes of `x` into one, which comes last."""
     axes = all_axes(axis, x.ndim)
     rest = [item for item in range(x.ndim) if item not in axes]
     moved = np.transpose(x, [*rest, *axes])
@@ -62,7 +62,7 @@ def quantile(
     above = np.minimum(below + 1, count - 1)
     low, high = ordered[..., below], ordered[..., above]
     share = places - below
-    # From the nearer end, as NumPy interpolates.
+    # NumPy interpolates from the nearer end.
     mixed = np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
     result = (
         np.moveaxis(mixed, range(mixed.ndim - share.ndim, mixed.ndim), range(share.ndim))
@@ -79,11 +79,17 @@ _PLOTTING = {
     "weibull": (0.0, 0.0), "hazen": (0.5, 0.5), "interpolated_inverted_cdf": (0.0, 1.0),
     "median_unbiased": (1 / 3, 1 / 3), "normal_unbiased": (3 / 8, 3 / 8), "linear": (1.0, 1.0),
 }  # fmt: skip
-"""Hyndman and Fan's families ("Sample quantiles in statistical packages", 1996) by their two parameters."""
+"""The two parameters of the families of Hyndman and Fan, "Sample quantiles in statistical packages", 1996."""
 
 
 def _places(q: Any, count: int, method: str) -> Any:
-    """The positions, whole or between two, at which quantiles stand among sorted numbers."""
+    """Return the positions of quantiles among sorted numbers, possibly between two of them.
+
+    Args:
+        q: fractions between 0 and 1.
+        count: how many numbers there are.
+        method: one of NumPy's methods.
+    """
     linear = q * (count - 1)
     whole = {"lower": np.floor, "higher": np.ceil, "nearest": np.rint}
     if method in whole:
@@ -104,7 +110,14 @@ def _places(q: Any, count: int, method: str) -> Any:
 
 
 def restored(result: Any, shape: Any, axes: Any, leading: int) -> Any:
-    """A result with the axes over which it was taken put back, of extent 1, after its leading axes."""
+    """Reinsert the reduced axes, with extent 1, after the leading axes of a result.
+
+    Args:
+        result: a result of a reduction.
+        shape: shape of the reduced array.
+        axes: the reduced axes.
+        leading: how many axes of the result come before those of the array.
+    """
     kept = tuple(1 if item in axes else extent for item, extent in enumerate(shape))
     return np.reshape(result, result.shape[:leading] + kept)
 

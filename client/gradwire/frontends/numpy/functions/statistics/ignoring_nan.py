@@ -1,4 +1,4 @@
-"""Statistics of the numbers that are there: NaN marks those that are not."""
+"""Statistics that ignore NaN."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def nancumprod(a: Any, axis: Any = None, dtype: Any = None, out: None = None) ->
 
 @implements("nanargmax")
 def nanargmax(a: Any, axis: Any = None, out: None = None, *, keepdims: Any = False) -> Any:
-    """0 where there is nothing but NaN: a graph cannot raise."""
+    """Return the position of the extremum, 0 where all elements are NaN, since a graph cannot raise."""
     return np.argmax(_filled(a, -np.inf), axis=axis, keepdims=keepdims)
 
 
 @implements("nanargmin")
 def nanargmin(a: Any, axis: Any = None, out: None = None, *, keepdims: Any = False) -> Any:
-    """0 where there is nothing but NaN: a graph cannot raise."""
+    """Return the position of the extremum, 0 where all elements are NaN, since a graph cannot raise."""
     return np.argmin(_filled(a, np.inf), axis=axis, keepdims=keepdims)
 
 
@@ -53,7 +53,7 @@ def nanquantile(
     method: str = "linear",
     keepdims: bool = False,
 ) -> Any:
-    """NaN sorts last, so that the numbers are the first of each row, as many as there are."""
+    """Compute quantiles of each row's numbers, which come first since NaN sorts last."""
     if isinstance(q, TracedArray) or method != "linear":
         raise refuse(
             "np.nanquantile with a traced q, or a method but linear", "keep q fixed and the method linear"

@@ -14,7 +14,15 @@ from gradwire.graphs.builder import DType, Value
 
 
 def reduced(op: str, x: TracedArray, axis: Any, keepdims: Any, dtype: DType) -> TracedArray:
-    """Reduce in ``dtype``; an operator that lacks it computes in 64 bits."""
+    """Reduce over axes by an operator, in a dtype.
+
+    Args:
+        op: an operator such as ReduceSum.
+        x: the array.
+        axis: None for all axes, one axis, or several.
+        keepdims: whether the axes stay, with extent 1.
+        dtype: the dtype of the result; narrow integers are reduced in 64 bits.
+    """
     value = ops.wide(ops.cast(x.value, dtype))
     result = ops.reduce(op, value, all_axes(axis, x.ndim), bool(keepdims))
     return wrap(ops.cast(result, dtype))
@@ -25,7 +33,7 @@ def _accumulator(ufunc: np.ufunc, x: TracedArray, dtype: Any) -> DType:
 
 
 def _chosen(x: Any, where: Any, neutral: Any) -> Any:
-    """The elements that take part; the others are replaced by what changes nothing."""
+    """Replace the elements that `where` excludes by the neutral element."""
     x = traced(graph_of(x, where), x)
     return x if where is True else np.where(where, x, np.asarray(neutral).astype(x.dtype))
 
@@ -82,7 +90,7 @@ def _extremum(
         raise ValueError(f"reduction operation '{name}' has no identity: a where mask needs an initial value")
     x = _chosen(x, where, initial)
     if initial is not None:
-        # ONNX's extremum of nothing is the identity, so this holds for empty arrays too.
+        # ONNX's extremum of an empty array is the identity, so this is right for empty arrays too.
         extremum: TracedArray = ufunc(reduced(op, x, axis, keepdims, x.dtype), initial)
         return extremum
     if any(x.shape[item] == 0 for item in all_axes(axis, x.ndim)):
@@ -110,7 +118,7 @@ def all_(
 
 
 def _test(op: str, x: TracedArray, axis: Any, keepdims: Any) -> TracedArray:
-    """ONNX's extrema of nothing are the smallest and largest numbers, which stand for False and True."""
+    """Test whether any or all hold, by extrema; of empty arrays ONNX's extrema mean False and True."""
     numbers = ops.cast(ops.cast(x.value, ops.BOOL), np.dtype(np.uint8))
     return wrap(ops.cast(ops.reduce(op, numbers, all_axes(axis, x.ndim), bool(keepdims)), ops.BOOL))
 
@@ -139,14 +147,14 @@ def _arg_extremum(op: str, x: TracedArray, axis: Any, keepdims: Any) -> TracedAr
 
 
 def extent_of(x: TracedArray, axis: Any) -> int:
-    """How many elements a reduction takes together."""
+    """Return how many elements are reduced to one."""
     return ops.size_of(tuple(x.shape[item] for item in all_axes(axis, x.ndim)))
 
 
 def _mean_value(x: TracedArray, axis: Any, dtype: Any, keepdims: Any) -> tuple[TracedArray, DType]:
-    """The mean, in the dtype of computation, and the dtype of the result."""
+    """Return the mean in the dtype of computation, and the dtype of the result."""
     kind = np.dtype(dtype) if dtype is not None else x.dtype if x.dtype.kind == "f" else ops.FLOAT64
-    # NumPy averages half precision in single.
+    # NumPy averages half precision in single precision.
     inner = ops.FLOAT32 if kind == np.float16 else kind
     axes = all_axes(axis, x.ndim)
     value: Value = ops.reduce("ReduceMean", ops.cast(x.value, inner), axes, bool(keepdims))
@@ -227,7 +235,7 @@ def _nan_extremum(extremum: Any, neutral: float, x: TracedArray, axis: Any, keep
     result = extremum(_without_nan(x, neutral), axis, None, keepdims)
     if x.dtype.kind != "f":
         return result
-    # Nothing but NaN stays NaN.
+    # Where all elements are NaN, the result is NaN.
     return np.where(all_(np.isnan(x), axis, None, keepdims), np.nan, result)
 
 
@@ -244,9 +252,9 @@ def nanvar(x: TracedArray, axis: Any = None, *, ddof: float = 0, keepdims: Any =
     if x.dtype.kind != "f":
         return var(x, axis, None, None, ddof, keepdims)
     count = sum_(~np.isnan(x), axis, x.dtype, None, keepdims)
-    # NaN goes before it is squared: a derivative of zero times NaN would be NaN.
+    # NaN is replaced before it is squared: in derivatives zero times NaN would be NaN.
     deviation = np.where(np.isnan(x), 0.0, _without_nan(x, 0) - nanmean(x, axis, keepdims=True))
-    # Too few numbers are NaN, as 0 / 0 is.
+    # Too few numbers give NaN, as 0 / 0 does.
     freedom = np.where(count > ddof, count - ddof, np.nan)
     return sum_(deviation * deviation, axis, None, None, keepdims) / freedom
 

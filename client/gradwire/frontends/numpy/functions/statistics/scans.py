@@ -1,4 +1,4 @@
-"""Running sums, products and extrema, and differences of neighbours."""
+"""Running sums and products, differences of neighbors and the trapezoidal rule."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
     place = one_axis(axis, np.ndim(x))
     shape = tuple(1 if item == place else extent for item, extent in enumerate(np.shape(x)))
     ends = [end if end is None or np.ndim(end) else np.broadcast_to(end, shape) for end in (prepend, append)]
-    pieces = [piece for piece in (ends[0], x, ends[1]) if piece is not None]
-    x = np.concatenate(pieces, axis=place) if len(pieces) > 1 else x
+    arrays = [array for array in (ends[0], x, ends[1]) if array is not None]
+    x = np.concatenate(arrays, axis=place) if len(arrays) > 1 else x
     for _ in range(n):
         late, early = along(x, place, slice(1, None)), along(x, place, slice(None, -1))
         x = late ^ early if x.dtype == np.bool_ else late - early
@@ -74,7 +74,7 @@ def ediff1d(x: TracedArray) -> Any:
 
 @implements("gradient")
 def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
-    """Second-order central differences inside, one-sided ones at the ends."""
+    """Take second-order central differences inside and one-sided differences at the ends."""
     graph = graph_of(f, *varargs)
     f = traced(graph, f)
     axes = all_axes(axis, np.ndim(f))
@@ -94,7 +94,7 @@ def _gradient(f: Any, axis: int, step: Any, edge_order: int) -> Any:
         raise ValueError("'edge_order' greater than 2 not supported")
     if np.ndim(step) > 1 or (np.ndim(step) == 1 and np.shape(step)[0] != extent):
         raise ValueError("when 1d, distances must match the length of the corresponding dimension")
-    # The distances between neighbours, shaped to go along the axis.
+    # The distances between neighbors, shaped to broadcast along the axis.
     gaps: Any = np.diff(step) if np.ndim(step) else step
     if np.ndim(step):
         gaps = np.reshape(gaps, (-1,) + (1,) * (f.ndim - axis - 1))
@@ -109,8 +109,8 @@ def _gradient(f: Any, axis: int, step: Any, edge_order: int) -> Any:
         before, after = gaps[:-1], gaps[1:]
         left = -after / (before * (before + after))
         middle, right = (after - before) / (before * after), before / (after * (before + after))
-        pieces = (slice(None, -2), slice(1, -1), slice(2, None))
-        inner = sum(c * along(f, axis, piece) for c, piece in zip((left, middle, right), pieces, strict=True))
+        slices = (slice(None, -2), slice(1, -1), slice(2, None))
+        inner = sum(c * along(f, axis, part) for c, part in zip((left, middle, right), slices, strict=True))
     else:
         inner = (along(f, axis, slice(2, None)) - along(f, axis, slice(None, -2))) / (2.0 * step)
     if edge_order == 1:
