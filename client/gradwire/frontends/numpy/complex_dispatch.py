@@ -79,6 +79,12 @@ def _refused(written: str, name: str) -> Exception:
 def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Apply a ufunc to complex operands: the result of `__array_ufunc__`.
 
+    Args:
+        ufunc: the ufunc.
+        method: "__call__" or the name of one of its methods.
+        inputs: the operands; at least one is complex.
+        kwargs: further arguments, such as `out`, which is taken out.
+
     Raises:
         TraceError: the ufunc, or the way it is called, is not supported for complex arrays.
         TypeError: a complex result is to be stored in a real array.

@@ -22,14 +22,12 @@ from gradwire.frontends.numpy.arrays.complex_array import TracedComplex
 from gradwire.frontends.numpy.ufuncs.rules import RULES
 from gradwire.graphs.spec import spec_of
 from tests.client.frontends.numpy import (
-    cases_fourier,
-    cases_linalg,
-    cases_special,
     test_tracing_functions,
     test_tracing_slopes,
     test_tracing_special,
 )
-from tests.client.frontends.numpy.case import Case
+from tests.client.frontends.numpy.cases import fourier, linalg, special
+from tests.client.frontends.numpy.cases.case import Case
 
 PAGE = Path(__file__).parents[4] / "docs" / "tracing.md"
 
@@ -81,7 +79,7 @@ Marks = dict[tuple[str, bool], Mark]
 
 def cases() -> Iterator[Checked]:
     """Every case that a test takes its functions from."""
-    for group in (test_tracing_slopes.NEW, cases_fourier.CASES, cases_linalg.CASES, cases_special.CASES):
+    for group in (test_tracing_slopes.NEW, fourier.CASES, linalg.CASES, special.CASES):
         for case in group.values():
             yield Checked(case, case.slope_rtol is not None)
     for name, (function, arguments) in test_tracing_functions.CASES.items():

@@ -14,8 +14,8 @@ import pytest
 from gradwire.frontends.numpy import trace
 from gradwire.graphs.spec import spec
 from gradwire_engine.lowering import evaluate
-from tests.client.frontends.numpy.case import check_derivative, check_value
-from tests.client.frontends.numpy.cases_fourier import CASES, HOLOMORPHIC, RNG, V, W, parts
+from tests.client.frontends.numpy.cases.case import check_derivative, check_value
+from tests.client.frontends.numpy.cases.fourier import CASES, HOLOMORPHIC, RNG, V, W, parts
 from tests.client.frontends.numpy.oracle import agree, operators
 
 SLOPES = [name for name, case in CASES.items() if case.slope_rtol is not None]

@@ -8,8 +8,8 @@ import pytest
 from gradwire.errors import TraceError
 from gradwire.frontends.numpy import trace
 from gradwire.graphs.spec import spec
-from tests.client.frontends.numpy.case import check_derivative, check_value
-from tests.client.frontends.numpy.cases_linalg import CASES, TALL
+from tests.client.frontends.numpy.cases.case import check_derivative, check_value
+from tests.client.frontends.numpy.cases.linalg import CASES, TALL
 from tests.client.frontends.numpy.oracle import agree
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.client.frontends.numpy import cases_arrays, cases_ufuncs, test_tracing_functions
-from tests.client.frontends.numpy.case import Case, check_derivative, check_value, is_smooth
+from tests.client.frontends.numpy import test_tracing_functions
+from tests.client.frontends.numpy.cases import arrays, ufuncs
+from tests.client.frontends.numpy.cases.case import Case, check_derivative, check_value, is_smooth
 
-NEW = {**cases_arrays.CASES, **{f"ufunc {name}": case for name, case in cases_ufuncs.CASES.items()}}
+NEW = {**arrays.CASES, **{f"ufunc {name}": case for name, case in ufuncs.CASES.items()}}
 KINKED = {"interp", "round", "where single", "mixed dtypes joined", "methods"}
 """At knots or in single precision: their slopes are checked in cases of their own."""
 
@@ -41,6 +42,4 @@ REDUCTIONS = ["sum", "prod", "mean", "std", "var", "min", "max", "ptp", "median"
 @pytest.mark.parametrize("name", REDUCTIONS)
 def test_derivatives_of_reductions_are_those_of_differences(name: str) -> None:
     function = getattr(np, name)
-    check_derivative(
-        Case(lambda a: (function(a), function(a, axis=0), function(a, axis=1)), (cases_arrays.A,))
-    )
+    check_derivative(Case(lambda a: (function(a), function(a, axis=0), function(a, axis=1)), (arrays.A,)))

@@ -17,8 +17,8 @@ from gradwire.frontends.numpy import special, trace
 from gradwire.frontends.numpy.ufuncs.special import SPECIAL
 from gradwire.graphs.spec import spec
 from gradwire_engine.lowering import evaluate
-from tests.client.frontends.numpy.case import Case, check_derivative, check_value
-from tests.client.frontends.numpy.cases_special import CASES, POSITIVE, UNIT
+from tests.client.frontends.numpy.cases.case import Case, check_derivative, check_value
+from tests.client.frontends.numpy.cases.special import CASES, POSITIVE, UNIT
 from tests.client.frontends.numpy.oracle import agree, by_engine
 
 A = np.random.default_rng(14).normal(size=(3, 5))

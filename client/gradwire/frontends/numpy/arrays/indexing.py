@@ -350,7 +350,14 @@ def _scatter(x: Value, index: Index, value: Value) -> Value:
 
 
 def reduce_at(x: Value, index: Index, value: Value, reduction: str) -> Value:
-    """Combine values with the indexed elements as `ufunc.at` does: repeated positions all count."""
+    """Combine values with the indexed elements as `ufunc.at` does: repeated positions all count.
+
+    Args:
+        x: the array.
+        index: which elements.
+        value: of the shape of the result.
+        reduction: "add", "mul", "max" or "min", as ONNX's ScatterND has it.
+    """
     where = positions(index, x.shape, x.graph)
     rows = where if isinstance(where, Value) else x.graph.constant(where)
     return ops.scatter_flat(x, rows, ops.reshape(value, (value.size,)), reduction)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import gradwire as gw
-from tests.client.frontends.numpy.case import Case
+from tests.client.frontends.numpy.cases.case import Case
 
 RNG = np.random.default_rng(15)
 V = RNG.normal(size=7)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.client.frontends.numpy.case import Case
+from tests.client.frontends.numpy.cases.case import Case
 
 RNG = np.random.default_rng(12)
 TALL = RNG.normal(size=(5, 3))

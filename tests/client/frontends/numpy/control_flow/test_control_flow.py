@@ -16,8 +16,8 @@ from gradwire_engine.errors import NotDifferentiable
 from gradwire_engine.planning import inline
 from gradwire_engine.planning.plan import PlanOptions, Problem, make_plan
 from gradwire_engine.planning.transforms import FunctionSpec
-from tests.client.frontends.numpy.control_flow_oracle import agree, function, registered, traced
-from tests.client.frontends.numpy.control_flow_programs import PROGRAMS, X, single_precision, square_root
+from tests.client.frontends.numpy.control_flow.oracle import agree, function, registered, traced
+from tests.client.frontends.numpy.control_flow.programs import PROGRAMS, X, single_precision, square_root
 
 
 @pytest.mark.parametrize(

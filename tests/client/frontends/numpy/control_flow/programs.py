@@ -1,4 +1,4 @@
-"""Programs with loops, branches and batches, written once for NumPy and for JAX: see control_flow_oracle."""
+"""Programs with loops, branches and batches, written once for NumPy and for JAX: see `oracle`."""
 
 from __future__ import annotations
 

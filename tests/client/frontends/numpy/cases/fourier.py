@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.client.frontends.numpy.case import Case
+from tests.client.frontends.numpy.cases.case import Case
 
 RNG = np.random.default_rng(11)
 V, W = RNG.normal(size=7), RNG.normal(size=7)

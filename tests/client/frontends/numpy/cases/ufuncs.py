@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.client.frontends.numpy.case import Case
+from tests.client.frontends.numpy.cases.case import Case
 
 RNG = np.random.default_rng(16)
 X = RNG.uniform(0.15, 0.35, size=(3, 4)) + RNG.integers(-3, 3, size=(3, 4))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.special
 
-from tests.client.frontends.numpy.case import Case
+from tests.client.frontends.numpy.cases.case import Case
 
 RNG = np.random.default_rng(13)
 ANY = np.array([-30.0, -2.3, -0.4, 0.3, 1.7, 9.2])

@@ -9,8 +9,8 @@ import numpy as np
 import gradwire as gw
 from gradwire.frontends.numpy import trace
 from gradwire.graphs.spec import spec
-from tests.client.frontends.numpy.control_flow_oracle import agree, flat_leaves, function, ours, traced
-from tests.client.frontends.numpy.control_flow_programs import (
+from tests.client.frontends.numpy.control_flow.oracle import agree, flat_leaves, function, ours, traced
+from tests.client.frontends.numpy.control_flow.programs import (
     RNG,
     ROWS,
     X,
