@@ -42,6 +42,7 @@ def test_spectra_of_any_length_keep_parsevals_energy(length: int) -> None:
 def test_single_precision_stays_single() -> None:
     agree(lambda x: parts(np.fft.rfft(x)), V.astype(np.float32), rtol=1e-5, atol=1e-5)
     agree(lambda x: parts(x * (1 + 2j)), V.astype(np.float32), rtol=1e-6)
+    agree(lambda x: parts(x.astype(np.complex64)), V, rtol=1e-6)
     agree(lambda x: parts(x * np.complex128(1j)), V.astype(np.float32), rtol=1e-6)
 
 
@@ -91,6 +92,27 @@ def _conjugated(along: complex, direction: complex) -> tuple[complex, complex]:
     """The derivatives of f(conj z) by the parts of z, from one along an axis, divided by its direction."""
     slope = along if direction == 1 else -along
     return slope, -1j * slope
+
+
+@pytest.mark.parametrize(
+    "made_complex",
+    [
+        lambda x: x.astype(complex),
+        lambda x: x.astype(complex) * 1,
+        lambda x: x * (1 + 0j),
+        lambda x: x / (1 + 0j),
+        lambda x: x + 0j,
+        lambda x: x - 0j,
+        lambda x: np.stack([x, x * 1j])[0],
+    ],
+    ids=["astype", "astype-times", "product", "quotient", "sum", "difference", "stack"],
+)
+def test_real_numbers_made_complex_are_on_the_upper_side_of_cuts(made_complex: Any) -> None:
+    def fn(x: Any) -> Any:
+        z = made_complex(x)
+        return parts(np.sqrt(z)) + parts(np.log(z)) + parts(z**0.3)
+
+    agree(fn, np.array([-4.0, 4.0, -0.25]))
 
 
 def test_a_root_on_the_real_axis_moves_with_its_imaginary_part() -> None:

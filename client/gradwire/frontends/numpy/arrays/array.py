@@ -244,7 +244,8 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         """Copy the array to another dtype; complex64 and complex128 give a `TracedComplex`."""
         kind = np.dtype(dtype)
         if kind.kind == "c":
-            return self * kind.type(1)
+            part = ops.FLOAT32 if kind == np.complex64 else ops.FLOAT64
+            return wrap(ops.cast(self.value, part)) * kind.type(1)
         return wrap(ops.cast(self.value, kind))
 
 

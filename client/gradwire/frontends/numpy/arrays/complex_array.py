@@ -170,15 +170,21 @@ class TracedComplex(ArrayMethods, NDArrayOperatorsMixin):
 
 
 def parts(item: Any) -> tuple[Any, Any]:
-    """Split anything into its real and imaginary part; the latter is None for real items."""
+    """Split anything into its real and imaginary part; the latter is None for real items.
+
+    A constant whose imaginary part is zero throughout counts as real: the product of a negative number with
+    that zero would be -0.0, the other side of branch cuts.
+    """
     if isinstance(item, TracedComplex):
         return item._real, item._imag
     if isinstance(item, TracedArray | bool | int | float):
         return item, None
-    if isinstance(item, complex) and not isinstance(item, np.generic):
-        return item.real, item.imag
-    plain = np.asarray(item)
-    return (plain.real, plain.imag) if plain.dtype.kind == "c" else (item, None)
+    weak = isinstance(item, complex) and not isinstance(item, np.generic)
+    plain = item if weak else np.asarray(item)
+    if not weak and plain.dtype.kind != "c":
+        return item, None
+    zero = not (np.any(plain.imag) or np.any(np.signbit(plain.imag)))
+    return plain.real, None if zero else plain.imag
 
 
 def part_dtype(*parts: Any) -> DType:

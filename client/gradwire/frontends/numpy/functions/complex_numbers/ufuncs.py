@@ -47,7 +47,7 @@ def bilinear(product: Callable[[Any, Any], Any], z: Any, w: Any) -> TracedComple
     """Extend a product of real arrays, linear in both, to complex arrays."""
     (a, b), (c, d) = parts(z), parts(w)
     if d is None:
-        return combine(product(a, c), product(b, c))
+        return combine(product(a, c), None if b is None else product(b, c))
     if b is None:
         return combine(product(a, c), product(a, d))
     return combine(product(a, c) - product(b, d), product(a, d) + product(b, c))
@@ -71,13 +71,15 @@ def add(z: Any, w: Any) -> TracedComplex:
 @complex_ufunc("subtract")
 def subtract(z: Any, w: Any) -> TracedComplex:
     (a, b), (c, d) = parts(z), parts(w)
-    return combine(a - c, -d if b is None else b if d is None else b - d)
+    return combine(a - c, b if d is None else -d if b is None else b - d)
 
 
 @complex_ufunc("divide")
 def divide(z: Any, w: Any) -> TracedComplex:
     (a, b), (c, d) = parts(z), parts(w)
-    return combine(a / c, b / c) if d is None else _operator("ComplexDiv", z, w)
+    if d is None:
+        return combine(a / c, None if b is None else b / c)
+    return _operator("ComplexDiv", z, w)
 
 
 @complex_ufunc("reciprocal")
