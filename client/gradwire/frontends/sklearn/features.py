@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.array import TracedArray
+from gradwire.frontends.numpy.arrays.array import TracedArray
 from gradwire.frontends.sklearn.formulas import filled
 
 Monomial = tuple[int, ...]

@@ -18,7 +18,7 @@ import onnx.defs
 import onnx.helper
 from skl2onnx.common.data_types import guess_numpy_type
 
-from gradwire.frontends.numpy.array import TracedArray, value_of, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, value_of, wrap
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import Graph
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.array import TracedArray
+from gradwire.frontends.numpy.arrays.array import TracedArray
 from gradwire.frontends.sklearn.formulas import filled
 from gradwire.frontends.sklearn.kernels import cross, diagonal
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from sklearn.gaussian_process import kernels
 
 from gradwire.errors import InvalidArgumentError
-from gradwire.frontends.numpy.array import TracedArray
+from gradwire.frontends.numpy.arrays.array import TracedArray
 from gradwire.frontends.sklearn.formulas import column_axis
 
 Points = npt.NDArray[np.float64]

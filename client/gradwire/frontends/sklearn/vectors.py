@@ -15,7 +15,7 @@ import numpy.typing as npt
 from skl2onnx.operator_converters.support_vector_machines import convert_sklearn_svm_classifier
 
 from gradwire.errors import InvalidArgumentError
-from gradwire.frontends.numpy.array import TracedArray, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, wrap
 from gradwire.frontends.sklearn.formulas import converter
 from gradwire.frontends.sklearn.kernels import products, squared_distances
 
