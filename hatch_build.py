@@ -1,7 +1,7 @@
-"""Build hook: generate the Python stubs of the wire into ``proto/gradwire_wire/v1``.
+"""Build hook: generate the Python stubs of the wire into `proto/gradwire_wire/v1`.
 
-The stubs are never committed; they are made from ``proto/`` whenever the project is
-installed (editable or not) or built, so they cannot drift from the ``.proto`` files.
+The stubs are never committed; they are made from `proto/` whenever the project is
+installed (editable or not) or built, so they cannot drift from the `.proto` files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class StubBuildHook(BuildHookInterface):
-    """Run protoc over every file under ``proto/`` before anything is packaged."""
+    """Run protoc over every file under `proto/` before anything is packaged."""
 
     PLUGIN_NAME = "custom"
 
@@ -45,7 +45,7 @@ class StubBuildHook(BuildHookInterface):
 
 
 def install(generated: Path, package: Path) -> None:
-    """Copy stubs into ``package``, which is not named after the proto package as protoc would have it."""
+    """Copy stubs into `package`, which is not named after the proto package as protoc would have it."""
     package.mkdir(parents=True, exist_ok=True)
     for module in generated.iterdir():
         text = re.sub(

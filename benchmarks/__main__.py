@@ -1,4 +1,4 @@
-"""All figures of the table in README.md: ``python -m benchmarks``."""
+"""All figures of the table in README.md: `python -m benchmarks`."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def _stretch(ops: Sequence[str], source: str, prefix: str) -> tuple[list[onnx.No
 
 
 def chain(length: int, kind: str) -> bytes:
-    """A model of about ``length`` nodes: mixed, repeated or called."""
+    """A model of about `length` nodes: mixed, repeated or called."""
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("local", 1)]
     nodes: list[onnx.NodeProto] = []
     functions = []

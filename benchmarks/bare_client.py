@@ -1,7 +1,7 @@
 """A bare grpc.aio client to measure against: it receives a stream of chunks and drops them.
 
 Run as a process of its own, so that nothing the SDK does to its process helps or hinders it:
-``python -m benchmarks.bare_client ADDRESS`` reads numbers of chunks and answers each with a line when they
+`python -m benchmarks.bare_client ADDRESS` reads numbers of chunks and answers each with a line when they
 have arrived.
 """
 

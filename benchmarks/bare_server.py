@@ -1,6 +1,6 @@
 """A bare grpc.aio server to measure against: it echoes bytes and streams blank ones, and does nothing else.
 
-Run as a process of its own, like the server it is compared with: ``python -m benchmarks.bare_server`` prints
+Run as a process of its own, like the server it is compared with: `python -m benchmarks.bare_server` prints
 its port and serves until its standard input closes.
 """
 

@@ -21,7 +21,7 @@ Arrays = Mapping[str, Any]
 
 
 def model_text(body: str, functions: str = "", opset: int = 21) -> bytes:
-    """A model in ONNX's textual form from ``(inputs) => (outputs) { nodes }``."""
+    """A model in ONNX's textual form from `(inputs) => (outputs) { nodes }`."""
     imports = f'"": {opset}, "gradwire.sci": 1, "own": 1'
     return f"<ir_version: 10, opset_import: [{imports}]> main {body} {functions}".encode()
 
@@ -52,7 +52,7 @@ def plan_of(
     limits: Limits | None = None,
     **options: Any,
 ) -> Plan:
-    """A plan; ``options`` are those of PlanOptions."""
+    """A plan; `options` are those of PlanOptions."""
     function = FunctionSpec(graph.info.graph_id, transforms)
     problem = Problem(function, inline.argument_types(inputs), kind, wrt, of, PlanOptions(**options))
     return make_plan(graph, problem, limits)

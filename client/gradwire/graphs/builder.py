@@ -1,6 +1,4 @@
-"""The graph under construction: nodes, the bodies of loops and branches among them, the constants they use,
-and the model they become.
-"""
+"""Builds ONNX graphs: nodes, bodies of loops and branches, constants, and the model made of them."""
 
 from __future__ import annotations
 
@@ -39,18 +37,18 @@ _INTERNAL = re.compile(r"_[tc]\d+(_\d+)?")
 _UNIFORM_ELEMENTS = 64
 _MODEL_BYTES = (1 << 31) - (1 << 20)
 
-active: ContextVar[Graph | None] = ContextVar("gradwire_active_trace", default=None)
-"""The graph of the trace that is running in this context, if any."""
+active: ContextVar[GraphBuilder | None] = ContextVar("gradwire_active_trace", default=None)
+"""The builder of the trace that is running in this context, if any."""
 
 
 class Value:
-    """The result of a node, an input or a constant: its name, shape and dtype. Never changes."""
+    """The result of a node, an input or a constant: an immutable name, shape and dtype."""
 
-    __slots__ = ("block", "dtype", "graph", "name", "shape")
+    __slots__ = ("body", "dtype", "graph", "name", "shape")
 
-    def __init__(self, block: Block, name: str, shape: Shape, dtype: DType) -> None:
-        self.graph = block.graph
-        self.block = block
+    def __init__(self, body: Body, name: str, shape: Shape, dtype: DType) -> None:
+        self.graph = body.graph
+        self.body = body
         self.name = name
         self.shape = shape
         self.dtype = dtype
@@ -77,32 +75,32 @@ class _Node(NamedTuple):
     """Names that its bodies read."""
 
 
-class Block:
-    """Nodes that run together: those of the function itself, or of the body of a loop or a branch in it.
+class Body:
+    """The nodes of one ONNX graph: the function itself, or the body of a loop or branch in it.
 
     Attributes:
-        graph: the graph it is part of.
-        outer: the block around it, whose values it may use; None for the function's own.
+        graph: the builder that it belongs to.
+        outer: the body around it, whose values it may use; None for the function's own.
         nodes: in the order in which they were traced.
-        inputs: what a body is given.
-        outputs: what a body returns.
+        inputs: values that the body is given.
+        outputs: values that it returns.
     """
 
     __slots__ = ("graph", "inputs", "nodes", "outer", "outputs")
 
-    def __init__(self, graph: Graph, outer: Block | None) -> None:
+    def __init__(self, graph: GraphBuilder, outer: Body | None) -> None:
         self.graph = graph
         self.outer = outer
         self.nodes: list[_Node] = []
         self.inputs: list[Value] = []
         self.outputs: list[Value] = []
 
-    def sees(self, block: Block) -> bool:
-        """Whether values of another block can be used in this one."""
-        around: Block | None = self
-        while around is not None and around is not block:
+    def sees(self, body: Body) -> bool:
+        """Whether values of another body can be used in this one."""
+        around: Body | None = self
+        while around is not None and around is not body:
             around = around.outer
-        return around is block
+        return around is body
 
     def reads(self) -> set[str]:
         """Names that its nodes and their bodies read."""
@@ -129,8 +127,8 @@ def element_type(dtype: DType, kinds: str = "fiub") -> int:
     return int(helper.np_dtype_to_tensor_dtype(dtype))
 
 
-class Graph:
-    """Blocks of nodes in the order in which they were traced, and deduplicated constants.
+class GraphBuilder:
+    """Collects nodes in the order in which they are traced, and deduplicates constants.
 
     Args:
         folding: compute nodes whose inputs are integer constants at once (see `folding`). For front-ends in
@@ -139,14 +137,14 @@ class Graph:
         kinds: kinds of dtypes that arrays may have; "V" is that of bfloat16 and others of ml_dtypes.
 
     Attributes:
-        root: the block of the function itself.
-        block: the block that nodes are appended to.
+        root: the body of the function itself.
+        body: the body that nodes are appended to.
         kinds: as given.
     """
 
     def __init__(self, *, folding: bool = False, kinds: str = "fiub") -> None:
-        self.root = Block(self, None)
-        self.block = self.root
+        self.root = Body(self, None)
+        self.body = self.root
         self.kinds = kinds
         self._folding = folding
         self._emitted = 0
@@ -157,7 +155,7 @@ class Graph:
         self._by_place: dict[Any, str] = {}
 
     def input(self, name: str, shape: Shape, dtype: DType) -> Value:
-        """A new input of the graph.
+        """Add an input to the graph.
 
         Raises:
             ValueError: the name is taken.
@@ -169,44 +167,44 @@ class Graph:
         return value
 
     @contextmanager
-    def at(self, block: Block) -> Iterator[None]:
-        """Append nodes to one of the blocks that are still open."""
-        before, self.block = self.block, block
+    def at(self, body: Body) -> Iterator[None]:
+        """Append nodes to a body that is still open."""
+        before, self.body = self.body, body
         try:
             yield
         finally:
-            self.block = before
+            self.body = before
 
     @contextmanager
-    def nested(self) -> Iterator[Block]:
-        """Append nodes to a new block: a body, for an attribute of a node that is emitted afterwards."""
-        block = Block(self, self.block)
-        with self.at(block):
-            yield block
+    def nested(self) -> Iterator[Body]:
+        """Append nodes to a new body, for an attribute of a node that is emitted afterwards."""
+        body = Body(self, self.body)
+        with self.at(body):
+            yield body
 
     def argument(self, shape: Shape, dtype: DType) -> Value:
-        """A new input of the present block, a body."""
-        value = Value(self.block, f"_t{self._count()}", shape, dtype)
-        self.block.inputs.append(value)
+        """Add an input to the present body."""
+        value = Value(self.body, f"_t{self._count()}", shape, dtype)
+        self.body.inputs.append(value)
         return value
 
     def returns(self, values: Sequence[Value]) -> None:
-        """End the present block, a body; what none of its results needs is left out.
+        """End the present body with its results; nodes that no result needs are dropped.
 
-        Each result gets a name of its own, of a node in the body: ONNX knows no other results of bodies.
+        Each result is the output of a node in the body, under a name of its own, as ONNX demands.
         """
-        block = self.block
-        made = {name for node in block.nodes for name in node.outputs}
+        body = self.body
+        made = {name for node in body.nodes for name in node.outputs}
         for value in values:
             self.check(value)
             if value.name not in made:
                 value = self.one("Identity", [value], value.shape, value.dtype)
             made.discard(value.name)
-            block.outputs.append(value)
-        block.nodes = _needed(block.nodes, {value.name for value in block.outputs})
+            body.outputs.append(value)
+        body.nodes = _needed(body.nodes, {value.name for value in body.outputs})
 
     def check(self, value: Value) -> None:
-        """Refuse a value that cannot be used in the present block.
+        """Check that a value can be used in the present body.
 
         Raises:
             TraceError: it is of another trace, or of a body that has ended.
@@ -216,7 +214,7 @@ class Graph:
                 "an array of an earlier trace",
                 "it was kept in a global or a closure: compute it inside the function, or return it",
             )
-        if value.block is not self.root and not self.block.sees(value.block):
+        if value.body is not self.root and not self.body.sees(value.body):
             raise refuse(
                 "an array that was made in a function given to gw.scan, gw.cond or another of their kind, "
                 "outside of that function",
@@ -224,7 +222,7 @@ class Graph:
             )
 
     def _count(self) -> int:
-        """A number for names, which are unique in a graph and all the bodies in it."""
+        """Return the next number for names, which are unique in a graph and its bodies."""
         self._emitted += 1
         return self._emitted - 1
 
@@ -236,21 +234,29 @@ class Graph:
         domain: str = "",
         **attributes: Any,
     ) -> list[Value]:
-        """Append a node; ``results`` gives the shape and dtype of each of its outputs.
+        """Append a node and return its outputs.
 
-        An attribute may be a :class:`Block`.
+        Args:
+            op: the operator.
+            inputs: its inputs; None for an optional one that is left out.
+            results: shape and dtype of each output.
+            domain: the operator's domain.
+            **attributes: values that `onnx.helper.make_attribute` takes, or a `Body`.
+
+        Raises:
+            TraceError: an input cannot be used in the present body.
         """
         for value in inputs:
             if value is not None:
                 self.check(value)
-        count, block = self._count(), self.block
+        count, body = self._count(), self.body
         names = tuple(f"_t{count}" if not index else f"_t{count}_{index}" for index in range(len(results)))
-        bodies = [item for item in attributes.values() if isinstance(item, Block)]
+        bodies = [item for item in attributes.values() if isinstance(item, Body)]
         captured = frozenset[str]().union(*(body.reads() for body in bodies))
-        block.nodes.append(
+        body.nodes.append(
             _Node(op, domain, tuple("" if v is None else v.name for v in inputs), names, attributes, captured)
         )
-        return [Value(block, name, shape, dtype) for name, (shape, dtype) in zip(names, results, strict=True)]
+        return [Value(body, name, shape, dtype) for name, (shape, dtype) in zip(names, results, strict=True)]
 
     def one(
         self,
@@ -270,7 +276,7 @@ class Graph:
         return self.emit(op, inputs, [(shape, dtype)], domain, **attributes)[0]
 
     def constant(self, array: Array) -> Value:
-        """A constant; equal ones (bits, shape and dtype) are stored once, uniform ones as one element.
+        """Return a constant; equal ones (bits, shape and dtype) are stored once, uniform ones as one element.
 
         A large one becomes an input of the model, which is given a copy of the array as it is now.
         """
@@ -376,7 +382,7 @@ class Graph:
         return known
 
     def model(self, outputs: Mapping[str, Value], name: str) -> BoundModel:
-        """The model that computes ``outputs``; nodes that none of them needs are left out.
+        """The model that computes `outputs`; nodes that none of them needs are left out.
 
         Its inputs are the function's, then those for the large constants.
 
@@ -438,7 +444,7 @@ def _place(array: Array) -> Any:
 
 
 def _needed(nodes: Sequence[_Node], wanted: set[str]) -> list[_Node]:
-    """The nodes that the wanted names need; adds to ``wanted`` what they read."""
+    """The nodes that the wanted names need; adds to `wanted` what they read."""
     needed: list[_Node] = []
     for node in reversed(nodes):
         if not wanted.isdisjoint(node.outputs):
@@ -453,7 +459,7 @@ def _uses(nodes: Sequence[_Node], domain: str) -> bool:
     """Whether an operator of a domain is among nodes, or in their bodies."""
     return any(
         node.domain == domain
-        or any(_uses(item.nodes, domain) for item in node.attributes.values() if isinstance(item, Block))
+        or any(_uses(item.nodes, domain) for item in node.attributes.values() if isinstance(item, Body))
         for node in nodes
     )
 
@@ -469,15 +475,15 @@ def _write(graph: onnx.GraphProto, nodes: Sequence[_Node], final: Mapping[str, s
             output=[final.get(item, item) for item in node.outputs],
         )
         for key, content in node.attributes.items():
-            given = _body(key, content, final) if isinstance(content, Block) else content
+            given = _body(key, content, final) if isinstance(content, Body) else content
             proto.attribute.append(helper.make_attribute(key, given))
 
 
-def _body(name: str, block: Block, final: Mapping[str, str]) -> onnx.GraphProto:
+def _body(name: str, body: Body, final: Mapping[str, str]) -> onnx.GraphProto:
     graph = onnx.GraphProto(name=name)
-    graph.input.extend(_value_info(value.name, value) for value in block.inputs)
-    graph.output.extend(_value_info(value.name, value) for value in block.outputs)
-    _write(graph, block.nodes, final)
+    graph.input.extend(_value_info(value.name, value) for value in body.inputs)
+    graph.output.extend(_value_info(value.name, value) for value in body.outputs)
+    _write(graph, body.nodes, final)
     return graph
 
 

@@ -66,12 +66,12 @@ def where(condition: Value, a: Value, b: Value) -> Value:
 
 
 def constant_like(x: Value, number: Any) -> Value:
-    """A scalar of the dtype of ``x``."""
+    """A scalar of the dtype of `x`."""
     return x.graph.scalar(number, x.dtype)
 
 
 def cast(x: Value, dtype: DType) -> Value:
-    """``x`` in another dtype; itself if it has it already."""
+    """`x` in another dtype; itself if it has it already."""
     if x.dtype == dtype:
         return x
     return x.graph.one("Cast", [x], x.shape, dtype, to=element_type(dtype, x.graph.kinds))
@@ -106,7 +106,7 @@ def expand(x: Value, shape: Shape) -> Value:
 
 
 def slices(x: Value, parts: Sequence[tuple[int, int, int, int]]) -> Value:
-    """Take ``count`` elements from ``start`` by ``step`` along axes: parts are (axis, start, step, count)."""
+    """Take `count` elements from `start` by `step` along axes: parts are (axis, start, step, count)."""
     shape, starts, ends, axes, steps = list(x.shape), [], [], [], []
     for axis, start, step, count in parts:
         if start == 0 and step == 1 and count == shape[axis]:
@@ -151,13 +151,13 @@ def gather_elements(x: Value, indices: Value, axis: int) -> Value:
 
 
 def gather_nd(x: Value, indices: Value) -> Value:
-    """``indices`` has one row of leading coordinates for each element (or block) taken."""
+    """`indices` has one row of leading coordinates for each element (or block) taken."""
     shape = indices.shape[:-1] + x.shape[indices.shape[-1] :]
     return x.graph.one("GatherND", [x, indices], shape, x.dtype)
 
 
 def scatter_flat(x: Value, positions: Value, updates: Value, reduction: str = "none") -> Value:
-    """``x`` with elements at flat positions (1-D) replaced by, or reduced with, ``updates`` (1-D)."""
+    """`x` with elements at flat positions (1-D) replaced by, or reduced with, `updates` (1-D)."""
     flat, rows = reshape(x, (x.size,)), reshape(positions, (positions.size, 1))
     return reshape(scatter_nd(flat, rows, updates, reduction), x.shape)
 
@@ -175,7 +175,7 @@ def reduced_shape(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
 
 
 def reduce(op: str, x: Value, axes: Sequence[int], keepdims: bool = False) -> Value:
-    """ReduceSum and kin over axes (non-negative); none at all leaves ``x`` as it is."""
+    """ReduceSum and kin over axes (non-negative); none at all leaves `x` as it is."""
     if not axes:
         return x
     shape = reduced_shape(x.shape, axes, keepdims)
@@ -194,7 +194,7 @@ def cumulative_sum(x: Value, axis: int, reverse: bool = False) -> Value:
 
 
 def matmul(a: Value, b: Value) -> Value:
-    """``np.matmul``.
+    """`np.matmul`.
 
     Raises:
         ValueError: the shapes do not fit.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Graph, Value
+from gradwire.graphs.builder import GraphBuilder, Value
 
 INTEGERS = np.arange(6).reshape(2, 3)
 
@@ -32,7 +32,7 @@ FOLDED: dict[str, tuple[Callable[[Value], Value], object]] = {
 @pytest.mark.parametrize("name", FOLDED)
 def test_operators_of_integer_constants_are_computed_at_once(name: str) -> None:
     build, expected = FOLDED[name]
-    graph = Graph(folding=True)
+    graph = GraphBuilder(folding=True)
     known = graph.known(build(graph.constant(INTEGERS)))
     assert known is not None
     np.testing.assert_array_equal(known, expected, strict=True)
@@ -41,30 +41,30 @@ def test_operators_of_integer_constants_are_computed_at_once(name: str) -> None:
 
 @pytest.mark.parametrize("name", FOLDED)
 def test_they_are_nodes_in_a_graph_that_does_not_fold(name: str) -> None:
-    graph = Graph()
+    graph = GraphBuilder()
     assert graph.known(FOLDED[name][0](graph.constant(INTEGERS))) is None
 
 
 def test_floating_point_arithmetic_is_left_to_the_service_and_its_arrangement_is_not() -> None:
-    graph = Graph(folding=True)
+    graph = GraphBuilder(folding=True)
     x = graph.constant(np.ones(3))
     assert graph.known(ops.binary("Add", x, x)) is None
     assert graph.known(ops.reshape(x, (3, 1))) is not None
 
 
 def test_integers_wrap_without_a_warning() -> None:
-    graph = Graph(folding=True)
+    graph = GraphBuilder(folding=True)
     x = graph.constant(np.asarray(127, np.int8))
     assert graph.known_scalar(ops.binary("Add", x, x)) == -2
 
 
 def test_what_would_become_large_stays_a_node() -> None:
-    graph = Graph(folding=True)
+    graph = GraphBuilder(folding=True)
     assert graph.known(ops.expand(graph.scalar(0, ops.INT64), (5000,))) is None
 
 
 def test_a_uniform_constant_is_known_and_folds_into_another() -> None:
-    graph = Graph(folding=True)
+    graph = GraphBuilder(folding=True)
     zeros = graph.constant(np.zeros(100, np.int64))
     known = graph.known(ops.binary("Add", zeros, graph.scalar(1, ops.INT64)))
     assert known is not None

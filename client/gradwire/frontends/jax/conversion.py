@@ -24,7 +24,7 @@ from gradwire.errors import TraceError
 from gradwire.frontends.jax import rules as _rules  # noqa: F401  (registers them)
 from gradwire.frontends.jax.dtypes import KINDS, graph_dtype
 from gradwire.frontends.jax.registry import Call, Type, is_of_jax, origin, rules, type_only, user_line
-from gradwire.graphs.builder import Graph, Value
+from gradwire.graphs.builder import GraphBuilder, Value
 from gradwire.graphs.constants import BoundModel
 from gradwire.graphs.spec import ArraySpec
 
@@ -87,7 +87,7 @@ def convert_function(
     labels = _input_names(fn, [path for path, _ in leaves], [leaf for _, leaf in leaves], names)
     arguments = tree_util.tree_unflatten(tree, kinds)
     with _precision(kinds):
-        graph = Graph(folding=True, kinds=KINDS)
+        graph = GraphBuilder(folding=True, kinds=KINDS)
         inputs = [_input(graph, label, kind) for label, kind in zip(labels, kinds, strict=True)]
         closed, result = _traced(fn, arguments)
         values = _inline(graph, closed, inputs)
@@ -106,7 +106,7 @@ def _kind(leaf: Any) -> Any:
     return type_only(shape, graph_dtype(dtype))
 
 
-def _input(graph: Graph, label: str, kind: Any) -> Value:
+def _input(graph: GraphBuilder, label: str, kind: Any) -> Value:
     try:
         return graph.input(label, kind.shape, kind.dtype)
     except ValueError:
@@ -140,8 +140,8 @@ def _traced(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, An
     return closed, result
 
 
-def _inline(graph: Graph, closed: Any, inputs: Sequence[Value], outer: str = "") -> list[Value]:
-    """Convert a jaxpr's equations into nodes of the graph's present block.
+def _inline(graph: GraphBuilder, closed: Any, inputs: Sequence[Value], outer: str = "") -> list[Value]:
+    """Convert a jaxpr's equations into nodes of the graph's present body.
 
     Args:
         graph: the graph under construction.
@@ -175,11 +175,11 @@ def _inline(graph: Graph, closed: Any, inputs: Sequence[Value], outer: str = "")
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _constant(graph: Graph, array: Any, aval: Any) -> Value:
+def _constant(graph: GraphBuilder, array: Any, aval: Any) -> Value:
     return graph.constant(np.asarray(array, graph_dtype(aval.dtype)))
 
 
-def _apply(graph: Graph, equation: Any, read: Callable[[Any], Value], source: str) -> Sequence[Value]:
+def _apply(graph: GraphBuilder, equation: Any, read: Callable[[Any], Value], source: str) -> Sequence[Value]:
     """The outputs of one equation, by the rule of its primitive."""
     name = equation.primitive.name
     rule = rules.get(name)

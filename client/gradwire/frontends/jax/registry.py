@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 
 from gradwire.errors import TraceError
-from gradwire.graphs.builder import DType, Graph, Shape, Value
+from gradwire.graphs.builder import DType, GraphBuilder, Shape, Value
 from gradwire.graphs.refusals import OWN_DIRECTORY, package_directory
 
 Rule = Callable[..., Any]
@@ -35,7 +35,7 @@ class Type(NamedTuple):
 
 
 Inline = Callable[[Any, Sequence[Value]], list[Value]]
-"""Converts a jaxpr's equations into nodes of the present block; takes and returns values."""
+"""Converts a jaxpr's equations into nodes of the present body; takes and returns values."""
 
 
 def type_only(shape: Sequence[int], dtype: Any) -> Any:
@@ -56,7 +56,7 @@ class Call:
         inline: converts an inner jaxpr.
     """
 
-    graph: Graph
+    graph: GraphBuilder
     name: str
     params: dict[str, Any]
     results: tuple[Type, ...]

@@ -16,7 +16,7 @@ from gradwire.frontends.numpy.arrays.array import TracedArray, value_of, wrap
 from gradwire.frontends.numpy.arrays.complex_array import TracedComplex
 from gradwire.frontends.numpy.functions.manipulation.joining import holds_traced
 from gradwire.frontends.numpy.repeatability import check_same, check_unmoved, random_states
-from gradwire.graphs.builder import Graph, Value, active
+from gradwire.graphs.builder import GraphBuilder, Value, active
 from gradwire.graphs.constants import BoundModel
 from gradwire.graphs.spec import ArraySpec
 
@@ -94,7 +94,7 @@ def trace_function(
 
 
 def _traced_once(fn: Callable[..., Any], specs: Sequence[ArraySpec], labels: Sequence[str]) -> Traced:
-    graph = Graph()
+    graph = GraphBuilder()
     inputs = [
         wrap(graph.input(label, spec.shape, spec.dtype)) for label, spec in zip(labels, specs, strict=True)
     ]
@@ -162,7 +162,7 @@ def _flattened(result: Any) -> tuple[str, dict[str, Any]]:
     return structure, items
 
 
-def _output(graph: Graph, key: str, item: Any) -> Value:
+def _output(graph: GraphBuilder, key: str, item: Any) -> Value:
     where = f"output {key}" if key else "the output"
     if item is None:
         raise TraceError(f"{where} of the traced function is None; return an array (is a `return` missing?)")

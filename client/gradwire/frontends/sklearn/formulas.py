@@ -20,7 +20,7 @@ from skl2onnx.common.data_types import guess_numpy_type
 
 from gradwire.frontends.numpy.arrays.array import TracedArray, value_of, wrap
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Graph
+from gradwire.graphs.builder import GraphBuilder
 
 Formula = Callable[[Any, TracedArray], Iterator[Any]]
 """Yields the outputs of a fitted estimator for rows of its features, (rows, features), in order.
@@ -41,7 +41,7 @@ def converter(formula: Formula) -> Converter:
         (entry,), model = operator.inputs, operator.raw_operator
         dtype: np.dtype[Any] = np.dtype(guess_numpy_type(entry.type))
         columns = getattr(model, "n_features_in_", entry.type.shape[1])
-        graph = Graph()
+        graph = GraphBuilder()
         x = wrap(graph.input("x", (_ROWS, int(columns)), dtype))
         rows = x if dtype == np.float32 else x.astype(np.float64)
         results = islice(formula(model, rows), len(operator.outputs))

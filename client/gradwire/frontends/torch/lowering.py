@@ -15,7 +15,7 @@ import torch
 
 from gradwire.errors import TraceError
 from gradwire.frontends.numpy.arrays.array import TracedArray, value_of, wrap
-from gradwire.graphs.builder import DType, Graph, Shape, Value
+from gradwire.graphs.builder import DType, GraphBuilder, Shape, Value
 
 Rule = Callable[..., Any]
 Array = Any
@@ -98,7 +98,7 @@ class Call:
         operands: its positional arguments, as fake tensors and numbers.
     """
 
-    graph: Graph
+    graph: GraphBuilder
     op: str
     overload: str
     result: Any
@@ -157,7 +157,10 @@ class Call:
 
 
 def interpret(
-    graph: Graph, module: torch.fx.GraphModule, arguments: Iterator[Array], lift: Callable[[str, Any], Array]
+    graph: GraphBuilder,
+    module: torch.fx.GraphModule,
+    arguments: Iterator[Array],
+    lift: Callable[[str, Any], Array],
 ) -> list[Any]:
     """Lowers a recorded function.
 
@@ -196,7 +199,7 @@ def interpret(
     raise AssertionError("a recorded function has an output")
 
 
-def _call(graph: Graph, node: torch.fx.Node, get: Callable[[Any], Any]) -> Any:
+def _call(graph: GraphBuilder, node: torch.fx.Node, get: Callable[[Any], Any]) -> Any:
     op = node.target
     assert isinstance(op, torch._ops.OpOverload)
     name = name_of_op(op)

@@ -8,15 +8,15 @@ from typing import Any
 from gradwire.frontends.jax.registry import Call, rule
 from gradwire.frontends.jax.rules.shapes import placed
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Graph, Value
+from gradwire.graphs.builder import GraphBuilder, Value
 
 
-def _arguments(graph: Graph, values: Sequence[Value]) -> list[Value]:
-    """Arguments of the present block, like given values."""
+def _arguments(graph: GraphBuilder, values: Sequence[Value]) -> list[Value]:
+    """Arguments of the present body, like given values."""
     return [graph.argument(value.shape, value.dtype) for value in values]
 
 
-def _trip_arguments(graph: Graph) -> tuple[Value, Value]:
+def _trip_arguments(graph: GraphBuilder) -> tuple[Value, Value]:
     """The first arguments of a Loop's body: the number of the trip, and whether the loop goes on."""
     return graph.argument((), ops.INT64), graph.argument((), ops.BOOL)
 
@@ -47,7 +47,7 @@ def scan(call: Call, *inputs: Value) -> Sequence[Value]:
     )
 
 
-def _empty(graph: Graph, shape: Sequence[int], dtype: Any) -> Value:
+def _empty(graph: GraphBuilder, shape: Sequence[int], dtype: Any) -> Value:
     return ops.expand(graph.scalar(0, dtype), tuple(shape))
 
 

@@ -13,7 +13,7 @@ from gradwire.frontends.jax.dtypes import is_float
 from gradwire.frontends.jax.registry import Call, rule
 from gradwire.frontends.jax.rules.shapes import placed
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Graph, Value
+from gradwire.graphs.builder import GraphBuilder, Value
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class _Windows:
         """Shape of the positions: the batch, then the wide axes."""
         return (*self.batch, *(self.sizes[axis] for axis in self.wide))
 
-    def positions(self, graph: Graph) -> list[Value]:
+    def positions(self, graph: GraphBuilder) -> list[Value]:
         """For each explicit axis the positions on it, each broadcastable to the grid."""
         rank, components = len(self.grid), []
         for axis in self.explicit:
@@ -75,7 +75,7 @@ class _Windows:
         return ops.concat([ops.reshape(part, (*self.grid, 1)) for part in spread], len(self.grid))
 
 
-def _counting(graph: Graph, count: int) -> Value:
+def _counting(graph: GraphBuilder, count: int) -> Value:
     return graph.constant(np.arange(count, dtype=np.int64))
 
 
@@ -131,7 +131,7 @@ def _moving(starts: Mapping[int, Value], sizes: Sequence[int], shape: Sequence[i
 
 
 def _batch_starts(
-    graph: Graph, axes: Sequence[int], batch_axes: Sequence[int], batch: Sequence[int]
+    graph: GraphBuilder, axes: Sequence[int], batch_axes: Sequence[int], batch: Sequence[int]
 ) -> dict[int, Value]:
     """The starts on axes of the array that run along with axes of the batch."""
     starts = {}

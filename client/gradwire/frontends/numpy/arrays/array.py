@@ -19,7 +19,7 @@ from gradwire.frontends.numpy.dispatch import call_function, namespace
 from gradwire.frontends.numpy.ufuncs.accumulation import accumulate
 from gradwire.frontends.numpy.ufuncs.rules import as_value, call
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import DType, Graph, Shape, Value
+from gradwire.graphs.builder import DType, GraphBuilder, Shape, Value
 from gradwire.graphs.refusals import refuse
 
 _NOT_A_NUMBER = "use NumPy's functions (np.sin, not math.sin) and keep values in arrays"
@@ -52,7 +52,7 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         return self._cell.read()
 
     @property
-    def graph(self) -> Graph:
+    def graph(self) -> GraphBuilder:
         """The graph that computes it."""
         return self._cell.graph
 
@@ -273,7 +273,7 @@ def wrap(value: Value) -> TracedArray:
     return TracedArray(Cell(value))
 
 
-def graph_of(*arrays: Any) -> Graph:
+def graph_of(*arrays: Any) -> GraphBuilder:
     """Return the graph of the first traced array among the arguments, or in lists among them.
 
     Raises:
@@ -292,7 +292,7 @@ def graph_of(*arrays: Any) -> Graph:
     raise TypeError("no traced array among the arguments")
 
 
-def value_of(graph: Graph, item: Any, dtype: npt.DTypeLike | None = None) -> Value:
+def value_of(graph: GraphBuilder, item: Any, dtype: npt.DTypeLike | None = None) -> Value:
     """Convert anything array-like to a value, in the given dtype or its own."""
     operand = _operand(item)
     if dtype is None:
@@ -300,7 +300,7 @@ def value_of(graph: Graph, item: Any, dtype: npt.DTypeLike | None = None) -> Val
     return as_value(graph, operand, np.dtype(dtype))
 
 
-def traced(graph: Graph, item: Any) -> TracedArray:
+def traced(graph: GraphBuilder, item: Any) -> TracedArray:
     """Convert anything array-like to a traced array."""
     return item if isinstance(item, TracedArray) else wrap(value_of(graph, item))
 
@@ -313,7 +313,7 @@ def apply(ufunc: np.ufunc, *operands: Any, dtype: npt.DTypeLike | None = None) -
     return results[0] if len(results) == 1 else tuple(results)
 
 
-def fitted(graph: Graph, item: Any, shape: Shape, dtype: DType) -> Value:
+def fitted(graph: GraphBuilder, item: Any, shape: Shape, dtype: DType) -> Value:
     """Broadcast an item to a shape for assignment, dropping leading axes of extent 1.
 
     Args:

@@ -16,18 +16,18 @@ from collections.abc import Callable
 import numpy as np
 
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Block, DType, Graph, Shape, Value
+from gradwire.graphs.builder import Body, DType, GraphBuilder, Shape, Value
 from gradwire.graphs.refusals import refuse
 
 
 class Cell:
     """An array's current value, and the single-element writes that it does not contain yet."""
 
-    __slots__ = ("_pending", "_value", "block", "dtype", "graph", "shape", "version")
+    __slots__ = ("_pending", "_value", "body", "dtype", "graph", "shape", "version")
 
     def __init__(self, value: Value) -> None:
-        self.graph: Graph = value.graph
-        self.block: Block = value.graph.block
+        self.graph: GraphBuilder = value.graph
+        self.body: Body = value.graph.body
         self.shape: Shape = value.shape
         self.dtype: DType = value.dtype
         self.version = 0
@@ -37,7 +37,7 @@ class Cell:
     def read(self) -> Value:
         """Return the current value, with pending writes merged."""
         if self._pending:
-            with self.graph.at(self.block):
+            with self.graph.at(self.body):
                 self._value = self._flush()
             self._pending = {}
         return self._value
@@ -72,7 +72,7 @@ class Cell:
         self.version += 1
 
     def _refuse_from_elsewhere(self) -> None:
-        if self.graph.block is not self.block:
+        if self.graph.body is not self.body:
             raise refuse(
                 "assignment, within a function given to gw.scan, gw.cond or another of their kind, to an "
                 "array from outside of it",
@@ -112,7 +112,7 @@ class ViewCell(Cell):
         contiguous: bool = False,
     ) -> None:
         self.graph = base.graph
-        self.block = base.block
+        self.body = base.body
         self.shape = shape
         self.dtype = base.dtype
         self.base = base
@@ -129,7 +129,7 @@ class ViewCell(Cell):
     def read(self) -> Value:
         version = self.base.version
         if self._seen != version:
-            with self.graph.at(self.block):
+            with self.graph.at(self.body):
                 self._value = self._forward(self.base.read())
             self._seen = version
         return self._value

@@ -14,7 +14,7 @@ from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, value_o
 from gradwire.frontends.numpy.arrays.methods import ArrayMethods
 from gradwire.frontends.numpy.complex_dispatch import call_function, call_ufunc
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import DType, Graph, Shape
+from gradwire.graphs.builder import DType, GraphBuilder, Shape
 from gradwire.graphs.refusals import refuse
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
@@ -60,7 +60,7 @@ class TracedComplex(ArrayMethods, NDArrayOperatorsMixin):
         self._imag[...] = new
 
     @property
-    def graph(self) -> Graph:
+    def graph(self) -> GraphBuilder:
         """The graph that computes it."""
         return self._real.graph
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Array, Graph, Shape, Value
+from gradwire.graphs.builder import Array, GraphBuilder, Shape, Value
 from gradwire.graphs.refusals import refuse
 
 
@@ -223,7 +223,10 @@ def _strides(extents: Sequence[int]) -> list[int]:
 
 
 def _combined(
-    graph: Graph, indices: Sequence[Array | Value | None], strides: Sequence[int], extents: Sequence[int]
+    graph: GraphBuilder,
+    indices: Sequence[Array | Value | None],
+    strides: Sequence[int],
+    extents: Sequence[int],
 ) -> Array | Value:
     """Sum index times stride; known indices stay arrays, traced ones become non-negative.
 
@@ -249,7 +252,7 @@ def _combined(
     return ops.binary("Add", traced, graph.constant(np.asarray(known, np.int64)))
 
 
-def positions(index: Index, shape: Shape, graph: Graph) -> Array | Value:
+def positions(index: Index, shape: Shape, graph: GraphBuilder) -> Array | Value:
     """Return the flat positions in the array of the indexed elements, in the shape of the result."""
     strides = _strides(shape) if shape else []
     rank = len(index.shape)

@@ -24,7 +24,7 @@ from gradwire.frontends.numpy.control_flow.structure import (
     plain,
     where,
 )
-from gradwire.graphs.builder import SCI, Graph, Value, active
+from gradwire.graphs.builder import SCI, GraphBuilder, Value, active
 
 
 def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
@@ -163,7 +163,7 @@ def _map_here(fn: Callable[..., Any], slicing: _Slicing, out_axes: Any) -> Any:
     return first.pack([np.stack(column, axis) for column, axis in zip(columns, axes, strict=True)])
 
 
-def _map_traced(graph: Graph, fn: Callable[..., Any], slicing: _Slicing, out_axes: Any) -> Any:
+def _map_traced(graph: GraphBuilder, fn: Callable[..., Any], slicing: _Slicing, out_axes: Any) -> Any:
     mapped = [
         (as_value(graph, leaf), axis)
         for leaf, axis in zip(slicing.leaves, slicing.axes, strict=True)

@@ -22,7 +22,7 @@ from gradwire.frontends.numpy.control_flow.structure import (
     where,
 )
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Block, Graph
+from gradwire.graphs.builder import Body, GraphBuilder
 
 
 def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *operands: Any) -> Any:
@@ -75,9 +75,9 @@ def _chosen(pred: TracedArray, true_branch: Callable[[], Any], false_branch: Cal
     condition = pred.value
     blocks, results, structures = [], [], []
     for branch, name in ((true_branch, "true_fn"), (false_branch, "false_fn")):
-        with graph.nested() as block:
+        with graph.nested() as body:
             leaves, structure = flatten("gw.cond", f"what {name} returns", branch())
-        blocks.append(block)
+        blocks.append(body)
         results.append(leaves)
         structures.append(structure)
     if structures[0] != structures[1]:
@@ -86,8 +86,8 @@ def _chosen(pred: TracedArray, true_branch: Callable[[], Any], false_branch: Cal
             "same structure from both"
         )
     kinds = _agreed(structures[0], results[0], results[1])
-    for block, leaves in zip(blocks, results, strict=True):
-        _close(graph, block, leaves, kinds)
+    for body, leaves in zip(blocks, results, strict=True):
+        _close(graph, body, leaves, kinds)
     if not kinds:
         return structures[0].pack([])
     types = [(kind.shape, kind.dtype) for kind in kinds]
@@ -95,8 +95,8 @@ def _chosen(pred: TracedArray, true_branch: Callable[[], Any], false_branch: Cal
     return structures[0].pack([wrap(value) for value in values])
 
 
-def _close(graph: Graph, block: Block, leaves: Sequence[Leaf], kinds: Sequence[Kind]) -> None:
-    with graph.at(block):
+def _close(graph: GraphBuilder, body: Body, leaves: Sequence[Leaf], kinds: Sequence[Kind]) -> None:
+    with graph.at(body):
         graph.returns([as_value(graph, leaf, kind) for leaf, kind in zip(leaves, kinds, strict=True)])
 
 

@@ -27,7 +27,7 @@ from gradwire.frontends.numpy.control_flow.structure import (
     where,
 )
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Graph, Value, active
+from gradwire.graphs.builder import GraphBuilder, Value, active
 
 _Step = Callable[[Value, list[Value]], tuple[Value | None, list[Value], list[Value]]]
 """The body of a Loop: (index of the trip, states) -> (whether to continue, states, outputs to stack)."""
@@ -115,7 +115,7 @@ def _length(items: Sequence[Leaf], given: Structure, length: int | None) -> int:
 
 
 def _no_trips(
-    graph: Graph,
+    graph: GraphBuilder,
     step: _ScanStep,
     states: Sequence[Leaf],
     carry: Structure,
@@ -130,7 +130,7 @@ def _no_trips(
     return carry.pack([wrap(as_value(graph, leaf)) for leaf in states]), structure.pack(empty)
 
 
-def _argument(graph: Graph, kind: Kind) -> TracedArray:
+def _argument(graph: GraphBuilder, kind: Kind) -> TracedArray:
     return wrap(graph.argument(kind.shape, kind.dtype))
 
 
@@ -165,7 +165,7 @@ def _as_before(before: Sequence[Any], after: Sequence[Leaf]) -> list[Any]:
 
 
 def _scan_traced(
-    graph: Graph,
+    graph: GraphBuilder,
     step: _ScanStep,
     states: Sequence[Leaf],
     carry: Structure,
@@ -224,7 +224,7 @@ def _reversed(value: Value) -> Value:
 
 
 def _emit(
-    graph: Graph, op: str, inputs: Sequence[Value | None], kinds: Sequence[Kind], **attributes: Any
+    graph: GraphBuilder, op: str, inputs: Sequence[Value | None], kinds: Sequence[Kind], **attributes: Any
 ) -> list[Value]:
     """Append a node, unless it has no results."""
     if not kinds:
@@ -233,7 +233,7 @@ def _emit(
 
 
 def _loop(
-    graph: Graph,
+    graph: GraphBuilder,
     bound: Value | None,
     keep: Value | None,
     states: Sequence[Value],

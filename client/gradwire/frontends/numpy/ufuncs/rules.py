@@ -15,7 +15,7 @@ import numpy as np
 
 from gradwire.frontends.numpy.ufuncs.special import SPECIAL
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Array, DType, Graph, Value
+from gradwire.graphs.builder import Array, DType, GraphBuilder, Value
 from gradwire.graphs.operators import binary, cast, compare, constant_like, predicate, sci, unary, where
 from gradwire.graphs.refusals import refuse
 
@@ -44,7 +44,7 @@ def type_of(operand: Any) -> Any:
     return np.asarray(operand).dtype
 
 
-def as_value(graph: Graph, operand: Any, dtype: DType) -> Value:
+def as_value(graph: GraphBuilder, operand: Any, dtype: DType) -> Value:
     """Convert an operand to a value of the given dtype."""
     if isinstance(operand, Value):
         return cast(operand, dtype)
@@ -53,7 +53,9 @@ def as_value(graph: Graph, operand: Any, dtype: DType) -> Value:
     return graph.constant(np.asarray(operand).astype(dtype, copy=False))
 
 
-def call(ufunc: np.ufunc, operands: Sequence[Any], graph: Graph, dtype: DType | None = None) -> list[Value]:
+def call(
+    ufunc: np.ufunc, operands: Sequence[Any], graph: GraphBuilder, dtype: DType | None = None
+) -> list[Value]:
     """Apply a ufunc.
 
     Args:

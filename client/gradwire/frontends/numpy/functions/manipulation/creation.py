@@ -12,10 +12,10 @@ from gradwire.frontends.numpy.arrays.complex_array import TracedComplex, combine
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.frontends.numpy.functions.manipulation.joining import common_dtype
 from gradwire.frontends.numpy.functions.manipulation.shaping import as_shape
-from gradwire.graphs.builder import Graph, active
+from gradwire.graphs.builder import GraphBuilder, active
 
 
-def filled(graph: Graph, shape: Any, number: Any, dtype: npt.DTypeLike) -> Any:
+def filled(graph: GraphBuilder, shape: Any, number: Any, dtype: npt.DTypeLike) -> Any:
     """Make an array filled with a number or a broadcast array, which can hold traced values.
 
     Args:

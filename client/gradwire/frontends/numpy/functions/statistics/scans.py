@@ -38,7 +38,7 @@ def cumulative_prod(
 
 def _cumulative(ufunc: np.ufunc, x: TracedArray, axis: Any, dtype: Any, include_initial: bool) -> Any:
     if axis is None and x.ndim > 1:
-        raise ValueError("For arrays which have more than one dimension ``axis`` argument is required.")
+        raise ValueError("For arrays which have more than one dimension `axis` argument is required.")
     place = one_axis(0 if axis is None else axis, x.ndim)
     result = _accumulated(ufunc, x, place, dtype)
     if not include_initial:
