@@ -330,7 +330,7 @@ class GraphBuilder:
         return self._by_content[key]
 
     def filled(self, shape: Shape, dtype: DType, element: bytes) -> Value:
-        """An array of one repeated element, given by its bytes."""
+        """Return an array of one repeated element, given by its bytes."""
         tensor = onnx.TensorProto(data_type=element_type(dtype, self.kinds), dims=[1], raw_data=element)
         # Among the function's own nodes, like other constants, so that every body can use it.
         with self.at(self.root):
@@ -339,7 +339,7 @@ class GraphBuilder:
         return value
 
     def scalar(self, number: Any, dtype: DType) -> Value:
-        """A zero-dimensional constant.
+        """Return a zero-dimensional constant.
 
         Raises:
             OverflowError: a Python integer does not fit the dtype.
@@ -352,14 +352,14 @@ class GraphBuilder:
         return known
 
     def known(self, value: Value) -> Array | None:
-        """The elements of a constant; None for any other value, and for constants by reference."""
+        """Return the elements of a constant; None for any other value, and for constants by reference."""
         constant = self._constants.get(value.name)
         if constant is None:
             return self._filled.get(value.name)
         return np.ndarray(constant.shape, constant.dtype, constant.data)
 
     def _all_known(self, values: Sequence[Value | None]) -> list[Array] | None:
-        """The elements of all values, or None."""
+        """Return the elements of all values if they are constants, else None."""
         found = []
         for value in values:
             elements = None if value is None else self.known(value)
@@ -369,12 +369,12 @@ class GraphBuilder:
         return found
 
     def known_scalar(self, value: Value) -> Any:
-        """The number that a zero-dimensional constant holds, None for any other value."""
+        """Return the number in a zero-dimensional constant; None for any other value."""
         known = None if value.shape else self.known(value)
         return None if known is None else known.item()
 
     def ints(self, numbers: Sequence[int]) -> Value:
-        """A one-dimensional int64 constant: a shape, axes, starts."""
+        """Return a one-dimensional int64 constant: a shape, axes, starts."""
         key = tuple(numbers)
         known = self._by_content.get(key)
         if known is None:
@@ -382,7 +382,7 @@ class GraphBuilder:
         return known
 
     def model(self, outputs: Mapping[str, Value], name: str) -> BoundModel:
-        """The model that computes `outputs`; nodes that none of them needs are left out.
+        """Return the model that computes `outputs`; nodes that none of them needs are dropped.
 
         Its inputs are the function's, then those for the large constants.
 
@@ -439,12 +439,12 @@ class GraphBuilder:
 
 
 def _place(array: Array) -> Any:
-    """Where an array lies in memory, and how."""
+    """Identify the memory of an array: address, shape, strides, dtype."""
     return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.char
 
 
 def _needed(nodes: Sequence[_Node], wanted: set[str]) -> list[_Node]:
-    """The nodes that the wanted names need; adds to `wanted` what they read."""
+    """Return the nodes that the wanted names need; add the names that they read to `wanted`."""
     needed: list[_Node] = []
     for node in reversed(nodes):
         if not wanted.isdisjoint(node.outputs):
@@ -465,7 +465,7 @@ def _uses(nodes: Sequence[_Node], domain: str) -> bool:
 
 
 def _write(graph: onnx.GraphProto, nodes: Sequence[_Node], final: Mapping[str, str]) -> None:
-    """Add nodes to a message, with the names that values have in the end."""
+    """Add nodes to a message, under the final names of values."""
     for index, node in enumerate(nodes):
         proto = graph.node.add(
             op_type=node.op,

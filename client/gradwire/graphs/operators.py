@@ -25,7 +25,7 @@ _WIDE = {"i": INT64, "u": np.dtype(np.uint64), "b": INT64}
 
 
 def broadcast(*shapes: Shape) -> Shape:
-    """The shape to which shapes broadcast.
+    """Return the shape to which shapes broadcast.
 
     Raises:
         ValueError: they do not.
@@ -42,7 +42,7 @@ def unary(op: str, x: Value, domain: str = "") -> Value:
 
 
 def sci(op: str, *operands: Value) -> Value:
-    """An elementwise operator of the extension domain."""
+    """Append an elementwise operator of the domain `gradwire.sci`."""
     shape = broadcast(*(operand.shape for operand in operands))
     return operands[0].graph.one(op, operands, shape, operands[0].dtype, SCI)
 
@@ -56,7 +56,7 @@ def compare(op: str, a: Value, b: Value) -> Value:
 
 
 def predicate(op: str, x: Value) -> Value:
-    """IsNaN, IsInf, Not."""
+    """Append an operator of one input that gives bool: IsNaN, IsInf, Not."""
     return x.graph.one(op, [x], x.shape, BOOL)
 
 
@@ -66,24 +66,24 @@ def where(condition: Value, a: Value, b: Value) -> Value:
 
 
 def constant_like(x: Value, number: Any) -> Value:
-    """A scalar of the dtype of `x`."""
+    """Return a zero-dimensional constant of the dtype of `x`."""
     return x.graph.scalar(number, x.dtype)
 
 
 def cast(x: Value, dtype: DType) -> Value:
-    """`x` in another dtype; itself if it has it already."""
+    """Cast to a dtype; `x` itself if it has it already."""
     if x.dtype == dtype:
         return x
     return x.graph.one("Cast", [x], x.shape, dtype, to=element_type(dtype, x.graph.kinds))
 
 
 def wide(x: Value) -> Value:
-    """Narrow integers and bool as the 64-bit integers that every integer operator takes."""
+    """Cast narrow integers and bool to int64, which every integer operator takes."""
     return cast(x, _WIDE.get(x.dtype.kind, x.dtype))
 
 
 def reshape(x: Value, shape: Shape) -> Value:
-    """The same elements under another, fully given, shape."""
+    """Reshape to a shape without unknown extents."""
     if x.shape == shape:
         return x
     # Zero means "as in the input" unless allowzero is set.
@@ -127,7 +127,7 @@ def slices(x: Value, parts: Sequence[tuple[int, int, int, int]]) -> Value:
 
 
 def reverse(x: Value, axes: Iterable[int]) -> Value:
-    """`x` backwards along axes (non-negative)."""
+    """Reverse `x` along axes (non-negative)."""
     return slices(x, [(axis, x.shape[axis] - 1, -1, x.shape[axis]) for axis in axes if x.shape[axis] > 1])
 
 
@@ -151,19 +151,19 @@ def gather_elements(x: Value, indices: Value, axis: int) -> Value:
 
 
 def gather_nd(x: Value, indices: Value) -> Value:
-    """`indices` has one row of leading coordinates for each element (or block) taken."""
+    """Take elements or slices of `x`: each row of `indices` has the leading coordinates of one."""
     shape = indices.shape[:-1] + x.shape[indices.shape[-1] :]
     return x.graph.one("GatherND", [x, indices], shape, x.dtype)
 
 
 def scatter_flat(x: Value, positions: Value, updates: Value, reduction: str = "none") -> Value:
-    """`x` with elements at flat positions (1-D) replaced by, or reduced with, `updates` (1-D)."""
+    """Replace elements of `x` at flat positions (1-D) by `updates` (1-D), or reduce them with these."""
     flat, rows = reshape(x, (x.size,)), reshape(positions, (positions.size, 1))
     return reshape(scatter_nd(flat, rows, updates, reduction), x.shape)
 
 
 def scatter_nd(x: Value, indices: Value, updates: Value, reduction: str = "none") -> Value:
-    """`x` with elements (or blocks) replaced by, or reduced with, `updates`; `indices` as for `gather_nd`."""
+    """Replace elements or slices of `x` by `updates`, or reduce; `indices` as for `gather_nd`."""
     attributes: dict[str, Any] = {} if reduction == "none" else {"reduction": reduction}
     return x.graph.one("ScatterND", [x, indices, updates], x.shape, x.dtype, **attributes)
 
@@ -175,7 +175,7 @@ def reduced_shape(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
 
 
 def reduce(op: str, x: Value, axes: Sequence[int], keepdims: bool = False) -> Value:
-    """ReduceSum and kin over axes (non-negative); none at all leaves `x` as it is."""
+    """Append ReduceSum or another reduction over axes (non-negative); return `x` if there are none."""
     if not axes:
         return x
     shape = reduced_shape(x.shape, axes, keepdims)
@@ -188,13 +188,13 @@ def arg_reduce(op: str, x: Value, axis: int, keepdims: bool) -> Value:
 
 
 def cumulative_sum(x: Value, axis: int, reverse: bool = False) -> Value:
-    """Sums of the elements up to each one, or from each one on."""
+    """Sum the elements up to each one, or from each one on if `reverse`."""
     attributes: dict[str, Any] = {"reverse": 1} if reverse else {}
     return x.graph.one("CumSum", [x, x.graph.scalar(axis, INT64)], x.shape, x.dtype, **attributes)
 
 
 def matmul(a: Value, b: Value) -> Value:
-    """`np.matmul`.
+    """Multiply matrices as `np.matmul` does.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -233,7 +233,7 @@ def triangle(x: Value, k: int, upper: bool) -> Value:
 
 
 def sort(x: Value, axis: int, descending: bool = False) -> tuple[Value, Value]:
-    """Sorted values, and the positions they came from."""
+    """Return the sorted values, and the positions that they come from."""
     results = [(x.shape, x.dtype), (x.shape, INT64)]
     values, indices = x.graph.emit("Sort", [x], results, SCI, axis=axis, descending=int(descending))
     return values, indices
