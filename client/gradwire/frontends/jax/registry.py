@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 
 from gradwire.errors import TraceError
+from gradwire.frontends.registering import registrar
 from gradwire.graphs.builder import DType, GraphBuilder, Shape, Value
 from gradwire.graphs.refusals import OWN_DIRECTORY, package_directory
 
@@ -83,18 +84,8 @@ class Call:
         return f" ({self.source})" if self.source else ""
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register a function as the rule of one or more primitives."""
-
-    def register(function: Rule) -> Rule:
-        for name in names:
-            if name in rules:
-                raise ValueError(f"two rules for primitive {name}")
-            rules[name] = function
-        return function
-
-    return register
-
+rule = registrar(rules, "primitive")
+"""Registers a function as the rule of one or more primitives."""
 
 _JAX = package_directory(jax)
 _PASSED_OVER = (_JAX, OWN_DIRECTORY, "<frozen ")

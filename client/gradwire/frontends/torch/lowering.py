@@ -15,6 +15,7 @@ import torch
 
 from gradwire.errors import TraceError
 from gradwire.frontends.numpy.arrays.array import TracedArray, value_of, wrap
+from gradwire.frontends.registering import registrar
 from gradwire.graphs.builder import DType, GraphBuilder, Shape, Value
 
 Rule = Callable[..., Any]
@@ -36,17 +37,8 @@ _DTYPES: dict[torch.dtype, DType] = {
 }
 
 
-def rule(*ops: str) -> Callable[[Rule], Rule]:
-    """Registers a function `(call, *args, **kwargs) -> result` for ATen operators, in all their overloads."""
-
-    def register(function: Rule) -> Rule:
-        for op in ops:
-            if op in _rules:
-                raise ValueError(f"two rules for aten.{op}")
-            _rules[op] = function
-        return function
-
-    return register
+rule = registrar(_rules, "operator")
+"""Registers a function `(call, *args, **kwargs) -> result` for ATen operators, in all their overloads."""
 
 
 def refused(instead: str, *ops: str) -> None:
