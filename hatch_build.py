@@ -48,8 +48,9 @@ def install(generated: Path, package: Path) -> None:
     """Copy stubs into `package`, which is not named after the proto package as protoc would have it."""
     package.mkdir(parents=True, exist_ok=True)
     for module in generated.iterdir():
-        text = re.sub(
-            r"^from gradwire\.v1 import", "from gradwire_wire.v1 import", module.read_text(), flags=re.M
-        )
+        text = module.read_text()
+        text = re.sub(r"^from gradwire\.v1 import", "from gradwire_wire.v1 import", text, flags=re.MULTILINE)
+        # The module that classes name as theirs: unpickling a message must not import the client.
+        text = re.sub(r"'gradwire\.v1\.(\w+_pb2)'", r"'gradwire_wire.v1.\1'", text)
         (package / module.name).write_text(text)
     (package / "__init__.py").write_text('"""Generated stubs of the wire, gradwire.v1."""\n')

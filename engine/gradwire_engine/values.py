@@ -70,14 +70,6 @@ class Signature:
     inputs: tuple[Named, ...]
     outputs: tuple[Named, ...]
 
-    def input_type(self, name: str) -> TensorType | None:
-        """The type of an input, or None where there is no such input."""
-        return dict(self.inputs).get(name)
-
-    def output_type(self, name: str) -> TensorType | None:
-        """The type of an output, or None where there is no such output."""
-        return dict(self.outputs).get(name)
-
 
 @dataclass(frozen=True)
 class GraphInfo:

@@ -22,6 +22,7 @@ def test_connecting_loads_no_frontend() -> None:
     loaded = loaded_after("import gradwire as gw\ngw.connect; gw.spec; gw.local")
     assert loaded.isdisjoint({"jax", "torch", "scipy", "sklearn", "skl2onnx", "matplotlib", "tqdm", "html"})
     assert {name for name in loaded if name.startswith("gradwire.frontends.")} <= {
+        "gradwire.frontends.closures",
         "gradwire.frontends.sources",
         "gradwire.frontends.default_client",
     }

@@ -175,12 +175,14 @@ class _Process:
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )
         self.lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.put(line)
+        with self.process.stdout as lines:
+            for line in lines:
+                self.lines.put(line)
         self.lines.put(None)
 
     def spent(self) -> float:
@@ -203,7 +205,9 @@ class _Process:
         raise TimeoutError(f"took more than {WALL_SECONDS:.0f} s")
 
     def close(self) -> int:
+        """Ends the process; returns its exit code."""
         self.process.kill()
+        self._reader.join()
         return self.process.wait()
 
 

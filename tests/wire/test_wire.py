@@ -1,6 +1,7 @@
 """Arrays become messages and come back the same."""
 
 import hashlib
+import pickle
 
 import ml_dtypes
 import numpy as np
@@ -74,3 +75,9 @@ def test_a_bytes_field_written_by_hand_is_what_protobuf_writes(size: int) -> Non
     payload = bytes(size)
     expected = tensor_pb2.PutTensorRequest(data=payload)
     assert tensor_pb2.PutTensorRequest.FromString(framing.bytes_field(3, payload)) == expected
+
+
+def test_messages_name_the_wires_own_package_when_they_are_pickled() -> None:
+    message = tensor_pb2.Tensor(dtype=tensor_pb2.DATA_TYPE_FLOAT64, shape=[2])
+    assert type(message).__module__ == "gradwire_wire.v1.tensor_pb2"
+    assert pickle.loads(pickle.dumps(message)) == message

@@ -6,6 +6,7 @@ them into `Options` at once and pass that on. The one-liners of the client take 
 typed with the `TypedDict`s. A test holds the two to each other.
 """
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
@@ -103,18 +104,26 @@ class Options:
         """Returns the message for the options that decide the plan.
 
         Raises:
-            InvalidArgumentError: the mode is not one of this kind, or a width or memory is negative.
+            InvalidArgumentError: the mode is not one of this kind, or a width or memory is not a positive
+                integer.
         """
         modes = _MODES[kind]
-        if self.mode and self.mode not in modes:
+        if self.mode is not None and self.mode not in modes:
             raise InvalidArgumentError(f"mode of a {kind} is {modes[0]!r} or {modes[1]!r}, not {self.mode!r}")
-        for name, value in (("block_width", self.block_width), ("block_memory", self.block_memory)):
-            if value is not None and value < 0:
-                raise InvalidArgumentError(
-                    f"{name} is positive, or None to leave it to the server, not {value}"
-                )
         return derivative_pb2.PlanOptions(
             mode=MODES[self.mode or ""],
-            block_memory_bytes=self.block_memory or 0,
-            block_width=self.block_width or 0,
+            block_memory_bytes=_positive("block_memory", self.block_memory),
+            block_width=_positive("block_width", self.block_width),
         )
+
+
+def _positive(name: str, value: int | None) -> int:
+    """Returns a positive integer as it travels: 0 leaves the choice to the server."""
+    if value is None:
+        return 0
+    number = operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else 0
+    if number <= 0:
+        raise InvalidArgumentError(
+            f"{name} is a positive whole number, or None to leave it to the server, not {value!r}"
+        )
+    return number

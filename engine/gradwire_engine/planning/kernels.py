@@ -53,10 +53,6 @@ def device_fingerprint() -> str:
     return hashlib.sha256(f"{FORMAT} {jax.__version__} {device.platform} {kind}".encode()).hexdigest()
 
 
-def _key(spec: EvaluateSpec | BlockSpec) -> str:
-    return hashlib.sha256(f"{device_fingerprint()} {spec!r}".encode()).hexdigest()
-
-
 @dataclass(frozen=True)
 class EvaluateSpec:
     """Evaluate a function.
@@ -72,11 +68,6 @@ class EvaluateSpec:
     arguments: Arguments
     outputs: tuple[str, ...] = ()
     batched: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> str:
-        """Names the executable."""
-        return _key(self)
 
 
 @dataclass(frozen=True)
@@ -98,11 +89,6 @@ class BlockSpec:
     seeds: int
     width: int
     batch: int
-
-    @property
-    def key(self) -> str:
-        """Names the executable."""
-        return _key(self)
 
 
 Spec = EvaluateSpec | BlockSpec

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
+import numpy as np
 import pytest
 
 import gradwire as gw
@@ -66,3 +67,22 @@ def test_a_wrong_option_is_refused_by_name(client: gw.Client) -> None:
     wrong: Any = {"wtr": "x"}
     with pytest.raises(gw.InvalidArgumentError, match="no input 'wtr'"):
         client.jacobian(lambda x: x * x, [1.0, 2.0, 3.0], **wrong)
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 2.5, "4"])
+@pytest.mark.parametrize("name", ["block_width", "block_memory"])
+def test_a_width_or_memory_that_is_no_positive_whole_number_is_refused_by_name(
+    name: str, value: object
+) -> None:
+    with pytest.raises(gw.InvalidArgumentError, match=f"{name} is a positive whole number"):
+        Options(**{name: value}).plan_options("jacobian")  # type: ignore[arg-type]
+
+
+def test_an_integer_of_numpy_is_a_width() -> None:
+    assert Options(block_width=np.int64(3)).plan_options("jacobian").block_width == 3  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["", "sideways", "forward_over_reverse"])
+def test_a_mode_that_is_none_of_the_kind_is_refused(mode: str) -> None:
+    with pytest.raises(gw.InvalidArgumentError, match="mode of a jacobian"):
+        Options(mode=mode).plan_options("jacobian")  # type: ignore[arg-type]

@@ -254,12 +254,12 @@ class TestOwnServer:
             "handle = embedded.start(workers=1, cache_dir=None); print(handle.process_id, flush=True);"
             "sys.stdin.read()"
         )
-        embedder = subprocess.Popen(
-            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path
-        )
-        assert embedder.stdout is not None
-        server = psutil.Process(int(embedder.stdout.readline()))
-        embedder.kill()
-        embedder.wait()
+        command = [sys.executable, "-c", program]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path
+        ) as embedder:
+            assert embedder.stdout is not None
+            server = psutil.Process(int(embedder.stdout.readline()))
+            embedder.kill()
         _, alive = psutil.wait_procs([server], timeout=20)
         assert not alive

@@ -15,11 +15,10 @@ import numpy as np
 
 from gradwire.frontends.numpy.ufuncs.special import SPECIAL
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Array, DType, GraphBuilder, Value
+from gradwire.graphs.builder import DType, GraphBuilder, Value
 from gradwire.graphs.operators import binary, cast, compare, constant_like, predicate, sci, unary, where
 from gradwire.graphs.refusals import refuse
 
-Operand = Value | Array | np.generic | bool | int | float
 Rule = Callable[..., Value | tuple[Value, ...]]
 
 
