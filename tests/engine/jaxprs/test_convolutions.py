@@ -64,7 +64,7 @@ def convolutions(draw):
 
 
 @given(convolutions())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_products_give_what_the_primitive_gives(case) -> None:
     inputs, kernel, params = case
     jaxpr = jax.make_jaxpr(lambda x, w: lax.conv_general_dilated(x, w, **params))(inputs, kernel).jaxpr
