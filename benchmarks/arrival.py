@@ -4,7 +4,7 @@
 
 The graph is a chain over one vector of 64 elements; each length runs in a process of its own, so that
 nothing is warm but the imports. Three chains of a length are told apart: "mixed" has its operators in no
-order, "repeated" has the same stretch of ten over and over, as an unrolled loop has it, and "called" is
+order, "repeated" has the same run of ten over and over, as an unrolled loop has it, and "called" is
 that one written as calls of one model-local function.
 """
 
@@ -27,14 +27,14 @@ from benchmarks.report import Figure, table
 
 LENGTHS = (500, 1000, 2000, 5000)
 SIZE = 64
-STRETCH = ("Sin", "Mul", "Tanh", "Add", "Sigmoid", "Mul", "Cos", "Add", "Softsign", "Sub")
-"""Operators of one stretch of the chain; those of two inputs take the stretch's own input as well."""
+RUN = ("Sin", "Mul", "Tanh", "Add", "Sigmoid", "Mul", "Cos", "Add", "Softsign", "Sub")
+"""Operators of one run of the chain; those of two inputs take the run's own input as well."""
 
 KINDS = ("mixed", "repeated", "called")
 STAGES = ("register", "plan", "first block")
 
 
-def _stretch(ops: Sequence[str], source: str, prefix: str) -> tuple[list[onnx.NodeProto], str]:
+def _run(ops: Sequence[str], source: str, prefix: str) -> tuple[list[onnx.NodeProto], str]:
     nodes, current = [], source
     for index, op in enumerate(ops):
         inputs = [current, source] if op in ("Mul", "Add", "Sub") else [current]
@@ -50,16 +50,16 @@ def chain(length: int, kind: str) -> bytes:
     functions = []
     current = "x"
     if kind == "called":
-        body, output = _stretch(STRETCH, "a", "f")
+        body, output = _run(RUN, "a", "f")
         functions = [helper.make_function("local", "Stretch", ["a"], [output], body, opsets[:1])]
     draw = np.random.default_rng(0)
-    for index in range(length // len(STRETCH)):
+    for index in range(length // len(RUN)):
         if kind == "called":
             nodes.append(helper.make_node("Stretch", [current], [f"s{index}"], domain="local"))
             current = f"s{index}"
             continue
-        ops = draw.permutation(STRETCH).tolist() if kind == "mixed" else STRETCH
-        made, current = _stretch(ops, current, f"s{index}")
+        ops = draw.permutation(RUN).tolist() if kind == "mixed" else RUN
+        made, current = _run(ops, current, f"s{index}")
         nodes.extend(made)
     value = helper.make_tensor_value_info("x", TensorProto.DOUBLE, [SIZE])
     result = helper.make_tensor_value_info(current, TensorProto.DOUBLE, [SIZE])
@@ -131,11 +131,11 @@ def figures() -> list[Figure]:
             ratio <= 1.3,
         ),
         Figure(
-            f"arrival of {LENGTHS[-1]:,} nodes that repeat a stretch of {len(STRETCH)}",
+            f"arrival of {LENGTHS[-1]:,} nodes that repeat a run of {len(RUN)}",
             f"{repeated:.2f} s",
             f"{many:.2f} s of nodes in no order",
             repeated / many,
-            "<= 0.5 (compiled once a stretch)",
+            "<= 0.5 (compiled once)",
             repeated / many <= 0.5,
         ),
     ]

@@ -10,7 +10,7 @@ from typing import Any
 import gradwire_wire as wire
 from gradwire._face.arguments import bind, given_values
 from gradwire.errors import InvalidArgumentError
-from gradwire.frontends.sources import Model
+from gradwire.graphs.models import Model
 from gradwire.graphs.signature import FunctionSpec, Selection, Value, select, select_scalar
 from gradwire.graphs.spec import ArraySpec
 from gradwire.transport.uploads import Uploaded

@@ -7,7 +7,7 @@ from typing import Any, Self
 import gradwire_wire as wire
 from gradwire._face.arguments import batched_names, bind, vectors
 from gradwire.errors import InvalidArgumentError, LimitError
-from gradwire.frontends.sources import Model
+from gradwire.graphs.models import Model
 from gradwire.graphs.signature import FunctionSpec, Selection, Signature, Transform, select, select_scalar
 from gradwire.transport.connection import LARGE_BYTES, Connection, GraphInfo
 from gradwire.transport.request import Templates, constants_by_id, tensor_ids

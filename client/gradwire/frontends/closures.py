@@ -1,4 +1,4 @@
-"""What a Python function reads besides its arguments."""
+"""Finds what a Python function reads besides its arguments."""
 
 from __future__ import annotations
 

@@ -11,11 +11,10 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,8 @@ from google.protobuf.message import DecodeError
 import gradwire_wire as wire
 from gradwire.errors import GradwireError, GraphWarning, InvalidArgumentError
 from gradwire.frontends.closures import top_package
-from gradwire.graphs.constants import BoundModel, Constant
+from gradwire.graphs.constants import BoundModel
+from gradwire.graphs.models import Model
 from gradwire.graphs.reading import read, with_numbers_alone
 from gradwire.graphs.signature import Shape, Signature, Value
 from gradwire.graphs.spec import ArraySpec, spec_of
@@ -46,25 +46,6 @@ _FRAMEWORKS = {
     "torch": "gradwire.torch",
 }
 """Modules that register converters, by the top-level package of what they convert."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """A graph ready to be registered.
-
-    Attributes:
-        data: its serialized bytes.
-        graph_id: their SHA-256.
-        signature: its inputs, without the hidden ones, and outputs.
-        bound: large constants, by the name of the hidden input that they are the value of.
-        again: loads the same source for other shapes; None for a model, which has its own shapes.
-    """
-
-    data: bytes
-    graph_id: str
-    signature: Signature
-    bound: Mapping[str, Constant] = field(default_factory=lambda: MappingProxyType({}), compare=False)
-    again: "Callable[[Sequence[ArraySpec]], Model] | None" = field(default=None, compare=False, repr=False)
 
 
 def load(

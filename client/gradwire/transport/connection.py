@@ -18,7 +18,7 @@ from gradwire.errors import (
     ServerError,
     UnavailableError,
 )
-from gradwire.frontends.sources import Model
+from gradwire.graphs.models import Model
 from gradwire.tables import html_table
 from gradwire.transport.channel import Stub, open_channel
 from gradwire.transport.retry import Backoff, Deadline, Retry

@@ -9,7 +9,7 @@ import grpc.aio
 
 import gradwire_wire as wire
 from gradwire.errors import NotFoundError, PreconditionError, ServerError, UnavailableError
-from gradwire.frontends.sources import Model
+from gradwire.graphs.models import Model
 from gradwire.results import Block, Info, Piece, Plan, ProgressReporter, Summary
 from gradwire.transport.connection import Connection, Recovery
 from gradwire.transport.placement import BlockBuffers, OpenBlock, ResultArrays, slices

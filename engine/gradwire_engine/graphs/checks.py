@@ -16,6 +16,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 
 from gradwire_engine.errors import InvalidGraph, LimitExceeded, one_line
 from gradwire_engine.limits import Limits
+from gradwire_engine.lowering.domains import domain_of, opsets_of
 
 NESTING = 100
 """Upper bound on levels of brackets in a text, and of functions that call functions; protobuf's own bound."""
@@ -62,16 +63,6 @@ def read_bytes(data: bytes) -> ModelProto:
     if not model.HasField("graph") or not model.opset_import:
         raise InvalidGraph("the bytes hold no ONNX model: a ModelProto needs a graph and an opset_import")
     return model
-
-
-def domain_of(item: NodeProto | FunctionProto | onnx.OperatorSetIdProto) -> str:
-    """Return the domain of a node, function or import; "" for both spellings of ONNX's own."""
-    return "" if item.domain == "ai.onnx" else item.domain
-
-
-def opsets_of(owner: ModelProto | FunctionProto) -> dict[str, int]:
-    """Return the opset versions that a model or function imports, by domain."""
-    return {domain_of(item): item.version for item in owner.opset_import}
 
 
 def functions_of(model: ModelProto) -> dict[FunctionKey, FunctionProto]:

@@ -21,11 +21,9 @@ from gradwire_engine.errors import InvalidGraph, LimitExceeded, one_line
 from gradwire_engine.graphs.checks import (
     bodies_of,
     check,
-    domain_of,
     functions_of,
     graphs_in,
     nodes_in,
-    opsets_of,
     read_bytes,
     read_text,
     refuse_excess,
@@ -34,6 +32,7 @@ from gradwire_engine.graphs.checks import (
 )
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import find_rule
+from gradwire_engine.lowering.domains import domain_of, opsets_of
 from gradwire_engine.values import GraphInfo, Signature, TensorType
 
 PINNED_OPSET = 21

@@ -20,6 +20,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, helper, n
 
 from gradwire_engine.errors import EngineError, InvalidGraph, LimitExceeded, ValueNeeded, one_line
 from gradwire_engine.limits import Limits
+from gradwire_engine.lowering.domains import domain_of, opsets_of
 from gradwire_engine.lowering.registry import STATIC_ELEMENTS, Node, Value, find_rule, is_static
 
 _RULE_ERRORS = (
@@ -209,7 +210,7 @@ class Scope:
         self._count(name, proto.op_type)
         inputs = [self.environment.find(item) if item else None for item in proto.input]
         attributes = self._attributes(proto)
-        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        domain = domain_of(proto)
         opset = self.opsets.get(domain, 1)
         # A function of the model's own shadows an operator of the same name.
         local = self.functions.get((domain, proto.op_type, proto.overload))
@@ -344,9 +345,7 @@ class Scope:
                 if attribute.default_value.type != AttributeProto.UNDEFINED:
                     given[key] = attribute.default_value
         given.update(attributes)
-        opsets = {
-            ("" if item.domain == "ai.onnx" else item.domain): item.version for item in body.opset_import
-        }
+        opsets = opsets_of(body)
         scope = Scope(
             {**self.opsets, **opsets},
             self.functions,
@@ -458,7 +457,7 @@ def evaluate(
         LimitExceeded: the number of nodes, or an intermediate array, is over its limit.
         ValueNeeded: an operator needs a value that depends on an input.
     """
-    opsets = {("" if item.domain == "ai.onnx" else item.domain): item.version for item in model.opset_import}
+    opsets = opsets_of(model)
     functions = {(item.domain, item.name, item.overload): item for item in model.functions}
     scope = Scope(opsets, functions, limits or Limits(), notes or Notes(), _Environment())
     return scope.run(model.graph, inputs)

@@ -1,4 +1,4 @@
-"""What an accumulation is of: a loss and the inputs that its batches share, checked before any batch."""
+"""Checks what an accumulation is of: a loss and the inputs that its batches share, checked before any batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server of one's own is stopped on every way out, and a process ends quietly whatever is still open."""
+"""A local server is stopped on every way out, and a process ends quietly whatever is still open."""
 
 import subprocess
 import sys
