@@ -1,4 +1,4 @@
-"""Checks what an accumulation is of: a loss and the inputs that its batches share, checked before any batch."""
+"""Checks the loss of an accumulation, and the inputs that its batches share, before any batch arrives."""
 
 from __future__ import annotations
 
