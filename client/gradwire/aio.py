@@ -1,8 +1,10 @@
 """The asynchronous interface of `gradwire`: the same functions and derivatives, as coroutines.
 
-async with gw.aio.connect("localhost:50051") as client:
-    f = client.function(lambda x: np.sin(x), gw.spec(3))
-    J, H = await asyncio.gather(f.jacobian(x), f.gradient().jacobian(x))
+For example:
+
+    async with gw.aio.connect("localhost:50051") as client:
+        f = client.function(lambda x: np.sin(x), gw.spec(3))
+        J, H = await asyncio.gather(f.jacobian(x), f.gradient().jacobian(x))
 """
 
 from gradwire._face.accumulation import AsyncAccumulator

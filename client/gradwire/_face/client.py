@@ -104,9 +104,11 @@ class AsyncClient:
     async def stream(self) -> AsyncIterator["FunctionStream"]:
         """Opens a stream for the evaluations of any number of functions.
 
-        async with client.stream() as stream:
-            f, g = stream.function(f), stream.function(g)
-            await asyncio.gather(f(x), g.vjp(x, w))
+        For example:
+
+            async with client.stream() as stream:
+                f, g = stream.function(f), stream.function(g)
+                await asyncio.gather(f(x), g.vjp(x, w))
         """
         async with CallStream(self._connection.stub, self._connection.address) as calls:
             yield FunctionStream(calls)
@@ -117,7 +119,9 @@ class AsyncClient:
     async def jacobian(self, fn: Source, *args: Any, **options: Unpack[JacobianOptions]) -> Any:
         """Computes the Jacobian of `fn` at `args`; options as for `AsyncFunction.jacobian`.
 
-        await client.jacobian(lambda x: np.log(x), np.array([1.0, 2.0]))
+        For example:
+
+            await client.jacobian(lambda x: np.log(x), np.array([1.0, 2.0]))
         """
         return await self.function(fn, *specs_at(fn, args)).jacobian(*args, **options)
 

@@ -319,8 +319,10 @@ class BaseFunction:
     async def stream(self) -> AsyncIterator[Self]:
         """Opens a stream for the evaluations of this function: the fastest way to many small ones.
 
-        async with f.stream() as s:
-            products = await asyncio.gather(*(s.vjp(x, w) for w in cotangents))
+        For example:
+
+            async with f.stream() as s:
+                products = await asyncio.gather(*(s.vjp(x, w) for w in cotangents))
         """
         async with CallStream(self._connection.stub, self._connection.address) as calls:
             yield self.with_evaluator(calls.evaluate)

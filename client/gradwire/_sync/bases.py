@@ -39,9 +39,11 @@ class FunctionBase:
     def stream(self) -> Iterator[Pipeline]:
         """Opens a stream for evaluations of this function, as futures: the fastest way to many small ones.
 
-        with f.stream() as s:
-            answers = [s.vjp(x, w) for w in cotangents]
-            products = [answer.result() for answer in answers]
+        For example:
+
+            with f.stream() as s:
+                answers = [s.vjp(x, w) for w in cotangents]
+                products = [answer.result() for answer in answers]
         """
         with entered(self._function.stream(), self._bridge) as function:
             yield Pipeline(function, self._bridge)
@@ -56,9 +58,11 @@ class FunctionBase:
     ) -> Callbacks:
         """Returns the functions that a numerical solver calls; one call to the server serves a point.
 
-        c = f.callbacks()
-        scipy.optimize.minimize(c.value, x0, jac=c.grad, method="BFGS")
-        scipy.optimize.least_squares(c.value, x0, jac=c.jacobian)
+        For example:
+
+            c = f.callbacks()
+            scipy.optimize.minimize(c.value, x0, jac=c.grad, method="BFGS")
+            scipy.optimize.least_squares(c.value, x0, jac=c.jacobian)
 
         Args:
             wrt: the input that the solver varies, by name or position; the first floating-point one by
@@ -119,9 +123,11 @@ class ClientBase:
     def stream(self) -> Iterator["Stream"]:
         """Opens a stream for the evaluations of any number of functions, as futures.
 
-        with client.stream() as stream:
-            answers = [stream.function(f).value(x), stream.function(g).vjp(x, w)]
-            value, product = (answer.result() for answer in answers)
+        For example:
+
+            with client.stream() as stream:
+                answers = [stream.function(f).value(x), stream.function(g).vjp(x, w)]
+                value, product = (answer.result() for answer in answers)
         """
         with entered(self._client.stream(), self._bridge) as stream:
             yield Stream(stream, self._bridge)

@@ -79,7 +79,9 @@ class Client(ClientBase):
     def jacobian(self, fn: Source, *args: Any, **options: Unpack[JacobianOptions]) -> Any:
         """Computes the Jacobian of `fn` at `args`; options as for `Function.jacobian`.
 
-        client.jacobian(lambda x: np.log(x), np.array([1.0, 2.0]))
+        For example:
+
+            client.jacobian(lambda x: np.log(x), np.array([1.0, 2.0]))
         """
         return self.function(fn, *specs_at(fn, args)).jacobian(*args, **options)
 
