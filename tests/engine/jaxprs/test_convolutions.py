@@ -36,7 +36,7 @@ def convolutions(draw):
     kernel = each(small)
     dilation, lhs_dilation = each(st.integers(1, 2)), each(st.integers(1, 2))
     space = each(st.integers(1, 6))
-    padding = tuple((draw(st.integers(-1, 3)), draw(st.integers(-1, 3))) for _ in range(rank))
+    padding = tuple((draw(st.integers(-1, 3)), draw(st.integers(0, 3))) for _ in range(rank))
     lhs, rhs, out = SPECS[rank]
     shapes = {
         "lhs": {"N": count * batches, "C": channels * features},
