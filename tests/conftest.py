@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
@@ -25,6 +26,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _needs_server(item: pytest.Item) -> bool:
     folder = item.path.relative_to(Path(__file__).parent).parts[0]
     return "server" in getattr(item, "fixturenames", ()) or folder in ("server", "end_to_end")
+
+
+_first_states: dict[tuple[str, str], Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def _same_draws_whatever_ran_before(request: pytest.FixtureRequest) -> None:
+    """Rewind the generators of a test's module: its numbers do not depend on the tests that ran before it."""
+    module = getattr(request, "module", None)
+    for name, value in vars(module).items() if module else ():
+        if isinstance(value, np.random.Generator):
+            state = _first_states.setdefault((module.__name__, name), value.bit_generator.state)
+            value.bit_generator.state = state
 
 
 @pytest.fixture(scope="session")

@@ -147,8 +147,8 @@ def test_rotary_embedding_turns_pairs_by_the_angle_of_their_position(interleaved
     y = run("RotaryEmbedding", x, np.cos(angles), np.sin(angles), positions, **options)
     first, second = ([0, 2], [1, 3]) if interleaved else ([0, 1], [2, 3])
     turned = (x[..., first] + 1j * x[..., second]) * np.exp(1j * angles[positions[0]])
-    np.testing.assert_allclose(y[..., first], turned.real, rtol=1e-12)
-    np.testing.assert_allclose(y[..., second], turned.imag, rtol=1e-12)
+    np.testing.assert_allclose(y[..., first], turned.real, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(y[..., second], turned.imag, rtol=1e-12, atol=1e-15)
     np.testing.assert_array_equal(y[..., 4:], x[..., 4:])
     check_op("RotaryEmbedding", x, np.cos(angles), np.sin(angles), positions, **options)
 
