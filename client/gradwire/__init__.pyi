@@ -11,6 +11,7 @@ from ._sync.local import LocalClient as LocalClient
 from ._sync.local import local as local
 from ._sync.pipeline import Pipeline as Pipeline
 from .errors import CancelledError as CancelledError
+from .errors import CheckError as CheckError
 from .errors import DeadlineError as DeadlineError
 from .errors import GradwireError as GradwireError
 from .errors import GraphWarning as GraphWarning
@@ -23,6 +24,7 @@ from .errors import PermissionDeniedError as PermissionDeniedError
 from .errors import PreconditionError as PreconditionError
 from .errors import ServerError as ServerError
 from .errors import TraceError as TraceError
+from .errors import TraceMismatchError as TraceMismatchError
 from .errors import UnauthenticatedError as UnauthenticatedError
 from .errors import UnavailableError as UnavailableError
 from .errors import Violation as Violation
@@ -45,6 +47,8 @@ from .pictures import graph as graph
 from .pictures import spy as spy
 from .results import Accumulated as Accumulated
 from .results import Block as Block
+from .results import CheckReport as CheckReport
+from .results import CheckRow as CheckRow
 from .results import Entry as Entry
 from .results import Info as Info
 from .results import Piece as Piece

@@ -18,6 +18,14 @@ class TraceError(GradwireError, TypeError):
     """A Python function cannot become a graph; the message says which operation and what to write instead."""
 
 
+class CheckError(GradwireError):
+    """Two ways to compute the same differ by more than rounding; the message has both numbers."""
+
+
+class TraceMismatchError(CheckError):
+    """A graph gives other numbers than the function that it was traced from."""
+
+
 class GraphWarning(UserWarning):
     """A property of a graph, found by the server, that affects how far its numbers can be trusted."""
 

@@ -344,3 +344,65 @@ class ProgressReporter:
         """Closes the bar where it stands."""
         if self._bar is not None:
             self._bar.close()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRow:
+    """One comparison.
+
+    Attributes:
+        name: what was compared.
+        difference: the largest difference, relative to the size of what was compared.
+        allowed: the largest one that rounding explains.
+        skipped: why nothing was compared; "" where something was.
+    """
+
+    name: str
+    difference: float = 0.0
+    allowed: float = 0.0
+    skipped: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the two agree, or were not compared."""
+        return bool(self.skipped) or self.difference <= self.allowed
+
+    @property
+    def verdict(self) -> str:
+        """The row's result in a word or two."""
+        return f"skipped: {self.skipped}" if self.skipped else "ok" if self.passed else "DIFFERS"
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """Return the row as text."""
+        figures = ("", "") if self.skipped else (f"{self.difference:.1e}", f"{self.allowed:.1e}")
+        return (self.name, *figures, self.verdict)
+
+
+_HEAD = ("compared", "difference", "allowed", "")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `check` found; printed as a table.
+
+    Attributes:
+        rows: the comparisons.
+    """
+
+    rows: tuple[CheckRow, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything that was compared agrees."""
+        return all(row.passed for row in self.rows)
+
+    def __str__(self) -> str:
+        table = [_HEAD, *(row.cells() for row in self.rows)]
+        widths = [max(len(row[i]) for row in table) for i in range(3)]
+        return "\n".join(
+            f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip()
+            for row in table
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table("check", _HEAD, [row.cells() for row in self.rows], [])

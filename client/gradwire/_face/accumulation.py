@@ -1,14 +1,15 @@
 """Accumulates a gradient over batches: what is kept, what a broken stream loses, and how to go on."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self
 
 import gradwire_wire as wire
 from gradwire._face.batches import Batch, Loss, Start
 from gradwire._face.evaluation import Arrays, unwrapped
 from gradwire.errors import CancelledError, DeadlineError, NotFoundError, ServerError, UnavailableError
+from gradwire.graphs.models import Model
 from gradwire.graphs.signature import Selection
 from gradwire.results import Accumulated
 from gradwire.transport.connection import Connection
@@ -44,9 +45,26 @@ class AsyncAccumulator:
     """
 
     def __init__(
-        self, connection: Connection, loss: Loss, start: Start, wrt: Selection, timeout: float | None
+        self,
+        connection: Connection,
+        loss: Loss,
+        start: Start,
+        wrt: Selection,
+        timeout: float | None,
+        beside: Callable[[Model, Mapping[str, wire.Array]], AbstractAsyncContextManager[None]],
     ) -> None:
+        """Makes the accumulator of a loss; nothing is sent before the first batch.
+
+        Args:
+            connection: where it is computed.
+            loss: what is accumulated.
+            start: the point.
+            wrt: what the gradient was asked for.
+            timeout: seconds that each call may take.
+            beside: compares a traced graph with its function at a point, while a batch is sent.
+        """
         Deadline(timeout)  # refuses a wrong timeout now
+        self._beside = beside
         self._connection, self._loss, self._start = connection, loss, start
         self._wrt, self._timeout = wrt, timeout
         self._lock = asyncio.Lock()
@@ -103,12 +121,13 @@ class AsyncAccumulator:
         async with self._exclusive(timeout) as deadline:
             self._check()
             backoff = Backoff(self._connection.retry, deadline)
-            while True:
-                try:
-                    await self._transmit(await self._opened(deadline), batch, deadline)
-                    break
-                except (NotFoundError, UnavailableError) as error:
-                    await self._recover(error, backoff)
+            async with self._beside(batch.model or self._loss.model, self._point(batch)):
+                while True:
+                    try:
+                        await self._transmit(await self._opened(deadline), batch, deadline)
+                        break
+                    except (NotFoundError, UnavailableError) as error:
+                        await self._recover(error, backoff)
             self._last = None
             self._batches += 1
             self._rows += batch.rows
@@ -116,6 +135,10 @@ class AsyncAccumulator:
                 self._resendable = None
             elif self._resendable is not None:
                 self._resendable.append(batch)
+
+    def _point(self, batch: Batch) -> dict[str, wire.Array]:
+        values = {**self._start.params, **batch.inputs}
+        return {name: one.array if isinstance(one, Uploaded) else one for name, one in values.items()}
 
     async def add_all(
         self, batches: Iterable[Any] | AsyncIterable[Any], *, timeout: float | None = None

@@ -57,6 +57,7 @@ class Batch:
         uploads: arrays that are sent by id.
         large: arrays that follow the message in chunks.
         kept: all arrays are sent by id, so that the batch can be sent again at any time.
+        inputs: what the batch brings.
     """
 
     message: bytes
@@ -65,6 +66,7 @@ class Batch:
     uploads: tuple[Uploaded, ...]
     large: tuple[tuple[str, memoryview], ...]
     kept: bool
+    inputs: Values
 
     def messages(self) -> Iterator[bytes]:
         """Yields the requests to send, in order; copies each data byte once, when its request is made."""
@@ -208,7 +210,7 @@ class Loss:
                 message.inputs[name].CopyFrom(wire.tensor_type(one.dtype, one.shape))
         request = accumulate_pb2.AccumulateRequest(batch=message).SerializeToString()
         kept = len(uploads) == len(values)
-        return Batch(request, message.rows, model, tuple(uploads), tuple(large), kept)
+        return Batch(request, message.rows, model, tuple(uploads), tuple(large), kept, values)
 
     def _fitting(self, values: Values) -> tuple[Model | None, FunctionSpec | None]:
         """Returns the graph and function for a batch of these shapes, if they are not the loss's own."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import gradwire_wire as wire
 from gradwire._face.function import AsyncFunction
 from gradwire._face.options import GradientOptions, HessianOptions, JacobianOptions, ProductOptions
+from gradwire._face.verification import Verifier, Verify
 from gradwire.errors import InvalidArgumentError
 from gradwire.frontends.sources import Source, load
 from gradwire.graphs.signature import FunctionSpec
@@ -21,8 +22,11 @@ from gradwire.transport.stream import CallStream
 from gradwire.transport.uploads import Uploaded
 
 
-def connect(address: str, *, retry: Retry | None = None) -> "AsyncClient":
+def connect(address: str, *, retry: Retry | None = None, verify: Verify = "first") -> "AsyncClient":
     """Returns a client of the server at "host:port"; call it where an event loop runs.
+
+    `verify` says when traced functions are compared with the functions they came from, where
+    `AsyncClient.function` is not told otherwise.
 
     It connects with the first call. Use it with `async with`, or `close` it:
 
@@ -30,14 +34,14 @@ def connect(address: str, *, retry: Retry | None = None) -> "AsyncClient":
             f = client.function(lambda x: np.sin(x), gw.spec(3))
             print(await f.jacobian(np.ones(3)))
     """
-    return AsyncClient(Connection(address, retry or Retry()))
+    return AsyncClient(Connection(address, retry or Retry()), Verifier(verify))
 
 
 class AsyncClient:
     """A client of one server; made by `connect`."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, verifier: Verifier) -> None:
+        self._connection, self._verifier = connection, verifier
 
     @property
     def address(self) -> str:
@@ -63,7 +67,11 @@ class AsyncClient:
         await self._connection.wait_ready(Deadline(timeout))
 
     def function(
-        self, source: Source, *specs: ArraySpec | wire.Array, names: Sequence[str] | None = None
+        self,
+        source: Source,
+        *specs: ArraySpec | wire.Array,
+        names: Sequence[str] | None = None,
+        verify: Verify | None = None,
     ) -> AsyncFunction:
         """Makes a function of NumPy code, an ONNX model or a framework's object.
 
@@ -79,6 +87,9 @@ class AsyncClient:
                 JAX or scikit-learn.
             *specs: shapes and dtypes of a Python function's arguments: `gw.spec((2, 3))`, or arrays.
             names: names of the inputs; those of the function's parameters by default.
+            verify: when the graph of a Python function is compared with the function itself: "first", where
+                it is first used at a point, "always" or "never"; what `connect` was given by default. A
+                difference raises `TraceMismatchError` from the call that uses the function.
 
         Raises:
             TraceError: the function cannot be traced.
@@ -86,7 +97,8 @@ class AsyncClient:
             OSError: the file cannot be read.
         """
         model = load(source, specs, names)
-        return AsyncFunction(self._connection, model, FunctionSpec(model.graph_id, model.signature))
+        spec = FunctionSpec(model.graph_id, model.signature)
+        return AsyncFunction(self._connection, model, spec, verification=self._verifier.of(model, verify))
 
     async def put(
         self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None, *, timeout: float | None = None

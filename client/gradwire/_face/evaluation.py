@@ -1,11 +1,14 @@
 """Functions on a server: transforms, and evaluation at a point."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, Self
 
 import gradwire_wire as wire
 from gradwire._face.arguments import batched_names, bind, vectors
+from gradwire._face.flat import FlatFunction
+from gradwire._face.verification import Verification
 from gradwire.errors import InvalidArgumentError, LimitError
 from gradwire.graphs.models import Model
 from gradwire.graphs.signature import FunctionSpec, Selection, Signature, Transform, select, select_scalar
@@ -30,10 +33,15 @@ class BaseFunction:
     """
 
     def __init__(
-        self, connection: Connection, model: Model, spec: FunctionSpec, evaluator: Evaluator | None = None
+        self,
+        connection: Connection,
+        model: Model,
+        spec: FunctionSpec,
+        evaluator: Evaluator | None = None,
+        verification: Verification | None = None,
     ) -> None:
         self._connection, self._model, self._spec = connection, model, spec
-        self._evaluator = evaluator
+        self._evaluator, self._verification = evaluator, verification
         self._constants = constants_by_id(model.bound)
         self._templates = Templates(spec, self._constants)
         self._derived: dict[object, Self] = {}
@@ -78,8 +86,12 @@ class BaseFunction:
         return self.signature.html(f"{type(self).__name__} {self.graph_id[:12]}{steps}", notes)
 
     async def describe(self) -> GraphInfo:
-        """Returns what the server reports about the graph: warnings, size, possible modes."""
-        return await self._connection.register(self._model, Deadline(None))
+        """Returns what the server reports about the graph: warnings, size, possible modes.
+
+        For a traced function, also what was compared with the function that it was traced from.
+        """
+        info = await self._connection.register(self._model, Deadline(None))
+        return replace(info, verified=str(self._verification or ""))
 
     # Transforms: each returns a function with another signature.
 
@@ -113,7 +125,7 @@ class BaseFunction:
             else:
                 outputs = select(self.signature.outputs, of, "output", "of")
             spec = self._spec.then(Transform(kind, inputs, outputs, keep_values))
-            found = type(self)(self._connection, self._model, spec, self._evaluator)
+            found = type(self)(self._connection, self._model, spec, self._evaluator, self._verification)
             self._derived[key] = found
         return found
 
@@ -272,6 +284,33 @@ class BaseFunction:
     ) -> list[wire.Array]:
         deadline = Deadline(timeout)
         leading = batched_names(self.signature, batched)
+        if self._verification is None or self._verification.settled:
+            return await self._send(arrays, leading, deadline)
+        async with self._beside(arrays, leading):
+            return await self._send(arrays, leading, deadline)
+
+    def _beside(
+        self, arrays: Mapping[str, wire.Array], batched: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[None]:
+        """Compares a traced function with the function it came from, while the block runs."""
+        if self._verification is None or self._verification.settled:
+            return nullcontext()
+        return self._verification.beside(self._plain(self._model), arrays, batched)
+
+    def _beside_of(self, model: Model, arrays: Mapping[str, wire.Array]) -> AbstractAsyncContextManager[None]:
+        """Does what `_beside` does, for the same source traced for other shapes."""
+        if self._verification is None or model is self._model:
+            return self._beside(arrays)
+        return self._verification.of(model).beside(self._plain(model), arrays)
+
+    def _plain(self, model: Model) -> FlatFunction:
+        return FlatFunction(
+            type(self)(self._connection, model, FunctionSpec(model.graph_id, model.signature))
+        )
+
+    async def _send(
+        self, arrays: dict[str, wire.Array], leading: tuple[str, ...], deadline: Deadline
+    ) -> list[wire.Array]:
         ids = await tensor_ids(arrays) if any(a.nbytes > LARGE_BYTES for a in arrays.values()) else {}
         template = self._templates.get(arrays, (), leading)
         send, one_message = self._transport(arrays, leading)
@@ -329,7 +368,7 @@ class BaseFunction:
 
     def with_evaluator(self, evaluator: Evaluator) -> Self:
         """Returns this function with its evaluations sent by `evaluator`."""
-        return type(self)(self._connection, self._model, self._spec, evaluator)
+        return type(self)(self._connection, self._model, self._spec, evaluator, self._verification)
 
 
 def _hashable(selection: Selection) -> object:
@@ -347,3 +386,16 @@ def unwrapped(values: Sequence[Any], selection: Selection) -> Arrays:
     """Returns a tuple of values, or the value itself if it is the only one or was selected by itself."""
     several = selection is not None and not isinstance(selection, str | int)
     return tuple(values) if several or len(values) != 1 else values[0]
+
+
+def nested(arrays: Sequence[wire.Array], rows: Selection, columns: Selection, width: int) -> Arrays:
+    """Nests the matrices of a result, given row by row, as they were asked for.
+
+    Args:
+        arrays: one for each pair, `width` to a row.
+        rows: what was selected for the rows: the `of=` of a Jacobian, the `wrt=` of a Hessian.
+        columns: the `wrt=`.
+        width: how many inputs were selected.
+    """
+    starts = range(0, len(arrays), width)
+    return unwrapped([unwrapped(arrays[start : start + width], columns) for start in starts], rows)

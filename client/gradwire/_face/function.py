@@ -1,13 +1,15 @@
 """The asynchronous function: evaluation, Jacobians and Hessians."""
 
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any, Literal, overload
 
 import gradwire_wire as wire
 from gradwire._face.accumulation import AsyncAccumulator
 from gradwire._face.arguments import abstract, bind, fixed_type, given_values
 from gradwire._face.batches import Loss
-from gradwire._face.evaluation import Arrays, BaseFunction, one_output, unwrapped
+from gradwire._face.checking import check
+from gradwire._face.evaluation import Arrays, BaseFunction, nested, one_output, unwrapped
+from gradwire._face.flat import FlatFunction
 from gradwire._face.options import (
     HessianMode,
     JacobianMode,
@@ -20,7 +22,7 @@ from gradwire._face.options import (
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection, select, select_scalar
 from gradwire.graphs.spec import ArraySpec
-from gradwire.results import Block, Info, Plan, ProgressReporter
+from gradwire.results import Block, CheckReport, Info, Plan, ProgressReporter
 from gradwire.transport.placement import BlockBuffers, ResultArrays, flatten_out
 from gradwire.transport.receiver import DerivativeReceiver, DerivativeRequest, public_block
 from gradwire.transport.request import tensor_ids, tensors
@@ -115,7 +117,7 @@ class AsyncFunction(BaseFunction):
         )
         request = await self._request("jacobian", args, inputs, options)
         arrays, info = await self._receive(request, options)
-        result = None if arrays is None else _nested(arrays, of, wrt, request)
+        result = None if arrays is None else nested(arrays, of, wrt, request.columns)
         return (result, info) if return_info else result
 
     @overload
@@ -174,7 +176,7 @@ class AsyncFunction(BaseFunction):
         )
         request = await self._request("hessian", args, inputs, options)
         arrays, info = await self._receive(request, options)
-        result = None if arrays is None else _nested(arrays, wrt, wrt, request)
+        result = None if arrays is None else nested(arrays, wrt, wrt, request.columns)
         return (result, info) if return_info else result
 
     async def value_and_jacobian(
@@ -207,7 +209,7 @@ class AsyncFunction(BaseFunction):
         )
         request = await self._request("jacobian", args, inputs, options, values=True)
         received = await self._assemble(request, options)
-        return unwrapped(received.values, None), _nested(received.arrays, of, wrt, request)
+        return unwrapped(received.values, None), nested(received.arrays, of, wrt, request.columns)
 
     async def value_and_hessian(
         self,
@@ -239,7 +241,7 @@ class AsyncFunction(BaseFunction):
         )
         request = await self._request("hessian", args, inputs, options, values=True)
         received = await self._assemble(request, options)
-        return unwrapped(received.values, None), _nested(received.arrays, wrt, wrt, request)
+        return unwrapped(received.values, None), nested(received.arrays, wrt, wrt, request.columns)
 
     async def value_grad_and_hessian(
         self,
@@ -275,7 +277,7 @@ class AsyncFunction(BaseFunction):
         return (
             unwrapped(received.values[count:], None),
             unwrapped(received.values[:count], wrt),
-            _nested(received.arrays, wrt, wrt, request),
+            nested(received.arrays, wrt, wrt, request.columns),
         )
 
     def jacobian_blocks(
@@ -358,7 +360,7 @@ class AsyncFunction(BaseFunction):
         """
         shared = given_values(self.signature.inputs, params, inputs)
         loss = Loss(self._model, self._spec, tuple(shared), wrt, one_output(of), reduction)
-        return AsyncAccumulator(self._connection, loss, loss.start(shared), wrt, timeout)
+        return AsyncAccumulator(self._connection, loss, loss.start(shared), wrt, timeout, self._beside_of)
 
     async def plan(
         self,
@@ -401,6 +403,21 @@ class AsyncFunction(BaseFunction):
         )
         return Plan.from_proto(derivative_pb2.PlanResponse.FromString(answer).plan)
 
+    async def check(self, /, *args: Any, timeout: float | None = None, **inputs: Any) -> CheckReport:
+        """Checks values and derivatives at a point, prints what was compared, and returns it.
+
+        Values are compared with the Python function's, where there is one; J v with differences; J v with
+        J'w; both modes of the Jacobian, where it has at most a million elements; the Hessian with its
+        transpose. Directions are random. `timeout` is for each of some ten calls.
+
+        Raises:
+            CheckError: two of them differ by more than rounding.
+        """
+        arrays = bind(self.signature.inputs, args, inputs)
+        reference = None if self._spec.transforms else self._model.reference
+        unverified = type(self)(self._connection, self._model, self._spec, self._evaluator)
+        return await check(FlatFunction(unverified, timeout), list(arrays.values()), reference)
+
     def _choose(self, kind: Kind, wrt: Selection, of: Selection) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if kind not in KINDS:
             raise InvalidArgumentError(f"kind is 'jacobian' or 'hessian', not {kind!r}")
@@ -432,7 +449,8 @@ class AsyncFunction(BaseFunction):
             options=options.plan_options(kind),
             values=values,
         )
-        return DerivativeRequest(message, self._model, {ids[name]: arrays[name] for name in ids}, deadline)
+        uploads = {ids[name]: arrays[name] for name in ids}
+        return DerivativeRequest(message, self._model, arrays, uploads, deadline)
 
     async def _receive(
         self, request: DerivativeRequest, options: Options
@@ -442,10 +460,11 @@ class AsyncFunction(BaseFunction):
             received = await self._assemble(request, options)
             return received.arrays, received.info
         receiver = self._block_receiver(request, options)
-        async for block in receiver.blocks():
-            taken = options.sink(public_block(block, receiver.plan))
-            if isinstance(taken, Awaitable):
-                await taken
+        async with self._beside(request.inputs):
+            async for block in receiver.blocks():
+                taken = options.sink(public_block(block, receiver.plan))
+                if isinstance(taken, Awaitable):
+                    await taken
         return None, receiver.info
 
     async def _assemble(self, request: DerivativeRequest, options: Options) -> DerivativeReceiver:
@@ -454,7 +473,8 @@ class AsyncFunction(BaseFunction):
         receiver = DerivativeReceiver(
             self._connection, request, lambda plan: ResultArrays(plan, given), reporter, restart=True
         )
-        await receiver.run()
+        async with self._beside(request.inputs):
+            await receiver.run()
         return receiver
 
     def _block_receiver(self, request: DerivativeRequest, options: Options) -> DerivativeReceiver:
@@ -467,21 +487,13 @@ class AsyncFunction(BaseFunction):
         request = await self._request(kind, args, inputs, options)
         receiver = self._block_receiver(request, options)
         blocks = receiver.blocks()
-        try:
-            async for block in blocks:
-                yield public_block(block, receiver.plan)
-        finally:
-            await blocks.aclose()
+        async with self._beside(request.inputs):
+            try:
+                async for block in blocks:
+                    yield public_block(block, receiver.plan)
+            finally:
+                await blocks.aclose()
 
 
 def _reporter(request: DerivativeRequest, options: Options) -> ProgressReporter:
     return ProgressReporter(options.progress, KIND_NAMES[request.message.kind])
-
-
-def _nested(
-    arrays: Sequence[wire.Array], rows: Selection, columns: Selection, request: DerivativeRequest
-) -> Arrays:
-    """Nests the matrices of a result, given row by row, as `of=` and `wrt=` asked for them."""
-    width = len(request.message.wrt)
-    starts = range(0, len(arrays), width)
-    return unwrapped([unwrapped(arrays[start : start + width], columns) for start in starts], rows)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import gradwire_wire as wire
 from gradwire._face.client import specs_at
 from gradwire._face.options import GradientOptions, HessianOptions, JacobianOptions, ProductOptions
+from gradwire._face.verification import Verify
 from gradwire._sync.bases import ClientBase
 from gradwire._sync.function import Function
 from gradwire.frontends.sources import Source
@@ -43,7 +44,11 @@ class Client(ClientBase):
         self._bridge.run(self._client.wait_ready(timeout))
 
     def function(
-        self, source: Source, *specs: ArraySpec | wire.Array, names: Sequence[str] | None = None
+        self,
+        source: Source,
+        *specs: ArraySpec | wire.Array,
+        names: Sequence[str] | None = None,
+        verify: Verify | None = None,
     ) -> Function:
         """Makes a function of NumPy code, an ONNX model or a framework's object.
 
@@ -59,13 +64,16 @@ class Client(ClientBase):
                 JAX or scikit-learn.
             *specs: shapes and dtypes of a Python function's arguments: `gw.spec((2, 3))`, or arrays.
             names: names of the inputs; those of the function's parameters by default.
+            verify: when the graph of a Python function is compared with the function itself: "first", where
+                it is first used at a point, "always" or "never"; what `connect` was given by default. A
+                difference raises `TraceMismatchError` from the call that uses the function.
 
         Raises:
             TraceError: the function cannot be traced.
             InvalidArgumentError: the source is no model, or the specs do not fit it.
             OSError: the file cannot be read.
         """
-        return Function(self._client.function(source, *specs, names=names), self._bridge)
+        return Function(self._client.function(source, *specs, names=names, verify=verify), self._bridge)
 
     def put(
         self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None, *, timeout: float | None = None

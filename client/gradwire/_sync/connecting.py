@@ -1,13 +1,17 @@
 """Connects to a running server."""
 
 from gradwire._face.client import connect as connect_async
+from gradwire._face.verification import Verify
 from gradwire._sync.bridge import shared_bridge
 from gradwire._sync.client import Client
 from gradwire.transport.retry import Retry
 
 
-def connect(address: str, *, retry: Retry | None = None) -> Client:
+def connect(address: str, *, retry: Retry | None = None, verify: Verify = "first") -> Client:
     """Returns a client of the server at "host:port".
+
+    `verify` says when traced functions are compared with the functions they came from, where
+    `Client.function` is not told otherwise.
 
     It connects with the first call. Use it with `with`, or `close` it:
 
@@ -16,4 +20,4 @@ def connect(address: str, *, retry: Retry | None = None) -> Client:
             print(f.jacobian(np.ones(3)))
     """
     bridge = shared_bridge()
-    return Client(bridge.call(lambda: connect_async(address, retry=retry)), bridge)
+    return Client(bridge.call(lambda: connect_async(address, retry=retry, verify=verify)), bridge)

@@ -11,7 +11,7 @@ from gradwire._sync.accumulator import Accumulator
 from gradwire._sync.bases import FunctionBase
 from gradwire._sync.bridge import in_thread
 from gradwire.graphs.signature import Selection, Signature
-from gradwire.results import Block, Info, Plan
+from gradwire.results import Block, CheckReport, Info, Plan
 from gradwire.transport.connection import GraphInfo
 
 
@@ -49,7 +49,10 @@ class Function(FunctionBase):
         return self._function.constants
 
     def describe(self) -> GraphInfo:
-        """Returns what the server reports about the graph: warnings, size, possible modes."""
+        """Returns what the server reports about the graph: warnings, size, possible modes.
+
+        For a traced function, also what was compared with the function that it was traced from.
+        """
         return self._bridge.run(self._function.describe())
 
     def gradient(
@@ -560,3 +563,15 @@ class Function(FunctionBase):
                 **inputs,
             )
         )
+
+    def check(self, /, *args: Any, timeout: float | None = None, **inputs: Any) -> CheckReport:
+        """Checks values and derivatives at a point, prints what was compared, and returns it.
+
+        Values are compared with the Python function's, where there is one; J v with differences; J v with
+        J'w; both modes of the Jacobian, where it has at most a million elements; the Hessian with its
+        transpose. Directions are random. `timeout` is for each of some ten calls.
+
+        Raises:
+            CheckError: two of them differ by more than rounding.
+        """
+        return self._bridge.run(self._function.check(*args, timeout=timeout, **inputs))

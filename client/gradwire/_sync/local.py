@@ -3,6 +3,7 @@
 import atexit
 from typing import Any, Protocol
 
+from gradwire._face.verification import Verify
 from gradwire._sync.client import Client
 from gradwire._sync.connecting import connect
 from gradwire.errors import GradwireError
@@ -35,7 +36,9 @@ class LocalClient(Client):
             server.stop()
 
 
-def local(workers: int = 2, *, retry: Retry | None = None, **settings: Any) -> LocalClient:
+def local(
+    workers: int = 2, *, retry: Retry | None = None, verify: Verify = "first", **settings: Any
+) -> LocalClient:
     """Starts a server with a local Ray, and connects to it.
 
         with gw.local(workers=2) as client:
@@ -47,6 +50,8 @@ def local(workers: int = 2, *, retry: Retry | None = None, **settings: Any) -> L
     Args:
         workers: how many worker processes Ray starts.
         retry: how calls are retried.
+        verify: when traced functions are compared with the functions they came from, where
+            `Client.function` is not told otherwise: "first", "always" or "never".
         **settings: of the server, such as `block_memory_bytes=64 << 20`.
 
     Raises:
@@ -61,7 +66,7 @@ def local(workers: int = 2, *, retry: Retry | None = None, **settings: Any) -> L
         ) from error
     server = embedded.start(workers=workers, **settings)
     try:
-        return LocalClient(connect(server.address, retry=retry), server)
+        return LocalClient(connect(server.address, retry=retry, verify=verify), server)
     except BaseException:
         server.stop()
         raise

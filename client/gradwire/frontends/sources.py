@@ -105,10 +105,11 @@ def _traced(
     source: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None
 ) -> BoundModel | onnx.ModelProto:
     """Traces a function with NumPy, or converts it with JAX or PyTorch if these refuse the traced arrays."""
-    from gradwire.frontends.numpy import trace_function  # here: those who bring a model need no tracer
+    # Here: those who bring a model need no tracer.
+    from gradwire.frontends.numpy import reference_of, trace_function
 
     try:
-        return trace_function(source, specs, names).bound
+        return replace(trace_function(source, specs, names).bound, reference=reference_of(source))
     except Exception as error:
         root = "jax" if _raised_by_jax(error) else "torch" if _raised_by_torch(error) else ""
         convert = _registered(root)
@@ -158,7 +159,8 @@ def from_proto(model: BoundModel | onnx.ModelProto) -> Model:
         raise GradwireError(f"the model cannot be serialized ({error}); models end at 2 GiB") from None
     whole = signature_of(clean)
     shown = Signature(tuple(value for value in whole.inputs if value.name not in given.bound), whole.outputs)
-    return Model(data, hashlib.sha256(data).hexdigest(), shown, given.bound)
+    graph_id = hashlib.sha256(data).hexdigest()
+    return Model(data, graph_id, shown, given.bound, reference=given.reference)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -39,7 +39,11 @@ _LOGGED_UPLOADS = 1024
 
 @dataclass(frozen=True, slots=True)
 class GraphInfo:
-    """What the server reports about a registered graph."""
+    """What the server reports about a registered graph.
+
+    `verified` says what was compared with the function that the graph was traced from; it is empty for a
+    model.
+    """
 
     graph_id: str
     forward_only: bool
@@ -48,6 +52,7 @@ class GraphInfo:
     node_count: int
     weight_bytes: int
     opset: int
+    verified: str = ""
 
     def _repr_html_(self) -> str:
         facts = [
@@ -56,7 +61,7 @@ class GraphInfo:
             ("opset", str(self.opset)),
             ("derivatives", "forward mode only" if self.forward_only else "both modes"),
         ]
-        reasons = [self.forward_only_reason] if self.forward_only_reason else []
+        reasons = [text for text in (self.forward_only_reason, self.verified) if text]
         return html_table(f"graph {self.graph_id[:12]}", ("", ""), facts, [*reasons, *self.warnings])
 
 

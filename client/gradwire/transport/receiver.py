@@ -27,14 +27,21 @@ class DerivativeRequest:
     Attributes:
         message: what is sent.
         model: the graph that it refers to.
+        inputs: the point.
         uploads: the large arrays that it refers to, by id.
         deadline: when it must be over.
     """
 
     message: derivative_pb2.DifferentiateRequest
     model: Model
+    inputs: Mapping[str, wire.Array]
     uploads: Mapping[str, wire.Array]
     deadline: Deadline
+
+    @property
+    def columns(self) -> int:
+        """How many inputs it is by."""
+        return len(self.message.wrt)
 
 
 class DerivativeReceiver:

@@ -262,4 +262,6 @@ def gradient_of(
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Returns the Jacobian by forward and by reverse mode, unchecked: for conventions at kinks."""
     flat, x = flatten(one_node(op, *inputs, **node), inputs, wrt)
-    return np.asarray(jax.jacfwd(flat)(x)), np.asarray(jax.jacrev(flat)(x))
+    # Under one jit: operator by operator, each of some hundred primitives would be compiled by itself.
+    forward, reverse = jax.jit(lambda x: (jax.jacfwd(flat)(x), jax.jacrev(flat)(x)))(x)
+    return np.asarray(forward), np.asarray(reverse)

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import onnx
 from jax import tree_util
@@ -26,6 +27,7 @@ from gradwire.frontends.jax.dtypes import KINDS, graph_dtype
 from gradwire.frontends.jax.registry import Call, Type, is_of_jax, origin, rules, type_only, user_line
 from gradwire.graphs.builder import GraphBuilder, Value
 from gradwire.graphs.constants import BoundModel
+from gradwire.graphs.reference import Reference, code_of
 from gradwire.graphs.spec import ArraySpec
 
 
@@ -96,7 +98,34 @@ def convert_function(
         raise TraceError(f"{_name(fn)} returned no array: is a `return` missing?")
     outputs = dict(zip(_output_names([path for path, _ in paths], labels), values, strict=True))
     identifier = re.sub(r"\W", "_", _name(fn)).strip("_") or "function"
-    return Converted(graph.model(outputs, identifier), tuple(labels), structure)
+    bound = replace(graph.model(outputs, identifier), reference=_reference(fn, tree, kinds))
+    return Converted(bound, tuple(labels), structure)
+
+
+def _reference(fn: Callable[..., Any], tree: Any, kinds: Sequence[Any]) -> Reference:
+    """The function as one of the leaves of its arguments, with JAX's own derivatives."""
+
+    def values(arrays: Sequence[Any]) -> list[Any]:
+        with _precision(kinds):
+            result = fn(*tree_util.tree_unflatten(tree, [jnp.asarray(array) for array in arrays]))
+            return [np.asarray(leaf) for leaf in tree_util.tree_leaves(result)]
+
+    def product(arrays: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+        places = [i for i, kind in enumerate(kinds) if jnp.issubdtype(kind.dtype, jnp.floating)]
+
+        def floating(*given: Any) -> list[Any]:
+            leaves = [jnp.asarray(array) for array in arrays]
+            for place, one in zip(places, given, strict=True):
+                leaves[place] = one
+            result = tree_util.tree_leaves(fn(*tree_util.tree_unflatten(tree, leaves)))
+            return [leaf for leaf in map(jnp.asarray, result) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+        with _precision(kinds):
+            results, pull = jax.vjp(floating, *(jnp.asarray(arrays[place]) for place in places))
+            given = [jnp.asarray(one, like.dtype) for one, like in zip(cotangents, results, strict=True)]
+            return [np.asarray(one) for one in pull(given)]
+
+    return Reference(_name(fn), code_of(fn), values, product)
 
 
 def _kind(leaf: Any) -> Any:

@@ -18,6 +18,7 @@ from gradwire.frontends.numpy.functions.manipulation.joining import holds_traced
 from gradwire.frontends.numpy.repeatability import check_same, check_unmoved, random_states
 from gradwire.graphs.builder import GraphBuilder, Value, active
 from gradwire.graphs.constants import BoundModel
+from gradwire.graphs.reference import Reference, code_of, name_of
 from gradwire.graphs.spec import ArraySpec
 
 
@@ -86,7 +87,7 @@ def trace_function(
         TraceError: the function cannot be traced, or gives two different graphs.
     """
     labels = input_names(fn, specs, names)
-    name, states = _function_name(fn), random_states(fn)
+    name, states = name_of(fn), random_states(fn)
     traced = _traced_once(fn, specs, labels)
     check_unmoved(name, states)
     check_same(name, traced.bound, _traced_once(fn, specs, labels).bound)
@@ -114,7 +115,16 @@ def _traced_once(fn: Callable[..., Any], specs: Sequence[ArraySpec], labels: Seq
         active.reset(token)
     keys = tuple(values) if structure == "dict" else ()
     outputs = dict(zip(_output_names(structure, list(values), labels), values.values(), strict=True))
-    return Traced(graph.model(outputs, _identifier(_function_name(fn))), structure, keys)
+    return Traced(graph.model(outputs, _identifier(name_of(fn))), structure, keys)
+
+
+def reference_of(fn: Callable[..., Any]) -> Reference:
+    """Return a traced function as the reference of its graph: it is called with plain arrays."""
+
+    def values(arrays: Sequence[Any]) -> list[Any]:
+        return [np.asarray(item) for item in _flattened(fn(*arrays))[1].values()]
+
+    return Reference(name_of(fn), code_of(fn), values)
 
 
 def input_names(
@@ -138,7 +148,7 @@ def input_names(
         pass
     except TypeError as error:
         raise TraceError(
-            f"{_function_name(fn)} cannot take {len(specs)} arrays: {error}; give one spec for each parameter"
+            f"{name_of(fn)} cannot take {len(specs)} arrays: {error}; give one spec for each parameter"
         ) from None
     else:
         variadic = inspect.Parameter.VAR_POSITIONAL
@@ -196,10 +206,6 @@ def _output_names(structure: str, keys: Sequence[str], taken: Sequence[str]) -> 
         return ["y" if "y" not in taken else "out"]
     names = [f"y{key}" for key in keys]
     return names if set(names).isdisjoint(taken) else [f"out{key}" for key in keys]
-
-
-def _function_name(fn: Callable[..., Any]) -> str:
-    return str(getattr(fn, "__name__", type(fn).__name__))
 
 
 def _identifier(text: str) -> str:

@@ -23,6 +23,8 @@ from gradwire.errors import InvalidArgumentError
 from gradwire.frontends.sklearn import features, gaussian_process, vectors
 from gradwire.frontends.sklearn.formulas import Converter, converter
 from gradwire.frontends.sklearn.repair import finished, rename
+from gradwire.graphs.constants import BoundModel
+from gradwire.graphs.reference import Reference
 from gradwire.graphs.spec import ArraySpec, spec
 
 _OPSETS = {"": 18, "ai.onnx.ml": 3}
@@ -113,7 +115,7 @@ def model(source: Source, at: ArraySpec | None = None, *, return_std: bool = Fal
     return finished(proto, kept, rows, given.dtype, _columns(estimator, method, given))
 
 
-def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None) -> onnx.ModelProto:
+def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None) -> BoundModel:
     """Converts an estimator or one of its methods for `client.function`."""
     if len(specs) > 1 or (names is not None and len(names) != 1):
         raise InvalidArgumentError(
@@ -123,7 +125,13 @@ def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None
     name = names[0] if names is not None else specs[0].name if specs else None
     if name is not None:
         rename(proto.graph, "X", name)
-    return proto
+    estimator, method = _target(source)
+    label = f"{type(estimator).__name__}.{method}"
+
+    def values(arrays: Sequence[Any]) -> list[Any]:
+        return [np.asarray(getattr(estimator, method)(*arrays))]
+
+    return BoundModel(proto, reference=Reference(label, label, values))
 
 
 def _target(source: Any) -> tuple[BaseEstimator, str]:
