@@ -16,7 +16,7 @@ matplotlib.use("Agg")  # no window: pictures go to files
 
 
 def reaction(u, diffusion):
-    """Two species that react and diffuse on a ring of cells; each depends on itself and its neighbors."""
+    """Return rates of two species on a ring of cells; each depends on itself and its neighbors."""
     spread = np.roll(u, 1, axis=1) + np.roll(u, -1, axis=1) - 2 * u
     rate = u[0] * u[1] ** 2
     return diffusion * spread + np.stack([0.04 * (1 - u[0]) - rate, rate - 0.1 * u[1]])

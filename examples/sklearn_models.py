@@ -20,7 +20,7 @@ import gradwire.sklearn
 
 
 def finite_difference(fn, x, step=1e-5):
-    """Returns the Jacobian of `fn` at one row, by central differences in each feature."""
+    """Return the Jacobian of `fn` at one row, by central differences in each feature."""
     columns = [(fn(x + step * e) - fn(x - step * e)) / (2 * step) for e in np.eye(x.shape[1])]
     return np.stack(columns, axis=-1)
 

@@ -123,7 +123,7 @@ class Unasync(ast.NodeTransformer):
 
 
 def adapted(text: str) -> str:
-    """Returns a docstring for the synchronous face."""
+    """Return a docstring for the synchronous face."""
     text = re.sub(r"\basync (?=with|for)|\bawait |(?<=\bgw\.)aio\.", "", text)
     text = re.sub(r"\bAsync[A-Z]\w+", lambda found: NAMES.get(found[0], found[0]), text)
     for phrase, other in PHRASES.items():
@@ -132,23 +132,23 @@ def adapted(text: str) -> str:
 
 
 def class_of(module: ast.Module, name: str) -> ast.ClassDef:
-    """Returns the class of this name."""
+    """Return the class of this name."""
     return next(node for node in module.body if isinstance(node, ast.ClassDef) and node.name == name)
 
 
 def methods_of(node: ast.ClassDef) -> list[Method]:
-    """Returns the methods of a class, in order."""
+    """Return the methods of a class, in order."""
     return [one for one in node.body if isinstance(one, Method)]
 
 
 def attributes_used(node: ast.AST) -> set[str]:
-    """Returns the attributes of `self`, and the private ones of anything, that code uses."""
+    """Return the attributes of `self`, and the private ones of anything, that code uses."""
     used = (one for one in ast.walk(node) if isinstance(one, ast.Attribute))
     return {one.attr for one in used if one.attr.startswith("_") or ast.unparse(one.value) == "self"}
 
 
 def call_of(method: Method, attribute: str) -> str:
-    """Returns the call of the asynchronous method with the arguments of the synchronous one."""
+    """Return the call of the asynchronous method with the arguments of the synchronous one."""
     given = method.args
     parts = [one.arg for one in (*given.posonlyargs, *given.args) if one.arg != "self"]
     parts += [f"*{given.vararg.arg}"] if given.vararg else []
@@ -161,7 +161,7 @@ def call_of(method: Method, attribute: str) -> str:
 
 
 def delegating(method: Method, attribute: str) -> str:
-    """Returns the statement that delegates to the asynchronous object."""
+    """Return the statement that delegates to the asynchronous object."""
     call, returns = call_of(method, attribute), ast.unparse(method.returns) if method.returns else ""
     if any(isinstance(one, ast.Name) and one.id == "property" for one in method.decorator_list):
         return f"return self.{attribute}.{method.name}"
@@ -177,7 +177,7 @@ def delegating(method: Method, attribute: str) -> str:
 
 
 def mirrored(method: Method, attribute: str, known: set[str]) -> Any:
-    """Returns the synchronous method: translated if all that it uses is known, else delegating."""
+    """Return the synchronous method: translated if all that it uses is known, else delegating."""
     result: Any = Unasync().visit(copy.deepcopy(method))
     doc = result.body[:1] if ast.get_docstring(method) else []
     if doc and method.name in EXAMPLES:
@@ -188,16 +188,16 @@ def mirrored(method: Method, attribute: str, known: set[str]) -> Any:
 
 
 def future(method: Method) -> ast.AST:
-    """Returns the method of `Pipeline`, which starts the coroutine and does not wait."""
+    """Return the method of `Pipeline`, which starts the coroutine and does not wait."""
     result = ast.FunctionDef(**dict(ast.iter_fields(copy.deepcopy(method))))
     result.returns = ast.Name(f"Future[{ast.unparse(method.returns) if method.returns else None}]")
-    doc = f'"""Does what `Function.{method.name}` does; the future has its result."""'
+    doc = f'"""Do what `Function.{method.name}` does; the future has its result."""'
     result.body = ast.parse(f"{doc}\nreturn self._bridge.submit({call_of(method, '_function')})").body
     return result
 
 
 def imports_for(code: str, modules: dict[str, ast.Module]) -> str:
-    """Returns the imports of the source modules, and of what they define, that generated code needs."""
+    """Return the imports of the source modules, and of what they define, that generated code needs."""
     used = {one.id for one in ast.walk(ast.parse(code)) if isinstance(one, ast.Name)}
     lines: set[str] = set()
     for name, module in {**modules, "": ast.parse(IMPORTS)}.items():
@@ -221,7 +221,7 @@ def imports_for(code: str, modules: dict[str, ast.Module]) -> str:
 
 
 def generated(target: Target, path: Path) -> str:
-    """Returns the text of one module."""
+    """Return the text of one module."""
     modules = {
         name: ast.parse((CLIENT / f"gradwire/_face/{name}.py").read_text()) for name, _ in target.sources
     }
@@ -251,7 +251,7 @@ def generated(target: Target, path: Path) -> str:
 
 
 def main(check: bool) -> int:
-    """Writes the modules, or reports how many differ."""
+    """Write the modules, or report how many differ."""
     stale = []
     for name, target in TARGETS.items():
         path = CLIENT / f"gradwire/_sync/{name}.py"

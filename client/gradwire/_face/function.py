@@ -81,7 +81,7 @@ class AsyncFunction(BaseFunction):
         return_info: bool = False,
         **inputs: Any,
     ) -> Arrays:
-        """Computes first derivatives: an array of shape output.shape + input.shape per output and input.
+        """Compute first derivatives: an array of shape output.shape + input.shape per output and input.
 
         Args:
             *args: the point.
@@ -155,7 +155,7 @@ class AsyncFunction(BaseFunction):
         return_info: bool = False,
         **inputs: Any,
     ) -> Arrays:
-        """Computes second derivatives of a one-element output, of shape input.shape + input.shape.
+        """Compute second derivatives of a one-element output, of shape input.shape + input.shape.
 
         With several inputs, the result is a tuple for each of them of arrays for each of them. `mode` is
         "forward_over_reverse" or "forward_over_forward"; the other arguments and the errors are those of
@@ -191,7 +191,7 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays]:
-        """Computes all outputs and the Jacobian of `of`, in one call to the server.
+        """Compute all outputs and the Jacobian of `of`, in one call to the server.
 
         The arguments are those of `jacobian`.
         """
@@ -223,7 +223,7 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays]:
-        """Computes all outputs and the Hessian of `of`, in one call to the server.
+        """Compute all outputs and the Hessian of `of`, in one call to the server.
 
         The arguments are those of `hessian`.
         """
@@ -254,7 +254,7 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays, Arrays]:
-        """Computes all outputs, and the gradient and the Hessian of `of`: what a Newton step takes.
+        """Compute all outputs, and the gradient and the Hessian of `of`: what a Newton step takes.
 
         One call to the server brings them. The Hessian is computed as the Jacobian of the gradient, which is
         what the function that is sent gives; the arguments are those of `hessian`, but for `mode`.
@@ -291,7 +291,7 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> AsyncIterator[Block]:
-        """Iterates over the blocks of a Jacobian in the order in which they arrive; none is kept here."""
+        """Iterate over the blocks of a Jacobian in the order in which they arrive; none is kept here."""
         options = Options(
             wrt=wrt,
             of=of,
@@ -316,7 +316,7 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> AsyncIterator[Block]:
-        """Iterates over the blocks of a Hessian in the order in which they arrive; none is kept here."""
+        """Iterate over the blocks of a Hessian in the order in which they arrive; none is kept here."""
         options = Options(
             wrt=wrt,
             of=of,
@@ -338,7 +338,7 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> AsyncAccumulator:
-        """Accumulates the gradient of the loss over batches that are never held together.
+        """Accumulate the gradient of the loss over batches that are never held together.
 
         Args:
             *params: the inputs that all batches share, from the first on; the others come with the batches.
@@ -373,7 +373,7 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Plan:
-        """Plans a derivative without computing it: mode, blocks, memory and operations.
+        """Plan a derivative without computing it: mode, blocks, memory and operations.
 
         Only shapes matter: inputs may be given as `gw.spec(...)`, and left out where the signature fixes
         them. The other arguments are those of `jacobian` or `hessian`, as `kind` says.
@@ -437,7 +437,7 @@ class AsyncFunction(BaseFunction):
     async def _receive(
         self, request: DerivativeRequest, options: Options
     ) -> tuple[list[wire.Array] | None, Info]:
-        """Receives into arrays, or into the sink where there is one."""
+        """Receive into arrays, or into the sink where there is one."""
         if options.sink is None:
             received = await self._assemble(request, options)
             return received.arrays, received.info
@@ -481,7 +481,7 @@ def _reporter(request: DerivativeRequest, options: Options) -> ProgressReporter:
 def _nested(
     arrays: Sequence[wire.Array], rows: Selection, columns: Selection, request: DerivativeRequest
 ) -> Arrays:
-    """Nests the matrices of a result, given row by row, as `of=` and `wrt=` asked for them."""
+    """Nest the matrices of a result, given row by row, as `of=` and `wrt=` asked for them."""
     width = len(request.message.wrt)
     starts = range(0, len(arrays), width)
     return unwrapped([unwrapped(arrays[start : start + width], columns) for start in starts], rows)

@@ -101,7 +101,7 @@ class Options:
             raise InvalidArgumentError("out= and sink= both say where blocks go: pass one of them")
 
     def plan_options(self, kind: Kind) -> derivative_pb2.PlanOptions:
-        """Returns the message for the options that decide the plan.
+        """Return the message for the options that decide the plan.
 
         Raises:
             InvalidArgumentError: the mode is not one of this kind, or a width or memory is not a positive
@@ -118,7 +118,7 @@ class Options:
 
 
 def _positive(name: str, value: int | None) -> int:
-    """Returns a positive integer as it travels: 0 leaves the choice to the server."""
+    """Return a positive integer as it travels: 0 leaves the choice to the server."""
     if value is None:
         return 0
     number = operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else 0

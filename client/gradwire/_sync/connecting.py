@@ -7,7 +7,7 @@ from gradwire.transport.retry import Retry
 
 
 def connect(address: str, *, retry: Retry | None = None) -> Client:
-    """Returns a client of the server at "host:port".
+    """Return a client of the server at "host:port".
 
     It connects with the first call. Use it with `with`, or `close` it:
 

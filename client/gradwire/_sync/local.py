@@ -24,7 +24,7 @@ class LocalClient(Client):
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Closes the connection and stops the server; further calls do nothing."""
+        """Close the connection and stop the server; further calls do nothing."""
         server, self._server = self._server, None
         if server is None:
             return
@@ -36,7 +36,7 @@ class LocalClient(Client):
 
 
 def local(workers: int = 2, *, retry: Retry | None = None, **settings: Any) -> LocalClient:
-    """Starts a server with a local Ray, and connects to it.
+    """Start a server with a local Ray, and connect to it.
 
         with gw.local(workers=2) as client:
             H = client.hessian(lambda x: np.sum(np.sqrt(x)), np.ones((2, 2)))

@@ -96,7 +96,7 @@ class Body:
         self.outputs: list[Value] = []
 
     def sees(self, body: Body) -> bool:
-        """Whether values of another body can be used in this one."""
+        """Return whether values of another body can be used in this one."""
         around: Body | None = self
         while around is not None and around is not body:
             around = around.outer
@@ -456,7 +456,7 @@ def _needed(nodes: Sequence[_Node], wanted: set[str]) -> list[_Node]:
 
 
 def _uses(nodes: Sequence[_Node], domain: str) -> bool:
-    """Whether an operator of a domain is among nodes, or in their bodies."""
+    """Return whether an operator of a domain is among nodes, or in their bodies."""
     return any(
         node.domain == domain
         or any(_uses(item.nodes, domain) for item in node.attributes.values() if isinstance(item, Body))

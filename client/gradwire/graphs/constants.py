@@ -46,12 +46,12 @@ _held: WeakValueDictionary[str, Constant] = WeakValueDictionary()
 
 
 def is_large(array: wire.Array) -> bool:
-    """Whether a constant is referred to instead of being stored in the graph."""
+    """Return whether a constant is referred to instead of being stored in the graph."""
     return array.nbytes >= REFERENCED_BYTES and wire.is_float(array.dtype)
 
 
 def snapshot(array: wire.Array) -> Constant:
-    """Copies the array; copies of equal arrays share memory while one of them is in use."""
+    """Copy the array; copies of equal arrays share memory while one of them is in use."""
     copy = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
     copy.setflags(write=False)
     made = Constant(copy, wire.tensor_id(copy))
@@ -71,7 +71,7 @@ class BoundModel:
     bound: Mapping[str, Constant] = field(default_factory=lambda: MappingProxyType({}))
 
     def embedded(self) -> onnx.ModelProto:
-        """Returns a model without hidden inputs, whose constants are stored in it.
+        """Return a model without hidden inputs, whose constants are stored in it.
 
         Raises:
             TraceError: the constants do not fit in one model.
@@ -101,7 +101,7 @@ class BoundModel:
 
 
 def name_for(count: int, taken: Collection[str]) -> str:
-    """Returns the name of the hidden input for large constant number `count`, in order of first use."""
+    """Return the name of the hidden input for large constant number `count`, in order of first use."""
     name = f"constant.{count}"
     while name in taken:
         name += "_"
@@ -109,5 +109,5 @@ def name_for(count: int, taken: Collection[str]) -> str:
 
 
 def bits(array: wire.Array) -> wire.Array:
-    """Views the elements as integers, so that -0.0 differs from 0.0 and a NaN equals itself."""
+    """View the elements as integers, so that -0.0 differs from 0.0 and a NaN equals itself."""
     return array.view(f"u{array.itemsize}")

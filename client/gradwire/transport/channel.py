@@ -26,7 +26,7 @@ _OPTIONS: list[tuple[str, Any]] = [
 
 
 def open_channel(address: str) -> grpc.aio.Channel:
-    """Returns a channel to "host:port". It connects with the first call."""
+    """Return a channel to "host:port". It connects with the first call."""
     wire.keep_freed_memory()
     return grpc.aio.insecure_channel(address, options=_OPTIONS)
 
@@ -104,7 +104,7 @@ class Stub:
         return call
 
     async def serving(self, timeout: float | None) -> bool:
-        """Tells whether grpc.health.v1 reports that the server and its workers serve."""
+        """Tell whether grpc.health.v1 reports that the server and its workers serve."""
         # The messages are one field each: an empty request asks for the server as a whole, and field 1 of
         # the answer is 1 for SERVING. A package for that would be larger than they are.
         answer: bytes = await self._health(b"", timeout=timeout)

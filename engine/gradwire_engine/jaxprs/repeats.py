@@ -62,7 +62,7 @@ def find(equations: Sequence[Any]) -> Repetition | None:
 
 
 def _tokens(equations: Sequence[Any]) -> np.ndarray[Any, Any]:
-    """Number the equations: equal numbers for those that are alike."""
+    """Assign a number to each equation, the same to those that are alike."""
     keys = Keys()
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(keys.equation(item), len(numbers)) for item in equations], np.int64)
@@ -158,7 +158,7 @@ def _wiring(
 
 
 def _closed(equations: Sequence[Any], makers: dict[Any, tuple[int, int]], found: Repetition) -> bool:
-    """Whether every operand from outside the run is made before it begins."""
+    """Return whether every operand from outside the run is made before it begins."""
     loop = range(found.start + found.lag * found.period, found.stop)
     for begin in range(loop.start, loop.stop, found.period):
         sources = iter(_wiring(equations, makers, found.start, begin, found.period))

@@ -200,6 +200,6 @@ class TracedFunction:
         self.arguments: Arguments = tuple((name, given[name]) for name, _ in self.signature.inputs)
 
     def bind(self, weights: Arrays) -> Function:
-        """The function over the given weights."""
+        """Return the function over the given weights."""
         base = _base_function(self.graph, self._traced, self._own, weights)
         return reduce(apply, self.spec.transforms, base)

@@ -19,7 +19,7 @@ NumpyArray = np.ndarray[Any, Any]
 
 
 def argument_types(inputs: Mapping[str, NumpyArray]) -> tuple[tuple[str, ArrayType], ...]:
-    """The types of arrays at hand."""
+    """Return the types of arrays at hand."""
     return tuple((name, ArrayType(array.dtype.name, array.shape)) for name, array in inputs.items())
 
 

@@ -88,7 +88,7 @@ class Handle:
         return len(self.product.vectors) if self.product else 0
 
     def transformed(self, kind: str, wrt: tuple[str, ...], of: tuple[str, ...]) -> Handle:
-        """The jvp or vjp of this function; the same handle each time, so that JAX compiles once."""
+        """Return the jvp or vjp of this function; the same handle each time, so that JAX compiles once."""
         key = (kind, wrt, of)
         if key not in self._derived:
             transform = self.function.as_jvp if kind == "jvp" else self.function.as_vjp
@@ -96,7 +96,7 @@ class Handle:
         return self._derived[key]
 
     def result_types(self, shapes: Sequence[tuple[int, ...]]) -> list[tuple[tuple[int, ...], Any]]:
-        """Shape and dtype of each output for inputs of these shapes.
+        """Return shape and dtype of each output for inputs of these shapes.
 
         Raises:
             InvalidArgumentError: they do not follow from the function's signature.

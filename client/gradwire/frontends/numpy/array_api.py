@@ -43,7 +43,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
 
 
 def isdtype(dtype: Any, kind: Any) -> bool:
-    """Whether a dtype is of a kind ("real floating", "integral", "bool", ...), or one of several."""
+    """Return whether a dtype is of a kind ("real floating", "integral", "bool", ...), or one of several."""
     if isinstance(kind, tuple):
         return any(isdtype(dtype, item) for item in kind)
     letters = {

@@ -89,7 +89,7 @@ def _reciprocal(z: Value) -> Value:
 
 
 def _sech_squared(z: Value) -> Value:
-    """The derivative of tanh, without the cancellation of 1 - tanh^2.
+    """Return the derivative of tanh, without the cancellation of 1 - tanh^2.
 
     With e = exp(-2a), sech(a + ib) = 2 exp(-a) ((1 + e) cos b - i (1 - e) sin b) / ((1 - e)^2 + 4 e cos^2 b),
     in which nothing overflows for a >= 0; sech is even.
