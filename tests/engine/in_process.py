@@ -1,4 +1,4 @@
-"""Runs plans in the calling process, block by block, without a service."""
+"""Runs plans in the calling process, block by block, without a service: for the tests of all packages."""
 
 from __future__ import annotations
 
