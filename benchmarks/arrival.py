@@ -142,6 +142,7 @@ def figures() -> list[Figure]:
 
 
 def main() -> None:
+    """Print the table, the curve or a profile, as the command line asks."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

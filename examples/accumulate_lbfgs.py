@@ -45,6 +45,7 @@ with gw.local(workers=2) as client:
     with f.accumulator(w=np.zeros(COLUMNS), reduction="mean") as acc:
 
         def over_batches(w: np.ndarray) -> tuple[float, np.ndarray]:
+            """Return the loss and its gradient at `w`, from one pass over the batches."""
             acc.zero(w=w)
             acc.add_all(data)  # by id: only the parameters are sent
             return float(acc.value), acc.grad

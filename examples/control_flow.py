@@ -68,6 +68,7 @@ def differences(function, x, step=1e-5):
 
 
 def main(client):
+    """Differentiate the simulation, a batch of it and its equilibrium, and check each by differences."""
     start, rates = np.array([5.0, 1.0]), np.array([1.1, 0.4, 0.1, 0.4])
 
     simulation = client.function(simulate, gw.spec(2), gw.spec(4))

@@ -23,6 +23,7 @@ def reaction(u, diffusion):
 
 
 def main(client: gw.Client, folder: Path) -> None:
+    """Print the plan, draw the graph and the sparsity to `folder`, and show who computed what."""
     f = client.function(reaction, gw.spec((2, 16)), gw.spec(()))
     print(f.plan(wrt="u"), end="\n\n")
 

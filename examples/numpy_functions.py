@@ -51,6 +51,7 @@ def difference(function: Callable[[np.ndarray], float], x: np.ndarray, step: flo
 
 
 def main(client: gw.Client) -> None:
+    """Check each gradient against differences, and descend along it."""
     signal = RNG.normal(size=64)
     loss = client.function(spectral_loss, gw.spec(64))
     slope = loss.grad(signal)

@@ -26,6 +26,7 @@ def finite_difference(fn, x, step=1e-5):
 
 
 def main(client: gw.Client) -> None:
+    """Differentiate a classifier, a regression and a Gaussian process, and check by differences."""
     # A classifier: the Jacobian of its probabilities, and a step to its decision boundary.
     x, labels = make_classification(400, 6, random_state=0)
     classifier = make_pipeline(StandardScaler(), PolynomialFeatures(2), LogisticRegression()).fit(x, labels)

@@ -60,6 +60,7 @@ if __name__ == "__main__":
         features = here[:3](x).detach()
 
         def loss_of(weight: torch.Tensor) -> torch.Tensor:
+            """Return the mean squared error as a function of the last layer's weights."""
             return nn.functional.mse_loss(features @ weight.T, y)
 
         curvature = gradwire.torch.hessian(loss_of, weight).reshape(32, 32)

@@ -9,7 +9,7 @@ typed with the `TypedDict`s. A test holds the two to each other.
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection
@@ -28,9 +28,9 @@ ProgressOption = bool | Callable[[Progress], object]
 Sink = Callable[[Block], object]
 """Takes blocks as they arrive; the next one is read when it returns (or when what it returns is awaited)."""
 
-_MODES: dict[Kind, tuple[str, str]] = {
-    "jacobian": ("forward", "reverse"),
-    "hessian": ("forward_over_reverse", "forward_over_forward"),
+_MODES: dict[Kind, tuple[str, ...]] = {
+    "jacobian": get_args(JacobianMode),
+    "hessian": get_args(HessianMode),
 }
 
 

@@ -92,7 +92,7 @@ class AccumulatorBase:
     def grad(self) -> Arrays:
         """The gradient over all batches added so far: an array, or a tuple as `wrt` asked for it.
 
-        Wait for the batches. Everything is kept, and more may be added.
+        Waits for the batches. Everything is kept, and more may be added.
         """
         return self._bridge.run(self._accumulator.read()).grad
 

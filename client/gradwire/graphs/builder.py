@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from gradwire.graphs.constants import BoundModel, Constant, bits, is_large, name_for, snapshot
+from gradwire.graphs.constants import MODEL_BYTES, BoundModel, Constant, bits, is_large, name_for, snapshot
 from gradwire.graphs.folding import FOLDED, fold
 from gradwire.graphs.refusals import refuse
 
@@ -35,7 +35,6 @@ SCI_VERSION = 1
 _BOOL, _INT64 = np.dtype(np.bool_), np.dtype(np.int64)
 _INTERNAL = re.compile(r"_[tc]\d+(_\d+)?")
 _UNIFORM_ELEMENTS = 64
-_MODEL_BYTES = (1 << 31) - (1 << 20)
 
 active: ContextVar[GraphBuilder | None] = ContextVar("gradwire_active_trace", default=None)
 """The builder of the trace that is running in this context, if any."""
@@ -55,10 +54,12 @@ class Value:
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         size = 1
         for extent in self.shape:
             size *= extent
@@ -413,7 +414,7 @@ class GraphBuilder:
         for label, value in outputs.items():
             graph.output.append(_value_info(label, value))
         size = sum(len(item.data) for key, item in self._constants.items() if key in used)
-        if size > _MODEL_BYTES:
+        if size > MODEL_BYTES:
             raise refuse(
                 f"a function with {size} bytes of constants",
                 "pass the large arrays as inputs of the function",

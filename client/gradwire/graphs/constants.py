@@ -23,7 +23,8 @@ from gradwire.errors import TraceError
 REFERENCED_BYTES = 1 << 20
 """Constants of at least this many bytes are referred to; smaller ones cost little in the graph."""
 
-_MODEL_BYTES = (1 << 31) - (1 << 20)
+MODEL_BYTES = (1 << 31) - (1 << 20)
+"""Constants of at most this many bytes go into one model: protobuf ends at 2 GiB, and nodes take some."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
@@ -79,7 +80,7 @@ class BoundModel:
         if not self.bound:
             return self.proto
         size = self.proto.ByteSize() + sum(constant.array.nbytes for constant in self.bound.values())
-        if size > _MODEL_BYTES:
+        if size > MODEL_BYTES:
             raise TraceError(
                 f"a model that holds the function's {size} bytes of constants cannot be made: a model ends "
                 "at 2 GiB; pass the function itself to client.function, or the large arrays as arguments"

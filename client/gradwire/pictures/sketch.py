@@ -20,6 +20,9 @@ import onnx.shape_inference
 
 Kind = Literal["input", "output", "node", "more"]
 
+# Both names of ONNX's own domain.
+_STANDARD = ("", "ai.onnx")
+
 # The most characters of a line of text.
 _LINE = 30
 
@@ -69,7 +72,17 @@ class _Scope:
 
 
 def sketch(model: onnx.ModelProto, title: str, limit: int, bound: Iterable[str] = ()) -> Sketch:
-    """Sketch a model, with at most `limit` nodes of its graph; inputs named in `bound` are constants."""
+    """Decide what is drawn of a model.
+
+    Args:
+        model: checked, of any size; only the types of large weights are looked at.
+        title: stands above the drawing.
+        limit: the most nodes of its graph, and so boxes; the rest is summarized in one more.
+        bound: names of inputs that are shown as constants.
+
+    Returns:
+        The boxes and arrows of the graph; those of small subgraphs are in their nodes' boxes.
+    """
     typed = onnx.shape_inference.infer_shapes(_light(model))
     types = {value.name: value.type.tensor_type for value in typed.graph.input}
     held = [*bound, *(tensor.name for tensor in model.graph.initializer if tensor.name in types)]
@@ -109,7 +122,7 @@ def _sketch(graph: onnx.GraphProto, title: str, limit: int, outer: _Scope) -> Sk
         constants[tensor.name] = _constant(tensor)
     nodes = []
     for node in graph.node:
-        if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+        if node.op_type == "Constant" and node.domain in _STANDARD:
             constants[node.output[0]] = _constant_node(node)
         else:
             nodes.append(node)
@@ -190,7 +203,7 @@ def _box(node: onnx.NodeProto, scope: _Scope) -> tuple[Box, list[str]]:
             settings.append(_setting(attribute))
     if settings:
         lines.append(_short(", ".join(settings)))
-    title = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+    title = node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}"
     return Box("node", _short(title), tuple(lines), tuple(inside)), reads
 
 

@@ -11,12 +11,12 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+import gradwire_wire as wire
 from gradwire.errors import BY_CODE, PreconditionError, ServerError, Violation
 from gradwire.transport.channel import RequestsCall, UploadCall
 
 # The reason of the error for a stream that cannot be resumed, because the server would plan it differently.
 PLAN_CHANGED = "PLAN_CHANGED"
-_DETAILS_KEY = "grpc-status-details-bin"
 _WRITE_FAILED = "Internal error from Core"
 _WAITS, _WAIT_SECONDS = 100, 0.01
 T = TypeVar("T")
@@ -100,7 +100,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, address: str, timeout: float | N
 
 def _details(error: grpc.aio.AioRpcError) -> Iterator[AnyMessage]:
     for key, value in error.trailing_metadata() or ():
-        if key == _DETAILS_KEY:
+        if key == wire.STATUS_DETAILS_KEY:
             try:
                 yield from status_pb2.Status.FromString(
                     value if isinstance(value, bytes) else value.encode("latin-1")

@@ -26,13 +26,20 @@ class RemoteFunction(Protocol):
     """The part of `gradwire.Function` that the primitive uses."""
 
     @property
-    def signature(self) -> Signature: ...
+    def signature(self) -> Signature:
+        """Its inputs and outputs, with shapes and dtypes."""
 
-    def as_jvp(self, wrt: Sequence[str], of: Sequence[str]) -> Any: ...
+    def as_jvp(self, wrt: Sequence[str], of: Sequence[str]) -> Any:
+        """Return the function from the inputs and the tangents of `wrt` to the tangents of `of`."""
 
-    def as_vjp(self, wrt: Sequence[str], of: Sequence[str]) -> Any: ...
+    def as_vjp(self, wrt: Sequence[str], of: Sequence[str]) -> Any:
+        """Return the function from the inputs and the cotangents of `of` to the cotangents of `wrt`."""
 
-    def value(self, inputs: dict[str, Any], /, *, batched: Sequence[str] | None = None) -> Any: ...
+    def value(self, inputs: dict[str, Any], /, *, batched: Sequence[str] | None = None) -> Any:
+        """Evaluate on the service: an array, or a tuple of those of several outputs.
+
+        Inputs are given by name; those in `batched` have a leading batch axis, and so have all outputs then.
+        """
 
 
 @dataclass(frozen=True)
