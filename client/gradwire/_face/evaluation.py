@@ -86,21 +86,39 @@ class BaseFunction:
     def gradient(
         self, wrt: Selection = None, of: str | int | None = None, *, keep_values: bool = False
     ) -> Self:
-        """Return the function from the inputs to the gradient of the one-element output `of`."""
+        """Return the function from the inputs to the gradient of the one-element output `of`.
+
+        Args:
+            wrt: inputs to differentiate with respect to; all by default.
+            of: the output to differentiate; may be left out where there is one.
+            keep_values: give the function's own outputs, too, after the gradient.
+
+        Raises:
+            InvalidArgumentError: a name or position is unknown, or the output has more than one element.
+        """
         return self._then("gradient", wrt, of, keep_values)
 
     def as_jvp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> Self:
-        """Return the function from the inputs and tangents ("x.tangent") to the tangents of the outputs."""
+        """Return the function from the inputs and tangents ("x.tangent") to the tangents of the outputs.
+
+        The arguments and errors are those of `gradient`, but `of` may be several outputs of any size.
+        """
         return self._then("jvp", wrt, of, keep_values)
 
     def as_vjp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> Self:
-        """Return the function from inputs and cotangents ("y.cotangent") to cotangents of the inputs."""
+        """Return the function from inputs and cotangents ("y.cotangent") to cotangents of the inputs.
+
+        The arguments and errors are those of `gradient`, but `of` may be several outputs of any size.
+        """
         return self._then("vjp", wrt, of, keep_values)
 
     def as_hvp(
         self, wrt: Selection = None, of: str | int | None = None, *, keep_values: bool = False
     ) -> Self:
-        """Return the function from the inputs and tangents to the Hessian of `of` times the tangents."""
+        """Return the function from the inputs and tangents to the Hessian of `of` times the tangents.
+
+        The arguments and errors are those of `gradient`; tangents are named "x.tangent".
+        """
         return self._then("hvp", wrt, of, keep_values)
 
     def _then(self, kind: str, wrt: Selection, of: Selection, keep_values: bool) -> Self:
@@ -122,7 +140,7 @@ class BaseFunction:
     async def __call__(
         self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
     ) -> Arrays:
-        """Evaluate the function; the same as `value`."""
+        """Evaluate the function: the same as `value`, with its arguments."""
         return await self.value(*args, batched=batched, timeout=timeout, **inputs)
 
     async def value(

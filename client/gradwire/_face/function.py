@@ -291,7 +291,11 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> AsyncIterator[Block]:
-        """Iterate over the blocks of a Jacobian in the order in which they arrive; none is kept here."""
+        """Iterate over the blocks of a Jacobian in the order in which they arrive; none is kept here.
+
+        The options and the errors are those of `jacobian`. A slow reader holds the server's work back;
+        closing the iterator ends it.
+        """
         options = Options(
             wrt=wrt,
             of=of,
@@ -316,7 +320,11 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> AsyncIterator[Block]:
-        """Iterate over the blocks of a Hessian in the order in which they arrive; none is kept here."""
+        """Iterate over the blocks of a Hessian in the order in which they arrive; none is kept here.
+
+        The options and the errors are those of `hessian`. A slow reader holds the server's work back;
+        closing the iterator ends it.
+        """
         options = Options(
             wrt=wrt,
             of=of,

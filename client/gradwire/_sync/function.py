@@ -55,27 +55,45 @@ class Function(FunctionBase):
     def gradient(
         self, wrt: Selection = None, of: str | int | None = None, *, keep_values: bool = False
     ) -> Self:
-        """Return the function from the inputs to the gradient of the one-element output `of`."""
+        """Return the function from the inputs to the gradient of the one-element output `of`.
+
+        Args:
+            wrt: inputs to differentiate with respect to; all by default.
+            of: the output to differentiate; may be left out where there is one.
+            keep_values: give the function's own outputs, too, after the gradient.
+
+        Raises:
+            InvalidArgumentError: a name or position is unknown, or the output has more than one element.
+        """
         return type(self)(self._function.gradient(wrt, of, keep_values=keep_values), self._bridge)
 
     def as_jvp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> Self:
-        """Return the function from the inputs and tangents ("x.tangent") to the tangents of the outputs."""
+        """Return the function from the inputs and tangents ("x.tangent") to the tangents of the outputs.
+
+        The arguments and errors are those of `gradient`, but `of` may be several outputs of any size.
+        """
         return type(self)(self._function.as_jvp(wrt, of, keep_values=keep_values), self._bridge)
 
     def as_vjp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> Self:
-        """Return the function from inputs and cotangents ("y.cotangent") to cotangents of the inputs."""
+        """Return the function from inputs and cotangents ("y.cotangent") to cotangents of the inputs.
+
+        The arguments and errors are those of `gradient`, but `of` may be several outputs of any size.
+        """
         return type(self)(self._function.as_vjp(wrt, of, keep_values=keep_values), self._bridge)
 
     def as_hvp(
         self, wrt: Selection = None, of: str | int | None = None, *, keep_values: bool = False
     ) -> Self:
-        """Return the function from the inputs and tangents to the Hessian of `of` times the tangents."""
+        """Return the function from the inputs and tangents to the Hessian of `of` times the tangents.
+
+        The arguments and errors are those of `gradient`; tangents are named "x.tangent".
+        """
         return type(self)(self._function.as_hvp(wrt, of, keep_values=keep_values), self._bridge)
 
     def __call__(
         self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
     ) -> Arrays:
-        """Evaluate the function; the same as `value`."""
+        """Evaluate the function: the same as `value`, with its arguments."""
         return self.value(*args, batched=batched, timeout=timeout, **inputs)
 
     def value(
@@ -451,7 +469,11 @@ class Function(FunctionBase):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Iterator[Block]:
-        """Iterate over the blocks of a Jacobian in the order in which they arrive; none is kept here."""
+        """Iterate over the blocks of a Jacobian in the order in which they arrive; none is kept here.
+
+        The options and the errors are those of `jacobian`. A slow reader holds the server's work back;
+        closing the iterator ends it.
+        """
         return self._bridge.iterate(
             self._function.jacobian_blocks(
                 *args,
@@ -479,7 +501,11 @@ class Function(FunctionBase):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Iterator[Block]:
-        """Iterate over the blocks of a Hessian in the order in which they arrive; none is kept here."""
+        """Iterate over the blocks of a Hessian in the order in which they arrive; none is kept here.
+
+        The options and the errors are those of `hessian`. A slow reader holds the server's work back;
+        closing the iterator ends it.
+        """
         return self._bridge.iterate(
             self._function.hessian_blocks(
                 *args,

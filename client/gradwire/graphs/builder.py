@@ -41,7 +41,10 @@ active: ContextVar[GraphBuilder | None] = ContextVar("gradwire_active_trace", de
 
 
 class Value:
-    """The result of a node, an input or a constant: an immutable name, shape and dtype."""
+    """The result of a node, an input or a constant: an immutable name, shape and dtype.
+
+    It belongs to the body that it was made in, and to that body's graph, in which its name is unique.
+    """
 
     __slots__ = ("body", "dtype", "graph", "name", "shape")
 
@@ -268,7 +271,10 @@ class GraphBuilder:
         domain: str = "",
         **attributes: Any,
     ) -> Value:
-        """Append a node with one output."""
+        """Append a node with one output, of this shape and dtype; `emit` says what the others are.
+
+        Where constants are folded (see `folding`), the output may be a constant instead.
+        """
         if self._folding and op in FOLDED and not domain:
             known = self._all_known(inputs)
             result = None if known is None else fold(op, known, shape, dtype, attributes)

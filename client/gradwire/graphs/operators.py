@@ -51,6 +51,11 @@ def sci(op: str, *operands: Value) -> Value:
 def binary(op: str, a: Value, b: Value, **attributes: Any) -> Value:
     """Append an elementwise operator of two operands of one dtype, which is also the result's.
 
+    Args:
+        op: an operator of ONNX's own domain.
+        a, b: the operands; their shapes broadcast.
+        **attributes: of the node.
+
     Raises:
         ValueError: the shapes do not broadcast.
     """
@@ -182,13 +187,27 @@ def gather_nd(x: Value, indices: Value) -> Value:
 
 
 def scatter_flat(x: Value, positions: Value, updates: Value, reduction: str = "none") -> Value:
-    """Replace elements of `x` at flat positions (1-D) by `updates` (1-D), or reduce them with these."""
+    """Replace elements of `x`, or reduce them with others; the result has the shape of `x`.
+
+    Args:
+        x: the array, of any shape.
+        positions: of the elements in row-major order, int64 (count,).
+        updates: (count,), of the dtype of `x`.
+        reduction: "none" to replace (then no position may occur twice), "add", "mul", "min" or "max".
+    """
     flat, rows = reshape(x, (x.size,)), reshape(positions, (positions.size, 1))
     return reshape(scatter_nd(flat, rows, updates, reduction), x.shape)
 
 
 def scatter_nd(x: Value, indices: Value, updates: Value, reduction: str = "none") -> Value:
-    """Replace elements or slices of `x` by `updates`, or reduce; `indices` as for `gather_nd`."""
+    """Replace elements or slices of `x`, or reduce them with others; the result has the shape of `x`.
+
+    Args:
+        x: the array, of any shape.
+        indices: int64 (..., depth): the leading coordinates of an element or slice in each row.
+        updates: of the dtype of `x` and the shape `indices.shape[:-1] + x.shape[depth:]`.
+        reduction: "none" to replace (then no row may occur twice), "add", "mul", "min" or "max".
+    """
     attributes: dict[str, Any] = {} if reduction == "none" else {"reduction": reduction}
     return x.graph.one("ScatterND", [x, indices, updates], x.shape, x.dtype, **attributes)
 
@@ -201,7 +220,14 @@ def reduced_shape(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
 
 
 def reduce(op: str, x: Value, axes: Sequence[int], keepdims: bool = False) -> Value:
-    """Append ReduceSum or another reduction over axes (non-negative); return `x` if there are none."""
+    """Append a reduction; return `x` itself if there are no axes.
+
+    Args:
+        op: ReduceSum, ReduceMax or another whose axes are an input.
+        x: the array; the result has its dtype.
+        axes: non-negative, in any order.
+        keepdims: keep the axes, with extent 1.
+    """
     if not axes:
         return x
     shape = reduced_shape(x.shape, axes, keepdims)
@@ -209,7 +235,17 @@ def reduce(op: str, x: Value, axes: Sequence[int], keepdims: bool = False) -> Va
 
 
 def arg_reduce(op: str, x: Value, axis: int, keepdims: bool) -> Value:
-    """Append ArgMax or ArgMin along an axis (non-negative): int64 positions, the first among equals."""
+    """Append a search along one axis.
+
+    Args:
+        op: "ArgMax" or "ArgMin".
+        x: the array.
+        axis: non-negative.
+        keepdims: keep the axis, with extent 1.
+
+    Returns:
+        Positions on the axis, int64; the first among equals.
+    """
     shape = reduced_shape(x.shape, [axis], keepdims)
     return x.graph.one(op, [x], shape, INT64, axis=axis, keepdims=int(keepdims))
 

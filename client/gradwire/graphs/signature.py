@@ -167,7 +167,14 @@ def select_scalar(values: Sequence[Value], selection: str | int | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """A transform of a function into another: `kind` is gradient, jvp, vjp or hvp."""
+    """A transform of a function into another.
+
+    Attributes:
+        kind: "gradient", "jvp", "vjp" or "hvp".
+        wrt: names of the inputs to differentiate with respect to.
+        of: names of the outputs to differentiate; one for "gradient" and "hvp".
+        keep_values: whether the function's own outputs follow the derivatives.
+    """
 
     kind: str
     wrt: tuple[str, ...]

@@ -137,7 +137,18 @@ class Source:
 def wiring(
     equations: Sequence[Any], makers: dict[Any, tuple[int, int]], found: Repetition, index: int
 ) -> tuple[Source | None, ...]:
-    """List the sources of one repetition's operands, in order; None for operands from outside the run."""
+    """List where the operands of one repetition come from.
+
+    Args:
+        equations: of the jaxpr that the run was found in.
+        makers: as `makers_of` gives them for these equations.
+        found: the run.
+        index: number of the repetition in it.
+
+    Returns:
+        For each operand of each equation of the repetition, in order, the equation of the period that makes
+        it; None for literals, and for operands from outside the run or from too many repetitions before.
+    """
     return _wiring(equations, makers, found.start, found.start + index * found.period, found.period)
 
 

@@ -176,7 +176,18 @@ class Evaluation(torch.autograd.Function):
         batched: tuple[bool, ...],
         *tensors: torch.Tensor,
     ) -> tuple[Tensors, tuple[int, ...]]:
-        """Evaluate a batch for `torch.func.vmap`."""
+        """Evaluate a batch; `torch.func.vmap` calls this in place of `forward`.
+
+        Args:
+            info: has the extent of the batch as `batch_size`.
+            in_dims: for each argument of `forward`, its batch axis, or None.
+            remote: the function.
+            batched: which tensors have a batch axis besides; empty for none.
+            *tensors: one for each input.
+
+        Returns:
+            The outputs, and for each its batch axis, which is the first.
+        """
         outputs = _over_batch(info.batch_size, in_dims[2:], remote, batched, tensors)
         return outputs, (0,) * len(outputs)
 

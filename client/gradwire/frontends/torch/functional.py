@@ -205,7 +205,21 @@ def vhp(
 ) -> tuple[Any, Any]:
     """Compute the value of a function of one element and `v` times its Hessian.
 
-    Arguments, results and errors are those of `hvp`: a Hessian is symmetric.
+    A Hessian is symmetric, so this is `hvp` under another name.
+
+    Args:
+        func: takes floating-point tensors and returns a tensor of one element.
+        inputs: the point, a tensor or a tuple of them.
+        v: the cotangent, of the inputs' shapes; None where the input has one element.
+        create_graph: as for `jacobian`.
+        strict: as for `jacobian`.
+        client: the client to use; by default the one given to `use`.
+
+    Returns:
+        `(func_output, vhp)`; the product has the shapes of the inputs.
+
+    Raises:
+        RuntimeError: as for `hvp`.
     """
     return _hessian_product("vhp", func, inputs, v, create_graph, strict, client)
 

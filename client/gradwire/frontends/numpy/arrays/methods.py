@@ -13,7 +13,11 @@ np: Any = numpy
 
 
 class ArrayMethods:
-    """Methods that call array functions, which dispatch back to the tracer."""
+    """Methods that call array functions, which dispatch back to the tracer.
+
+    A method has the parameters, the result and the errors of the NumPy function that its docstring names, of
+    which the array is the first argument.
+    """
 
     __slots__ = ()
 
