@@ -170,5 +170,5 @@ def vjp(
     workers: Workers = None,
     timeout: Timeout = None,
 ) -> None:
-    """Cotangents of the outputs times the Jacobian."""
+    """Multiply cotangents of the outputs by the Jacobian."""
     session.product(Request(model, input, wrt, of, output, address, workers, timeout), "vjp", vector)
