@@ -20,6 +20,11 @@ class StubBuildHook(BuildHookInterface):
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Generate the stubs; hatchling calls this before it builds a wheel, an sdist or an editable install.
+
+        Raises:
+            RuntimeError: protoc failed; it has printed why.
+        """
         # Imported here: grpcio-tools is a build requirement, absent at run time.
         import grpc_tools
         from grpc_tools import protoc

@@ -44,7 +44,7 @@ def _tuple(gradient: Array | tuple[Array, ...]) -> tuple[Array, ...]:
 def _streamed(
     workers: int, loss: Loss, params: tuple[Array, ...], x: Array, y: Array, batch: int
 ) -> tuple[float, bytes]:
-    """Seconds from the first batch to the gradient, and the gradient's bits."""
+    """Return seconds from the first batch to the gradient, and the gradient's bits."""
     shapes = [*(each.shape for each in params), (batch, WIDTH), (batch,)]
     with gw.local(workers=workers) as client:
         f = client.function(loss, *(gw.spec(shape) for shape in shapes))
@@ -62,7 +62,7 @@ def _streamed(
 
 
 def _in_process(w: Array, x: Array, y: Array) -> tuple[float, Array]:
-    """The same with JAX alone: no wire, no other process."""
+    """Compute the same with JAX alone: no wire, no other process."""
     import jax
     import jax.numpy as jnp
 
@@ -79,7 +79,7 @@ def _in_process(w: Array, x: Array, y: Array) -> tuple[float, Array]:
 
 
 def figures() -> list[Figure]:
-    """Two rows."""
+    """Return two rows: the stream, and JAX alone."""
     rng = np.random.default_rng(0)
     w, x = rng.standard_normal(WIDTH) / 3, rng.standard_normal((ROWS, WIDTH))
     y = rng.choice([-1.0, 1.0], ROWS)

@@ -44,7 +44,7 @@ def _run(ops: Sequence[str], source: str, prefix: str) -> tuple[list[onnx.NodePr
 
 
 def chain(length: int, kind: str) -> bytes:
-    """A model of about `length` nodes: mixed, repeated or called."""
+    """Build a model of about `length` nodes: mixed, repeated or called."""
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("local", 1)]
     nodes: list[onnx.NodeProto] = []
     functions = []
@@ -69,7 +69,7 @@ def chain(length: int, kind: str) -> bytes:
 
 
 def arrive(data: bytes) -> dict[str, float]:
-    """Seconds of each stage."""
+    """Return seconds of each stage."""
     from gradwire_engine.planning.kernels import BlockSpec, Kernel, compile_kernel
     from gradwire_engine.planning.plan import JACOBIAN, Problem, make_plan
     from gradwire_engine.planning.registration import register
@@ -96,7 +96,7 @@ def arrive(data: bytes) -> dict[str, float]:
 
 
 def measure(length: int, kind: str) -> dict[str, float]:
-    """Seconds of each stage, in a fresh process."""
+    """Return seconds of each stage, in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.arrival", "--one", str(length), "--kind", kind]
     output = subprocess.run(command, check=True, capture_output=True, text=True)
     times: dict[str, float] = json.loads(output.stdout.splitlines()[-1])
@@ -104,7 +104,7 @@ def measure(length: int, kind: str) -> dict[str, float]:
 
 
 def curve() -> str:
-    """The curve as a Markdown table."""
+    """Return the curve as a Markdown table."""
     lines = [f"| chain | nodes | {' | '.join(STAGES)} | ms a node |", "|:---|---:|" + "---:|" * 4]
     for kind in KINDS:
         for length in LENGTHS:
@@ -117,7 +117,7 @@ def curve() -> str:
 
 
 def figures() -> list[Figure]:
-    """Whether 5,000 nodes take ten times what 500 do, and what is saved where they repeat themselves."""
+    """Return whether 5,000 nodes take ten times what 500 do, and what repetition among them saves."""
     few, many = (sum(measure(length, "mixed").values()) for length in (LENGTHS[0], LENGTHS[-1]))
     repeated = sum(measure(LENGTHS[-1], "repeated").values())
     ratio = many / few / (LENGTHS[-1] / LENGTHS[0])
@@ -142,6 +142,7 @@ def figures() -> list[Figure]:
 
 
 def main() -> None:
+    """Print the table, the curve or a profile, as the command line asks."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -11,7 +11,7 @@ from typing import IO
 
 @contextmanager
 def _process(module: str, *arguments: str) -> Iterator[tuple[IO[str], IO[str]]]:
-    """Standard input and output of a module run as a process, which ends with the block."""
+    """Yield standard input and output of a module run as a process, which ends with the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -25,14 +25,14 @@ def _process(module: str, *arguments: str) -> Iterator[tuple[IO[str], IO[str]]]:
 
 @contextmanager
 def bare_server() -> Iterator[str]:
-    """The address of a bare grpc.aio server."""
+    """Yield the address of a bare grpc.aio server."""
     with _process("benchmarks.bare_server") as (_, output):
         yield f"127.0.0.1:{int(output.readline())}"
 
 
 @contextmanager
 def bare_client(address: str) -> Iterator[Callable[[int], None]]:
-    """A call that has a bare client receive so many chunks of 1 MiB from a bare server."""
+    """Yield a call that has a bare client receive so many chunks of 1 MiB from a bare server."""
     with _process("benchmarks.bare_client", address) as (input, output):
 
         def download(chunks: int) -> None:

@@ -17,7 +17,7 @@ ROUNDS = 31
 
 
 def figures() -> list[Figure]:
-    """One row."""
+    """Return one row."""
     jax.config.update("jax_enable_x64", True)
     rng = np.random.default_rng(0)
     a, x = rng.standard_normal((SIZE, SIZE)) / np.sqrt(SIZE), rng.standard_normal(SIZE)

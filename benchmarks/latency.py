@@ -22,7 +22,7 @@ ROUNDS = 5
 
 
 def _same_bytes() -> bytes:
-    """A request of the size that the vjp's has."""
+    """Return a request of the size that the vjp's has."""
     tensors = {name: gw.wire.to_tensor(np.ones(10)) for name in ("x", "y.cotangent")}
     vjp = function_pb2.Transform(vjp=function_pb2.VjpTransform(wrt=["x"], of=["y"]))
     function = function_pb2.Function(graph_id="0" * 64, transforms=[vjp])
@@ -67,7 +67,7 @@ async def _measure(address: str, bare: str) -> tuple[dict[str, float], ...]:
 
 
 def figures() -> list[Figure]:
-    """Two rows: stream and unary."""
+    """Return two rows: stream and unary."""
     with gw.local(workers=2) as client, bare_server() as bare:
         client.wait_ready()
         middle, tail = asyncio.run(_measure(client.address, bare))

@@ -19,7 +19,7 @@ GIGABYTES = 4.0
 
 
 def _server_bytes(root: psutil.Process) -> int:
-    """Memory of the server and all it started: private memory, and each shared page once."""
+    """Return the bytes of the server and all it started: private memory, and each shared page once."""
     total = 0
     for process in [root, *root.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -32,7 +32,7 @@ def _client_bytes() -> int:
 
 
 def figures(gigabytes: float = GIGABYTES) -> list[Figure]:
-    """Two rows: server with its workers, and client."""
+    """Return two rows: server with its workers, and client."""
     x = np.linspace(-1, 1, SIZE, dtype=np.float32)
     with gw.local(workers=2) as client:
         root = next(p for p in psutil.Process().children() if "gradwire_server" in " ".join(p.cmdline()))

@@ -20,14 +20,14 @@ class Figure:
     reached: bool
 
     def row(self) -> str:
-        """The row in Markdown."""
+        """Return the row in Markdown."""
         verdict = "yes" if self.reached else "no"
         cells = (self.name, self.measured, self.compared, f"{self.ratio:.2f}", self.target, verdict)
         return f"| {' | '.join(cells)} |"
 
 
 def table(figures: Iterable[Figure]) -> str:
-    """All rows, with a heading."""
+    """Return all rows, with a heading."""
     head = "| what | gradwire | compared with | ratio | target | reached |\n|---|---|---|---|---|---|"
     return "\n".join([head, *(figure.row() for figure in figures)])
 

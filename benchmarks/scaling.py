@@ -41,7 +41,7 @@ def _seconds(
 
 
 def figures() -> list[Figure]:
-    """One row."""
+    """Return one row."""
     rng = np.random.default_rng(0)
     weights = [rng.standard_normal((SIZE, SIZE)) / np.sqrt(SIZE) for _ in range(LAYERS)]
     x = rng.standard_normal(SIZE)

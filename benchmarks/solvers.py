@@ -38,7 +38,7 @@ _MEASURED = _cooled(1.5 + 0.4 * np.sin(2 * np.pi * np.linspace(0, 1, CELLS)))
 
 
 def _residuals(u: Array) -> Array:
-    """Of the bar's temperatures, with a pull towards the expected ones."""
+    """Return residuals of the bar's temperatures, with a pull towards the expected ones."""
     return np.concatenate([_cooled(u) - _MEASURED, 1e-3 * (u - 1.5)])
 
 

@@ -16,7 +16,7 @@ ROUNDS = 9
 
 
 def figures() -> list[Figure]:
-    """One row."""
+    """Return one row."""
     rng = np.random.default_rng(0)
     b, x = rng.standard_normal(SIZE), rng.standard_normal(SIZE)
     out = np.empty((SIZE, SIZE))

@@ -23,12 +23,12 @@ Y = np.where(rng.random(ROWS) < expit(X @ np.linspace(-1.0, 1.0, COLUMNS)), 1.0,
 
 
 def loss(w: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The negative mean log-likelihood, plus a ridge penalty."""
+    """Return the negative mean log-likelihood, plus a ridge penalty."""
     return np.mean(np.logaddexp(0.0, -y * (x @ w))) + RIDGE / 2 * np.sum(w * w)
 
 
 def in_memory(w: np.ndarray) -> tuple[float, np.ndarray]:
-    """The loss over all rows at once, and its gradient in closed form."""
+    """Return the loss over all rows at once, and its gradient in closed form."""
     margin = Y * (X @ w)
     value = np.logaddexp(0.0, -margin).mean() + RIDGE / 2 * w @ w
     return value, -X.T @ (Y * expit(-margin)) / ROWS + RIDGE * w
@@ -45,6 +45,7 @@ with gw.local(workers=2) as client:
     with f.accumulator(w=np.zeros(COLUMNS), reduction="mean") as acc:
 
         def over_batches(w: np.ndarray) -> tuple[float, np.ndarray]:
+            """Return the loss and its gradient at `w`, from one pass over the batches."""
             acc.zero(w=w)
             acc.add_all(data)  # by id: only the parameters are sent
             return float(acc.value), acc.grad

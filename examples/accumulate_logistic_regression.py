@@ -19,12 +19,12 @@ TRUTH = np.linspace(-1.0, 1.0, COLUMNS)
 
 
 def loss(w: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The negative log-likelihood of labels y (1 or -1), summed over the rows."""
+    """Return the negative log-likelihood of labels y (1 or -1), summed over the rows."""
     return np.sum(np.logaddexp(0.0, -y * (x @ w)))
 
 
 def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the same batches each time; the last is smaller, as 1,000,000 is no multiple of 30,000."""
+    """Yield the same batches each time; the last is smaller, as 1,000,000 is no multiple of 30,000."""
     for number, start in enumerate(range(0, ROWS, BATCH)):
         rng = np.random.default_rng(number)
         x = rng.standard_normal((min(BATCH, ROWS - start), COLUMNS))

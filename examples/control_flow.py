@@ -15,7 +15,7 @@ STEPS, INTERVAL = 400, 0.02
 
 
 def slope(state, rates):
-    """The Lotka-Volterra equations, with crowding of prey above 6."""
+    """Evaluate the Lotka-Volterra equations, with crowding of prey above 6."""
     prey, predators = state
     birth, hunt, growth, death = rates
     crowding = gw.cond(prey > 6.0, lambda: 0.1 * (prey - 6.0) ** 2, lambda: 0.0)
@@ -25,7 +25,7 @@ def slope(state, rates):
 
 
 def simulate(start, rates):
-    """Returns the last state, and prey over time, by the classical Runge-Kutta method."""
+    """Return the last state, and prey over time, by the classical Runge-Kutta method."""
 
     def step(state, _):
         a = slope(state, rates)
@@ -39,12 +39,12 @@ def simulate(start, rates):
 
 
 def most_prey(starts, rates):
-    """Returns the largest number of prey of each of a batch of populations."""
+    """Return the largest number of prey of each of a batch of populations."""
     return gw.vmap(lambda start: np.max(simulate(start, rates)[1]))(starts)
 
 
 def equilibrium(rates):
-    """Returns the equilibrium without crowding, by Newton's method from (3, 3)."""
+    """Return the equilibrium without crowding, by Newton's method from (3, 3)."""
 
     def residual(state):
         birth, hunt, growth, death = rates
@@ -62,12 +62,13 @@ def equilibrium(rates):
 
 
 def differences(function, x, step=1e-5):
-    """Returns central differences, one column for each element of x."""
+    """Return central differences, one column for each element of x."""
     columns = [function(x + shift) - function(x - shift) for shift in step * np.eye(x.size)]
     return np.stack(columns, axis=-1) / (2 * step)
 
 
 def main(client):
+    """Differentiate the simulation, a batch of it and its equilibrium, and check each by differences."""
     start, rates = np.array([5.0, 1.0]), np.array([1.1, 0.4, 0.1, 0.4])
 
     simulation = client.function(simulate, gw.spec(2), gw.spec(4))

@@ -45,6 +45,7 @@ def simulate(rates: dict[str, jax.Array], start: jax.Array) -> jax.Array:
 
 
 def main(client: gw.Client) -> None:
+    """Fit the rates with the remote simulator; gradients are checked against the local one."""
     remote = gradwire.jax.remote(simulate, client=client)
     start = jnp.array([10.0, 5.0])
     truth = {name: jnp.asarray(rate) for name, rate in TRUTH.items()}

@@ -22,6 +22,7 @@ x, v, w = rng.standard_normal((3, N))
 
 
 def timed(what: str, call: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return the result of a call, and print its time."""
     began = time.perf_counter()
     result = call()
     print(f"{what:52} {1e3 * (time.perf_counter() - began):7.1f} ms")

@@ -16,13 +16,14 @@ matplotlib.use("Agg")  # no window: pictures go to files
 
 
 def reaction(u, diffusion):
-    """Two species that react and diffuse on a ring of cells; each depends on itself and its neighbors."""
+    """Return rates of two species on a ring of cells; each depends on itself and its neighbors."""
     spread = np.roll(u, 1, axis=1) + np.roll(u, -1, axis=1) - 2 * u
     rate = u[0] * u[1] ** 2
     return diffusion * spread + np.stack([0.04 * (1 - u[0]) - rate, rate - 0.1 * u[1]])
 
 
 def main(client: gw.Client, folder: Path) -> None:
+    """Print the plan, draw the graph and the sparsity to `folder`, and show who computed what."""
     f = client.function(reaction, gw.spec((2, 16)), gw.spec(()))
     print(f.plan(wrt="u"), end="\n\n")
 

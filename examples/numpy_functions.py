@@ -21,14 +21,14 @@ COUNTS = RNG.poisson(np.exp(1 + np.sin(PLACES)))
 
 
 def spectral_loss(signal):
-    """The distance between the power spectrum and that of HEARD; a shift in time does not matter."""
+    """Return the distance between the power spectrum and that of HEARD; a shift in time does not matter."""
     power = np.abs(np.fft.rfft(signal, norm="ortho")) ** 2
     target = np.abs(np.fft.rfft(HEARD, norm="ortho")) ** 2
     return np.mean((np.log1p(power) - np.log1p(target)) ** 2)
 
 
 def lowest_frequency(stiffness):
-    """The lowest frequency of a chain of masses and springs, from an eigenvalue of its matrix."""
+    """Return the lowest frequency of a chain of masses and springs, from an eigenvalue of its matrix."""
     chain = (
         np.diag(stiffness[:-1] + stiffness[1:]) - np.diag(stiffness[1:-1], 1) - np.diag(stiffness[1:-1], -1)
     )
@@ -36,7 +36,7 @@ def lowest_frequency(stiffness):
 
 
 def log_posterior(rates, width):
-    """The log posterior of Poisson log rates, with a Gaussian process prior over PLACES."""
+    """Return the log posterior of Poisson log rates, with a Gaussian process prior over PLACES."""
     kernel = np.exp(-0.5 * ((PLACES[:, None] - PLACES) / width) ** 2) + 1e-3 * np.eye(20)
     factor = np.linalg.cholesky(kernel)
     white = np.linalg.solve(factor, rates)
@@ -45,12 +45,13 @@ def log_posterior(rates, width):
 
 
 def difference(function: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-5) -> np.ndarray:
-    """Returns central differences, with two evaluations for each coordinate."""
+    """Return central differences, with two evaluations for each coordinate."""
     steps = step * np.eye(x.size)
     return np.array([(function(x + e) - function(x - e)) / (2 * step) for e in steps])
 
 
 def main(client: gw.Client) -> None:
+    """Check each gradient against differences, and descend along it."""
     signal = RNG.normal(size=64)
     loss = client.function(spectral_loss, gw.spec(64))
     slope = loss.grad(signal)

@@ -28,6 +28,7 @@ A = np.array([[2, 1, 0], [0, 1, 0.5], [0, 0, 3]])
 
 
 def main(client: gw.Client, folder: Path) -> None:
+    """Write the model to `folder` and differentiate the file."""
     path = folder / "energy.onnx"
     onnx.save(onnx.parser.parse_model(TEXT), path)
 

@@ -19,24 +19,24 @@ runs = Counter()
 
 
 def rosenbrock(x):
-    """The chained Rosenbrock function: 0 at (1, ..., 1)."""
+    """Evaluate the chained Rosenbrock function: 0 at (1, ..., 1)."""
     runs["value"] += 1
     return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
 def valley(x):
-    """A function with its minimum at TARGET, which lies outside the ball."""
+    """Evaluate a function with its minimum at TARGET, which lies outside the ball."""
     runs["value"] += 1
     return np.sum(np.cosh(x - TARGET))
 
 
 def room(x):
-    """The constraint of a ball: not negative inside it."""
+    """Evaluate the constraint of a ball: not negative inside it."""
     return RADIUS**2 - np.sum(x**2)
 
 
 def timed(solve):
-    """Returns a solver's seconds, its local evaluations, and its result."""
+    """Return a solver's seconds, its local evaluations, and its result."""
     runs.clear()
     started = time.perf_counter()
     found = solve()
@@ -44,7 +44,7 @@ def timed(solve):
 
 
 def compare(method, exact, plain):
-    """Runs a solver with derivatives from the service and with differences, and prints a comparison."""
+    """Run a solver with derivatives from the service and with differences, and print a comparison."""
     exact_seconds, _, found = timed(exact)
     seconds, evaluations, other = timed(plain)
     assert found.fun <= other.fun + 1e-6

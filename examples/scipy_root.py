@@ -22,13 +22,13 @@ runs = Counter()
 
 
 def equations(h):
-    """The residuals of the equations, zero at the solution."""
+    """Return the residuals of the equations, zero at the solution."""
     runs["all"] += 1
     return h - 1 / (1 - KERNEL @ h)
 
 
 def timed(solve):
-    """Returns a solver's seconds, its local evaluations of the equations, and its result."""
+    """Return a solver's seconds, its local evaluations of the equations, and its result."""
     runs.clear()
     started = time.perf_counter()
     found = solve()

@@ -39,7 +39,7 @@ START = np.concatenate([1 + np.sin(2 * np.pi * x), np.full(CELLS, 3.0)])
 
 
 def timed(fun, **options):
-    """Returns an integration's seconds, its local evaluations, and its result."""
+    """Return an integration's seconds, its local evaluations, and its result."""
     runs.clear()
     started = time.perf_counter()
     found = solve_ivp(fun, SPAN, START, rtol=1e-6, atol=1e-8, **options)

@@ -20,12 +20,13 @@ import gradwire.sklearn
 
 
 def finite_difference(fn, x, step=1e-5):
-    """Returns the Jacobian of `fn` at one row, by central differences in each feature."""
+    """Return the Jacobian of `fn` at one row, by central differences in each feature."""
     columns = [(fn(x + step * e) - fn(x - step * e)) / (2 * step) for e in np.eye(x.shape[1])]
     return np.stack(columns, axis=-1)
 
 
 def main(client: gw.Client) -> None:
+    """Differentiate a classifier, a regression and a Gaussian process, and check by differences."""
     # A classifier: the Jacobian of its probabilities, and a step to its decision boundary.
     x, labels = make_classification(400, 6, random_state=0)
     classifier = make_pipeline(StandardScaler(), PolynomialFeatures(2), LogisticRegression()).fit(x, labels)

@@ -20,7 +20,7 @@ STEPS = 60
 
 
 def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yields batches of noisy points on a curve."""
+    """Yield batches of noisy points on a curve."""
     generator = torch.Generator().manual_seed(1)
     for _ in range(STEPS):
         x = torch.rand(64, 1, generator=generator) * 6 - 3
@@ -28,7 +28,7 @@ def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def train(model: nn.Module) -> list[float]:
-    """Returns the loss at each step; the code is the same for local and remote models."""
+    """Return the loss at each step; the code is the same for local and remote models."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.5)
     losses = []
     for x, y in batches():
@@ -60,6 +60,7 @@ if __name__ == "__main__":
         features = here[:3](x).detach()
 
         def loss_of(weight: torch.Tensor) -> torch.Tensor:
+            """Return the mean squared error as a function of the last layer's weights."""
             return nn.functional.mse_loss(features @ weight.T, y)
 
         curvature = gradwire.torch.hessian(loss_of, weight).reshape(32, 32)

@@ -72,7 +72,7 @@ class Plan:
 
     @classmethod
     def from_proto(cls, plan: derivative_pb2.Plan) -> "Plan":
-        """Reads the plan in a message."""
+        """Read the plan in a message."""
         entries = tuple(
             Entry(
                 one.row,
@@ -247,7 +247,7 @@ class Summary:
 
     @classmethod
     def from_proto(cls, summary: derivative_pb2.Summary) -> "Summary":
-        """Reads the summary in a message."""
+        """Read the summary in a message."""
         return cls(
             summary.blocks,
             summary.elapsed.ToTimedelta().total_seconds(),
@@ -329,7 +329,7 @@ class ProgressReporter:
         self._started = time.monotonic()
 
     def update(self, blocks: tuple[int, int], size: tuple[int, int]) -> None:
-        """Reports blocks and bytes, each as (done, total)."""
+        """Report blocks and bytes, each as (done, total)."""
         if self._call is not None:
             self._call(Progress(*blocks, *size, time.monotonic() - self._started))
         elif self._wanted:
@@ -341,7 +341,7 @@ class ProgressReporter:
             self._bar.update(size[0] - self._bar.n)
 
     def close(self) -> None:
-        """Closes the bar where it stands."""
+        """Close the bar where it stands."""
         if self._bar is not None:
             self._bar.close()
 

@@ -8,7 +8,14 @@ _CELL = "text-align:left;padding:2px 10px"
 def html_table(
     title: str, header: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()
 ) -> str:
-    """Returns a titled HTML table with notes below it."""
+    """Return a titled HTML table with notes below it.
+
+    Args:
+        title: stands above the table.
+        header: a name for each column.
+        rows: as many texts as there are columns, each.
+        notes: lines of small text below.
+    """
     from html import escape  # here: its table of entities would be read with every import of the client
 
     head = "".join(f'<th style="{_CELL}">{escape(name)}</th>' for name in header)
@@ -22,7 +29,7 @@ def html_table(
 
 
 def html_notes(lines: Iterable[str]) -> str:
-    """Returns lines of small text as HTML."""
+    """Return lines of small text as HTML."""
     from html import escape
 
     return "".join(f'<div style="font-size:90%">{escape(line)}</div>' for line in lines)

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 
 def network(x, target):
-    """Two layers and a loss."""
+    """Compute two layers and a loss."""
     rng = np.random.default_rng(0)
     hidden = np.tanh(x @ rng.normal(size=(20, 50)) + 1)
     logits = hidden @ rng.normal(size=(50, 4))
@@ -24,12 +24,12 @@ def network(x, target):
 
 
 def relax(x):
-    """Ten steps of a loop."""
+    """Run ten steps of a loop."""
     return gw.fori(0, 10, lambda i, c: c + 0.1 * np.sin(c) * (x - c), x)
 
 
 def grid(side):
-    """The pattern of a five-point stencil on a square grid."""
+    """Return the pattern of a five-point stencil on a square grid."""
     cells = np.arange(side * side).reshape(side, side)
     pattern = np.eye(side * side, dtype=bool)
     for one, other in ((cells[1:], cells[:-1]), (cells[:, 1:], cells[:, :-1])):

@@ -35,7 +35,13 @@ class NotDifferentiable(EngineError):
 
 
 class LimitExceeded(EngineError):
-    """A limit was hit. `limit` names it, `allowed` and `requested` are in its unit."""
+    """A limit was hit.
+
+    Args:
+        message: for people.
+        limit: name of the limit.
+        allowed, requested: what the limit allows and what was asked for, in its unit.
+    """
 
     def __init__(self, message: str, limit: str, allowed: int, requested: int) -> None:
         super().__init__(message)

@@ -10,13 +10,13 @@ import numpy as np
 
 
 def dtype_of(name: str) -> np.dtype[np.generic]:
-    """A dtype from its name, "bfloat16" and its like included."""
+    """Return a dtype from its name, "bfloat16" and its like included."""
     dtype: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, name, name))
     return dtype
 
 
 def is_floating(dtype: str) -> bool:
-    """Whether arrays of this dtype have derivatives (complex ones do not here)."""
+    """Return whether arrays of this dtype have derivatives (complex ones do not here)."""
     return dtype in ("float64", "float32", "float16", "bfloat16")
 
 

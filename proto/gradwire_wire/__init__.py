@@ -25,9 +25,13 @@ from gradwire_wire.tensors import (
     wire_array,
 )
 
+#: The key of the trailing metadata that hold a serialized `google.rpc.Status`, by gRPC's convention.
+STATUS_DETAILS_KEY = "grpc-status-details-bin"
+
 __all__ = [
     "CHUNK_BYTES",
     "DTYPES",
+    "STATUS_DETAILS_KEY",
     "Array",
     "WireError",
     "array_from_bytes",

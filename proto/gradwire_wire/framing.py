@@ -26,12 +26,12 @@ _BATCH_CHUNK = 3  # AccumulateRequest.chunk
 
 
 def serialize(message: Message | bytes) -> bytes:
-    """Returns a response as bytes; bytes are taken to be serialized already."""
+    """Return a response as bytes; bytes are taken to be serialized already."""
     return message if isinstance(message, bytes) else message.SerializeToString()
 
 
 def varint(value: int) -> bytes:
-    """Encodes a non-negative integer in protobuf's variable-length encoding."""
+    """Encode a non-negative integer in protobuf's variable-length encoding."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -41,17 +41,17 @@ def varint(value: int) -> bytes:
 
 
 def bytes_field(number: int, payload: bytes | memoryview) -> bytes:
-    """Serializes a message with the single field `number` of type bytes; copies the payload once."""
+    """Serialize a message with the single field `number` of type bytes; copy the payload once."""
     return b"".join((varint(number << 3 | 2), varint(len(payload)), payload))
 
 
 def _integer_field(number: int, value: int) -> bytes:
-    """Serializes a field of an integer type; zero is not written, as proto3 prescribes."""
+    """Serialize a field of an integer type; zero is not written, as proto3 prescribes."""
     return varint(number << 3) + varint(value) if value else b""
 
 
 def _message(outer: bytes, field: int, inner: bytes, data_field: int, data: memoryview, tail: bytes) -> bytes:
-    """Serializes a message that contains a message with array data.
+    """Serialize a message that contains a message with array data.
 
     Args:
         outer: serialized fields before the inner message.
@@ -66,7 +66,7 @@ def _message(outer: bytes, field: int, inner: bytes, data_field: int, data: memo
 
 
 def block_chunks(block: int, piece: int, array: Array) -> Iterator[bytes]:
-    """Yields the DifferentiateResponse messages that carry one piece of a block."""
+    """Yield the DifferentiateResponse messages that carry one piece of a block."""
     offset = 0
     for data in chunks(byte_view(array)):
         inner = _integer_field(1, block) + _integer_field(2, piece) + _integer_field(3, offset)
@@ -75,17 +75,17 @@ def block_chunks(block: int, piece: int, array: Array) -> Iterator[bytes]:
 
 
 def value_chunks(output: int, array: Array) -> Iterator[bytes]:
-    """Yields the DifferentiateResponse messages that carry one of the function's own outputs."""
+    """Yield the DifferentiateResponse messages that carry one of the function's own outputs."""
     return _output_chunk_messages(_DIFFERENTIATE_VALUE_CHUNK, output, array)
 
 
 def gradient_chunks(output: int, array: Array) -> Iterator[bytes]:
-    """Yields the AccumulateResponse messages that carry the loss or one gradient."""
+    """Yield the AccumulateResponse messages that carry the loss or one gradient."""
     return _output_chunk_messages(_ACCUMULATE_CHUNK, output, array)
 
 
 def _output_chunk_messages(field: int, output: int, array: Array) -> Iterator[bytes]:
-    """Yields messages with an OutputChunk each, in field `field`."""
+    """Yield messages with an OutputChunk each, in field `field`."""
     offset = 0
     for data in chunks(byte_view(array)):
         inner = _integer_field(1, output) + _integer_field(2, offset)
@@ -94,7 +94,7 @@ def _output_chunk_messages(field: int, output: int, array: Array) -> Iterator[by
 
 
 def output_chunks(call_id: int, output: int, array: Array, last: bool) -> Iterator[bytes]:
-    """Yields the EvaluateStreamResponse messages that carry one output.
+    """Yield the EvaluateStreamResponse messages that carry one output.
 
     Args:
         call_id: the call that the output belongs to.
@@ -112,7 +112,7 @@ def output_chunks(call_id: int, output: int, array: Array, last: bool) -> Iterat
 
 
 def batch_chunk(name: str, offset: int, data: memoryview) -> bytes:
-    """Serializes the AccumulateRequest message that carries a part of the batch's input `name`."""
+    """Serialize the AccumulateRequest message that carries a part of the batch's input `name`."""
     field = name.encode()
     inner = b"".join((varint(1 << 3 | 2), varint(len(field)), field, _integer_field(2, offset)))
     return _message(b"", _BATCH_CHUNK, inner, 3, data, b"")
@@ -151,7 +151,7 @@ def _read_varint(view: memoryview, at: int) -> tuple[int, int]:
 
 
 def _fields(view: memoryview) -> dict[int, int | memoryview]:
-    """Returns a message's fields by number: integers, and views of fields with a length.
+    """Return a message's fields by number: integers, and views of fields with a length.
 
     Of repeated fields the last is returned.
     """
@@ -177,19 +177,19 @@ def _fields(view: memoryview) -> dict[int, int | memoryview]:
 
 
 def block_chunk(message: bytes) -> Chunk | None:
-    """Returns the chunk in a serialized `DifferentiateResponse`, None when there is none."""
+    """Return the chunk in a serialized `DifferentiateResponse`, None when there is none."""
     return _chunk(_fields(memoryview(message)), numbers=3) if message[:1] == b"\x1a" else None
 
 
 def value_chunk(message: bytes) -> Chunk | None:
-    """Returns the value chunk in a serialized `DifferentiateResponse`, None when there is none."""
+    """Return the value chunk in a serialized `DifferentiateResponse`, None when there is none."""
     if message[:1] != b"\x3a":
         return None
     return _chunk(_fields(memoryview(message)), 2, field=_DIFFERENTIATE_VALUE_CHUNK)
 
 
 def output_chunk(message: bytes) -> tuple[int, Chunk, bool] | None:
-    """Returns call id, chunk and `last` of a serialized `EvaluateStreamResponse`, None without a chunk."""
+    """Return call id, chunk and `last` of a serialized `EvaluateStreamResponse`, None without a chunk."""
     if len(message) < 1024 and b"\x1a" not in message[:16]:
         return None
     fields = _fields(memoryview(message))
@@ -198,7 +198,7 @@ def output_chunk(message: bytes) -> tuple[int, Chunk, bool] | None:
 
 
 def gradient_chunk(message: bytes) -> Chunk | None:
-    """Returns the chunk in a serialized `AccumulateResponse`, None when there is none."""
+    """Return the chunk in a serialized `AccumulateResponse`, None when there is none."""
     if message[:1] != b"\x12":
         return None
     return _chunk(_fields(memoryview(message)), 2, field=_ACCUMULATE_CHUNK)

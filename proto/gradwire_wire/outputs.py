@@ -17,7 +17,7 @@ Response = function_pb2.EvaluateResponse | accumulate_pb2.Gradient
 def add_outputs(
     response: Response, names: Sequence[str], arrays: Sequence[Array], *, whole: bool
 ) -> list[int]:
-    """Adds outputs to a response; the content of large ones is left out unless `whole` is set.
+    """Add outputs to a response; the content of large ones is left out unless `whole` is set.
 
     Args:
         response: the message to add to.
@@ -47,7 +47,7 @@ def add_outputs(
 
 
 def output_arrays(response: Response) -> list[Array]:
-    """Returns the outputs in a response, writable; those without content are uninitialized, for chunks."""
+    """Return the outputs in a response, writable; those without content are uninitialized, for chunks."""
     return [_output(named.tensor) for named in response.outputs]
 
 
@@ -58,7 +58,7 @@ def _output(tensor: tensor_pb2.Tensor) -> Array:
 
 
 def fill_output(arrays: Sequence[Array], chunk: Chunk) -> None:
-    """Copies a chunk into its output.
+    """Copy a chunk into its output.
 
     Raises:
         WireError: there is no such output, or the chunk exceeds it.

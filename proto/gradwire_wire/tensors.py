@@ -59,7 +59,7 @@ class WireError(ValueError):
 
 
 def numpy_dtype(data_type: int) -> np.dtype[Any]:
-    """Returns the NumPy dtype of a `DataType`.
+    """Return the NumPy dtype of a `DataType`.
 
     Raises:
         WireError: there is none here.
@@ -72,7 +72,7 @@ def numpy_dtype(data_type: int) -> np.dtype[Any]:
 
 
 def data_type(dtype: npt.DTypeLike) -> tensor_pb2.DataType:
-    """Returns the `DataType` of a NumPy dtype, of either byte order.
+    """Return the `DataType` of a NumPy dtype, of either byte order.
 
     Raises:
         WireError: the wire has none.
@@ -85,7 +85,7 @@ def data_type(dtype: npt.DTypeLike) -> tensor_pb2.DataType:
 
 
 def dtype_named(name: str) -> np.dtype[Any]:
-    """Returns the dtype called `name` ("float64", "bfloat16", ...).
+    """Return the dtype called `name` ("float64", "bfloat16", ...).
 
     NumPy is not asked, as it has no bfloat16.
 
@@ -110,12 +110,12 @@ def _known() -> str:
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
-    """Returns whether arrays of this dtype can be differentiated: real floating point, bfloat16 included."""
+    """Return whether arrays of this dtype can be differentiated: real floating point, bfloat16 included."""
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 def wire_array(array: npt.ArrayLike) -> Array:
-    """Returns the array itself when it is row-major and little-endian already, else a copy that is."""
+    """Return the array itself when it is row-major and little-endian already, else a copy that is."""
     result = np.asarray(array, order="C")
     if not result.flags.c_contiguous:  # a 0-d or odd-strided view
         result = np.ascontiguousarray(result).reshape(result.shape)
@@ -125,13 +125,13 @@ def wire_array(array: npt.ArrayLike) -> Array:
 
 
 def byte_view(array: npt.ArrayLike) -> memoryview:
-    """Returns the array's elements in wire order as one flat view of bytes; no copy when the layout fits."""
+    """Return the array's elements in wire order as one flat view of bytes; no copy when the layout fits."""
     # Through uint8, because extension dtypes (bfloat16) have no buffer format of their own.
     return wire_array(array).reshape(-1).view(np.uint8).data
 
 
 def to_tensor(array: npt.ArrayLike) -> tensor_pb2.Tensor:
-    """Returns the array as a `Tensor` with its elements inline."""
+    """Return the array as a `Tensor` with its elements inline."""
     values = np.asarray(array)
     return tensor_pb2.Tensor(
         dtype=data_type(values.dtype), shape=values.shape, data=wire_array(values).tobytes()
@@ -139,17 +139,17 @@ def to_tensor(array: npt.ArrayLike) -> tensor_pb2.Tensor:
 
 
 def tensor_type(dtype: npt.DTypeLike, shape: Iterable[int]) -> tensor_pb2.Tensor:
-    """Returns a `Tensor` with dtype and shape and without content."""
+    """Return a `Tensor` with dtype and shape and without content."""
     return tensor_pb2.Tensor(dtype=data_type(dtype), shape=shape)
 
 
 def tensor_by_id(tensor_id: str, dtype: npt.DTypeLike, shape: Iterable[int]) -> tensor_pb2.Tensor:
-    """Returns a `Tensor` that refers to an array uploaded before."""
+    """Return a `Tensor` that refers to an array uploaded before."""
     return tensor_pb2.Tensor(dtype=data_type(dtype), shape=shape, tensor_id=tensor_id)
 
 
 def from_tensor(tensor: tensor_pb2.Tensor) -> Array:
-    """Returns the array in a `Tensor`'s inline data: a read-only view of the message's bytes.
+    """Return the array in a `Tensor`'s inline data: a read-only view of the message's bytes.
 
     Raises:
         WireError: dtype, shape and number of bytes do not agree.
@@ -158,7 +158,7 @@ def from_tensor(tensor: tensor_pb2.Tensor) -> Array:
 
 
 def array_from_bytes(data: bytes | bytearray | memoryview, element_type: int, shape: Iterable[int]) -> Array:
-    """Returns a view of `data` as an array (read-only where `data` is).
+    """Return a view of `data` as an array (read-only where `data` is).
 
     Raises:
         WireError: dtype, shape and number of bytes do not agree.
@@ -175,7 +175,7 @@ def array_from_bytes(data: bytes | bytearray | memoryview, element_type: int, sh
 
 
 def tensor_id(array: npt.ArrayLike) -> str:
-    """Returns the id of an array for `PutTensor`: the SHA-256 that `TensorRef.tensor_id` documents."""
+    """Return the id of an array for `PutTensor`: the SHA-256 that `TensorRef.tensor_id` documents."""
     values = np.asarray(array)
     digest = tensor_digest(data_type(values.dtype), values.shape)
     digest.update(byte_view(values))
@@ -183,7 +183,7 @@ def tensor_id(array: npt.ArrayLike) -> str:
 
 
 def tensor_digest(element_type: int, shape: Iterable[int]) -> "hashlib._Hash":
-    """Returns the hash whose digest is a tensor's id once it has been fed the elements.
+    """Return the hash whose digest is a tensor's id once it has been fed the elements.
 
     For uploads that arrive in parts.
     """
@@ -191,12 +191,12 @@ def tensor_digest(element_type: int, shape: Iterable[int]) -> "hashlib._Hash":
 
 
 def chunks(data: memoryview, size: int = CHUNK_BYTES) -> Iterator[memoryview]:
-    """Yields consecutive views of `data`, each of `size` bytes but the last; none when there is no data."""
+    """Yield consecutive views of `data`, each of `size` bytes but the last; none when there is no data."""
     return (data[start : start + size] for start in range(0, len(data), size))
 
 
 def keep_freed_memory() -> None:
-    """Makes the allocator keep the memory of messages for the next ones.
+    """Make the allocator keep the memory of messages for the next ones.
 
     glibc returns large freed blocks to the system at once and faults the next one's pages in again, one by
     one: as much work as receiving the data. It stops doing so for blocks up to the size of the largest it

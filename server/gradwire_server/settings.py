@@ -140,7 +140,14 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order the sources: flags and arguments, then the environment, then the file."""
+        """Order the sources: flags and arguments, then the environment, then the file.
+
+        The parameters are those of pydantic-settings, which calls this. The file is the one that the variable
+        GRADWIRE_CONFIG names, in TOML; there are neither dotenv files nor secret files.
+
+        Raises:
+            FileNotFoundError: GRADWIRE_CONFIG names no file.
+        """
         path = os.environ.get("GRADWIRE_CONFIG")
         if path and not Path(path).is_file():
             raise FileNotFoundError(f"GRADWIRE_CONFIG names {path}, which is not a file")

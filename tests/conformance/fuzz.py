@@ -72,12 +72,12 @@ def attempt(index: int) -> str:
     from gradwire_engine.errors import EngineError
     from gradwire_engine.limits import Limits
     from gradwire_engine.planning.function import fixed_arguments
-    from gradwire_engine.planning.inline import blocks
     from gradwire_engine.planning.kernels import EvaluateSpec, compile_kernel
     from gradwire_engine.planning.plan import JACOBIAN, Problem, make_plan
     from gradwire_engine.planning.registration import register
     from gradwire_engine.planning.transforms import FunctionSpec
     from gradwire_engine.values import dtype_of
+    from tests.engine.in_process import blocks
 
     limits = Limits(
         graph_bytes=1 << 20,

@@ -21,9 +21,9 @@ from onnx.backend.base import Backend, BackendRep
 from gradwire_engine.errors import ValueNeeded
 from gradwire_engine.graphs.graph import Graph, parse
 from gradwire_engine.lowering import evaluate
-from gradwire_engine.planning.inline import evaluate as evaluate_function
 from gradwire_engine.planning.registration import register
 from gradwire_engine.planning.transforms import FunctionSpec
+from tests.engine.in_process import evaluate as evaluate_function
 
 Values = Mapping[str, Any]
 

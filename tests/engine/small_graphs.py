@@ -11,11 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.limits import Limits
-from gradwire_engine.planning import inline
 from gradwire_engine.planning.kernels import EvaluateSpec, Kernel, compile_kernel
 from gradwire_engine.planning.plan import Plan, PlanOptions, Problem, make_plan
 from gradwire_engine.planning.registration import register
 from gradwire_engine.planning.transforms import FunctionSpec, Transform
+from tests.engine import in_process
 
 Arrays = Mapping[str, Any]
 
@@ -33,13 +33,13 @@ def graph_of(body: str, functions: str = "", opset: int = 21, limits: Limits | N
 
 def value_of(graph: Graph, inputs: Arrays, *transforms: Transform) -> dict[str, Any]:
     """Outputs by name of the transformed graph at a point."""
-    return inline.evaluate(graph, FunctionSpec(graph.info.graph_id, transforms), inputs)
+    return in_process.evaluate(graph, FunctionSpec(graph.info.graph_id, transforms), inputs)
 
 
 def kernel_of(graph: Graph, inputs: Arrays, *transforms: Transform, **spec: Any) -> Kernel:
     """The kernel that evaluates the transformed graph on arrays like these."""
     function = FunctionSpec(graph.info.graph_id, transforms)
-    return compile_kernel(graph, EvaluateSpec(function, inline.argument_types(inputs), **spec))
+    return compile_kernel(graph, EvaluateSpec(function, in_process.argument_types(inputs), **spec))
 
 
 def plan_of(
@@ -54,7 +54,7 @@ def plan_of(
 ) -> Plan:
     """A plan; `options` are those of PlanOptions."""
     function = FunctionSpec(graph.info.graph_id, transforms)
-    problem = Problem(function, inline.argument_types(inputs), kind, wrt, of, PlanOptions(**options))
+    problem = Problem(function, in_process.argument_types(inputs), kind, wrt, of, PlanOptions(**options))
     return make_plan(graph, problem, limits)
 
 
@@ -62,7 +62,7 @@ def matrices(
     graph: Graph, inputs: Arrays, kind: str = "jacobian", *transforms: Transform, **options: Any
 ) -> list[np.ndarray[Any, Any]]:
     """The whole derivative, one array an entry."""
-    return inline.assemble(graph, plan_of(graph, inputs, kind, *transforms, **options), inputs)
+    return in_process.assemble(graph, plan_of(graph, inputs, kind, *transforms, **options), inputs)
 
 
 SINE = "(double[3] x) => (double[3] y) { y = Sin(x) }"

@@ -99,7 +99,7 @@ class AsyncAccumulator:
     async def add(
         self, /, *args: Any, rows: int | None = None, timeout: float | None = None, **inputs: Any
     ) -> None:
-        """Adds the gradient of a batch.
+        """Add the gradient of a batch.
 
         Arrays may be written to again when it returns. A function traced from code is traced again for a
         batch of other extents; a model whose shapes are fixed refuses it.
@@ -117,7 +117,7 @@ class AsyncAccumulator:
         await self._send(self._loss.batch(args, inputs, rows), timeout)
 
     async def _send(self, batch: Batch, timeout: float | None) -> None:
-        """Adds a batch. Its arrays must not change until this returns."""
+        """Add a batch. Its arrays must not change until this returns."""
         async with self._exclusive(timeout) as deadline:
             self._check()
             backoff = Backoff(self._connection.retry, deadline)
@@ -143,7 +143,7 @@ class AsyncAccumulator:
     async def add_all(
         self, batches: Iterable[Any] | AsyncIterable[Any], *, timeout: float | None = None
     ) -> None:
-        """Adds every batch of an iterable: tuples or lists of arrays, mappings, or one array each.
+        """Add every batch of an iterable: tuples or lists of arrays, mappings, or one array each.
 
         `timeout` is for each of them.
         """
@@ -151,18 +151,18 @@ class AsyncAccumulator:
             await self.add(*self._loss.arguments(batch), timeout=timeout)
 
     async def grad(self, *, timeout: float | None = None) -> Arrays:
-        """Waits for the gradient over all batches added so far: an array, or a tuple as `wrt` asked for it.
+        """Wait for the gradient over all batches added so far: an array, or a tuple as `wrt` asked for it.
 
         Everything is kept, and more batches may be added.
         """
         return (await self.read(timeout=timeout)).grad
 
     async def value(self, *, timeout: float | None = None) -> wire.Array:
-        """Waits for the loss over all batches added so far."""
+        """Wait for the loss over all batches added so far."""
         return (await self.read(timeout=timeout)).value
 
     async def read(self, *, timeout: float | None = None) -> Accumulated:
-        """Waits for the loss, its gradient, and the shares of the workers.
+        """Wait for the loss, its gradient, and the shares of the workers.
 
         Everything is kept, and more batches may be added. Until then, further calls cost nothing.
         """
@@ -178,7 +178,7 @@ class AsyncAccumulator:
             return self._last
 
     async def zero(self, /, *params: Any, timeout: float | None = None, **inputs: Any) -> None:
-        """Discards what was accumulated, and any failure; with parameters, goes on at those.
+        """Discard what was accumulated, and any failure; with parameters, go on at those.
 
         Parameters are given as to `accumulator`; those that are not given stay as they are.
         """
@@ -186,7 +186,7 @@ class AsyncAccumulator:
         await self._restart(start, timeout)
 
     async def _restart(self, start: Start | None, timeout: float | None) -> None:
-        """Discards what was accumulated and goes on at `start`; None to stay at the same parameters."""
+        """Discard what was accumulated and go on at `start`; None to stay at the same parameters."""
         async with self._exclusive(timeout) as deadline:
             if self._failure is not None:
                 self._drop()
@@ -202,7 +202,7 @@ class AsyncAccumulator:
                 self._drop()  # nothing is lost: the next call opens another stream
 
     async def close(self) -> None:
-        """Stops the server's work; nothing can be added afterwards."""
+        """Stop the server's work; nothing can be added afterwards."""
         self._closed = True
         self._drop()
 
@@ -247,7 +247,7 @@ class AsyncAccumulator:
             raise self._failure
 
     def _fail(self, error: ServerError) -> ServerError:
-        """Discards what was accumulated, if anything was; returns the error that says so."""
+        """Discard what was accumulated, if anything was; return the error that says so."""
         if error is self._failure:
             return _copied(error, error.message)
         self._drop()
@@ -315,7 +315,7 @@ class AsyncAccumulator:
                 self._sent.add(one.tensor_id)
 
     async def _recover(self, error: NotFoundError | UnavailableError, backoff: Backoff) -> None:
-        """Prepares another attempt; raises the error if the batches cannot be sent again."""
+        """Prepare another attempt; raise the error if the batches cannot be sent again."""
         if self._resendable is None or (self._resent and isinstance(error, NotFoundError)):
             raise error
         self._drop()
@@ -356,7 +356,7 @@ async def _iterate(batches: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator
 
 
 def _copied(error: ServerError, message: str) -> ServerError:
-    """Copies an error with another message and no traceback."""
+    """Copy an error with another message and no traceback."""
     return type(error)(
         message,
         code=error.code,

@@ -12,7 +12,7 @@ from gradwire.graphs.spec import ArraySpec
 
 
 def bind(inputs: Sequence[Value], args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, wire.Array]:
-    """Returns one array for each input, in the inputs' order.
+    """Return one array for each input, in the inputs' order.
 
     Args:
         inputs: the inputs of the function.
@@ -31,7 +31,7 @@ def bind(inputs: Sequence[Value], args: tuple[Any, ...], named: Mapping[str, Any
 
 
 def given_values(inputs: Sequence[Value], args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the given values by name, unconverted; refuses those that are unknown or given twice."""
+    """Return the given values by name, unconverted; refuse those that are unknown or given twice."""
     values = _positional(inputs, args)
     for name, value in named.items():
         if name in values:
@@ -69,7 +69,7 @@ def _is_tuple_of_inputs(inputs: Sequence[Value], given: tuple[Any, ...]) -> bool
 
 
 def convert(value: Value, given: Any) -> wire.Array:
-    """Converts `given` to an array of the input's dtype, without a copy where it is one already."""
+    """Convert `given` to an array of the input's dtype, without a copy where it is one already."""
     array = np.asarray(given)
     dtype = value.dtype
     if dtype is None or array.dtype == dtype:
@@ -83,7 +83,7 @@ def convert(value: Value, given: Any) -> wire.Array:
 
 
 def vectors(word: str, given: Any, targets: Sequence[Value], single: bool) -> dict[str, wire.Array]:
-    """Converts the tangents or cotangents of a product.
+    """Convert the tangents or cotangents of a product.
 
     Args:
         word: "tangent" or "cotangent", for messages.
@@ -111,7 +111,7 @@ def vectors(word: str, given: Any, targets: Sequence[Value], single: bool) -> di
 
 
 def batched_names(signature: Signature, selection: Selection) -> tuple[str, ...]:
-    """Returns the names of the inputs that carry a leading batch axis."""
+    """Return the names of the inputs that carry a leading batch axis."""
     if selection is None:
         return ()
     as_any_type = [Value(value.name, None, value.shape) for value in signature.inputs]
@@ -119,7 +119,7 @@ def batched_names(signature: Signature, selection: Selection) -> tuple[str, ...]
 
 
 def abstract(given: Any) -> Any:
-    """Replaces a spec by an array that takes no memory; returns anything else as it is."""
+    """Replace a spec by an array that takes no memory; return anything else as it is."""
     if isinstance(given, ArraySpec):
         return np.broadcast_to(np.empty((), given.dtype), given.shape)
     if isinstance(given, tuple):
@@ -130,7 +130,7 @@ def abstract(given: Any) -> Any:
 
 
 def fixed_type(value: Value) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Returns the shape and dtype of an input.
+    """Return the shape and dtype of an input.
 
     Raises:
         InvalidArgumentError: an extent is open.

@@ -69,7 +69,7 @@ class Batch:
     inputs: Values
 
     def messages(self) -> Iterator[bytes]:
-        """Yields the requests to send, in order; copies each data byte once, when its request is made."""
+        """Yield the requests to send, in order; copy each data byte once, when its request is made."""
         yield self.message
         for name, data in self.large:
             offset = 0
@@ -139,7 +139,7 @@ class Loss:
         return chosen
 
     def start(self, params: Mapping[str, Any]) -> Start:
-        """Returns the start at these parameters. Copies them: an optimizer may update its own in place."""
+        """Return the start at these parameters. Copy them: an optimizer may update its own in place."""
         arrays = bind(self.shared, (dict(params),), {})
         values: Values = {}
         for value in self.shared:
@@ -172,16 +172,16 @@ class Loss:
         return Start(values, request.SerializeToString(), tuple(large), tuple(uploads))
 
     def moved(self, start: Start, args: tuple[Any, ...], named: Mapping[str, Any]) -> Start:
-        """Returns the start with some parameters changed."""
+        """Return the start with some parameters changed."""
         return self.start({**start.params, **given_values(self.shared, args, named)})
 
     def arguments(self, batch: Any) -> tuple[Any, ...]:
-        """Returns the arguments of `add` for one item of an iterable. Data loaders give lists for tuples."""
+        """Return the arguments of `add` for one item of an iterable. Data loaders give lists for tuples."""
         several = isinstance(batch, list) and len(self.batched) > 1
         return tuple(batch) if several else (batch,)
 
     def batch(self, args: tuple[Any, ...], named: Mapping[str, Any], rows: int | None) -> Batch:
-        """Returns the batch of these arguments of `add`; raises `InvalidArgumentError` if they do not fit."""
+        """Return the batch of these arguments of `add`; raise `InvalidArgumentError` if they do not fit."""
         given = {*named, *(args[0] if len(args) == 1 and isinstance(args[0], Mapping) else ())}
         for value in self.shared:
             if value.name in given:
@@ -213,7 +213,7 @@ class Loss:
         return Batch(request, message.rows, model, tuple(uploads), tuple(large), kept, values)
 
     def _fitting(self, values: Values) -> tuple[Model | None, FunctionSpec | None]:
-        """Returns the graph and function for a batch of these shapes, if they are not the loss's own."""
+        """Return the graph and function for a batch of these shapes, if they are not the loss's own."""
         unfit = [value for value in self.batched if not value.takes(values[value.name].shape)]
         if not unfit:
             return None, None
@@ -296,7 +296,7 @@ def _misfit(value: Value, values: Values) -> str:
 
 
 def _spec(value: Value, values: Values) -> ArraySpec:
-    """Returns the spec of a traced function's input, whose own shape is always fixed."""
+    """Return the spec of a traced function's input, whose own shape is always fixed."""
     shape = values[value.name].shape if value.name in values else value.shape
     assert shape is not None and value.dtype is not None
     return ArraySpec(tuple(extent for extent in shape if isinstance(extent, int)), value.dtype)

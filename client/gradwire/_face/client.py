@@ -49,7 +49,7 @@ class AsyncClient:
         return self._connection.address
 
     async def close(self) -> None:
-        """Cancels running calls and closes the connection."""
+        """Cancel running calls and close the connection."""
         await self._connection.close()
 
     async def __aenter__(self) -> Self:
@@ -59,10 +59,10 @@ class AsyncClient:
         await self.close()
 
     async def wait_ready(self, timeout: float | None = 60.0) -> None:
-        """Waits until the server's workers serve.
+        """Wait until the server's workers serve.
 
         A server answers while they are still starting: small work at once, large work slowly. Wait for them
-        before large work or measurements. Raises `DeadlineError` after `timeout` seconds.
+        before large work or measurements. Raise `DeadlineError` after `timeout` seconds.
         """
         await self._connection.wait_ready(Deadline(timeout))
 
@@ -73,7 +73,7 @@ class AsyncClient:
         names: Sequence[str] | None = None,
         verify: Verify | None = None,
     ) -> AsyncFunction:
-        """Makes a function of NumPy code, an ONNX model or a framework's object.
+        """Make a function of NumPy code, an ONNX model or a framework's object.
 
             f = client.function(lambda w, x: np.tanh(w @ x), gw.spec((4, 3)), gw.spec(3))
             g = client.function("model.onnx")
@@ -103,9 +103,9 @@ class AsyncClient:
     async def put(
         self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None, *, timeout: float | None = None
     ) -> Uploaded:
-        """Uploads an array once, to refer to it many times, such as a batch that is accumulated repeatedly.
+        """Upload an array once, to refer to it many times, such as a batch that is accumulated repeatedly.
 
-        The server keeps it until it needs the memory for others. Raises `LimitError` if it is too large.
+        The server keeps it until it needs the memory for others. Raise `LimitError` if it is too large.
         """
         values = wire.wire_array(np.asarray(array, dtype))
         tensor_id = await asyncio.to_thread(wire.tensor_id, values)
@@ -114,7 +114,7 @@ class AsyncClient:
 
     @asynccontextmanager
     async def stream(self) -> AsyncIterator["FunctionStream"]:
-        """Opens a stream for the evaluations of any number of functions.
+        """Open a stream for the evaluations of any number of functions.
 
         For example:
 
@@ -129,7 +129,7 @@ class AsyncClient:
     # are now; the server knows an unchanged graph by its id and compiles nothing again.
 
     async def jacobian(self, fn: Source, *args: Any, **options: Unpack[JacobianOptions]) -> Any:
-        """Computes the Jacobian of `fn` at `args`; options as for `AsyncFunction.jacobian`.
+        """Compute the Jacobian of `fn` at `args`; options as for `AsyncFunction.jacobian`.
 
         For example:
 
@@ -138,23 +138,23 @@ class AsyncClient:
         return await self.function(fn, *specs_at(fn, args)).jacobian(*args, **options)
 
     async def hessian(self, fn: Source, *args: Any, **options: Unpack[HessianOptions]) -> Any:
-        """Computes the Hessian of `fn` at `args`; options as for `AsyncFunction.hessian`."""
+        """Compute the Hessian of `fn` at `args`; options as for `AsyncFunction.hessian`."""
         return await self.function(fn, *specs_at(fn, args)).hessian(*args, **options)
 
     async def grad(self, fn: Source, *args: Any, **options: Unpack[GradientOptions]) -> Any:
-        """Computes the gradient of `fn` at `args`; options as for `AsyncFunction.grad`."""
+        """Compute the gradient of `fn` at `args`; options as for `AsyncFunction.grad`."""
         return await self.function(fn, *specs_at(fn, args)).grad(*args, **options)
 
     async def jvp(self, fn: Source, *args: Any, **options: Unpack[ProductOptions]) -> Any:
-        """Multiplies the Jacobian of `fn` at `args[:-1]` by the tangent `args[-1]`."""
+        """Multiply the Jacobian of `fn` at `args[:-1]` by the tangent `args[-1]`."""
         return await self.function(fn, *specs_at(fn, args[:-1])).jvp(*args, **options)
 
     async def vjp(self, fn: Source, *args: Any, **options: Unpack[ProductOptions]) -> Any:
-        """Multiplies the cotangent `args[-1]` by the Jacobian of `fn` at `args[:-1]`."""
+        """Multiply the cotangent `args[-1]` by the Jacobian of `fn` at `args[:-1]`."""
         return await self.function(fn, *specs_at(fn, args[:-1])).vjp(*args, **options)
 
     async def hvp(self, fn: Source, *args: Any, **options: Unpack[GradientOptions]) -> Any:
-        """Multiplies the Hessian of `fn` at `args[:-1]` by the tangent `args[-1]`."""
+        """Multiply the Hessian of `fn` at `args[:-1]` by the tangent `args[-1]`."""
         return await self.function(fn, *specs_at(fn, args[:-1])).hvp(*args, **options)
 
 
@@ -165,12 +165,12 @@ class FunctionStream:
         self._calls = calls
 
     def function(self, function: AsyncFunction) -> AsyncFunction:
-        """Returns the same function with its evaluations sent over this stream."""
+        """Return the same function with its evaluations sent over this stream."""
         return function.with_evaluator(self._calls.evaluate)
 
 
 def specs_at(fn: Source, args: tuple[Any, ...]) -> tuple[ArraySpec, ...]:
-    """Returns the specs of a one-liner's function at a point; none for a model, which has its own.
+    """Return the specs of a one-liner's function at a point; none for a model, which has its own.
 
     Raises:
         InvalidArgumentError: there is no point.

@@ -98,21 +98,39 @@ class BaseFunction:
     def gradient(
         self, wrt: Selection = None, of: str | int | None = None, *, keep_values: bool = False
     ) -> Self:
-        """Returns the function from the inputs to the gradient of the one-element output `of`."""
+        """Return the function from the inputs to the gradient of the one-element output `of`.
+
+        Args:
+            wrt: inputs to differentiate with respect to; all by default.
+            of: the output to differentiate; may be left out where there is one.
+            keep_values: give the function's own outputs, too, after the gradient.
+
+        Raises:
+            InvalidArgumentError: a name or position is unknown, or the output has more than one element.
+        """
         return self._then("gradient", wrt, of, keep_values)
 
     def as_jvp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> Self:
-        """Returns the function from the inputs and tangents ("x.tangent") to the tangents of the outputs."""
+        """Return the function from the inputs and tangents ("x.tangent") to the tangents of the outputs.
+
+        The arguments and errors are those of `gradient`, but `of` may be several outputs of any size.
+        """
         return self._then("jvp", wrt, of, keep_values)
 
     def as_vjp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> Self:
-        """Returns the function from inputs and cotangents ("y.cotangent") to cotangents of the inputs."""
+        """Return the function from inputs and cotangents ("y.cotangent") to cotangents of the inputs.
+
+        The arguments and errors are those of `gradient`, but `of` may be several outputs of any size.
+        """
         return self._then("vjp", wrt, of, keep_values)
 
     def as_hvp(
         self, wrt: Selection = None, of: str | int | None = None, *, keep_values: bool = False
     ) -> Self:
-        """Returns the function from the inputs and tangents to the Hessian of `of` times the tangents."""
+        """Return the function from the inputs and tangents to the Hessian of `of` times the tangents.
+
+        The arguments and errors are those of `gradient`; tangents are named "x.tangent".
+        """
         return self._then("hvp", wrt, of, keep_values)
 
     def _then(self, kind: str, wrt: Selection, of: Selection, keep_values: bool) -> Self:
@@ -134,13 +152,13 @@ class BaseFunction:
     async def __call__(
         self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
     ) -> Arrays:
-        """Evaluates the function; the same as `value`."""
+        """Evaluate the function: the same as `value`, with its arguments."""
         return await self.value(*args, batched=batched, timeout=timeout, **inputs)
 
     async def value(
         self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
     ) -> Arrays:
-        """Evaluates the function.
+        """Evaluate the function.
 
         Args:
             *args: the point.
@@ -168,7 +186,7 @@ class BaseFunction:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """Multiplies the Jacobian by a tangent (forward mode).
+        """Multiply the Jacobian by a tangent (forward mode).
 
         Args:
             *args: the point, then the tangent, of the shape of the input, or a tuple of one for each `wrt`.
@@ -195,7 +213,7 @@ class BaseFunction:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """Multiplies a cotangent by the Jacobian (reverse mode).
+        """Multiply a cotangent by the Jacobian (reverse mode).
 
         The cotangent is the last positional argument, of the shape of the output, or a tuple of one for each
         `of`; a batch of cotangents is named as the input "y.cotangent". The result has the shape of the
@@ -214,7 +232,7 @@ class BaseFunction:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """Multiplies the Hessian of a one-element output by a tangent, the last positional argument.
+        """Multiply the Hessian of a one-element output by a tangent, the last positional argument.
 
         The arguments are those of `jvp`; the result has the shape of the input.
         """
@@ -231,7 +249,7 @@ class BaseFunction:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """Computes the gradient of a one-element output, of the shape of the input.
+        """Compute the gradient of a one-element output, of the shape of the input.
 
         Args:
             *args: the point.
@@ -254,7 +272,7 @@ class BaseFunction:
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays]:
-        """Computes all outputs and the gradient of `of` in one evaluation, with the arguments of `grad`."""
+        """Compute all outputs and the gradient of `of` in one evaluation, with the arguments of `grad`."""
         both = self.gradient(wrt, of, keep_values=True)
         outputs = await both._evaluate(bind(self.signature.inputs, args, inputs), batched, timeout)
         count = len(outputs) - len(self.signature.outputs)
@@ -331,7 +349,7 @@ class BaseFunction:
     def _transport(
         self, arrays: Mapping[str, wire.Array], batched: tuple[str, ...]
     ) -> tuple[Evaluator, bool]:
-        """Returns how to send an evaluation, and whether its answer must fit into one message."""
+        """Return how to send an evaluation, and whether its answer must fit into one message."""
         if self._evaluator is not None:
             return self._evaluator, False
         shapes = {name: a.shape[1:] if name in batched else a.shape for name, a in arrays.items()}
@@ -356,7 +374,7 @@ class BaseFunction:
 
     @asynccontextmanager
     async def stream(self) -> AsyncIterator[Self]:
-        """Opens a stream for the evaluations of this function: the fastest way to many small ones.
+        """Open a stream for the evaluations of this function: the fastest way to many small ones.
 
         For example:
 
@@ -376,14 +394,14 @@ def _hashable(selection: Selection) -> object:
 
 
 def one_output(selection: Selection) -> str | int | None:
-    """Refuses a selection of several outputs."""
+    """Refuse a selection of several outputs."""
     if selection is None or isinstance(selection, str | int):
         return selection
     raise InvalidArgumentError("of= names one output here, by name or position: a gradient is of one number")
 
 
 def unwrapped(values: Sequence[Any], selection: Selection) -> Arrays:
-    """Returns a tuple of values, or the value itself if it is the only one or was selected by itself."""
+    """Return a tuple of values, or the value itself if it is the only one or was selected by itself."""
     several = selection is not None and not isinstance(selection, str | int)
     return tuple(values) if several or len(values) != 1 else values[0]
 

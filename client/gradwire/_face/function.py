@@ -83,7 +83,7 @@ class AsyncFunction(BaseFunction):
         return_info: bool = False,
         **inputs: Any,
     ) -> Arrays:
-        """Computes first derivatives: an array of shape output.shape + input.shape per output and input.
+        """Compute first derivatives: an array of shape output.shape + input.shape per output and input.
 
         Args:
             *args: the point.
@@ -157,7 +157,7 @@ class AsyncFunction(BaseFunction):
         return_info: bool = False,
         **inputs: Any,
     ) -> Arrays:
-        """Computes second derivatives of a one-element output, of shape input.shape + input.shape.
+        """Compute second derivatives of a one-element output, of shape input.shape + input.shape.
 
         With several inputs, the result is a tuple for each of them of arrays for each of them. `mode` is
         "forward_over_reverse" or "forward_over_forward"; the other arguments and the errors are those of
@@ -193,7 +193,7 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays]:
-        """Computes all outputs and the Jacobian of `of`, in one call to the server.
+        """Compute all outputs and the Jacobian of `of`, in one call to the server.
 
         The arguments are those of `jacobian`.
         """
@@ -225,7 +225,7 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays]:
-        """Computes all outputs and the Hessian of `of`, in one call to the server.
+        """Compute all outputs and the Hessian of `of`, in one call to the server.
 
         The arguments are those of `hessian`.
         """
@@ -256,7 +256,7 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays, Arrays]:
-        """Computes all outputs, and the gradient and the Hessian of `of`: what a Newton step takes.
+        """Compute all outputs, and the gradient and the Hessian of `of`: what a Newton step takes.
 
         One call to the server brings them. The Hessian is computed as the Jacobian of the gradient, which is
         what the function that is sent gives; the arguments are those of `hessian`, but for `mode`.
@@ -293,7 +293,11 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> AsyncIterator[Block]:
-        """Iterates over the blocks of a Jacobian in the order in which they arrive; none is kept here."""
+        """Iterate over the blocks of a Jacobian in the order in which they arrive; none is kept here.
+
+        The options and the errors are those of `jacobian`. A slow reader holds the server's work back;
+        closing the iterator ends it.
+        """
         options = Options(
             wrt=wrt,
             of=of,
@@ -318,7 +322,11 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> AsyncIterator[Block]:
-        """Iterates over the blocks of a Hessian in the order in which they arrive; none is kept here."""
+        """Iterate over the blocks of a Hessian in the order in which they arrive; none is kept here.
+
+        The options and the errors are those of `hessian`. A slow reader holds the server's work back;
+        closing the iterator ends it.
+        """
         options = Options(
             wrt=wrt,
             of=of,
@@ -340,7 +348,7 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> AsyncAccumulator:
-        """Accumulates the gradient of the loss over batches that are never held together.
+        """Accumulate the gradient of the loss over batches that are never held together.
 
         Args:
             *params: the inputs that all batches share, from the first on; the others come with the batches.
@@ -375,7 +383,7 @@ class AsyncFunction(BaseFunction):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Plan:
-        """Plans a derivative without computing it: mode, blocks, memory and operations.
+        """Plan a derivative without computing it: mode, blocks, memory and operations.
 
         Only shapes matter: inputs may be given as `gw.spec(...)`, and left out where the signature fixes
         them. The other arguments are those of `jacobian` or `hessian`, as `kind` says.
@@ -455,7 +463,7 @@ class AsyncFunction(BaseFunction):
     async def _receive(
         self, request: DerivativeRequest, options: Options
     ) -> tuple[list[wire.Array] | None, Info]:
-        """Receives into arrays, or into the sink where there is one."""
+        """Receive into arrays, or into the sink where there is one."""
         if options.sink is None:
             received = await self._assemble(request, options)
             return received.arrays, received.info

@@ -9,7 +9,7 @@ typed with the `TypedDict`s. A test holds the two to each other.
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection
@@ -28,9 +28,9 @@ ProgressOption = bool | Callable[[Progress], object]
 Sink = Callable[[Block], object]
 """Takes blocks as they arrive; the next one is read when it returns (or when what it returns is awaited)."""
 
-_MODES: dict[Kind, tuple[str, str]] = {
-    "jacobian": ("forward", "reverse"),
-    "hessian": ("forward_over_reverse", "forward_over_forward"),
+_MODES: dict[Kind, tuple[str, ...]] = {
+    "jacobian": get_args(JacobianMode),
+    "hessian": get_args(HessianMode),
 }
 
 
@@ -101,7 +101,7 @@ class Options:
             raise InvalidArgumentError("out= and sink= both say where blocks go: pass one of them")
 
     def plan_options(self, kind: Kind) -> derivative_pb2.PlanOptions:
-        """Returns the message for the options that decide the plan.
+        """Return the message for the options that decide the plan.
 
         Raises:
             InvalidArgumentError: the mode is not one of this kind, or a width or memory is not a positive
@@ -118,7 +118,7 @@ class Options:
 
 
 def _positive(name: str, value: int | None) -> int:
-    """Returns a positive integer as it travels: 0 leaves the choice to the server."""
+    """Return a positive integer as it travels: 0 leaves the choice to the server."""
     if value is None:
         return 0
     number = operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else 0

@@ -44,7 +44,7 @@ class Accumulator(AccumulatorBase):
     def add(
         self, /, *args: Any, rows: int | None = None, timeout: float | None = None, **inputs: Any
     ) -> None:
-        """Adds the gradient of a batch.
+        """Add the gradient of a batch.
 
         Arrays may be written to again when it returns. A function traced from code is traced again for a
         batch of other extents; a model whose shapes are fixed refuses it.
@@ -62,7 +62,7 @@ class Accumulator(AccumulatorBase):
         self._send(self._loss.batch(args, inputs, rows), timeout)
 
     def add_all(self, batches: Iterable[Any], *, timeout: float | None = None) -> None:
-        """Adds every batch of an iterable: tuples or lists of arrays, mappings, or one array each.
+        """Add every batch of an iterable: tuples or lists of arrays, mappings, or one array each.
 
         `timeout` is for each of them.
         """
@@ -70,14 +70,14 @@ class Accumulator(AccumulatorBase):
             self.add(*self._loss.arguments(batch), timeout=timeout)
 
     def read(self, *, timeout: float | None = None) -> Accumulated:
-        """Waits for the loss, its gradient, and the shares of the workers.
+        """Wait for the loss, its gradient, and the shares of the workers.
 
         Everything is kept, and more batches may be added. Until then, further calls cost nothing.
         """
         return self._bridge.run(self._accumulator.read(timeout=timeout))
 
     def zero(self, /, *params: Any, timeout: float | None = None, **inputs: Any) -> None:
-        """Discards what was accumulated, and any failure; with parameters, goes on at those.
+        """Discard what was accumulated, and any failure; with parameters, go on at those.
 
         Parameters are given as to `accumulator`; those that are not given stay as they are.
         """
@@ -85,7 +85,7 @@ class Accumulator(AccumulatorBase):
         self._restart(start, timeout)
 
     def close(self) -> None:
-        """Stops the server's work; nothing can be added afterwards."""
+        """Stop the server's work; nothing can be added afterwards."""
         self._bridge.finish(self._accumulator.close())
 
     def __enter__(self) -> Self:

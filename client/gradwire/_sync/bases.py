@@ -37,7 +37,7 @@ class FunctionBase:
 
     @contextmanager
     def stream(self) -> Iterator[Pipeline]:
-        """Opens a stream for evaluations of this function, as futures: the fastest way to many small ones.
+        """Open a stream for evaluations of this function, as futures: the fastest way to many small ones.
 
         For example:
 
@@ -56,7 +56,7 @@ class FunctionBase:
         along: Prefetch = "auto",
         timeout: float | None = None,
     ) -> Callbacks:
-        """Returns the functions that a numerical solver calls; one call to the server serves a point.
+        """Return the functions that a numerical solver calls; one call to the server serves a point.
 
         For example:
 
@@ -121,7 +121,7 @@ class ClientBase:
 
     @contextmanager
     def stream(self) -> Iterator["Stream"]:
-        """Opens a stream for the evaluations of any number of functions, as futures.
+        """Open a stream for the evaluations of any number of functions, as futures.
 
         For example:
 
@@ -140,5 +140,5 @@ class Stream:
         self._stream, self._bridge = stream, bridge
 
     def function(self, function: FunctionBase) -> Pipeline:
-        """Returns the same function with its evaluations sent over this stream, as futures."""
+        """Return the same function with its evaluations sent over this stream, as futures."""
         return Pipeline(self._stream.function(function.asynchronous), self._bridge)

@@ -30,14 +30,14 @@ class Bridge:
         atexit.register(self._stop)
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Starts a coroutine; cancelling the future cancels it."""
+        """Start a coroutine; cancelling the future cancels it."""
         if self._stopped:
             work.close()
             raise RuntimeError("the process is ending: no more calls can be made")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def refuse_to_wait(self) -> None:
-        """Raises `RuntimeError` in the loop's own thread, which would wait for itself."""
+        """Raise `RuntimeError` in the loop's own thread, which would wait for itself."""
         if threading.current_thread() is self._thread:
             raise RuntimeError(
                 "a progress callback cannot call the client it is called by: it would wait for itself; "
@@ -45,7 +45,7 @@ class Bridge:
             )
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine and returns its result. Ctrl-C, or any exception in this thread, cancels it."""
+        """Run a coroutine and return its result. Ctrl-C, or any exception in this thread, cancels it."""
         try:
             self.refuse_to_wait()
         except RuntimeError:
@@ -59,14 +59,14 @@ class Bridge:
             raise
 
     def finish(self, work: Coroutine[Any, Any, object]) -> None:
-        """Runs a coroutine that cleans up; not at the end of the process, when all work is cancelled."""
+        """Run a coroutine that cleans up; not at the end of the process, when all work is cancelled."""
         if self._stopped:
             work.close()
         else:
             self.run(work)
 
     def call(self, make: Callable[[], T]) -> T:
-        """Runs a plain function in the loop's thread and returns its result."""
+        """Run a plain function in the loop's thread and return its result."""
 
         async def work() -> T:
             return make()
@@ -74,7 +74,7 @@ class Bridge:
         return self.run(work())
 
     def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """Iterates over an asynchronous iterator, and closes it in any case."""
+        """Iterate over an asynchronous iterator, and close it in any case."""
         try:
             while True:
                 item = self.run(_next(items))
@@ -102,7 +102,7 @@ class Bridge:
 
 
 def in_thread(function: Callable[[T], Any] | None) -> Callable[[T], Coroutine[Any, Any, Any]] | None:
-    """Returns a coroutine function that runs a plain one in a thread, where it may use the client."""
+    """Return a coroutine function that runs a plain one in a thread, where it may use the client."""
     if function is None:
         return None
 
@@ -114,7 +114,7 @@ def in_thread(function: Callable[[T], Any] | None) -> Callable[[T], Coroutine[An
 
 @contextmanager
 def entered(manager: AbstractAsyncContextManager[T], bridge: Bridge) -> Iterator[T]:
-    """Enters and leaves an asynchronous context on the bridge's loop."""
+    """Enter and leave an asynchronous context on the bridge's loop."""
     value = bridge.run(_enter(manager))
     try:
         yield value
@@ -157,7 +157,7 @@ _shared: Bridge | None = None
 
 
 def shared_bridge() -> Bridge:
-    """Returns the process's bridge, started with the first use."""
+    """Return the process's bridge, started with the first use."""
     global _shared
     with _lock:
         if _shared is None or not _shared._thread.is_alive():  # never started, or lost in a fork

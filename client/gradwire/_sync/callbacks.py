@@ -85,28 +85,28 @@ class Callbacks:
         return f"<Callbacks of {self._of} by {self._wrt}: {' + '.join(self._along)}, {function}>"
 
     def __call__(self, /, *args: Any) -> float | Floats:
-        """Returns the value; the same as `value`."""
+        """Return the value; the same as `value`."""
         return self.value(*args)
 
     def value(self, /, *args: Any) -> float | Floats:
-        """Returns the output: a number if its rank is 0, else of shape (outputs,)."""
+        """Return the output: a number if its rank is 0, else of shape (outputs,)."""
         value = self._part("value", args)
         return float(value) if value.ndim == 0 else _floats(value, -1)
 
     def grad(self, /, *args: Any) -> Floats:
-        """Returns the gradient of a one-element output, of shape (inputs,); () at a point of rank 0."""
+        """Return the gradient of a one-element output, of shape (inputs,); () at a point of rank 0."""
         return self._like_point(args, _floats(self._part("grad", args), -1))
 
     def jacobian(self, /, *args: Any) -> Floats:
-        """Returns the Jacobian, of shape (outputs, inputs)."""
+        """Return the Jacobian, of shape (outputs, inputs)."""
         return _floats(self._part("jacobian", args), -1, self._inputs(args))
 
     def hessian(self, /, *args: Any) -> Floats:
-        """Returns the Hessian of a one-element output, of shape (inputs, inputs); () at a point of rank 0."""
+        """Return the Hessian of a one-element output, of shape (inputs, inputs); () at a point of rank 0."""
         return self._like_point(args, _floats(self._part("hessian", args), -1, self._inputs(args)))
 
     def hvp(self, /, *args: Any) -> Floats:
-        """Multiplies the Hessian by a vector, which follows the varied input: `hvp(x, p, *args)`."""
+        """Multiply the Hessian by a vector, which follows the varied input: `hvp(x, p, *args)`."""
         args, vector = self._split(args, "a vector")
         point = self._arguments(args)
         direction = np.reshape(vector, np.shape(point[self._position]))
@@ -114,7 +114,7 @@ class Callbacks:
         return _floats(self._bridge.run(work), -1)
 
     def weighted_hessian(self, /, *args: Any) -> Floats:
-        """Returns the weighted sum of the outputs' Hessians: `weighted_hessian(x, v, *args)`.
+        """Return the weighted sum of the outputs' Hessians: `weighted_hessian(x, v, *args)`.
 
         `scipy.optimize.NonlinearConstraint` takes it as `hess`. The shape is (inputs, inputs).
         """
@@ -167,7 +167,7 @@ class Callbacks:
         return found
 
     def _fetch(self, part: Part, point: _Point, arguments: tuple[Any, ...]) -> Future[Parts]:
-        """Starts the round trip that fetches a part, with the prefetched ones at a new point."""
+        """Start the round trip that fetches a part, with the prefetched ones at a new point."""
         parts: tuple[Part, ...] = (part,)
         if not point.fetches and part in self._along:
             parts = self._along
@@ -198,7 +198,7 @@ class Callbacks:
         return self._chosen_output(value), *derivatives
 
     def _chosen_output(self, value: Any) -> wire.Array:
-        """Picks the chosen output among all of them."""
+        """Pick the chosen output among all of them."""
         chosen: wire.Array = value[self._output] if isinstance(value, tuple) else value
         return chosen
 
@@ -212,7 +212,7 @@ def _one_number(output: Value) -> bool:
 
 
 def _shaped(value: Value, given: Any) -> Any:
-    """Reshapes a flat vector to the shape of its input, where that is known."""
+    """Reshape a flat vector to the shape of its input, where that is known."""
     array, shape = np.asarray(given), value.shape
     if shape is None or array.ndim == len(shape) or array.ndim > 1:
         return array
@@ -228,5 +228,5 @@ def _key(argument: Any) -> object:
 
 
 def _floats(array: wire.Array, *shape: int) -> Floats:
-    """Copies to float64: a solver may scale it in place, as `least_squares` does residuals and Jacobians."""
+    """Copy to float64: a solver may scale it in place, as `least_squares` does residuals and Jacobians."""
     return np.array(array, np.float64).reshape(shape)

@@ -26,7 +26,7 @@ class Client(ClientBase):
         return self._client.address
 
     def close(self) -> None:
-        """Cancels running calls and closes the connection."""
+        """Cancel running calls and close the connection."""
         self._bridge.finish(self._client.close())
 
     def __enter__(self) -> Self:
@@ -36,10 +36,10 @@ class Client(ClientBase):
         self.close()
 
     def wait_ready(self, timeout: float | None = 60.0) -> None:
-        """Waits until the server's workers serve.
+        """Wait until the server's workers serve.
 
         A server answers while they are still starting: small work at once, large work slowly. Wait for them
-        before large work or measurements. Raises `DeadlineError` after `timeout` seconds.
+        before large work or measurements. Raise `DeadlineError` after `timeout` seconds.
         """
         self._bridge.run(self._client.wait_ready(timeout))
 
@@ -50,7 +50,7 @@ class Client(ClientBase):
         names: Sequence[str] | None = None,
         verify: Verify | None = None,
     ) -> Function:
-        """Makes a function of NumPy code, an ONNX model or a framework's object.
+        """Make a function of NumPy code, an ONNX model or a framework's object.
 
             f = client.function(lambda w, x: np.tanh(w @ x), gw.spec((4, 3)), gw.spec(3))
             g = client.function("model.onnx")
@@ -78,14 +78,14 @@ class Client(ClientBase):
     def put(
         self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None, *, timeout: float | None = None
     ) -> Uploaded:
-        """Uploads an array once, to refer to it many times, such as a batch that is accumulated repeatedly.
+        """Upload an array once, to refer to it many times, such as a batch that is accumulated repeatedly.
 
-        The server keeps it until it needs the memory for others. Raises `LimitError` if it is too large.
+        The server keeps it until it needs the memory for others. Raise `LimitError` if it is too large.
         """
         return self._bridge.run(self._client.put(array, dtype, timeout=timeout))
 
     def jacobian(self, fn: Source, *args: Any, **options: Unpack[JacobianOptions]) -> Any:
-        """Computes the Jacobian of `fn` at `args`; options as for `Function.jacobian`.
+        """Compute the Jacobian of `fn` at `args`; options as for `Function.jacobian`.
 
         For example:
 
@@ -94,21 +94,21 @@ class Client(ClientBase):
         return self.function(fn, *specs_at(fn, args)).jacobian(*args, **options)
 
     def hessian(self, fn: Source, *args: Any, **options: Unpack[HessianOptions]) -> Any:
-        """Computes the Hessian of `fn` at `args`; options as for `Function.hessian`."""
+        """Compute the Hessian of `fn` at `args`; options as for `Function.hessian`."""
         return self.function(fn, *specs_at(fn, args)).hessian(*args, **options)
 
     def grad(self, fn: Source, *args: Any, **options: Unpack[GradientOptions]) -> Any:
-        """Computes the gradient of `fn` at `args`; options as for `Function.grad`."""
+        """Compute the gradient of `fn` at `args`; options as for `Function.grad`."""
         return self.function(fn, *specs_at(fn, args)).grad(*args, **options)
 
     def jvp(self, fn: Source, *args: Any, **options: Unpack[ProductOptions]) -> Any:
-        """Multiplies the Jacobian of `fn` at `args[:-1]` by the tangent `args[-1]`."""
+        """Multiply the Jacobian of `fn` at `args[:-1]` by the tangent `args[-1]`."""
         return self.function(fn, *specs_at(fn, args[:-1])).jvp(*args, **options)
 
     def vjp(self, fn: Source, *args: Any, **options: Unpack[ProductOptions]) -> Any:
-        """Multiplies the cotangent `args[-1]` by the Jacobian of `fn` at `args[:-1]`."""
+        """Multiply the cotangent `args[-1]` by the Jacobian of `fn` at `args[:-1]`."""
         return self.function(fn, *specs_at(fn, args[:-1])).vjp(*args, **options)
 
     def hvp(self, fn: Source, *args: Any, **options: Unpack[GradientOptions]) -> Any:
-        """Multiplies the Hessian of `fn` at `args[:-1]` by the tangent `args[-1]`."""
+        """Multiply the Hessian of `fn` at `args[:-1]` by the tangent `args[-1]`."""
         return self.function(fn, *specs_at(fn, args[:-1])).hvp(*args, **options)

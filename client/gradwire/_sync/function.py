@@ -58,33 +58,51 @@ class Function(FunctionBase):
     def gradient(
         self, wrt: Selection = None, of: str | int | None = None, *, keep_values: bool = False
     ) -> Self:
-        """Returns the function from the inputs to the gradient of the one-element output `of`."""
+        """Return the function from the inputs to the gradient of the one-element output `of`.
+
+        Args:
+            wrt: inputs to differentiate with respect to; all by default.
+            of: the output to differentiate; may be left out where there is one.
+            keep_values: give the function's own outputs, too, after the gradient.
+
+        Raises:
+            InvalidArgumentError: a name or position is unknown, or the output has more than one element.
+        """
         return type(self)(self._function.gradient(wrt, of, keep_values=keep_values), self._bridge)
 
     def as_jvp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> Self:
-        """Returns the function from the inputs and tangents ("x.tangent") to the tangents of the outputs."""
+        """Return the function from the inputs and tangents ("x.tangent") to the tangents of the outputs.
+
+        The arguments and errors are those of `gradient`, but `of` may be several outputs of any size.
+        """
         return type(self)(self._function.as_jvp(wrt, of, keep_values=keep_values), self._bridge)
 
     def as_vjp(self, wrt: Selection = None, of: Selection = None, *, keep_values: bool = False) -> Self:
-        """Returns the function from inputs and cotangents ("y.cotangent") to cotangents of the inputs."""
+        """Return the function from inputs and cotangents ("y.cotangent") to cotangents of the inputs.
+
+        The arguments and errors are those of `gradient`, but `of` may be several outputs of any size.
+        """
         return type(self)(self._function.as_vjp(wrt, of, keep_values=keep_values), self._bridge)
 
     def as_hvp(
         self, wrt: Selection = None, of: str | int | None = None, *, keep_values: bool = False
     ) -> Self:
-        """Returns the function from the inputs and tangents to the Hessian of `of` times the tangents."""
+        """Return the function from the inputs and tangents to the Hessian of `of` times the tangents.
+
+        The arguments and errors are those of `gradient`; tangents are named "x.tangent".
+        """
         return type(self)(self._function.as_hvp(wrt, of, keep_values=keep_values), self._bridge)
 
     def __call__(
         self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
     ) -> Arrays:
-        """Evaluates the function; the same as `value`."""
+        """Evaluate the function: the same as `value`, with its arguments."""
         return self.value(*args, batched=batched, timeout=timeout, **inputs)
 
     def value(
         self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
     ) -> Arrays:
-        """Evaluates the function.
+        """Evaluate the function.
 
         Args:
             *args: the point.
@@ -111,7 +129,7 @@ class Function(FunctionBase):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """Multiplies the Jacobian by a tangent (forward mode).
+        """Multiply the Jacobian by a tangent (forward mode).
 
         Args:
             *args: the point, then the tangent, of the shape of the input, or a tuple of one for each `wrt`.
@@ -139,7 +157,7 @@ class Function(FunctionBase):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """Multiplies a cotangent by the Jacobian (reverse mode).
+        """Multiply a cotangent by the Jacobian (reverse mode).
 
         The cotangent is the last positional argument, of the shape of the output, or a tuple of one for each
         `of`; a batch of cotangents is named as the input "y.cotangent". The result has the shape of the
@@ -159,7 +177,7 @@ class Function(FunctionBase):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """Multiplies the Hessian of a one-element output by a tangent, the last positional argument.
+        """Multiply the Hessian of a one-element output by a tangent, the last positional argument.
 
         The arguments are those of `jvp`; the result has the shape of the input.
         """
@@ -177,7 +195,7 @@ class Function(FunctionBase):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Arrays:
-        """Computes the gradient of a one-element output, of the shape of the input.
+        """Compute the gradient of a one-element output, of the shape of the input.
 
         Args:
             *args: the point.
@@ -201,7 +219,7 @@ class Function(FunctionBase):
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays]:
-        """Computes all outputs and the gradient of `of` in one evaluation, with the arguments of `grad`."""
+        """Compute all outputs and the gradient of `of` in one evaluation, with the arguments of `grad`."""
         return self._bridge.run(
             self._function.value_and_grad(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )
@@ -243,7 +261,7 @@ class Function(FunctionBase):
         return_info: bool = False,
         **inputs: Any,
     ) -> Arrays:
-        """Computes first derivatives: an array of shape output.shape + input.shape per output and input.
+        """Compute first derivatives: an array of shape output.shape + input.shape per output and input.
 
         Args:
             *args: the point.
@@ -318,7 +336,7 @@ class Function(FunctionBase):
         return_info: bool = False,
         **inputs: Any,
     ) -> Arrays:
-        """Computes second derivatives of a one-element output, of shape input.shape + input.shape.
+        """Compute second derivatives of a one-element output, of shape input.shape + input.shape.
 
         With several inputs, the result is a tuple for each of them of arrays for each of them. `mode` is
         "forward_over_reverse" or "forward_over_forward"; the other arguments and the errors are those of
@@ -355,7 +373,7 @@ class Function(FunctionBase):
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays]:
-        """Computes all outputs and the Jacobian of `of`, in one call to the server.
+        """Compute all outputs and the Jacobian of `of`, in one call to the server.
 
         The arguments are those of `jacobian`.
 
@@ -390,7 +408,7 @@ class Function(FunctionBase):
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays]:
-        """Computes all outputs and the Hessian of `of`, in one call to the server.
+        """Compute all outputs and the Hessian of `of`, in one call to the server.
 
         The arguments are those of `hessian`.
         """
@@ -422,7 +440,7 @@ class Function(FunctionBase):
         timeout: float | None = None,
         **inputs: Any,
     ) -> tuple[Arrays, Arrays, Arrays]:
-        """Computes all outputs, and the gradient and the Hessian of `of`: what a Newton step takes.
+        """Compute all outputs, and the gradient and the Hessian of `of`: what a Newton step takes.
 
         One call to the server brings them. The Hessian is computed as the Jacobian of the gradient, which is
         what the function that is sent gives; the arguments are those of `hessian`, but for `mode`.
@@ -454,7 +472,11 @@ class Function(FunctionBase):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Iterator[Block]:
-        """Iterates over the blocks of a Jacobian in the order in which they arrive; none is kept here."""
+        """Iterate over the blocks of a Jacobian in the order in which they arrive; none is kept here.
+
+        The options and the errors are those of `jacobian`. A slow reader holds the server's work back;
+        closing the iterator ends it.
+        """
         return self._bridge.iterate(
             self._function.jacobian_blocks(
                 *args,
@@ -482,7 +504,11 @@ class Function(FunctionBase):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Iterator[Block]:
-        """Iterates over the blocks of a Hessian in the order in which they arrive; none is kept here."""
+        """Iterate over the blocks of a Hessian in the order in which they arrive; none is kept here.
+
+        The options and the errors are those of `hessian`. A slow reader holds the server's work back;
+        closing the iterator ends it.
+        """
         return self._bridge.iterate(
             self._function.hessian_blocks(
                 *args,
@@ -507,7 +533,7 @@ class Function(FunctionBase):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Accumulator:
-        """Accumulates the gradient of the loss over batches that are never held together.
+        """Accumulate the gradient of the loss over batches that are never held together.
 
         Args:
             *params: the inputs that all batches share, from the first on; the others come with the batches.
@@ -545,7 +571,7 @@ class Function(FunctionBase):
         timeout: float | None = None,
         **inputs: Any,
     ) -> Plan:
-        """Plans a derivative without computing it: mode, blocks, memory and operations.
+        """Plan a derivative without computing it: mode, blocks, memory and operations.
 
         Only shapes matter: inputs may be given as `gw.spec(...)`, and left out where the signature fixes
         them. The other arguments are those of `jacobian` or `hessian`, as `kind` says.

@@ -25,7 +25,7 @@ class LocalClient(Client):
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Closes the connection and stops the server; further calls do nothing."""
+        """Close the connection and stop the server; further calls do nothing."""
         server, self._server = self._server, None
         if server is None:
             return

@@ -22,13 +22,13 @@ class Pipeline:
     def __call__(
         self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
     ) -> Future[Arrays]:
-        """Does what `Function.__call__` does; the future has its result."""
+        """Do what `Function.__call__` does; the future has its result."""
         return self._bridge.submit(self._function.__call__(*args, batched=batched, timeout=timeout, **inputs))
 
     def value(
         self, /, *args: Any, batched: Selection = None, timeout: float | None = None, **inputs: Any
     ) -> Future[Arrays]:
-        """Does what `Function.value` does; the future has its result."""
+        """Do what `Function.value` does; the future has its result."""
         return self._bridge.submit(self._function.value(*args, batched=batched, timeout=timeout, **inputs))
 
     def jvp(
@@ -41,7 +41,7 @@ class Pipeline:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Future[Arrays]:
-        """Does what `Function.jvp` does; the future has its result."""
+        """Do what `Function.jvp` does; the future has its result."""
         return self._bridge.submit(
             self._function.jvp(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )
@@ -56,7 +56,7 @@ class Pipeline:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Future[Arrays]:
-        """Does what `Function.vjp` does; the future has its result."""
+        """Do what `Function.vjp` does; the future has its result."""
         return self._bridge.submit(
             self._function.vjp(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )
@@ -71,7 +71,7 @@ class Pipeline:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Future[Arrays]:
-        """Does what `Function.hvp` does; the future has its result."""
+        """Do what `Function.hvp` does; the future has its result."""
         return self._bridge.submit(
             self._function.hvp(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )
@@ -86,7 +86,7 @@ class Pipeline:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Future[Arrays]:
-        """Does what `Function.grad` does; the future has its result."""
+        """Do what `Function.grad` does; the future has its result."""
         return self._bridge.submit(
             self._function.grad(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )
@@ -101,7 +101,7 @@ class Pipeline:
         timeout: float | None = None,
         **inputs: Any,
     ) -> Future[tuple[Arrays, Arrays]]:
-        """Does what `Function.value_and_grad` does; the future has its result."""
+        """Do what `Function.value_and_grad` does; the future has its result."""
         return self._bridge.submit(
             self._function.value_and_grad(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def variables(function: FunctionType, libraries: Collection[str]) -> Iterator[tuple[str, Any]]:
-    """Yields the name and value of each variable that a function reads and does not make itself.
+    """Yield the name and value of each variable that a function reads and does not make itself.
 
     These are its defaults, the variables it closes over, the globals that it or a function defined inside it
     names, and of modules among those the attributes that it names. Names that have no value yet are left out.
@@ -38,7 +38,7 @@ def variables(function: FunctionType, libraries: Collection[str]) -> Iterator[tu
 
 
 def top_package(module: str) -> str:
-    """The top-level package of a module: "scipy" for "scipy.linalg"."""
+    """Return the top-level package of a module: "scipy" for "scipy.linalg"."""
     return module.partition(".")[0]
 
 

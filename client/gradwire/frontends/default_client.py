@@ -20,7 +20,7 @@ class DefaultClient:
         self._client: Client | None = None
 
     def use(self, client: Client | None) -> AbstractContextManager[None]:
-        """Makes a client the default from now on, or, as a context manager, until the end of the block.
+        """Make a client the default from now on, or, as a context manager, until the end of the block.
 
         Raises:
             InvalidArgumentError: `client` is no client.
@@ -30,7 +30,7 @@ class DefaultClient:
         return _Use(self, before)
 
     def or_given(self, client: Client | None) -> Client:
-        """Returns the client given, or else the default.
+        """Return the client given, or else the default.
 
         Raises:
             GradwireError: there is neither.

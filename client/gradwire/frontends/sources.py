@@ -51,7 +51,7 @@ _FRAMEWORKS = {
 def load(
     source: Source, specs: Sequence[ArraySpec | wire.Array], names: Sequence[str] | None = None
 ) -> Model:
-    """Loads a model from any source.
+    """Load a model from any source.
 
     Args:
         source: a Python function, an ONNX model, its bytes, text or path, or a framework's object.
@@ -119,7 +119,7 @@ def _traced(
 
 
 def _raised_by_jax(error: Exception) -> bool:
-    """Whether JAX raised an error: its message names JAX, or a frame of JAX is in the traceback."""
+    """Return whether JAX raised an error: its message names JAX, or a frame of JAX is in the traceback."""
     jax = sys.modules.get("jax")
     if jax is None:
         return False
@@ -130,7 +130,7 @@ def _raised_by_jax(error: Exception) -> bool:
 
 
 def _raised_by_torch(error: Exception) -> bool:
-    """Whether PyTorch raised an error because it was given a traced array."""
+    """Return whether PyTorch raised an error because it was given a traced array."""
     return "torch" in sys.modules and isinstance(error, TypeError) and "Tensor" in str(error)
 
 
@@ -144,7 +144,7 @@ def _read(source: Any) -> BoundModel | onnx.ModelProto:
 
 
 def from_proto(model: BoundModel | onnx.ModelProto) -> Model:
-    """Serializes a model deterministically, without metadata about its origin.
+    """Serialize a model deterministically, without metadata about its origin.
 
     Raises:
         GradwireError: the model is too large to be serialized.
@@ -198,7 +198,7 @@ def _forget(message: Any) -> None:
 
 
 def signature_of(model: onnx.ModelProto) -> Signature:
-    """Returns the inputs without an initializer, and the outputs, of a model's graph."""
+    """Return the inputs without an initializer, and the outputs, of a model's graph."""
     constants = {tensor.name for tensor in model.graph.initializer}
     constants |= {tensor.values.name for tensor in model.graph.sparse_initializer}
     inputs = tuple(_value(info) for info in model.graph.input if info.name not in constants)

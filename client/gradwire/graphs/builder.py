@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from gradwire.graphs.constants import BoundModel, Constant, bits, is_large, name_for, snapshot
+from gradwire.graphs.constants import MODEL_BYTES, BoundModel, Constant, bits, is_large, name_for, snapshot
 from gradwire.graphs.folding import FOLDED, fold
 from gradwire.graphs.refusals import refuse
 
@@ -35,14 +35,16 @@ SCI_VERSION = 1
 _BOOL, _INT64 = np.dtype(np.bool_), np.dtype(np.int64)
 _INTERNAL = re.compile(r"_[tc]\d+(_\d+)?")
 _UNIFORM_ELEMENTS = 64
-_MODEL_BYTES = (1 << 31) - (1 << 20)
 
 active: ContextVar[GraphBuilder | None] = ContextVar("gradwire_active_trace", default=None)
 """The builder of the trace that is running in this context, if any."""
 
 
 class Value:
-    """The result of a node, an input or a constant: an immutable name, shape and dtype."""
+    """The result of a node, an input or a constant: an immutable name, shape and dtype.
+
+    It belongs to the body that it was made in, and to that body's graph, in which its name is unique.
+    """
 
     __slots__ = ("body", "dtype", "graph", "name", "shape")
 
@@ -55,10 +57,12 @@ class Value:
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         size = 1
         for extent in self.shape:
             size *= extent
@@ -96,7 +100,7 @@ class Body:
         self.outputs: list[Value] = []
 
     def sees(self, body: Body) -> bool:
-        """Whether values of another body can be used in this one."""
+        """Return whether values of another body can be used in this one."""
         around: Body | None = self
         while around is not None and around is not body:
             around = around.outer
@@ -267,7 +271,10 @@ class GraphBuilder:
         domain: str = "",
         **attributes: Any,
     ) -> Value:
-        """Append a node with one output."""
+        """Append a node with one output, of this shape and dtype; `emit` says what the others are.
+
+        Where constants are folded (see `folding`), the output may be a constant instead.
+        """
         if self._folding and op in FOLDED and not domain:
             known = self._all_known(inputs)
             result = None if known is None else fold(op, known, shape, dtype, attributes)
@@ -413,7 +420,7 @@ class GraphBuilder:
         for label, value in outputs.items():
             graph.output.append(_value_info(label, value))
         size = sum(len(item.data) for key, item in self._constants.items() if key in used)
-        if size > _MODEL_BYTES:
+        if size > MODEL_BYTES:
             raise refuse(
                 f"a function with {size} bytes of constants",
                 "pass the large arrays as inputs of the function",
@@ -456,7 +463,7 @@ def _needed(nodes: Sequence[_Node], wanted: set[str]) -> list[_Node]:
 
 
 def _uses(nodes: Sequence[_Node], domain: str) -> bool:
-    """Whether an operator of a domain is among nodes, or in their bodies."""
+    """Return whether an operator of a domain is among nodes, or in their bodies."""
     return any(
         node.domain == domain
         or any(_uses(item.nodes, domain) for item in node.attributes.values() if isinstance(item, Body))

@@ -24,7 +24,8 @@ from gradwire.graphs.reference import Reference
 REFERENCED_BYTES = 1 << 20
 """Constants of at least this many bytes are referred to; smaller ones cost little in the graph."""
 
-_MODEL_BYTES = (1 << 31) - (1 << 20)
+MODEL_BYTES = (1 << 31) - (1 << 20)
+"""Constants of at most this many bytes go into one model: protobuf ends at 2 GiB, and nodes take some."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
@@ -47,12 +48,12 @@ _held: WeakValueDictionary[str, Constant] = WeakValueDictionary()
 
 
 def is_large(array: wire.Array) -> bool:
-    """Whether a constant is referred to instead of being stored in the graph."""
+    """Return whether a constant is referred to instead of being stored in the graph."""
     return array.nbytes >= REFERENCED_BYTES and wire.is_float(array.dtype)
 
 
 def snapshot(array: wire.Array) -> Constant:
-    """Copies the array; copies of equal arrays share memory while one of them is in use."""
+    """Copy the array; copies of equal arrays share memory while one of them is in use."""
     copy = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
     copy.setflags(write=False)
     made = Constant(copy, wire.tensor_id(copy))
@@ -74,7 +75,7 @@ class BoundModel:
     reference: Reference | None = field(default=None, compare=False)
 
     def embedded(self) -> onnx.ModelProto:
-        """Returns a model without hidden inputs, whose constants are stored in it.
+        """Return a model without hidden inputs, whose constants are stored in it.
 
         Raises:
             TraceError: the constants do not fit in one model.
@@ -82,7 +83,7 @@ class BoundModel:
         if not self.bound:
             return self.proto
         size = self.proto.ByteSize() + sum(constant.array.nbytes for constant in self.bound.values())
-        if size > _MODEL_BYTES:
+        if size > MODEL_BYTES:
             raise TraceError(
                 f"a model that holds the function's {size} bytes of constants cannot be made: a model ends "
                 "at 2 GiB; pass the function itself to client.function, or the large arrays as arguments"
@@ -104,7 +105,7 @@ class BoundModel:
 
 
 def name_for(count: int, taken: Collection[str]) -> str:
-    """Returns the name of the hidden input for large constant number `count`, in order of first use."""
+    """Return the name of the hidden input for large constant number `count`, in order of first use."""
     name = f"constant.{count}"
     while name in taken:
         name += "_"
@@ -112,5 +113,5 @@ def name_for(count: int, taken: Collection[str]) -> str:
 
 
 def bits(array: wire.Array) -> wire.Array:
-    """Views the elements as integers, so that -0.0 differs from 0.0 and a NaN equals itself."""
+    """View the elements as integers, so that -0.0 differs from 0.0 and a NaN equals itself."""
     return array.view(f"u{array.itemsize}")

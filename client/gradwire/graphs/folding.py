@@ -45,7 +45,7 @@ def fold(
     dtype: np.dtype[Any],
     attributes: Mapping[str, Any],
 ) -> Array | None:
-    """The result of a node, or None where it stays a node.
+    """Return the result of a node, or None where it stays a node.
 
     Args:
         op: one of `FOLDED`, of ONNX's own domain.
@@ -74,7 +74,7 @@ def fold(
 
 
 def _sliced(data: Array, starts: Array, ends: Array, axes: Array, steps: Array) -> Array:
-    """A Slice whose starts are not negative; a negative end of a negative step is past the beginning."""
+    """Evaluate a Slice whose starts are not negative; a negative end of a negative step is past the front."""
     cut = [slice(None)] * data.ndim
     for start, end, axis, step in zip(*(part.tolist() for part in (starts, ends, axes, steps)), strict=True):
         cut[axis] = slice(start, None if end < 0 else end, step)

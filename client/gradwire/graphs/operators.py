@@ -38,6 +38,7 @@ def broadcast(*shapes: Shape) -> Shape:
 
 
 def unary(op: str, x: Value, domain: str = "") -> Value:
+    """Append an elementwise operator of one input, whose result has the shape and dtype of `x`."""
     return x.graph.one(op, [x], x.shape, x.dtype, domain)
 
 
@@ -48,10 +49,25 @@ def sci(op: str, *operands: Value) -> Value:
 
 
 def binary(op: str, a: Value, b: Value, **attributes: Any) -> Value:
+    """Append an elementwise operator of two operands of one dtype, which is also the result's.
+
+    Args:
+        op: an operator of ONNX's own domain.
+        a, b: the operands; their shapes broadcast.
+        **attributes: of the node.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return a.graph.one(op, [a, b], broadcast(a.shape, b.shape), a.dtype, **attributes)
 
 
 def compare(op: str, a: Value, b: Value) -> Value:
+    """Append a comparison of two operands of one dtype: Equal, Less, GreaterOrEqual; the result is bool.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return a.graph.one(op, [a, b], broadcast(a.shape, b.shape), BOOL)
 
 
@@ -61,6 +77,11 @@ def predicate(op: str, x: Value) -> Value:
 
 
 def where(condition: Value, a: Value, b: Value) -> Value:
+    """Take `a` where the condition (bool) holds, else `b`; both have one dtype, and all three broadcast.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     shape = broadcast(condition.shape, a.shape, b.shape)
     return a.graph.one("Where", [condition, a, b], shape, a.dtype)
 
@@ -92,6 +113,7 @@ def reshape(x: Value, shape: Shape) -> Value:
 
 
 def transpose(x: Value, order: Sequence[int]) -> Value:
+    """Permute the axes: axis `i` of the result is axis `order[i]` of `x` (non-negative)."""
     if list(order) == list(range(x.ndim)):
         return x
     shape = tuple(x.shape[axis] for axis in order)
@@ -142,11 +164,19 @@ def concat(values: Sequence[Value], axis: int) -> Value:
 
 
 def gather(x: Value, indices: Value, axis: int) -> Value:
+    """Take entries along an axis (non-negative): the shape of `indices` takes the place of the axis.
+
+    Indices are int64 or int32; negative ones count from the end, and others outside are the server's error.
+    """
     shape = x.shape[:axis] + indices.shape + x.shape[axis + 1 :]
     return x.graph.one("Gather", [x, indices], shape, x.dtype, axis=axis)
 
 
 def gather_elements(x: Value, indices: Value, axis: int) -> Value:
+    """Take one element for each index, as `np.take_along_axis`; the result has the shape of `indices`.
+
+    Axes other than `axis` (non-negative) may be shorter in `indices` than in `x`, but do not broadcast.
+    """
     return x.graph.one("GatherElements", [x, indices], indices.shape, x.dtype, axis=axis)
 
 
@@ -157,25 +187,47 @@ def gather_nd(x: Value, indices: Value) -> Value:
 
 
 def scatter_flat(x: Value, positions: Value, updates: Value, reduction: str = "none") -> Value:
-    """Replace elements of `x` at flat positions (1-D) by `updates` (1-D), or reduce them with these."""
+    """Replace elements of `x`, or reduce them with others; the result has the shape of `x`.
+
+    Args:
+        x: the array, of any shape.
+        positions: of the elements in row-major order, int64 (count,).
+        updates: (count,), of the dtype of `x`.
+        reduction: "none" to replace (then no position may occur twice), "add", "mul", "min" or "max".
+    """
     flat, rows = reshape(x, (x.size,)), reshape(positions, (positions.size, 1))
     return reshape(scatter_nd(flat, rows, updates, reduction), x.shape)
 
 
 def scatter_nd(x: Value, indices: Value, updates: Value, reduction: str = "none") -> Value:
-    """Replace elements or slices of `x` by `updates`, or reduce; `indices` as for `gather_nd`."""
+    """Replace elements or slices of `x`, or reduce them with others; the result has the shape of `x`.
+
+    Args:
+        x: the array, of any shape.
+        indices: int64 (..., depth): the leading coordinates of an element or slice in each row.
+        updates: of the dtype of `x` and the shape `indices.shape[:-1] + x.shape[depth:]`.
+        reduction: "none" to replace (then no row may occur twice), "add", "mul", "min" or "max".
+    """
     attributes: dict[str, Any] = {} if reduction == "none" else {"reduction": reduction}
     return x.graph.one("ScatterND", [x, indices, updates], x.shape, x.dtype, **attributes)
 
 
 def reduced_shape(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
+    """Return the shape after a reduction over axes (non-negative), which stay with extent 1 if `keepdims`."""
     if keepdims:
         return tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))
     return tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
 
 
 def reduce(op: str, x: Value, axes: Sequence[int], keepdims: bool = False) -> Value:
-    """Append ReduceSum or another reduction over axes (non-negative); return `x` if there are none."""
+    """Append a reduction; return `x` itself if there are no axes.
+
+    Args:
+        op: ReduceSum, ReduceMax or another whose axes are an input.
+        x: the array; the result has its dtype.
+        axes: non-negative, in any order.
+        keepdims: keep the axes, with extent 1.
+    """
     if not axes:
         return x
     shape = reduced_shape(x.shape, axes, keepdims)
@@ -183,6 +235,17 @@ def reduce(op: str, x: Value, axes: Sequence[int], keepdims: bool = False) -> Va
 
 
 def arg_reduce(op: str, x: Value, axis: int, keepdims: bool) -> Value:
+    """Append a search along one axis.
+
+    Args:
+        op: "ArgMax" or "ArgMin".
+        x: the array.
+        axis: non-negative.
+        keepdims: keep the axis, with extent 1.
+
+    Returns:
+        Positions on the axis, int64; the first among equals.
+    """
     shape = reduced_shape(x.shape, [axis], keepdims)
     return x.graph.one(op, [x], shape, INT64, axis=axis, keepdims=int(keepdims))
 
@@ -209,6 +272,10 @@ def matmul(a: Value, b: Value) -> Value:
 
 
 def einsum(equation: str, operands: Sequence[Value], shape: Shape) -> Value:
+    """Append an Einsum of operands of one dtype.
+
+    The caller gives the result's shape: nothing here reads the equation.
+    """
     first = operands[0]
     return first.graph.one("Einsum", operands, shape, first.dtype, equation=equation)
 
@@ -223,11 +290,13 @@ def pad(x: Value, widths: Sequence[tuple[int, int]], fill: Value) -> Value:
 
 
 def tile(x: Value, counts: Sequence[int]) -> Value:
+    """Repeat `x` along every axis: `counts` has one non-negative number for each."""
     shape = tuple(extent * count for extent, count in zip(x.shape, counts, strict=True))
     return x.graph.one("Tile", [x, x.graph.ints(counts)], shape, x.dtype)
 
 
 def triangle(x: Value, k: int, upper: bool) -> Value:
+    """Set to zero what is below diagonal `k` of the last two axes if `upper`, else what is above it."""
     inputs = [x, x.graph.scalar(k, INT64)]
     return x.graph.one("Trilu", inputs, x.shape, x.dtype, upper=int(upper))
 
@@ -240,4 +309,5 @@ def sort(x: Value, axis: int, descending: bool = False) -> tuple[Value, Value]:
 
 
 def size_of(shape: Shape) -> int:
+    """Return the number of elements of an array of this shape."""
     return math.prod(shape)

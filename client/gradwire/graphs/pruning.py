@@ -6,7 +6,7 @@ import onnx
 
 
 def keep(graph: onnx.GraphProto, wanted: Iterable[str]) -> None:
-    """Removes, in place, the nodes and constants that none of the wanted values needs."""
+    """Remove, in place, the nodes and constants that none of the wanted values needs."""
     needed, nodes = set(wanted), []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
@@ -21,7 +21,7 @@ def keep(graph: onnx.GraphProto, wanted: Iterable[str]) -> None:
 
 
 def _read_inside(attribute: onnx.AttributeProto) -> set[str]:
-    """Returns the names that the subgraphs in an attribute read, including their own values."""
+    """Return the names that the subgraphs in an attribute read, including their own values."""
     names: set[str] = set()
     for graph in (attribute.g, *attribute.graphs):
         names.update(output.name for output in graph.output)

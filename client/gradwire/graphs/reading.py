@@ -20,7 +20,7 @@ _LFS = b"version https://git-lfs"
 
 
 def read(source: Any) -> onnx.ModelProto:
-    """Reads a model, with weights in other files, from an `onnx.ModelProto`, its bytes, its text or a path.
+    """Read a model, with weights in other files, from an `onnx.ModelProto`, its bytes, its text or a path.
 
     Raises:
         InvalidArgumentError: the source is no model, or its weights are missing.
@@ -58,7 +58,7 @@ def _read_file(path: Path) -> onnx.ModelProto:
 
 
 def _whole(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns the model; raises `InvalidArgumentError` if weights are in other files."""
+    """Return the model; raise `InvalidArgumentError` if weights are in other files."""
     for tensor in model.graph.initializer:
         if onnx.external_data_helper.uses_external_data(tensor):
             where = onnx.external_data_helper.ExternalDataInfo(tensor).location
@@ -99,7 +99,7 @@ def _reason(error: onnx.parser.ParseError) -> str:
 
 
 def with_numbers_alone(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """Removes outputs that are not numeric tensors, with the nodes that only they need.
+    """Remove outputs that are not numeric tensors, with the nodes that only they need.
 
     Exported classifiers have text labels, and a ZipMap that turns their probabilities into dictionaries. The
     labels are removed, and the ZipMap is replaced by its input.
@@ -138,6 +138,6 @@ def _is_numeric(value: onnx.ValueInfoProto) -> bool:
 
 
 def _typed(model: onnx.ModelProto, outputs: list[onnx.ValueInfoProto]) -> list[onnx.ValueInfoProto]:
-    """Returns outputs, with inferred types for those that became numeric."""
+    """Return outputs, with inferred types for those that became numeric."""
     inferred = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
     return [value if _is_numeric(value) else inferred.get(value.name, value) for value in outputs]

@@ -13,7 +13,7 @@ from gradwire.errors import TraceError
 
 
 def package_directory(package: ModuleType) -> str:
-    """The directory of a package, with a separator at the end: the prefix of its source files."""
+    """Return the directory of a package, with a separator at the end: the prefix of its source files."""
     return os.path.join(os.path.dirname(os.path.abspath(str(package.__file__))), "")
 
 
@@ -30,7 +30,10 @@ _LINE_LENGTH = 80
 
 
 def user_line() -> str:
-    """The innermost line outside of this package, NumPy and SciPy, as "file.py:12: source text", or ""."""
+    """Return the innermost user's line, as "file.py:12: source text"; "" where none is known.
+
+    Lines of this package, NumPy and SciPy are not the user's.
+    """
     frame = sys._getframe(1)
     while frame is not None:
         filename = frame.f_code.co_filename
@@ -47,6 +50,6 @@ def user_line() -> str:
 
 
 def refuse(what: str, instead: str) -> TraceError:
-    """An error to raise: `what` cannot be traced, at which line, and what to write instead."""
+    """Return an error to raise: `what` cannot be traced, at which line, and what to write instead."""
     line = user_line()
     return TraceError(f"{what} cannot be traced{f' ({line})' if line else ''}; {instead}")

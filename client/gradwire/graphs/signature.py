@@ -41,7 +41,7 @@ class Value:
         return self.dtype is not None and wire.is_float(self.dtype)
 
     def takes(self, shape: Sequence[int]) -> bool:
-        """Whether an array of this shape fits its rank and fixed extents."""
+        """Return whether an array of this shape fits its rank and fixed extents."""
         return self.shape is None or (
             len(self.shape) == len(shape)
             and all(own == one for own, one in zip(self.shape, shape, strict=True) if isinstance(own, int))
@@ -72,7 +72,7 @@ class Signature:
         return self.html("signature")
 
     def html(self, title: str, notes: Iterable[str] = ()) -> str:
-        """Returns the table of inputs and outputs that a notebook shows."""
+        """Return the table of inputs and outputs that a notebook shows."""
         rows = [
             (role, value.name, value.type_name)
             for role, values in (("input", self.inputs), ("output", self.outputs))
@@ -81,7 +81,7 @@ class Signature:
         return html_table(title, ("", "name", "type"), rows, notes)
 
     def result_bytes(self, shapes: Mapping[str, Sequence[int]]) -> int | None:
-        """Returns the bytes of all outputs for inputs of these shapes; None if an extent is unknown."""
+        """Return the bytes of all outputs for inputs of these shapes; None if an extent is unknown."""
         extents: dict[str, int] = {}
         for value in self.inputs:
             if value.shape is not None and value.name in shapes:
@@ -99,7 +99,7 @@ class Signature:
 
 
 def select(values: Sequence[Value], selection: Selection, role: str, word: str) -> tuple[str, ...]:
-    """Returns the names that a `wrt=` or `of=` argument selects.
+    """Return the names that a `wrt=` or `of=` argument selects.
 
     Args:
         values: the inputs or outputs to select from.
@@ -145,7 +145,7 @@ def _find(values: Sequence[Value], one: str | int, role: str, word: str) -> Valu
 
 
 def select_scalar(values: Sequence[Value], selection: str | int | None) -> str:
-    """Returns the name of the one output that a gradient or Hessian is of.
+    """Return the name of the one output that a gradient or Hessian is of.
 
     Raises:
         InvalidArgumentError: several outputs are selected, or the output has more than one element.
@@ -167,7 +167,14 @@ def select_scalar(values: Sequence[Value], selection: str | int | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """A transform of a function into another: `kind` is gradient, jvp, vjp or hvp."""
+    """A transform of a function into another.
+
+    Attributes:
+        kind: "gradient", "jvp", "vjp" or "hvp".
+        wrt: names of the inputs to differentiate with respect to.
+        of: names of the outputs to differentiate; one for "gradient" and "hvp".
+        keep_values: whether the function's own outputs follow the derivatives.
+    """
 
     kind: str
     wrt: tuple[str, ...]
@@ -175,7 +182,7 @@ class Transform:
     keep_values: bool = False
 
     def proto(self) -> function_pb2.Transform:
-        """Returns the transform as a message."""
+        """Return the transform as a message."""
         wrt, of, keep = self.wrt, self.of, self.keep_values
         if self.kind == "gradient":
             gradient = function_pb2.GradientTransform(wrt=wrt, of=of[0], keep_values=keep)
@@ -190,7 +197,7 @@ class Transform:
         return function_pb2.Transform(vjp=vjp)
 
     def apply(self, signature: Signature) -> Signature:
-        """Returns the signature of the transformed function, given that of the original."""
+        """Return the signature of the transformed function, given that of the original."""
         inputs = {value.name: value for value in signature.inputs}
         outputs = {value.name: value for value in signature.outputs}
         wrt, of = [inputs[name] for name in self.wrt], [outputs[name] for name in self.of]
@@ -257,5 +264,5 @@ class FunctionSpec:
         object.__setattr__(self, "proto", message)
 
     def then(self, transform: Transform) -> "FunctionSpec":
-        """Returns this function with one more transform applied."""
+        """Return this function with one more transform applied."""
         return FunctionSpec(self.graph_id, transform.apply(self.signature), (*self.transforms, transform))

@@ -41,7 +41,7 @@ class ArraySpec:
 def spec(
     shape: int | Sequence[int] = (), dtype: npt.DTypeLike = np.float64, name: str | None = None
 ) -> ArraySpec:
-    """Describes an input: `spec(3)`, `spec((2, 2), np.float32)`, `spec(())` for a scalar.
+    """Describe an input: `spec(3)`, `spec((2, 2), np.float32)`, `spec(())` for a scalar.
 
     Args:
         shape: one extent, or one for each axis.
@@ -65,6 +65,6 @@ def spec(
 
 
 def spec_of(array: npt.ArrayLike, name: str | None = None) -> ArraySpec:
-    """Returns the spec of an array, or of anything that `np.asarray` takes (a Python float is float64)."""
+    """Return the spec of an array, or of anything that `np.asarray` takes (a Python float is float64)."""
     values = np.asarray(array)
     return spec(values.shape, values.dtype, name)

@@ -22,7 +22,7 @@ Colors = npt.NDArray[np.int64]
 
 
 def coloring(pattern: Pattern, partition: Partition = "column", order: Order = "natural") -> Colors:
-    """Colors columns (or rows) so that no row (or column) has nonzeros in two of one color.
+    """Color columns (or rows) so that no row (or column) has nonzeros in two of one color.
 
     Args:
         pattern: the nonzeros.
@@ -64,6 +64,6 @@ def coloring(pattern: Pattern, partition: Partition = "column", order: Order = "
 
 
 def _largest_first(columns: Indices, starts: Indices, nonzeros: Indices) -> Sequence[int]:
-    """Orders columns by descending number of conflicts, counted once for each row."""
+    """Order columns by descending number of conflicts, counted once for each row."""
     meetings = np.concatenate([[0], np.cumsum(nonzeros[columns] - 1)])
     return [int(one) for one in np.argsort(-(meetings[starts[1:]] - meetings[starts[:-1]]), kind="stable")]

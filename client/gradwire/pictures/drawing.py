@@ -85,7 +85,7 @@ class Drawing:
 
 
 def draw(sketch: Sketch) -> Drawing:
-    """Draws a sketch, with its title above."""
+    """Draw a sketch, with its title above."""
     inner = _draw(sketch)
     wide = max(inner.width, _wide(sketch.title, _TITLE, _BOLD))
     title = Text(_MARGIN, _MARGIN + _TITLE, sketch.title, _TITLE, "#333333", "start", True)
@@ -148,7 +148,7 @@ def _wide(text: str, size: float, character: float = _CHARACTER) -> float:
 
 
 def moved(shapes: Sequence[Shape], x: float, y: float) -> Iterator[Shape]:
-    """Yields the shapes moved by (x, y)."""
+    """Yield the shapes moved by (x, y)."""
     for one in shapes:
         match one:
             case Curve():
@@ -158,14 +158,14 @@ def moved(shapes: Sequence[Shape], x: float, y: float) -> Iterator[Shape]:
 
 
 def bends(points: Sequence[Point]) -> Iterator[tuple[Point, Point, Point]]:
-    """Yields cubic curves through points, vertical at each: two control points and an end point."""
+    """Yield cubic curves through points, vertical at each: two control points and an end point."""
     for (x0, y0), (x1, y1) in pairwise(points):
         middle = (y0 + y1) / 2
         yield (x0, middle), (x1, middle), (x1, y1)
 
 
 def svg(drawing: Drawing) -> str:
-    """Returns the drawing as one self-contained SVG element, with text escaped."""
+    """Return the drawing as one self-contained SVG element, with text escaped."""
     wide, high = round(drawing.width, 1), round(drawing.height, 1)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" '
@@ -205,7 +205,7 @@ def _element(shape: Shape) -> str:
 
 
 def figure(drawing: Drawing) -> Any:
-    """Returns the drawing as a matplotlib figure of 72 units an inch."""
+    """Return the drawing as a matplotlib figure of 72 units an inch."""
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch, PathPatch
     from matplotlib.path import Path

@@ -38,7 +38,7 @@ class Picture:
         return f"<Picture of {self.title}, {self.drawing.width:.0f} x {self.drawing.height:.0f}>"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes a .svg file, or with matplotlib a .png or .pdf file, and returns its path.
+        """Write a .svg file, or with matplotlib a .png or .pdf file, and return its path.
 
         Raises:
             ValueError: another suffix.
@@ -63,7 +63,7 @@ class Picture:
 
 
 def graph(source: Any, *specs: ArraySpec | wire.Array, limit: int = 60) -> Picture:
-    """Draws the graph of a function: its inputs, every operator with its constants, and its outputs.
+    """Draw the graph of a function: its inputs, every operator with its constants, and its outputs.
 
         gw.graph(f).save("f.svg")
 

@@ -51,7 +51,7 @@ class _Item:
 def arrange(
     sizes: Sequence[Size], arrows: Sequence[tuple[int, int]], across: float = 22.0, down: float = 34.0
 ) -> Layout:
-    """Places boxes so that every arrow points down.
+    """Place boxes so that every arrow points down.
 
     Args:
         sizes: width and height of each box, in a topological order.
@@ -79,7 +79,7 @@ def arrange(
 
 
 def _depths(count: int, arrows: Sequence[tuple[int, int]]) -> list[int]:
-    """Returns the layer of each box: the length of the longest path to it."""
+    """Return the layer of each box: the length of the longest path to it."""
     depth = [0] * count
     for source, target in sorted(arrows, key=lambda arrow: arrow[1]):
         depth[target] = max(depth[target], depth[source] + 1)
@@ -103,7 +103,7 @@ def _neighbors(count: int, chains: Sequence[Sequence[int]]) -> tuple[list[list[i
 
 
 def _ordered(layers: list[list[int]], above: list[list[int]], below: list[list[int]]) -> list[list[int]]:
-    """Orders layers by barycenters, in sweeps down and up; returns the orders with the fewest crossings."""
+    """Order layers by barycenters, in sweeps down and up; return the orders with the fewest crossings."""
     best, fewest = [list(layer) for layer in layers], _crossings(layers, below)
     for sweep in range(_SWEEPS):
         if not fewest:
@@ -143,7 +143,7 @@ def _spread(
     below: Sequence[Sequence[int]],
     across: float,
 ) -> None:
-    """Sets the centers of all items: sweeps move each towards the mean of its neighbors."""
+    """Set the centers of all items: sweeps move each towards the mean of its neighbors."""
     for layer in layers:
         _settle(layer, items, [0.0] * len(layer), across)
     for sweep in range(_SWEEPS):
@@ -159,7 +159,7 @@ def _spread(
 
 
 def _settle(layer: Sequence[int], items: Sequence[_Item], wanted: Sequence[float], across: float) -> None:
-    """Moves the items of a layer as near to the wanted centers as their order and distance allow.
+    """Move the items of a layer as near to the wanted centers as their order and distance allow.
 
     In the weighted least-squares sense, by the pool-adjacent-violators algorithm for isotonic regression.
     """
@@ -210,7 +210,7 @@ def _placed(
 
 
 def _ports(chains: Sequence[Sequence[int]], items: Sequence[_Item]) -> list[float]:
-    """Returns where each arrow meets its target: side by side, in the order of their sources."""
+    """Return where each arrow meets its target: side by side, in the order of their sources."""
     arriving: dict[int, list[int]] = {}
     for place, chain in enumerate(chains):
         arriving.setdefault(chain[-1], []).append(place)

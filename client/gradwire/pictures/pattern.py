@@ -36,12 +36,12 @@ class Pattern:
         return self.nnz / max(1, self.shape[0] * self.shape[1])
 
     def transposed(self) -> Pattern:
-        """Returns the pattern of the transpose."""
+        """Return the pattern of the transpose."""
         return _sorted((self.shape[1], self.shape[0]), self.columns, self.rows)
 
 
 def pattern_of(matrix: Any, row_axes: int | None = None) -> Pattern:
-    """Returns the pattern of a scipy.sparse matrix or array, or of anything that `np.asarray` takes.
+    """Return the pattern of a scipy.sparse matrix or array, or of anything that `np.asarray` takes.
 
     Stored zeros of a sparse matrix are nonzeros of its pattern, and so is NaN.
 

@@ -20,6 +20,9 @@ import onnx.shape_inference
 
 Kind = Literal["input", "output", "node", "more"]
 
+# Both names of ONNX's own domain.
+_STANDARD = ("", "ai.onnx")
+
 # The most characters of a line of text.
 _LINE = 30
 
@@ -69,7 +72,17 @@ class _Scope:
 
 
 def sketch(model: onnx.ModelProto, title: str, limit: int, bound: Iterable[str] = ()) -> Sketch:
-    """Sketches a model, with at most `limit` nodes of its graph; inputs named in `bound` are constants."""
+    """Decide what is drawn of a model.
+
+    Args:
+        model: checked, of any size; only the types of large weights are looked at.
+        title: stands above the drawing.
+        limit: the most nodes of its graph, and so boxes; the rest is summarized in one more.
+        bound: names of inputs that are shown as constants.
+
+    Returns:
+        The boxes and arrows of the graph; those of small subgraphs are in their nodes' boxes.
+    """
     typed = onnx.shape_inference.infer_shapes(_light(model))
     types = {value.name: value.type.tensor_type for value in typed.graph.input}
     held = [*bound, *(tensor.name for tensor in model.graph.initializer if tensor.name in types)]
@@ -78,7 +91,7 @@ def sketch(model: onnx.ModelProto, title: str, limit: int, bound: Iterable[str] 
 
 
 def _light(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copies a model with its large weights as inputs: shape inference needs only their types."""
+    """Copy a model with its large weights as inputs: shape inference needs only their types."""
     light = onnx.ModelProto()
     light.opset_import.extend(model.opset_import)
     light.ir_version = max(4, model.ir_version)
@@ -109,7 +122,7 @@ def _sketch(graph: onnx.GraphProto, title: str, limit: int, outer: _Scope) -> Sk
         constants[tensor.name] = _constant(tensor)
     nodes = []
     for node in graph.node:
-        if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+        if node.op_type == "Constant" and node.domain in _STANDARD:
             constants[node.output[0]] = _constant_node(node)
         else:
             nodes.append(node)
@@ -159,7 +172,7 @@ def _sketch(graph: onnx.GraphProto, title: str, limit: int, outer: _Scope) -> Sk
 
 
 def _bundled(arrows: Iterable[Arrow]) -> Iterable[Arrow]:
-    """Merges arrows between the same two boxes into one."""
+    """Merge arrows between the same two boxes into one."""
     between: dict[tuple[int, int], list[str]] = {}
     for arrow in arrows:
         between.setdefault((arrow.source, arrow.target), []).append(arrow.label)
@@ -168,7 +181,7 @@ def _bundled(arrows: Iterable[Arrow]) -> Iterable[Arrow]:
 
 
 def _box(node: onnx.NodeProto, scope: _Scope) -> tuple[Box, list[str]]:
-    """Returns the box of a node, and the names that it and its subgraphs read."""
+    """Return the box of a node, and the names that it and its subgraphs read."""
     reads = [name for name in node.input if name]
     lines = [scope.constants[name] for name in reads if name in scope.constants]
     if len(joined := ", ".join(lines)) <= _LINE:
@@ -190,7 +203,7 @@ def _box(node: onnx.NodeProto, scope: _Scope) -> tuple[Box, list[str]]:
             settings.append(_setting(attribute))
     if settings:
         lines.append(_short(", ".join(settings)))
-    title = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+    title = node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}"
     return Box("node", _short(title), tuple(lines), tuple(inside)), reads
 
 
@@ -200,7 +213,7 @@ def _reads(node: onnx.NodeProto) -> list[str]:
 
 
 def _free(graph: onnx.GraphProto) -> list[str]:
-    """Returns the names that a subgraph reads from the graphs around it."""
+    """Return the names that a subgraph reads from the graphs around it."""
     own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     own.update(name for node in graph.node for name in node.output)
     read = [name for node in graph.node for name in _reads(node)]
@@ -209,7 +222,7 @@ def _free(graph: onnx.GraphProto) -> list[str]:
 
 
 def _census(nodes: Sequence[onnx.NodeProto]) -> tuple[str, ...]:
-    """Counts the most common operators, in two lines."""
+    """Count the most common operators, in two lines."""
     counts = Counter(node.op_type for node in nodes).most_common(6)
     texts = [f"{name} ×{count:,}" for name, count in counts]
     return tuple(_short(", ".join(texts[start : start + 3])) for start in range(0, len(texts), 3))
@@ -271,7 +284,7 @@ def _shape(tensor: onnx.TypeProto.Tensor | None) -> str:
 
 
 def _symbol(name: str) -> str:
-    """Returns the name of a symbolic extent, "?" for one that shape inference made up (unk__0, ...)."""
+    """Return the name of a symbolic extent, "?" for one that shape inference made up (unk__0, ...)."""
     return "?" if not name or name.startswith("unk__") else _short(name, 10)
 
 

@@ -27,7 +27,7 @@ def spy(
     order: Order = "largest_first",
     row_axes: int | None = None,
 ) -> Axes:
-    """Draws the nonzeros of a matrix, and which of its columns (or rows) share a color.
+    """Draw the nonzeros of a matrix, and which of its columns (or rows) share a color.
 
         gw.spy(f.jacobian(x))
 
@@ -80,7 +80,7 @@ def spy(
 
 
 def _colors(pattern: Pattern, wish: Any, order: Order) -> tuple[str, Colors | None]:
-    """Returns what is colored, "column", "row" or "", and the colors."""
+    """Return what is colored, "column", "row" or "", and the colors."""
     if wish is None:
         return "", None
     if isinstance(wish, str):
@@ -112,7 +112,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def palette(count: int) -> npt.NDArray[np.float64]:
-    """Returns `count` colors, (count, 3) RGB in [0, 1], each well apart from the few before it."""
+    """Return `count` colors, (count, 3) RGB in [0, 1], each well apart from the few before it."""
     from matplotlib import colormaps
     from matplotlib.colors import hsv_to_rgb
 
@@ -151,7 +151,7 @@ def _legend(ax: Axes, paints: npt.NDArray[np.float64], counts: Any, partition: s
 
 
 def _separate(ax: Axes, shape: tuple[int, int]) -> None:
-    """Draws thin lines between cells if there are few."""
+    """Draw thin lines between cells if there are few."""
     if 0 < max(shape) <= 40:
         ax.set_xticks(np.arange(0.5, shape[1] - 1), minor=True)
         ax.set_yticks(np.arange(0.5, shape[0] - 1), minor=True)
@@ -160,7 +160,7 @@ def _separate(ax: Axes, shape: tuple[int, int]) -> None:
 
 
 def binned(pattern: Pattern, cells: int = CELLS) -> npt.NDArray[np.int64]:
-    """Counts the nonzeros in each cell of a grid of at most `cells` by `cells`."""
+    """Count the nonzeros in each cell of a grid of at most `cells` by `cells`."""
     rows, columns = pattern.shape
     high, wide = min(rows, cells), min(columns, cells)
     place = (pattern.rows * high // rows) * wide + pattern.columns * wide // columns

@@ -26,7 +26,7 @@ _OPTIONS: list[tuple[str, Any]] = [
 
 
 def open_channel(address: str) -> grpc.aio.Channel:
-    """Returns a channel to "host:port". It connects with the first call."""
+    """Return a channel to "host:port". It connects with the first call."""
     wire.keep_freed_memory()
     return grpc.aio.insecure_channel(address, options=_OPTIONS)
 
@@ -34,17 +34,31 @@ def open_channel(address: str) -> grpc.aio.Channel:
 class StreamCall(Protocol):
     """A call that is answered by a stream of serialized messages."""
 
-    async def read(self) -> Any: ...
-    def cancel(self) -> bool: ...
+    async def read(self) -> Any:
+        """Return the next message as bytes, or `grpc.aio.EOF` after the last.
+
+        Raises:
+            grpc.aio.AioRpcError: the call has failed.
+        """
+
+    def cancel(self) -> bool:
+        """End the call; False if it has ended already."""
 
 
 class RequestsCall(Protocol):
     """A call whose requests are a stream, and its final status."""
 
-    async def code(self) -> grpc.StatusCode: ...
-    async def details(self) -> str: ...
-    async def trailing_metadata(self) -> Any: ...
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None: ...
+    async def code(self) -> grpc.StatusCode:
+        """Return the code of the final status, once there is one."""
+
+    async def details(self) -> str:
+        """Return the message of the final status, once there is one."""
+
+    async def trailing_metadata(self) -> Any:
+        """Return the pairs of keys and values after the last message: errors have their details there."""
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Have `callback` called with this call whenever a status is set; at once if one is set already."""
 
 
 class UploadCall(RequestsCall, Protocol):
@@ -56,8 +70,15 @@ class UploadCall(RequestsCall, Protocol):
 class DuplexCall(StreamCall, RequestsCall, Protocol):
     """A call with streams in both directions."""
 
-    async def write(self, request: bytes) -> None: ...
-    async def done_writing(self) -> None: ...
+    async def write(self, request: bytes) -> None:
+        """Send a serialized message; wait while flow control leaves no room for it.
+
+        Raises:
+            grpc.aio.AioRpcError: the server has ended the call.
+        """
+
+    async def done_writing(self) -> None:
+        """Tell the server that no more messages follow; the answers can still be read."""
 
 
 class Stub:
@@ -104,7 +125,7 @@ class Stub:
         return call
 
     async def serving(self, timeout: float | None) -> bool:
-        """Tells whether grpc.health.v1 reports that the server and its workers serve."""
+        """Tell whether grpc.health.v1 reports that the server and its workers serve."""
         # The messages are one field each: an empty request asks for the server as a whole, and field 1 of
         # the answer is 1 for SERVING. A package for that would be larger than they are.
         answer: bytes = await self._health(b"", timeout=timeout)

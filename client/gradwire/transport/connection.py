@@ -78,7 +78,7 @@ class Connection:
         self.uploads = UploadLog()
 
     async def close(self) -> None:
-        """Cancels running calls and closes the connection."""
+        """Cancel running calls and close the connection."""
         await self._channel.close()
 
     async def call(
@@ -88,7 +88,7 @@ class Connection:
         deadline: Deadline,
         send: Callable[[float | None], Awaitable[T]],
     ) -> T:
-        """Sends a request, again after the server lacked something or was unavailable.
+        """Send a request, again after the server lacked something or was unavailable.
 
         Args:
             model: the graph that the request refers to; it is registered first.
@@ -118,7 +118,7 @@ class Connection:
             return await send(deadline.remaining())
 
     async def register(self, model: Model, deadline: Deadline, again: bool = False) -> GraphInfo:
-        """Registers a graph with the server, once for each connection or, with `again`, in any case."""
+        """Register a graph with the server, once for each connection or, with `again`, in any case."""
         if not again and model.graph_id in self._graphs:
             return self._graphs[model.graph_id]
         async with self._registering[model.graph_id]:
@@ -146,7 +146,7 @@ class Connection:
         return info
 
     async def wait_ready(self, deadline: Deadline) -> None:
-        """Polls the server's health until it serves; raises `DeadlineError` at the deadline."""
+        """Poll the server's health until it serves; raise `DeadlineError` at the deadline."""
         serving = False
         while not serving:
             with suppress(UnavailableError):
@@ -182,12 +182,12 @@ class Connection:
         return graph_pb2.RegisterGraphResponse.FromString(answer).graph
 
     async def upload(self, tensor_id: str, array: wire.Array, deadline: Deadline) -> None:
-        """Uploads an array, whether or not the server has it."""
+        """Upload an array, whether or not the server has it."""
         async with self.uploads.lock(tensor_id):
             await self._upload(tensor_id, array, deadline)
 
     async def upload_lacking(self, tensor_id: str, array: wire.Array, deadline: Deadline, tick: int) -> bool:
-        """Uploads an array that the server lacked at a tick, unless another call has uploaded it since.
+        """Upload an array that the server lacked at a tick, unless another call has uploaded it since.
 
         Args:
             tensor_id: the array's id.
@@ -230,15 +230,15 @@ class UploadLog:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def lock(self, tensor_id: str) -> asyncio.Lock:
-        """Returns the lock that serializes the uploads of one array."""
+        """Return the lock that serializes the uploads of one array."""
         return self._locks.setdefault(tensor_id, asyncio.Lock())
 
     def uploaded_since(self, tensor_id: str, tick: int) -> bool:
-        """Tells whether an array was uploaded after a tick."""
+        """Tell whether an array was uploaded after a tick."""
         return self._done.get(tensor_id, 0) > tick
 
     def record(self, tensor_id: str) -> None:
-        """Records that an array was uploaded."""
+        """Record that an array was uploaded."""
         self.tick += 1
         self._done[tensor_id] = self.tick
         while len(self._done) > _LOGGED_UPLOADS:
@@ -267,7 +267,7 @@ class Recovery:
         self._sent: set[str] = set()
 
     async def handle(self, error: NotFoundError | UnavailableError, tick: int, done: int = 0) -> None:
-        """Uploads what the server lacked, or waits until it may be reachable again.
+        """Upload what the server lacked, or wait until it may be reachable again.
 
         Args:
             error: what the attempt failed with.
@@ -294,7 +294,7 @@ class Recovery:
             await self._send(tensor_id, tick)
 
     async def _wait_for_room(self, error: NotFoundError, named: set[str]) -> None:
-        """Waits for the calls whose arrays have evicted one that was sent for this call."""
+        """Wait for the calls whose arrays have evicted one that was sent for this call."""
         if not named or self._model.graph_id in named:
             raise error
         try:
@@ -319,7 +319,7 @@ class Recovery:
             raise
 
     def _named(self, error: NotFoundError) -> set[str]:
-        """Returns the ids that the server says it lacks, of those that are known here."""
+        """Return the ids that the server says it lacks, of those that are known here."""
         mine = {self._model.graph_id, *self._uploads}
         return {one for one in mine if one == error.metadata.get("resource_name") or one in error.message}
 

@@ -52,12 +52,12 @@ class GradientStream:
         return self._failure is None
 
     def check(self) -> None:
-        """Raises the error that the call has ended with, if it has ended."""
+        """Raise the error that the call has ended with, if it has ended."""
         if self._failure is not None:
             raise self._failure
 
     async def write(self, message: bytes) -> None:
-        """Writes a message; waits while flow control leaves no room for it."""
+        """Write a message; wait while flow control leaves no room for it."""
         self.check()
         try:
             await self._call.write(message)
@@ -72,7 +72,7 @@ class GradientStream:
             raise self._closed() from None  # the client was closed, nobody cancelled this task
 
     async def read(self) -> PartialGradient:
-        """Asks for the gradient of everything written so far and waits for it."""
+        """Ask for the gradient of everything written so far and wait for it."""
         answer: asyncio.Future[PartialGradient] = asyncio.get_running_loop().create_future()
         self._answer = answer
         try:
@@ -84,7 +84,7 @@ class GradientStream:
                 answer.exception()  # marks it as retrieved, also when the write failed with it
 
     def cancel(self) -> None:
-        """Cancels the call and the work that the server does for it."""
+        """Cancel the call and the work that the server does for it."""
         self._call.cancel()
         self._reader.cancel()
 
@@ -112,7 +112,7 @@ class GradientStream:
                 self._answer.set_exception(failure)
 
     def _take(self, message: bytes, partial: PartialGradient | None) -> PartialGradient | None:
-        """Takes one more message; returns the gradient that is still incomplete after it, if any."""
+        """Take one more message; return the gradient that is still incomplete after it, if any."""
         chunk = gradient_chunk(message)
         if chunk is None:
             response = accumulate_pb2.AccumulateResponse.FromString(message)

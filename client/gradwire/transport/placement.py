@@ -22,7 +22,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def write_bytes(rows: Bytes, offset: int, data: memoryview) -> None:
-    """Copies `data` into a rectangle of bytes, starting at byte `offset` in row-major order.
+    """Copy `data` into a rectangle of bytes, starting at byte `offset` in row-major order.
 
     `rows` is two-dimensional with contiguous rows; the rows themselves may lie apart.
     """
@@ -54,13 +54,13 @@ class Rectangle:
 
     @classmethod
     def allocated(cls, shape: tuple[int, int], dtype: np.dtype[Any]) -> "Rectangle":
-        """Allocates a rectangle in memory of its own."""
+        """Allocate a rectangle in memory of its own."""
         values: wire.Array = np.empty(shape, dtype)
         return cls(_byte_rows(values), values)
 
     @classmethod
     def within(cls, matrix: wire.Array) -> "Rectangle":
-        """Returns the rectangle that a part of a matrix is."""
+        """Return the rectangle that a part of a matrix is."""
         if matrix.size and matrix.strides[1] == matrix.itemsize:
             return cls(_byte_rows(matrix), matrix)
         one = cls.allocated((matrix.shape[0], matrix.shape[1]), matrix.dtype)
@@ -68,7 +68,7 @@ class Rectangle:
         return one
 
     def finish(self) -> None:
-        """Copies the values to a destination that cannot be written as bytes."""
+        """Copy the values to a destination that cannot be written as bytes."""
         if self.deliver is not None:
             self.deliver(self.values)
 
@@ -96,7 +96,7 @@ class EntryArray:
         self._plain = plain
 
     def rectangle(self, piece: derivative_pb2.Piece) -> Rectangle:
-        """Returns the rectangle that the data of `piece` are written to."""
+        """Return the rectangle that the data of `piece` are written to."""
         rows, columns = slices(piece)
         if self._matrix is not None:
             return Rectangle.within(self._matrix[rows, columns])
@@ -118,7 +118,7 @@ class EntryArray:
 
 
 def slices(piece: derivative_pb2.Piece) -> tuple[slice, slice]:
-    """Returns the rows and columns of a piece."""
+    """Return the rows and columns of a piece."""
     return slice(piece.row_start, piece.row_stop), slice(piece.column_start, piece.column_stop)
 
 
@@ -150,7 +150,7 @@ class ResultArrays:
         return [one.array for one in self._entries]
 
     def rectangle(self, piece: derivative_pb2.Piece) -> Rectangle:
-        """Returns the rectangle that the data of `piece` are written to."""
+        """Return the rectangle that the data of `piece` are written to."""
         return self._entries[piece.entry].rectangle(piece)
 
 
@@ -169,7 +169,7 @@ def _checked(entry: Entry, array: object) -> wire.Array:
 
 
 def flatten_out(out: object) -> list[wire.Array] | None:
-    """Flattens `out` as the user gave it: an array, or tuples of arrays."""
+    """Flatten `out` as the user gave it: an array, or tuples of arrays."""
     return None if out is None else list(_leaves(out))
 
 
@@ -188,7 +188,7 @@ class BlockBuffers:
         self._entries = plan.entries
 
     def rectangle(self, piece: derivative_pb2.Piece) -> Rectangle:
-        """Allocates memory for the data of `piece`."""
+        """Allocate memory for the data of `piece`."""
         rows, columns = slices(piece)
         shape = (rows.stop - rows.start, columns.stop - columns.start)
         return Rectangle.allocated(shape, self._entries[piece.entry].dtype)
@@ -217,7 +217,7 @@ class OpenBlock:
         return sum(one.values.nbytes for one in self.rectangles) - sum(self._remaining)
 
     def write(self, piece: int, offset: int, data: memoryview) -> None:
-        """Writes a chunk of a piece; chunks of a piece must come in order."""
+        """Write a chunk of a piece; chunks of a piece must come in order."""
         if piece >= len(self._remaining):
             raise _broken(f"a chunk of piece {piece} of block {self.start.block}, which does not exist")
         rectangle = self.rectangles[piece]

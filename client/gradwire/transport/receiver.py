@@ -111,7 +111,7 @@ class DerivativeReceiver:
         return Info(self.plan, self._summary, time.monotonic() - self._started, self._resumed)
 
     async def blocks(self) -> AsyncGenerator[OpenBlock, None]:
-        """Yields every block once, as soon as it is complete."""
+        """Yield every block once, as soon as it is complete."""
         await self._connection.register(self._request.model, self._deadline)
         recovery = Recovery(self._connection, self._request.model, self._request.uploads, self._deadline)
         try:
@@ -134,7 +134,7 @@ class DerivativeReceiver:
             self._reporter.close()
 
     async def run(self) -> None:
-        """Receives everything into the destination and yields nothing."""
+        """Receive everything into the destination and yield nothing."""
         async for _ in self.blocks():
             pass
 
@@ -240,13 +240,13 @@ class _Values:
         return self._missing is not None and not any(self._missing)
 
     def begin(self, arrays: list[wire.Array], missing: list[int]) -> None:
-        """Sets the outputs; those with missing bytes are filled by chunks."""
+        """Set the outputs; those with missing bytes are filled by chunks."""
         if self._missing is not None:
             raise ServerError("the server sent the function's outputs twice", code="DATA_LOSS")
         self.arrays, self._missing = arrays, missing
 
     def write(self, chunk: Chunk) -> None:
-        """Writes a chunk of an output; chunks of an output must come in order."""
+        """Write a chunk of an output; chunks of an output must come in order."""
         output, offset, _ = chunk.numbers
         missing = self._missing or []
         if output >= len(missing) or offset != self.arrays[output].nbytes - missing[output]:
@@ -259,7 +259,7 @@ class _Values:
 
 
 def _missing(values: function_pb2.EvaluateResponse) -> list[int]:
-    """Returns how many bytes of each output are not in the message itself."""
+    """Return how many bytes of each output are not in the message itself."""
     return [
         0 if tensor.WhichOneof("content") else wire.numpy_dtype(tensor.dtype).itemsize * prod(tensor.shape)
         for tensor in (named.tensor for named in values.outputs)
@@ -278,7 +278,7 @@ def _incomplete(what: str) -> ServerError:
 
 
 def public_block(block: OpenBlock, plan: Plan) -> Block:
-    """Returns a complete block in the form that users get."""
+    """Return a complete block in the form that users get."""
     pieces = tuple(
         Piece(
             piece.entry,

@@ -14,14 +14,14 @@ _KEPT = 64
 
 
 async def tensor_ids(arrays: Mapping[str, wire.Array]) -> dict[str, str]:
-    """Returns the ids, by name, of those arrays that are too large to be sent in the request."""
+    """Return the ids, by name, of those arrays that are too large to be sent in the request."""
     large = [name for name, array in arrays.items() if array.nbytes > LARGE_BYTES]
     # In a thread: a gigabyte takes a second to hash, and the loop has other calls to serve.
     return {name: await asyncio.to_thread(wire.tensor_id, arrays[name]) for name in large}
 
 
 def tensors(arrays: Mapping[str, wire.Array], ids: Mapping[str, str]) -> dict[str, tensor_pb2.Tensor]:
-    """Returns one message for each array: its id where it has one, else its elements."""
+    """Return one message for each array: its id where it has one, else its elements."""
     return {
         name: wire.tensor_by_id(ids[name], array.dtype, array.shape) if name in ids else wire.to_tensor(array)
         for name, array in arrays.items()
@@ -29,7 +29,7 @@ def tensors(arrays: Mapping[str, wire.Array], ids: Mapping[str, str]) -> dict[st
 
 
 def constants_by_id(bound: Mapping[str, Constant]) -> dict[str, tensor_pb2.Tensor]:
-    """Returns one message for each of a model's constants, by id."""
+    """Return one message for each of a model's constants, by id."""
     return {
         name: wire.tensor_by_id(constant.tensor_id, constant.array.dtype, constant.array.shape)
         for name, constant in bound.items()
@@ -69,7 +69,7 @@ class EvaluateTemplate:
         self._tensors = [(name, self.evaluate.inputs[name]) for name in arrays]
 
     def fill(self, arrays: Mapping[str, wire.Array], ids: Mapping[str, str]) -> None:
-        """Fills in the elements, or the ids, of these arrays."""
+        """Fill in the elements, or the ids, of these arrays."""
         for name, tensor in self._tensors:
             if name in ids:
                 tensor.tensor_id = ids[name]
@@ -87,7 +87,7 @@ class Templates:
     def get(
         self, arrays: Mapping[str, wire.Array], outputs: Sequence[str], batched: tuple[str, ...]
     ) -> EvaluateTemplate:
-        """Returns the template for arrays of these types."""
+        """Return the template for arrays of these types."""
         key = (tuple([(a.dtype, a.shape) for a in arrays.values()]), tuple(outputs), batched)
         template = self._kept.get(key)
         if template is None:

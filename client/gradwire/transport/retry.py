@@ -44,7 +44,7 @@ class Deadline:
         self._at = None if timeout is None else time.monotonic() + timeout
 
     def remaining(self) -> float | None:
-        """Returns the seconds left, never negative; None when there is no deadline."""
+        """Return the seconds left, never negative; None when there is no deadline."""
         return None if self._at is None else max(0.0, self._at - time.monotonic())
 
 
@@ -56,7 +56,7 @@ class Backoff:
         self._failures = self._done = 0
 
     async def pause(self, error: ServerError, done: int = 0) -> None:
-        """Waits before the next attempt, or raises `error` when no attempt is left.
+        """Wait before the next attempt, or raise `error` when no attempt is left.
 
         `done` counts what has arrived of the answer; attempts are counted anew when it has grown.
         """

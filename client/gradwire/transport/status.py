@@ -11,12 +11,12 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+import gradwire_wire as wire
 from gradwire.errors import BY_CODE, PreconditionError, ServerError, Violation
 from gradwire.transport.channel import RequestsCall, UploadCall
 
 # The reason of the error for a stream that cannot be resumed, because the server would plan it differently.
 PLAN_CHANGED = "PLAN_CHANGED"
-_DETAILS_KEY = "grpc-status-details-bin"
 _WRITE_FAILED = "Internal error from Core"
 _WAITS, _WAIT_SECONDS = 100, 0.01
 T = TypeVar("T")
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @contextmanager
 def translated(address: str, timeout: float | None = None) -> Iterator[None]:
-    """Translates a gRPC error raised in the block into the SDK's own, with a shorter message."""
+    """Translate a gRPC error raised in the block into the SDK's own, with a shorter message."""
     try:
         yield
     except grpc.aio.AioRpcError as error:
@@ -52,7 +52,7 @@ class StatusRecorder:
             )
 
     async def reason(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
-        """Returns the error to report in place of one that was raised by reading."""
+        """Return the error to report in place of one that was raised by reading."""
         waits = _WAITS if error.details() == _WRITE_FAILED else 0
         while self._known is None and waits:
             waits -= 1
@@ -61,7 +61,7 @@ class StatusRecorder:
 
 
 async def finish_upload(call: UploadCall) -> bytes:
-    """Awaits the answer to streamed requests; raises the server's own error (see `StatusRecorder`)."""
+    """Await the answer to streamed requests; raise the server's own error (see `StatusRecorder`)."""
     status = StatusRecorder(call)
     try:
         return await call
@@ -70,7 +70,7 @@ async def finish_upload(call: UploadCall) -> bytes:
 
 
 def _result_now(work: Coroutine[Any, Any, T]) -> T:
-    """Returns the result of a coroutine that does not wait."""
+    """Return the result of a coroutine that does not wait."""
     try:
         work.send(None)
     except StopIteration as end:
@@ -79,7 +79,7 @@ def _result_now(work: Coroutine[Any, Any, T]) -> T:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, address: str, timeout: float | None) -> ServerError:
-    """Returns the exception for a failed call.
+    """Return the exception for a failed call.
 
     Args:
         error: what gRPC raised.
@@ -100,7 +100,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, address: str, timeout: float | N
 
 def _details(error: grpc.aio.AioRpcError) -> Iterator[AnyMessage]:
     for key, value in error.trailing_metadata() or ():
-        if key == _DETAILS_KEY:
+        if key == wire.STATUS_DETAILS_KEY:
             try:
                 yield from status_pb2.Status.FromString(
                     value if isinstance(value, bytes) else value.encode("latin-1")
@@ -110,7 +110,7 @@ def _details(error: grpc.aio.AioRpcError) -> Iterator[AnyMessage]:
 
 
 def from_parts(code: str | int, message: str, details: Iterable[AnyMessage]) -> ServerError:
-    """Returns the exception for a status.
+    """Return the exception for a status.
 
     Args:
         code: name or number of a `google.rpc.Code`.

@@ -49,7 +49,7 @@ class CallStream:
     async def evaluate(
         self, message: function_pb2.EvaluateStreamRequest, timeout: float | None
     ) -> list[wire.Array]:
-        """Evaluates one request and returns the outputs. Serializes the message before awaiting anything."""
+        """Evaluate one request and return the outputs. Serialize the message before awaiting anything."""
         if self._closed:
             raise RuntimeError("the stream is closed: open another with stream()")
         if self._call is None:
@@ -118,7 +118,7 @@ class CallStream:
             self._fail(call, error)
 
     def _fail(self, call: DuplexCall, error: ServerError) -> None:
-        """Abandons the stream: pending calls raise the error, and the next call opens another stream."""
+        """Abandon the stream: pending calls raise the error, and the next call opens another stream."""
         call.cancel()
         if self._call is call:
             self._call = None
@@ -158,7 +158,7 @@ class CallStream:
                 pending.answer.set_result(pending.arrays)
 
     async def close(self, at_once: bool = False) -> None:
-        """Closes the stream once the calls in flight are answered, or `at_once`."""
+        """Close the stream once the calls in flight are answered, or `at_once`."""
         if not at_once and self._pending:
             await asyncio.wait([pending.answer for pending in self._pending.values()])
         self._closed = True

@@ -60,7 +60,7 @@ class Graph:
     weights: dict[str, np.ndarray[Any, Any]]
 
     def proto(self) -> ModelProto:
-        """The model as a message."""
+        """Return the model as a message."""
         model = ModelProto()
         model.ParseFromString(self.model)
         return model
@@ -228,7 +228,7 @@ def _steps(model: ModelProto) -> Iterator[str]:
 
 
 def _is_rounded(value: float) -> bool:
-    """Whether a double is a float32 that stands for some shorter decimal number."""
+    """Return whether a double is a float32 that stands for some shorter decimal number."""
     if not isfinite(value) or abs(value) >= float(np.finfo(np.float32).max):
         return False
     single = np.float32(value)

@@ -33,14 +33,14 @@ _MOST_POSITIONS = 128
 
 
 def holds_convolution(equation: Any) -> bool:
-    """Whether an equation is a convolution, or calls a jaxpr that holds one."""
+    """Return whether an equation is a convolution, or calls a jaxpr that holds one."""
     if equation.primitive.name == CONVOLUTION:
         return True
     return any(holds_convolution(inner) for jaxpr in called(equation) for inner in jaxpr.eqns)
 
 
 def better_as_products(equation: Any) -> bool:
-    """Whether a convolution outside of the main computation is faster as matrix products."""
+    """Return whether a convolution outside of the main computation is faster as matrix products."""
     kernel: tuple[int, ...] = equation.invars[1].aval.shape
     spec = equation.params["dimension_numbers"].rhs_spec
     positions = prod(kernel[axis] for axis in spec[2:])
@@ -84,7 +84,7 @@ def _evaluate(jaxpr: Any, consts: Sequence[Array], arguments: Sequence[Array]) -
 
 
 def as_products(params: Mapping[str, Any], inputs: Array, kernel: Array) -> Array:
-    """A convolution as a sum of matrix products, one for each position of the kernel.
+    """Write a convolution as a sum of matrix products, one for each position of the kernel.
 
     Args:
         params: those of the primitive.
@@ -125,7 +125,7 @@ def as_products(params: Mapping[str, Any], inputs: Array, kernel: Array) -> Arra
 
 
 def _grouped(inputs: Array, kernel: Array, features: int, batches: int) -> tuple[Array, Array]:
-    """Both operands with an axis of groups in front; at most one of the two numbers of groups is above 1."""
+    """Return both operands with an axis of groups in front; at most one of the two numbers is above 1."""
     groups = max(features, batches)
     count, channels, *space = inputs.shape
     if features > 1:
@@ -145,7 +145,7 @@ def _padded(inputs: Array, params: Mapping[str, Any]) -> Array:
 
 
 def _window(inputs: Array, starts: list[int], places: list[int], strides: tuple[int, ...]) -> Array:
-    """What one position of the kernel meets, at each place of the output."""
+    """Return what one position of the kernel meets, at each place of the output."""
     stops = [
         start + (count - 1) * stride + 1 for start, count, stride in zip(starts, places, strides, strict=True)
     ]

@@ -62,7 +62,7 @@ def find(equations: Sequence[Any]) -> Repetition | None:
 
 
 def _tokens(equations: Sequence[Any]) -> np.ndarray[Any, Any]:
-    """Number the equations: equal numbers for those that are alike."""
+    """Assign a number to each equation, the same to those that are alike."""
     keys = Keys()
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(keys.equation(item), len(numbers)) for item in equations], np.int64)
@@ -137,7 +137,18 @@ class Source:
 def wiring(
     equations: Sequence[Any], makers: dict[Any, tuple[int, int]], found: Repetition, index: int
 ) -> tuple[Source | None, ...]:
-    """List the sources of one repetition's operands, in order; None for operands from outside the run."""
+    """List where the operands of one repetition come from.
+
+    Args:
+        equations: of the jaxpr that the run was found in.
+        makers: as `makers_of` gives them for these equations.
+        found: the run.
+        index: number of the repetition in it.
+
+    Returns:
+        For each operand of each equation of the repetition, in order, the equation of the period that makes
+        it; None for literals, and for operands from outside the run or from too many repetitions before.
+    """
     return _wiring(equations, makers, found.start, found.start + index * found.period, found.period)
 
 
@@ -158,7 +169,7 @@ def _wiring(
 
 
 def _closed(equations: Sequence[Any], makers: dict[Any, tuple[int, int]], found: Repetition) -> bool:
-    """Whether every operand from outside the run is made before it begins."""
+    """Return whether every operand from outside the run is made before it begins."""
     loop = range(found.start + found.lag * found.period, found.stop)
     for begin in range(loop.start, loop.stop, found.period):
         sources = iter(_wiring(equations, makers, found.start, begin, found.period))

@@ -219,7 +219,7 @@ def _kept(
 
 
 def _worth(body: Any, count: int, stacked: Sequence[Sequence[Any]]) -> bool:
-    """Whether a loop pays off: it holds no convolution, and stacking operands is cheap against the body."""
+    """Return whether a loop pays off: it has no convolution, and its body outweighs stacking operands."""
     if any(map(holds_convolution, body.eqns)):  # it would be slow in there
         return False
     total = sum(nbytes(atom) for atoms in stacked for atom in atoms)

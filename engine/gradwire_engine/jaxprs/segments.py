@@ -169,7 +169,7 @@ def _around_convolutions(jaxpr: Any, begins: Sequence[int]) -> list[int]:
 
 
 def _in_main(equation: Any) -> bool:
-    """Whether XLA runs an equation fast only in the main computation; bodies cannot be moved there."""
+    """Return whether XLA runs an equation fast only in the main computation; bodies cannot be moved there."""
     return equation.primitive.name not in BODIES and holds_convolution(equation)
 
 

@@ -15,7 +15,7 @@ CALLS = frozenset({"pjit", "jit", "closed_call", "core_call"})
 
 
 def variables(atoms: Iterable[Any]) -> list[Any]:
-    """The variables among operands or results; literals are left out."""
+    """Return the variables among operands or results; literals are left out."""
     return [atom for atom in atoms if not isinstance(atom, jex.Literal)]
 
 

@@ -25,7 +25,7 @@ _INT32_MAX = 2**31 - 1
 
 
 def namespace_for(shape: Sequence[int], *values: Value) -> Any:
-    """Returns `numpy` when every value is static and a result of `shape` is small, else `jax.numpy`.
+    """Return `numpy` when every value is static and a result of `shape` is small, else `jax.numpy`.
 
     For operators whose result can be far larger than their inputs: a large result is traced, so that
     the limit on arrays is checked on its shape before anything is allocated.
@@ -34,7 +34,7 @@ def namespace_for(shape: Sequence[int], *values: Value) -> Any:
 
 
 def axis_of(node: Node, axis: int, rank: int) -> int:
-    """Returns an axis counted from the front.
+    """Return an axis counted from the front.
 
     Raises:
         InvalidGraph: the axis is outside an array of this rank.
@@ -45,7 +45,7 @@ def axis_of(node: Node, axis: int, rank: int) -> int:
 
 
 def wrap_index(node: Node, index: Value, size: int, negative: bool = True) -> Value:
-    """Counts negative indices into an axis from its end.
+    """Count negative indices into an axis from its end.
 
     Args:
         node: named in the error.
@@ -72,7 +72,7 @@ def wrap_index(node: Node, index: Value, size: int, negative: bool = True) -> Va
 
 
 def row_numbers(node: Node, components: Sequence[Value], sizes: Sequence[int]) -> Value:
-    """Computes row numbers in C order from one index per axis.
+    """Compute row numbers in C order from one index per axis.
 
     Args:
         node: named in the error.
@@ -101,7 +101,7 @@ def row_numbers(node: Node, components: Sequence[Value], sizes: Sequence[int]) -
 
 
 def take(array: Value, index: Value, axis: int, trusted: bool = False) -> Value:
-    """Reads `array` at `index` along one axis.
+    """Read `array` at `index` along one axis.
 
     Args:
         array: any array.
@@ -136,12 +136,12 @@ def take(array: Value, index: Value, axis: int, trusted: bool = False) -> Value:
 
 
 def take_rows(rows: Value, index: Value) -> Value:
-    """Reads rows of an array (along its first axis)."""
+    """Read rows of an array (along its first axis)."""
     return take(rows, index, 0)
 
 
 def scatter_rows(rows: Value, index: Value, updates: Value, reduction: str) -> Value:
-    """Writes updates into rows, or combines them with what is there.
+    """Write updates into rows, or combine them with what is there.
 
     Where "max" or "min" meets equal values they share the derivative equally. Of several "none" writes
     to one row the last remains, and only it has a derivative.
@@ -188,7 +188,7 @@ _SCATTERS: dict[str, Any] = {
 
 
 def _grouped_products(index: Value, updates: Value, rows: int) -> tuple[Value, Value]:
-    """Combines updates into one per row, their product; unused entries point past the last row.
+    """Combine updates into one per row, their product; unused entries point past the last row.
 
     XLA multiplies repeated updates itself, but that has no derivative. A segmented scan over the
     updates, sorted by row, has one, at zeros too.
@@ -209,7 +209,7 @@ def _grouped_products(index: Value, updates: Value, rows: int) -> tuple[Value, V
 
 
 def _segmented_products(starts: Value, values: Value) -> Value:
-    """Computes running products along the first axis that restart where `starts` is true."""
+    """Compute running products along the first axis that restart where `starts` is true."""
     starts = jnp.broadcast_to(starts.reshape((-1,) + (1,) * (values.ndim - 1)), values.shape)
 
     def combine(left: tuple[Value, Value], right: tuple[Value, Value]) -> tuple[Value, Value]:

@@ -60,7 +60,7 @@ class _Environment:
         self.outer = outer
 
     def find(self, name: str) -> Value:
-        """Returns the value of a name; raises `InvalidGraph` where no graph around defines it."""
+        """Return the value of a name; raise `InvalidGraph` where no graph around defines it."""
         environment: _Environment | None = self
         while environment is not None:
             if name in environment.values:
@@ -70,7 +70,7 @@ class _Environment:
 
 
 def decode_attribute(attribute: AttributeProto, limits: Limits) -> Any:
-    """Returns an attribute as Python numbers, strings, NumPy arrays, or a subgraph.
+    """Return an attribute as Python numbers, strings, NumPy arrays, or a subgraph.
 
     Raises:
         LimitExceeded: it is a sparse tensor too large to be made dense.
@@ -93,7 +93,7 @@ def decode_attribute(attribute: AttributeProto, limits: Limits) -> Any:
 
 @lru_cache(maxsize=512)
 def _schema_body(domain: str, op: str, opset: int) -> FunctionProto | None:
-    """Returns the context-free function body of a standard operator, None where it has none."""
+    """Return the context-free function body of a standard operator, None where it has none."""
     if not onnx.defs.has(op, opset, domain):
         return None
     schema: Any = onnx.defs.get_schema(op, opset, domain)
@@ -150,11 +150,11 @@ class Scope:
         self.nodes: Sequence[NodeProto] = ()
 
     def warn(self, message: str) -> None:
-        """Adds a warning to the notes, unless it is there already."""
+        """Add a warning to the notes, unless it is there already."""
         self.notes.warnings.setdefault(message)
 
     def run_subgraph(self, graph: GraphProto, inputs: Sequence[Value], name: str) -> list[Value]:
-        """Evaluates a subgraph in an environment of its own inside this one.
+        """Evaluate a subgraph in an environment of its own inside this one.
 
         Args:
             graph: the subgraph; names it does not define are looked up in the enclosing graphs.
@@ -176,7 +176,7 @@ class Scope:
         return inner.run(graph, dict(zip((item.name for item in graph.input), inputs, strict=True)))
 
     def run(self, graph: GraphProto, values: Mapping[str, Value]) -> list[Value]:
-        """Evaluates a graph's nodes in order and returns the graph's outputs.
+        """Evaluate a graph's nodes in order and return the graph's outputs.
 
         Args:
             graph: the graph.
@@ -195,7 +195,7 @@ class Scope:
         return [self.environment.find(item.name) for item in graph.output]
 
     def run_node(self, proto: NodeProto, index: int) -> None:
-        """Evaluates one node, by its rule or its function body, and stores its outputs.
+        """Evaluate one node, by its rule or its function body, and store its outputs.
 
         Args:
             proto: the node.
@@ -236,7 +236,7 @@ class Scope:
                 self.environment.values[output] = value
 
     def _count(self, name: str, op: str) -> None:
-        """Counts one more node and checks the limit.
+        """Count one more node and check the limit.
 
         The count exceeds the number of nodes in the model where functions are expanded and loops unrolled.
         """
@@ -251,7 +251,7 @@ class Scope:
             )
 
     def _attributes(self, proto: NodeProto) -> dict[str, AttributeProto]:
-        """Returns the node's attributes, with references to the enclosing function's attributes resolved."""
+        """Return the node's attributes, with references to the enclosing function's attributes resolved."""
         attributes: dict[str, AttributeProto] = {}
         for attribute in proto.attribute:
             if attribute.ref_attr_name:
@@ -263,7 +263,7 @@ class Scope:
         return attributes
 
     def _apply(self, function: Any, node: Node, inputs: list[Value]) -> list[Value]:
-        """Calls a rule, translates its errors, checks the sizes of its outputs and folds constants."""
+        """Call a rule, translate its errors, check the sizes of its outputs and fold constants."""
         try:
             outputs = _as_list(function(node, *inputs))
         except EngineError:
@@ -303,7 +303,7 @@ class Scope:
             ]
 
     def _budget(self, node: Node, value: Value) -> None:
-        """Raises `LimitExceeded` if an output is over the limit for one array."""
+        """Raise `LimitExceeded` if an output is over the limit for one array."""
         if isinstance(value, list):
             for item in value:
                 self._budget(node, item)
@@ -328,7 +328,7 @@ class Scope:
         attributes: dict[str, AttributeProto],
         local: FunctionProto | None,
     ) -> list[Value]:
-        """Interprets an operator from its function body, the model's own (`local`) or the standard one."""
+        """Interpret an operator from its function body, the model's own (`local`) or the standard one."""
         body = local if local is not None else _schema_body(domain, proto.op_type, opset)
         if body is None:
             body = _context_body(proto, domain, opset, inputs, attributes)
@@ -371,7 +371,7 @@ def _context_body(
     inputs: list[Value],
     attributes: dict[str, AttributeProto],
 ) -> FunctionProto | None:
-    """Returns the function body of an operator whose body depends on its inputs' types, or None."""
+    """Return the function body of an operator whose body depends on its inputs' types, or None."""
     if not onnx.defs.has(proto.op_type, opset, domain):
         return None
     schema: Any = onnx.defs.get_schema(proto.op_type, opset, domain)
@@ -413,7 +413,7 @@ def _describe(value: Value) -> str:
 
 
 def _dense(sparse: onnx.SparseTensorProto, limits: Limits) -> np.ndarray[Any, Any]:
-    """Returns a sparse tensor as a dense array; raises `LimitExceeded` if that is too large."""
+    """Return a sparse tensor as a dense array; raise `LimitExceeded` if that is too large."""
     values = numpy_helper.to_array(sparse.values)
     size = prod(sparse.dims) * values.dtype.itemsize
     if size > limits.array_bytes:
@@ -439,7 +439,7 @@ def evaluate(
     limits: Limits | None = None,
     notes: Notes | None = None,
 ) -> list[Value]:
-    """Evaluates a model's outputs, under JAX tracing or eagerly.
+    """Evaluate a model's outputs, under JAX tracing or eagerly.
 
     Args:
         model: a checked model.

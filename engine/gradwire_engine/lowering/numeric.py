@@ -14,12 +14,12 @@ from gradwire_engine.lowering.registry import Node, Value, namespace
 
 
 def is_floating(value: Value) -> bool:
-    """Returns whether an array's dtype is floating point, bfloat16 and the float8 family included."""
+    """Return whether an array's dtype is floating point, bfloat16 and the float8 family included."""
     return bool(jnp.issubdtype(value.dtype, jnp.floating))
 
 
 def float_attribute(node: Node, name: str, default: float) -> float:
-    """Reads a FLOAT attribute.
+    """Read a FLOAT attribute.
 
     ONNX stores these attributes as float32, so the default is rounded to float32 as well.
     """
@@ -27,12 +27,12 @@ def float_attribute(node: Node, name: str, default: float) -> float:
 
 
 def constant(value: Any, like: Value) -> np.ndarray[Any, Any]:
-    """Returns a scalar of the dtype of `like`."""
+    """Return a scalar of the dtype of `like`."""
     return np.asarray(value, like.dtype)
 
 
 def broadcast(*values: Value) -> list[Value]:
-    """Broadcasts the arrays to their common shape."""
+    """Broadcast the arrays to their common shape."""
     shapes = {tuple(value.shape) for value in values}
     if len(shapes) == 1:
         return list(values)
@@ -41,7 +41,7 @@ def broadcast(*values: Value) -> list[Value]:
 
 
 def select(condition: Value, x: Value, y: Value) -> Value:
-    """Selects `x` where the condition holds, else `y`.
+    """Select `x` where the condition holds, else `y`.
 
     Both are broadcast to the shape of the condition and have one dtype.
     """
@@ -51,14 +51,14 @@ def select(condition: Value, x: Value, y: Value) -> Value:
 
 
 def magnitude(x: Value) -> Value:
-    """Computes the absolute value, with derivative 0 at 0 (that of `lax.abs` is 1)."""
+    """Compute the absolute value, with derivative 0 at 0 (that of `lax.abs` is 1)."""
     return lax.mul(x, lax.sign(x)) if is_floating(x) else jnp.abs(x)
 
 
 def guarded(
     condition: Value, function: Callable[[Value], Value], x: Value, safe: float, other: Value
 ) -> Value:
-    """Computes `function(x)` where the condition holds, else `other`, with no NaN in any derivative.
+    """Compute `function(x)` where the condition holds, else `other`, with no NaN in any derivative.
 
     Where the condition fails the function is evaluated at `safe`: an infinite slope there would be
     multiplied by the zero derivative of the selection and give NaN.
@@ -78,26 +78,26 @@ def guarded(
 
 
 def widened(x: Value) -> Value:
-    """Converts half precision to float32, in which sums are accumulated; returns anything else unchanged."""
+    """Convert half precision to float32, in which sums are accumulated; return anything else unchanged."""
     if is_floating(x) and np.dtype(x.dtype).itemsize < 4:
         return lax.convert_element_type(x, np.float32)
     return x
 
 
 def cast(x: Value, dtype: Any) -> Value:
-    """Converts an array to another dtype; returns it unchanged if it has it already."""
+    """Convert an array to another dtype; return it unchanged if it has it already."""
     if x.dtype == dtype:
         return x
     return x.astype(dtype) if isinstance(x, np.ndarray | np.generic) else lax.convert_element_type(x, dtype)
 
 
 def axes_of(node: Node, axes: Sequence[int], rank: int) -> tuple[int, ...]:
-    """Returns axes counted from the front, sorted, without repeats."""
+    """Return axes counted from the front, sorted, without repeats."""
     return tuple(sorted({axis_of(node, int(axis), rank) for axis in axes}))
 
 
 def aligned(node: Node, a: Value, b: Value) -> Value:
-    """Reshapes `b` for NumPy's broadcasting against `a`.
+    """Reshape `b` for NumPy's broadcasting against `a`.
 
     Before opset 7 the attribute `axis` names the axis of `a` at which `b` starts.
     """
@@ -108,7 +108,7 @@ def aligned(node: Node, a: Value, b: Value) -> Value:
 
 
 def pointwise(numpy_function: Callable[..., Any], lax_function: Callable[..., Any]) -> Callable[..., Value]:
-    """Returns the rule of an operator that NumPy computes on static values and `lax` on any other."""
+    """Return the rule of an operator that NumPy computes on static values and `lax` on any other."""
 
     def apply(node: Node, *inputs: Value) -> Value:
         if len(inputs) == 2 and node.opset < 7:

@@ -90,7 +90,7 @@ _registry = _Registry()
 def rule(
     *ops: str, since: int = 1, domain: str = "", derivative: str = "any"
 ) -> Callable[[RuleFunction], RuleFunction]:
-    """Registers the decorated function as the rule of one or more operators.
+    """Register the decorated function as the rule of one or more operators.
 
     Args:
         ops: operator names that share the rule (`node.op` tells them apart).
@@ -116,12 +116,12 @@ def rule(
 
 
 def find_rule(domain: str, op: str, opset: int) -> Rule | None:
-    """Returns the newest rule of an operator that holds at `opset`, or None."""
+    """Return the newest rule of an operator that holds at `opset`, or None."""
     return _registry.find(domain, op, opset)
 
 
 def all_rules() -> list[Rule]:
-    """Returns every registered rule, for the table of operators."""
+    """Return every registered rule, for the table of operators."""
     return _registry.all()
 
 
@@ -151,15 +151,15 @@ class Node:
     scope: Any = field(repr=False)
 
     def attr(self, name: str, default: Any = None) -> Any:
-        """Returns an attribute's value, or `default` where the node does not set it."""
+        """Return an attribute's value, or `default` where the node does not set it."""
         return self.attributes.get(name, default)
 
     def wants(self, index: int) -> bool:
-        """Returns whether output `index` is connected to anything."""
+        """Return whether output `index` is connected to anything."""
         return index < len(self.outputs) and bool(self.outputs[index])
 
     def static(self, value: Value, what: str) -> np.ndarray[Any, Any]:
-        """Returns the value of an input that must be known before evaluation, as a NumPy array.
+        """Return the value of an input that must be known before evaluation, as a NumPy array.
 
         Args:
             value: the input.
@@ -176,19 +176,19 @@ class Node:
         )
 
     def ints(self, value: Value, what: str) -> tuple[int, ...]:
-        """Returns a static 1-D (or scalar) integer input as a tuple; raises like `static`."""
+        """Return a static 1-D (or scalar) integer input as a tuple; raise like `static`."""
         return tuple(int(item) for item in np.ravel(self.static(value, what)))
 
     def fail(self, message: str) -> InvalidGraph:
-        """Returns an error that names this node; the caller raises it."""
+        """Return an error that names this node; the caller raises it."""
         return InvalidGraph(f"node {self.name} ({self.op}): {message}")
 
     def warn(self, message: str) -> None:
-        """Adds a warning that reaches the client with the registered graph."""
+        """Add a warning that reaches the client with the registered graph."""
         self.scope.warn(f"node {self.name} ({self.op}): {message}")
 
     def subgraph(self, name: str) -> onnx.GraphProto:
-        """Returns a subgraph attribute; `run` evaluates it.
+        """Return a subgraph attribute; `run` evaluates it.
 
         Raises:
             InvalidGraph: the node does not set the attribute.
@@ -199,13 +199,13 @@ class Node:
         return graph
 
     def run(self, graph: onnx.GraphProto, *inputs: Value) -> list[Value]:
-        """Evaluates a subgraph; names it does not define are captured from the enclosing graphs."""
+        """Evaluate a subgraph; names it does not define are captured from the enclosing graphs."""
         result: list[Value] = self.scope.run_subgraph(graph, inputs, self.name)
         return result
 
 
 def is_static(*values: Value) -> bool:
-    """Returns whether every array is NumPy (or None), that is, known before evaluation."""
+    """Return whether every array is NumPy (or None), that is, known before evaluation."""
     return all(isinstance(value, np.ndarray | np.generic) or value is None for value in values)
 
 
@@ -214,7 +214,7 @@ STATIC_ELEMENTS = 1 << 16
 
 
 def namespace(*values: Value) -> Any:
-    """Returns `numpy` when every array is static and small, else `jax.numpy`.
+    """Return `numpy` when every array is static and small, else `jax.numpy`.
 
     Rules of shape arithmetic use it so that what is known before evaluation is computed at once,
     without dispatching to XLA.

@@ -180,6 +180,12 @@ class TracedFunction:
     def __init__(self, graph: Graph, spec: FunctionSpec, arguments: Arguments, limits: Limits) -> None:
         """Trace the graph and check the transforms.
 
+        Args:
+            graph: parsed and checked; only the shapes and dtypes of its weights are used.
+            spec: the graph's id and the transforms applied to it.
+            arguments: name, dtype and shape of each input, those that transforms add included.
+            limits: of nodes, elements and memory.
+
         Raises:
             InvalidInput: an argument or a name in a transform does not fit.
             InvalidGraph, NotDifferentiable, LimitExceeded: see trace and transforms.
@@ -200,6 +206,6 @@ class TracedFunction:
         self.arguments: Arguments = tuple((name, given[name]) for name, _ in self.signature.inputs)
 
     def bind(self, weights: Arrays) -> Function:
-        """The function over the given weights."""
+        """Return the function over the given weights."""
         base = _base_function(self.graph, self._traced, self._own, weights)
         return reduce(apply, self.spec.transforms, base)

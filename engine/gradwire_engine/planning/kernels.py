@@ -116,7 +116,7 @@ class Kernel:
     def run(
         self, weights: Mapping[str, Any], inputs: Mapping[str, Any], block: Block | None = None
     ) -> tuple[np.ndarray[Any, Any], ...]:
-        """Run the executable; waits for the result.
+        """Run the executable; wait for the result.
 
         Args:
             weights, inputs: NumPy or JAX arrays, by name.

@@ -213,7 +213,7 @@ def _at(function: Function, of: tuple[str, ...], inputs: Arrays) -> Callable[...
 
 
 def _gradient_at(function: Function, of: str, inputs: Arrays) -> Callable[..., Any]:
-    """The gradient of output `of` as a function of some inputs; all outputs beside it."""
+    """Return the gradient of output `of` as a function of some inputs; all outputs beside it."""
 
     def scalar(point: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         outputs = function.call({**inputs, **point})

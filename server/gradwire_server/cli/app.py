@@ -122,7 +122,7 @@ def jacobian(
     workers: Workers = None,
     timeout: Timeout = None,
 ) -> None:
-    """The Jacobian: shape output.shape + input.shape."""
+    """Compute the Jacobian: shape output.shape + input.shape."""
     session.derivative(Request(model, input, wrt, of, output, address, workers, timeout), "jacobian", mode)
 
 
@@ -138,7 +138,7 @@ def hessian(
     workers: Workers = None,
     timeout: Timeout = None,
 ) -> None:
-    """The Hessian of an output of one element: shape input.shape + input.shape."""
+    """Compute the Hessian of an output of one element: shape input.shape + input.shape."""
     session.derivative(Request(model, input, wrt, of, output, address, workers, timeout), "hessian", mode)
 
 
@@ -154,7 +154,7 @@ def jvp(
     workers: Workers = None,
     timeout: Timeout = None,
 ) -> None:
-    """The Jacobian times tangents of the inputs."""
+    """Multiply the Jacobian by tangents of the inputs."""
     session.product(Request(model, input, wrt, of, output, address, workers, timeout), "jvp", vector)
 
 
@@ -170,5 +170,5 @@ def vjp(
     workers: Workers = None,
     timeout: Timeout = None,
 ) -> None:
-    """Cotangents of the outputs times the Jacobian."""
+    """Multiply cotangents of the outputs by the Jacobian."""
     session.product(Request(model, input, wrt, of, output, address, workers, timeout), "vjp", vector)

@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 def lru_of_bytes(capacity: int, size_of: Callable[[V], int]) -> LRUCache[Any, V]:
-    """An LRU cache of about `capacity` bytes, as `size_of` counts them.
+    """Make an LRU cache of about `capacity` bytes, as `size_of` counts them.
 
     The newest value is kept whatever its size: one over the capacity counts as all of it. A client that
     has just registered a graph must find it, however small the cache is.

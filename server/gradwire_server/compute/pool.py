@@ -69,7 +69,7 @@ class Pool:
         await loop.run_in_executor(self._ray_thread, _connect, await self._ray_address())
 
     async def start_workers(self) -> None:
-        """Start the workers; returns when the first takes tasks."""
+        """Start the workers; return when the first takes tasks."""
         for _ in range(self._worker_count()):
             self._spawn(self._supply())
         await self.started.wait()

@@ -55,7 +55,7 @@ class Link(Protocol):
         """Make a shared value readable for the process."""
 
     async def call(self, method: Callable[[Workbench, *Ts], R], *arguments: *Ts) -> R:
-        """Call a method of the workbench; raises what `Worker` says."""
+        """Call a method of the workbench; raise what `Worker` says."""
 
     async def register(self, data: Source, text: bool, nbytes: int) -> RegisteredGraph:
         """Call `Workbench.register`; model and weights stay where other workers can read them."""

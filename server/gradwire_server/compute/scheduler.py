@@ -119,7 +119,7 @@ class Scheduler:
         return TaskQueue(self)
 
     async def run(self, request: Request[R], *, seconds: float) -> tuple[R, str]:
-        """Run a single call; returns its result and the name of the worker that ran it."""
+        """Run a single call; return its result and the name of the worker that ran it."""
         task = self.queue().submit(request, seconds=seconds)
         return await task.future, task.worker
 

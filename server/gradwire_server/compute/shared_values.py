@@ -55,7 +55,7 @@ class StoredSource:
     lasting: bool = False
 
     def get(self) -> Any:
-        """Return the content; raises Ray's `ObjectLostError` when the node that held it is gone."""
+        """Return the content; raise Ray's `ObjectLostError` when the node that held it is gone."""
         return ray.get(self.ref)
 
 

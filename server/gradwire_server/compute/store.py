@@ -37,7 +37,7 @@ class Budget:
         self._held = 0
 
     def reserve(self, size: int) -> None:
-        """Count bytes held from now on (negative: released); raises `Overloaded` over the limit."""
+        """Count bytes held from now on (negative: released); raise `Overloaded` over the limit."""
         if size > 0 and self._held + size > self._limit:
             raise Overloaded(
                 f"{self._what} would hold {self._held + size} bytes; the limit is "
@@ -61,7 +61,7 @@ class Store:
         self._uploading = Budget("uploads under way", "upload_bytes", upload_bytes)
 
     def graph(self, graph_id: str) -> RegisteredGraph:
-        """Return a registered graph; raises `UnknownId`."""
+        """Return a registered graph; raise `UnknownId`."""
         graph = self._graphs.get(graph_id)
         if graph is None:
             raise UnknownId("graph", graph_id)
@@ -80,7 +80,7 @@ class Store:
         self._graphs.clear()
 
     def tensor(self, tensor_id: str) -> StoredTensor:
-        """Return an uploaded array; raises `UnknownId`."""
+        """Return an uploaded array; raise `UnknownId`."""
         tensor = self._tensors.get(tensor_id)
         if tensor is None:
             raise UnknownId("tensor", tensor_id)
@@ -95,7 +95,7 @@ class Store:
         return Upload(self, what, limit)
 
     def reserve(self, size: int) -> None:
-        """Count bytes of uploads in progress (negative: released); raises `Overloaded` over the bound."""
+        """Count bytes of uploads in progress (negative: released); raise `Overloaded` over the bound."""
         self._uploading.reserve(size)
 
 
@@ -118,7 +118,7 @@ class Upload:
         self._parts.clear()
 
     def add(self, part: bytes) -> None:
-        """Append bytes; raises `Overloaded` over the limit of this upload or of all."""
+        """Append bytes; raise `Overloaded` over the limit of this upload or of all."""
         total = self.size + len(part)
         if total > self._limit:
             raise Overloaded(

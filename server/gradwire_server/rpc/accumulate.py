@@ -46,7 +46,7 @@ class _RunningSum:
     """The sum since the last start or zero, and the batches that are being added to it."""
 
     def __init__(self, objective: Objective, queue: TaskQueue, sums: Budget) -> None:
-        """Start at zero; raises `Overloaded` when `sums` has no room for it."""
+        """Start at zero; raise `Overloaded` when `sums` has no room for it."""
         self.objective = objective
         self.queue = queue
         self.batches = 0

@@ -100,7 +100,7 @@ class _Computation(Protocol):
         """Blocks that were computed again because their worker was lost."""
 
     def results(self, blocks: Iterable[Block]) -> AsyncIterator[tuple[Block, Computed, str]]:
-        """Compute blocks, a bounded number ahead of the reader; yields also who computed each."""
+        """Compute blocks, a bounded number ahead of the reader; yield also who computed each."""
 
 
 async def _computation(

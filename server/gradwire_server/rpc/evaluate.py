@@ -52,7 +52,7 @@ class Answer:
         return sum(array.nbytes for array in self.arrays)
 
     def message(self, *, whole: bool = True) -> tuple[function_pb2.EvaluateResponse, list[int]]:
-        """Make the response; returns also the positions of outputs that follow in chunks: none if `whole`."""
+        """Make the response; return also the positions of outputs that follow in chunks: none if `whole`."""
         response = function_pb2.EvaluateResponse()
         chunked = add_outputs(response, self.names, self.arrays, whole=whole)
         response.statistics.worker = self.worker

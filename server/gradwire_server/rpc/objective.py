@@ -77,7 +77,7 @@ class Objective:
         return sum(8 * item.size for item in self.types)
 
     def check(self, loss: Loss, batch: Arguments) -> None:
-        """Check that a batch's inputs complete the function's; raises `InvalidInput`."""
+        """Check that a batch's inputs complete the function's; raise `InvalidInput`."""
         shared = dict(self.shared)
         for name, _ in batch:
             if name in shared:

@@ -27,7 +27,7 @@ async def plan_for(
     request: derivative_pb2.DifferentiateRequest | derivative_pb2.PlanRequest,
     arguments: Arguments,
 ) -> tuple[RegisteredGraph, Plan]:
-    """Plan the derivative that a request asks for; returns the graph too.
+    """Plan the derivative that a request asks for; return the graph too.
 
     Raises:
         EngineError, ServiceError: rows of the error table.

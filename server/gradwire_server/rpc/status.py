@@ -24,10 +24,9 @@ from gradwire_server.errors import (
     UnknownId,
     WorkerLost,
 )
-from gradwire_wire import WireError
+from gradwire_wire import STATUS_DETAILS_KEY, WireError
 
 DOMAIN = "gradwire"
-DETAILS_KEY = "grpc-status-details-bin"
 # Statuses travel in HTTP/2 trailers, which peers bound at 8 KiB.
 _MESSAGE_LENGTH = 2000
 
@@ -137,6 +136,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> NoReturn:
     """End a call with the status of an error, its details in the trailing metadata."""
     status = status_of(error)
-    trailer = (DETAILS_KEY, status.SerializeToString())
+    trailer = (STATUS_DETAILS_KEY, status.SerializeToString())
     await context.abort(_CODES[status.code], status.message, trailing_metadata=(trailer,))
     raise AssertionError("abort raises")

@@ -56,7 +56,7 @@ def data_type(name: str) -> tensor_pb2.DataType:
 
 
 def tensor_type(name: str, tensor: tensor_pb2.Tensor) -> ArrayType:
-    """Return the type that a tensor declares; raises `InvalidInput`, which names the field."""
+    """Return the type that a tensor declares; raise `InvalidInput`, which names the field."""
     try:
         dtype = wire.numpy_dtype(tensor.dtype)
     except wire.WireError as error:
@@ -105,7 +105,7 @@ def _content(name: str, tensor: tensor_pb2.Tensor, declared: ArrayType, store: S
 
 
 def function_from(message: function_pb2.Function) -> FunctionSpec:
-    """Read the function a request is about; raises `InvalidInput` for a transform of no known kind."""
+    """Read the function a request is about; raise `InvalidInput` for a transform of no known kind."""
     transforms = tuple(_transform(index, item) for index, item in enumerate(message.transforms))
     return FunctionSpec(message.graph_id, transforms)
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -10,7 +10,17 @@ import pytest
 import gradwire as gw
 from gradwire._face.client import AsyncClient
 from gradwire._face.function import AsyncFunction
-from gradwire._face.options import GradientOptions, HessianOptions, JacobianOptions, Options, ProductOptions
+from gradwire._face.options import (
+    GradientOptions,
+    HessianMode,
+    HessianOptions,
+    JacobianMode,
+    JacobianOptions,
+    Options,
+    ProductOptions,
+)
+from gradwire_engine.planning import derivatives
+from gradwire_wire.kinds import KINDS, MODES
 
 METHODS = {
     "jacobian": JacobianOptions,
@@ -86,3 +96,20 @@ def test_an_integer_of_numpy_is_a_width() -> None:
 def test_a_mode_that_is_none_of_the_kind_is_refused(mode: str) -> None:
     with pytest.raises(gw.InvalidArgumentError, match="mode of a jacobian"):
         Options(mode=mode).plan_options("jacobian")  # type: ignore[arg-type]
+
+
+def test_modes_have_the_same_names_here_on_the_wire_and_in_the_engine() -> None:
+    jacobian, hessian = get_args(JacobianMode), get_args(HessianMode)
+    assert {*jacobian, *hessian, ""} == MODES.keys()
+    assert jacobian == (derivatives.FORWARD, derivatives.REVERSE)
+    assert hessian == (derivatives.FORWARD_OVER_REVERSE, derivatives.FORWARD_OVER_FORWARD)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mode_of_the_other_kind_is_refused_with_those_that_there_are(kind: Any) -> None:
+    own, other = (JacobianMode, HessianMode) if kind == "jacobian" else (HessianMode, JacobianMode)
+    for mode in get_args(own):
+        assert Options(mode=mode).plan_options(kind).mode == MODES[mode]
+    for mode in get_args(other):
+        with pytest.raises(gw.InvalidArgumentError, match=get_args(own)[0]):
+            Options(mode=mode).plan_options(kind)

@@ -15,9 +15,9 @@ from gradwire_engine.jaxprs import segments
 from gradwire_engine.jaxprs.convolutions import as_products, better_as_products, holds_convolution
 from gradwire_engine.jaxprs.rolling import rolled
 from gradwire_engine.planning.derivatives import Derivative
-from gradwire_engine.planning.inline import argument_types
 from gradwire_engine.planning.kernels import BlockSpec, compile_kernel
 from gradwire_engine.planning.transforms import FunctionSpec
+from tests.engine.in_process import argument_types
 from tests.engine.small_graphs import graph_of
 
 SPECS = {1: ("NCH", "OIH", "NCH"), 2: ("NHWC", "HWIO", "CNHW"), 3: ("NCDHW", "OIDHW", "NDHWC")}

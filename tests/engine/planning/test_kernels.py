@@ -16,12 +16,12 @@ from onnx import helper, numpy_helper
 from gradwire_engine.errors import InvalidInput, LimitExceeded
 from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.limits import Limits
-from gradwire_engine.planning.inline import argument_types
 from gradwire_engine.planning.kernels import EvaluateSpec, compile_kernel, load_kernel, place
 from gradwire_engine.planning.registration import register
 from gradwire_engine.planning.transforms import FunctionSpec, Gradient, Hvp, Jvp, Transform, Vjp
 from gradwire_engine.values import Block
 from tests.engine.graphs.test_graph import doubles, model_of
+from tests.engine.in_process import argument_types
 from tests.engine.planning.test_registration import DATA_DEPENDENT
 from tests.engine.small_graphs import graph_of, kernel_of, plan_of, value_of
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from gradwire_engine.errors import InvalidInput, LimitExceeded, NotDifferentiable
 from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.limits import Limits
-from gradwire_engine.planning import inline
 from gradwire_engine.planning.plan import Plan
 from gradwire_engine.planning.transforms import Gradient
 from gradwire_engine.values import ArrayType
+from tests.engine import in_process
 from tests.engine.planning.test_registration import DATA_DEPENDENT
 from tests.engine.small_graphs import graph_of, matrices, plan_of
 
@@ -77,7 +77,7 @@ def test_a_width_that_does_not_divide_the_seeds_leaves_a_short_last_block(
     plan = plan_of(elementwise, point, mode=mode, block_width=width)
     assert len(plan.blocks) == blocks
     assert plan.block_width == min(width, 10)
-    (result,) = inline.assemble(elementwise, plan, point)
+    (result,) = in_process.assemble(elementwise, plan, point)
     np.testing.assert_allclose(result, np.diag(np.cos(point["x"])), rtol=1e-15)
 
 
@@ -226,7 +226,7 @@ def test_a_memory_budget_narrows_blocks_and_changes_no_value() -> None:
     budget = wide.block_memory_bytes // 5
     narrow = plan_of(graph, point, wrt=("x",), block_width=200, block_memory_bytes=budget)
     assert narrow.block_memory_bytes <= budget < wide.block_memory_bytes
-    one, other = (inline.assemble(graph, plan, point)[0] for plan in (wide, narrow))
+    one, other = (in_process.assemble(graph, plan, point)[0] for plan in (wide, narrow))
     np.testing.assert_allclose(one, other, rtol=1e-13)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from gradwire_engine.planning.inline import argument_types
 from gradwire_engine.planning.kernels import EvaluateSpec, compile_kernel
 from gradwire_engine.planning.registration import register
 from gradwire_engine.planning.transforms import FunctionSpec
+from tests.engine.in_process import argument_types
 
 PROGRAM = """
 import sys, pathlib, numpy as np

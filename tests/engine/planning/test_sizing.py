@@ -12,10 +12,10 @@ from gradwire_engine.limits import Limits
 from gradwire_engine.planning import derivatives
 from gradwire_engine.planning.derivatives import Derivative
 from gradwire_engine.planning.function import TracedFunction
-from gradwire_engine.planning.inline import argument_types
 from gradwire_engine.planning.registration import register
 from gradwire_engine.planning.sizing import CACHE_BYTES, fitting
 from gradwire_engine.planning.transforms import FunctionSpec
+from tests.engine.in_process import argument_types
 
 N = 1200
 A = np.random.default_rng(0).normal(size=(N, N))

@@ -87,7 +87,7 @@ class Remote:
 
 
 def remote(fn: Callable[..., Any] | Function, *, client: Client | None = None) -> Remote:
-    """`fn`, computed by the service, for use in JAX programs and differentiable like any other function.
+    """Compute `fn` on the service, for use in JAX programs and differentiable like any other function.
 
     A function takes and returns arrays or trees of them. It is converted for each set of argument shapes it
     is called with, and keeps the arrays that it closes over as they are at the first such call. A function
@@ -127,7 +127,7 @@ def remote(fn: Callable[..., Any] | Function, *, client: Client | None = None) -
 def function(
     fn: Callable[..., Any], *specs: Any, names: Sequence[str] | None = None, client: Client | None = None
 ) -> Function:
-    """A function on the service from one of JAX; like `client.function`, but arguments may be trees.
+    """Make a function on the service from one of JAX; like `client.function`, but arguments may be trees.
 
     Args:
         fn: takes arrays or trees of them.
@@ -143,7 +143,7 @@ def function(
 
 
 def _of_function(function: Any, kinds: tuple[Any, ...]) -> _Compiled:
-    """A function that is on the service already, for arguments of these types."""
+    """Return a function that is on the service already, for arguments of these types."""
     inputs, outputs = function.signature.inputs, function.signature.outputs
     if len(tree_util.tree_leaves(kinds)) != len(inputs):
         raise InvalidArgumentError(
@@ -155,7 +155,7 @@ def _of_function(function: Any, kinds: tuple[Any, ...]) -> _Compiled:
 
 
 def _synchronous(function: Any) -> Any:
-    """The function itself, unless it is one of an asynchronous client."""
+    """Return the function itself, unless it is one of an asynchronous client."""
     if inspect.iscoroutinefunction(function.value):
         raise InvalidArgumentError(
             "JAX calls functions synchronously: use a client of gw.connect, not of gw.aio"

@@ -77,7 +77,7 @@ def convert(
 def convert_function(
     fn: Callable[..., Any], specs: Sequence[Any], names: Sequence[str] | None = None
 ) -> Converted:
-    """Like `convert`, with the names of the inputs, the structure of the result and large constants apart.
+    """Convert like `convert`; also return names of inputs, the result's structure and large constants.
 
     Raises:
         TraceError: as for `convert`; or two inputs or two outputs have the same name.
@@ -129,7 +129,7 @@ def _reference(fn: Callable[..., Any], tree: Any, kinds: Sequence[Any]) -> Refer
 
 
 def _kind(leaf: Any) -> Any:
-    """Shape and dtype of an argument; a Python number has the dtype that NumPy gives it."""
+    """Return shape and dtype of an argument; a Python number has the dtype that NumPy gives it."""
     shape = leaf.shape if hasattr(leaf, "shape") else np.shape(leaf)
     dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
     return type_only(shape, graph_dtype(dtype))
@@ -209,7 +209,7 @@ def _constant(graph: GraphBuilder, array: Any, aval: Any) -> Value:
 
 
 def _apply(graph: GraphBuilder, equation: Any, read: Callable[[Any], Value], source: str) -> Sequence[Value]:
-    """The outputs of one equation, by the rule of its primitive."""
+    """Return the outputs of one equation, by the rule of its primitive."""
     name = equation.primitive.name
     rule = rules.get(name)
     call = Call(graph, name, equation.params, (), source, partial(_inline, graph, outer=source))
@@ -285,7 +285,7 @@ def _output_names(paths: Sequence[Any], taken: Sequence[str]) -> list[str]:
 
 
 def _output_name(path: Sequence[Any], prefix: str, taken: Sequence[str]) -> str:
-    """The key of a dict, else the prefix and the place in a tuple; the path into it follows after dots."""
+    """Return the key of a dict, else the prefix and the place in a tuple; the path into it follows dots."""
     if not path:
         return prefix
     head = tree_util.keystr((path[0],), simple=True)

@@ -19,7 +19,7 @@ KINDS = "fiubV"
 
 
 def graph_dtype(dtype: Any) -> DType:
-    """The NumPy dtype of a JAX array in a graph.
+    """Return the NumPy dtype of a JAX array in a graph.
 
     Raises:
         TraceError: graphs have no such dtype (complex numbers, random keys).
@@ -38,5 +38,5 @@ def graph_dtype(dtype: Any) -> DType:
 
 
 def is_float(dtype: DType) -> bool:
-    """Whether a dtype is a floating-point one, bfloat16 and others of ml_dtypes included."""
+    """Return whether a dtype is a floating-point one, bfloat16 and others of ml_dtypes included."""
     return dtype.kind == "f" or (dtype.kind == "V" and bool(jnp.issubdtype(dtype, jnp.floating)))

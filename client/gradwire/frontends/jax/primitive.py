@@ -26,13 +26,20 @@ class RemoteFunction(Protocol):
     """The part of `gradwire.Function` that the primitive uses."""
 
     @property
-    def signature(self) -> Signature: ...
+    def signature(self) -> Signature:
+        """Its inputs and outputs, with shapes and dtypes."""
 
-    def as_jvp(self, wrt: Sequence[str], of: Sequence[str]) -> Any: ...
+    def as_jvp(self, wrt: Sequence[str], of: Sequence[str]) -> Any:
+        """Return the function from the inputs and the tangents of `wrt` to the tangents of `of`."""
 
-    def as_vjp(self, wrt: Sequence[str], of: Sequence[str]) -> Any: ...
+    def as_vjp(self, wrt: Sequence[str], of: Sequence[str]) -> Any:
+        """Return the function from the inputs and the cotangents of `of` to the cotangents of `wrt`."""
 
-    def value(self, inputs: dict[str, Any], /, *, batched: Sequence[str] | None = None) -> Any: ...
+    def value(self, inputs: dict[str, Any], /, *, batched: Sequence[str] | None = None) -> Any:
+        """Evaluate on the service: an array, or a tuple of those of several outputs.
+
+        Inputs are given by name; those in `batched` have a leading batch axis, and so have all outputs then.
+        """
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ class Handle:
         return len(self.product.vectors) if self.product else 0
 
     def transformed(self, kind: str, wrt: tuple[str, ...], of: tuple[str, ...]) -> Handle:
-        """The jvp or vjp of this function; the same handle each time, so that JAX compiles once."""
+        """Return the jvp or vjp of this function; the same handle each time, so that JAX compiles once."""
         key = (kind, wrt, of)
         if key not in self._derived:
             transform = self.function.as_jvp if kind == "jvp" else self.function.as_vjp
@@ -96,7 +103,7 @@ class Handle:
         return self._derived[key]
 
     def result_types(self, shapes: Sequence[tuple[int, ...]]) -> list[tuple[tuple[int, ...], Any]]:
-        """Shape and dtype of each output for inputs of these shapes.
+        """Return shape and dtype of each output for inputs of these shapes.
 
         Raises:
             InvalidArgumentError: they do not follow from the function's signature.

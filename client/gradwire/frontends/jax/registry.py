@@ -40,7 +40,7 @@ Inline = Callable[[Any, Sequence[Value]], list[Value]]
 
 
 def type_only(shape: Sequence[int], dtype: Any) -> Any:
-    """What JAX traces a function with in place of an array."""
+    """Return what JAX traces a function with in place of an array."""
     return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
 
 
@@ -75,7 +75,7 @@ class Call:
         return self.results[0].dtype
 
     def fail(self, message: str) -> TraceError:
-        """An error that names the primitive and the user's line; raise it."""
+        """Return an error that names the primitive and the user's line, for the rule to raise."""
         return TraceError(f"jax.lax primitive {self.name!r}{self.at}: {message}")
 
     @property
@@ -99,12 +99,15 @@ def origin(jaxpr: Any) -> tuple[str, str]:
 
 
 def is_of_jax(filename: str) -> bool:
-    """Whether a source file belongs to JAX itself."""
+    """Return whether a source file belongs to JAX itself."""
     return filename.startswith(_JAX)
 
 
 def user_line(source_info: Any) -> str:
-    """The innermost line outside of JAX and this package that made an equation: "file.py:12 in f", or ""."""
+    """Return the innermost user's line that made an equation, as "file.py:12 in f"; "" where none is known.
+
+    Lines of JAX and of this package are not the user's.
+    """
     frames = getattr(getattr(source_info, "traceback", None), "frames", ())
     for frame in frames:
         if not frame.file_name.startswith(_PASSED_OVER):

@@ -23,6 +23,7 @@ class JaxFunction:
         self.__module__ = "jax"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function here, with JAX: the service has no part in it."""
         return self.fn(*args, **kwargs)
 
 

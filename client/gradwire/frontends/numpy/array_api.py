@@ -28,7 +28,14 @@ _ALIASES = {
 
 
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
-    """Copy an array to another dtype."""
+    """Copy an array to another dtype.
+
+    Args:
+        x: real or complex.
+        dtype: as NumPy takes it.
+        copy: without effect: it is copied in any case.
+        device: without effect: there is one.
+    """
     return x.astype(dtype)
 
 
@@ -43,7 +50,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
 
 
 def isdtype(dtype: Any, kind: Any) -> bool:
-    """Whether a dtype is of a kind ("real floating", "integral", "bool", ...), or one of several."""
+    """Return whether a dtype is of a kind ("real floating", "integral", "bool", ...), or one of several."""
     if isinstance(kind, tuple):
         return any(isdtype(dtype, item) for item in kind)
     letters = {
@@ -64,7 +71,11 @@ def _traced(array: Any) -> Any:
 
 
 def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Any:
-    """Make evenly spaced numbers, as `np.arange` does."""
+    """Make the numbers from `start` on by `step` before `stop`, (count,), as `np.arange` does.
+
+    One number is `stop`, and 0 the start. All are plain numbers, as the extent depends on them; `device` is
+    without effect: there is one.
+    """
     plain = np.arange(start, dtype=dtype) if stop is None else np.arange(start, stop, step, dtype=dtype)
     return _traced(plain)
 
@@ -72,14 +83,21 @@ def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None,
 def eye(
     n_rows: int, n_cols: Any = None, /, *, k: int = 0, dtype: Any = np.float64, device: Any = None
 ) -> Any:
-    """Make a matrix with ones on a diagonal, as `np.eye` does."""
+    """Make a matrix with ones on diagonal `k`, (n_rows, n_cols), as `np.eye` does.
+
+    It is square where `n_cols` is None; `device` is without effect: there is one.
+    """
     return _traced(np.eye(n_rows, n_cols, k, dtype=dtype))
 
 
 def linspace(
     start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True
 ) -> Any:
-    """Make evenly spaced numbers between two ends, as `np.linspace` does."""
+    """Make `num` evenly spaced numbers from `start` to `stop`, as `np.linspace` does.
+
+    The ends may be traced, and arrays that broadcast: the new axis is the first. `stop` itself is among the
+    numbers if `endpoint`; `device` is without effect: there is one.
+    """
     points = np.linspace(start, stop, num, dtype=dtype, endpoint=endpoint)
     return points if isinstance(points, TracedArray) else _traced(points)
 

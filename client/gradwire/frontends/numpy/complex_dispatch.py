@@ -43,7 +43,7 @@ def complex_ufunc(*names: str) -> Callable[[_F], _F]:
 
 
 def involved(items: Iterable[Any]) -> bool:
-    """Whether any item is a complex number or array, or a list that contains one."""
+    """Return whether any item is a complex number or array, or a list that contains one."""
     for item in items:
         if isinstance(item, list | tuple):
             if involved(item):

@@ -58,7 +58,7 @@ Source: TypeAlias = BaseEstimator | Callable[..., Any]
 
 
 def model(source: Source, at: ArraySpec | None = None, *, return_std: bool = False) -> onnx.ModelProto:
-    """Converts a fitted estimator to an ONNX model, for `client.function` and other tools.
+    """Convert a fitted estimator to an ONNX model, for `client.function` and other tools.
 
         gp = gradwire.sklearn.model(process, return_std=True)
         mean, std = client.function(gp)(x)
@@ -135,7 +135,7 @@ def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None
 
 
 def _target(source: Any) -> tuple[BaseEstimator, str]:
-    """Returns the estimator and the name of the method that `source` means."""
+    """Return the estimator and the name of the method that `source` means."""
     owner, method = getattr(source, "__self__", source), getattr(source, "__name__", None)
     if not isinstance(owner, BaseEstimator) or (source is owner and callable(source)):
         raise InvalidArgumentError(
@@ -175,7 +175,7 @@ def _default_method(estimator: Any) -> str:
 
 
 def _input_spec(estimator: Any, at: ArraySpec | None) -> ArraySpec:
-    """Returns the spec of the estimator's input, checked if it is given."""
+    """Return the spec of the estimator's input, checked if it is given."""
     features = getattr(estimator, "n_features_in_", None)
     if at is None:
         if features is None:
@@ -197,14 +197,14 @@ def _input_spec(estimator: Any, at: ArraySpec | None) -> ArraySpec:
 
 
 def _final(estimator: Any) -> Any:
-    """Returns the last step of a pipeline, or the estimator itself."""
+    """Return the last step of a pipeline, or the estimator itself."""
     while isinstance(estimator, Pipeline):
         estimator = estimator.steps[-1][1]
     return estimator
 
 
 def _options(final: Any, method: str, return_std: bool) -> dict[str, bool]:
-    """Returns those of our options for skl2onnx that the estimator's converter knows."""
+    """Return those of our options for skl2onnx that the estimator's converter knows."""
     try:
         allowed = get_converter(get_model_alias(type(final))).get_allowed_options() or {}
     except (RuntimeError, ValueError):  # conversion itself says what is missing
@@ -218,12 +218,12 @@ def _options(final: Any, method: str, return_std: bool) -> dict[str, bool]:
 
 
 def _output_position(outputs: Sequence[str], method: str) -> int:
-    """Returns which of skl2onnx's outputs a method returns: labels and means come first."""
+    """Return which of skl2onnx's outputs a method returns: labels and means come first."""
     return 0 if method == "predict" or len(outputs) == 1 else 1
 
 
 def _columns(estimator: Any, method: str, given: ArraySpec) -> tuple[int, ...] | None:
-    """Returns the shape of the method's result for one row, without its rows; None if it refuses ones."""
+    """Return the shape of the method's result for one row, without its rows; None if it refuses ones."""
     row = np.ones((1, given.shape[1]), given.dtype)
     try:
         return tuple(np.shape(getattr(estimator, method)(row))[1:])

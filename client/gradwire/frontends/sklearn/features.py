@@ -38,7 +38,7 @@ def _monomial(powers: Any) -> Monomial:
 
 
 def _levels(wanted: list[Monomial]) -> list[list[Monomial]]:
-    """Returns the wanted monomials and all their prefixes, by degree."""
+    """Return the wanted monomials and all their prefixes, by degree."""
     needed = {one[:length] for one in wanted for length in range(len(one) + 1)} | {()}
     degree = max(map(len, needed))
     return [sorted(one for one in needed if len(one) == length) for length in range(degree + 1)]

@@ -35,7 +35,7 @@ _ROWS = 2
 
 
 def converter(formula: Formula) -> Converter:
-    """Makes a converter for skl2onnx of a formula, which gets rows in float64, or in float32 if they are."""
+    """Make a converter for skl2onnx of a formula, which gets rows in float64, or in float32 if they are."""
 
     def convert(scope: Any, operator: Any, container: Any) -> None:
         (entry,), model = operator.inputs, operator.raw_operator
@@ -54,7 +54,7 @@ def converter(formula: Formula) -> Converter:
 
 
 def _splice(graph: onnx.GraphProto, names: dict[str, str], scope: Any, container: Any) -> None:
-    """Copies constants and nodes into skl2onnx's graph, under the given names and else under unique ones."""
+    """Copy constants and nodes into skl2onnx's graph, under the given names and else under unique ones."""
 
     def renamed(name: str) -> str:
         if name not in names:
@@ -76,13 +76,13 @@ def _splice(graph: onnx.GraphProto, names: dict[str, str], scope: Any, container
 
 
 def column_axis(x: TracedArray) -> TracedArray:
-    """`x[:, None]`, (rows, 1, features)."""
+    """Return `x[:, None]`, (rows, 1, features)."""
     graph, (rows, features) = x.graph, x.shape
     return wrap(graph.one("Unsqueeze", [x.value, graph.ints([1])], (rows, 1, features), x.dtype))
 
 
 def filled(x: TracedArray, number: float, extent: int) -> TracedArray:
-    """`np.full((len(x), extent), number)` in the dtype of `x`."""
+    """Return `np.full((len(x), extent), number)` in the dtype of `x`."""
     graph, shape = x.graph, (x.shape[0], extent)
     rows = graph.one("Shape", [x.value], (1,), ops.INT64, start=0, end=1)
     extents = ops.concat([rows, graph.ints([extent])], axis=0)

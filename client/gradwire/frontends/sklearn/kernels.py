@@ -25,18 +25,18 @@ _NEAR = 1e-18
 
 
 def squared_distances(x: TracedArray, points: Points) -> Any:
-    """Returns the squared distance of every row of `x` to every point, (rows, points)."""
+    """Return the squared distance of every row of `x` to every point, (rows, points)."""
     difference = column_axis(x) - points.astype(x.dtype)
     return np.sum(difference * difference, axis=2)
 
 
 def products(x: TracedArray, points: Points) -> Any:
-    """Returns the inner product of every row of `x` with every point, (rows, points)."""
+    """Return the inner product of every row of `x` with every point, (rows, points)."""
     return x @ points.T.astype(x.dtype)
 
 
 def cross(kernel: Any, x: TracedArray, points: Points) -> Any:
-    """Returns k(x, points), (rows, points), for a kernel of scikit-learn; a float if it is constant.
+    """Return k(x, points), (rows, points), for a kernel of scikit-learn; a float if it is constant.
 
     Raises:
         InvalidArgumentError: the kernel has no elementary form.
@@ -57,7 +57,7 @@ def cross(kernel: Any, x: TracedArray, points: Points) -> Any:
 
 
 def diagonal(kernel: Any, x: TracedArray) -> Any:
-    """Returns k(x, x) for each row, (rows, 1); a float if it is constant."""
+    """Return k(x, x) for each row, (rows, 1); a float if it is constant."""
     if isinstance(kernel, kernels.Sum):
         return diagonal(kernel.k1, x) + diagonal(kernel.k2, x)
     if isinstance(kernel, kernels.Product):
@@ -120,7 +120,7 @@ def _matern(kernel: Any, x: TracedArray, points: Points) -> Any:
 
 
 def _sine_squared(kernel: Any, x: TracedArray, points: Points) -> Any:
-    """exp(-2 sin(pi r / p)^2 / l^2), smooth in the squared distance."""
+    """Return exp(-2 sin(pi r / p)^2 / l^2), smooth in the squared distance."""
     frequency = np.pi / float(kernel.periodicity)
     squared = squared_distances(x, points)
     near = squared < _NEAR

@@ -31,7 +31,7 @@ def finished(
     dtype: np.dtype[Any],
     columns: tuple[int, ...] | None,
 ) -> onnx.ModelProto:
-    """Changes a model in place so that it has exactly the outputs in `kept`, with correct types, and checks
+    """Change a model in place so that it has exactly the outputs in `kept`, with correct types, and check
     it.
 
     Args:
@@ -98,7 +98,7 @@ def _conflict(proto: onnx.ModelProto, error: Exception) -> InvalidArgumentError:
 
 
 def _cast(graph: onnx.GraphProto, opsets: Mapping[str, int], to: int) -> None:
-    """Casts outputs of classical operators that are always float32 to the element type of the graph.
+    """Cast outputs of classical operators that are always float32 to the element type of the graph.
 
     In float32 graphs too: shape inference does not find the output type of some of these operators.
     """
@@ -117,7 +117,7 @@ def _cast(graph: onnx.GraphProto, opsets: Mapping[str, int], to: int) -> None:
 
 
 def rename(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Renames an input of a graph or a value of its nodes, except in subgraphs.
+    """Rename an input of a graph or a value of its nodes, except in subgraphs.
 
     Raises:
         InvalidArgumentError: something else has that name.
@@ -135,7 +135,7 @@ def rename(graph: onnx.GraphProto, old: str, new: str) -> None:
 
 
 def _known(inferred: onnx.TypeProto.Tensor | None, declared: onnx.TypeProto.Tensor) -> onnx.TypeProto.Tensor:
-    """Returns the inferred type, or the declared one if no shape was inferred."""
+    """Return the inferred type, or the declared one if no shape was inferred."""
     return declared if inferred is None or not inferred.HasField("shape") else inferred
 
 

@@ -35,7 +35,7 @@ def one_class(model: Any, x: TracedArray) -> Iterator[Any]:
 
 
 def convert_classifier(scope: Any, operator: Any, container: Any) -> None:
-    """Converts SVC and NuSVC: probabilities with skl2onnx, labels and scores with `classifier`.
+    """Convert SVC and NuSVC: probabilities with skl2onnx, labels and scores with `classifier`.
 
     Probabilities have three digits in either precision: libsvm's own iteration stops there.
     """
@@ -80,17 +80,17 @@ def linear_classifier(model: Any, x: TracedArray) -> Iterator[Any]:
 
 
 def _label_of_side(model: Any, margin: Any) -> Any:
-    """Returns the second of two classes where the margin, (rows, 1), is positive, else the first."""
+    """Return the second of two classes where the margin, (rows, 1), is positive, else the first."""
     return _labels(model, np.sum(margin > 0.0, axis=1))
 
 
 def _label_of_largest(model: Any, scores: Any) -> Any:
-    """Returns the class of the largest score in each row."""
+    """Return the class of the largest score in each row."""
     return _labels(model, np.argmax(scores, axis=1))
 
 
 def _labels(model: Any, places: Any) -> Any:
-    """Returns the classes at these positions; the positions themselves if classes are text."""
+    """Return the classes at these positions; the positions themselves if classes are text."""
     classes = np.asarray(model.classes_)
     if classes.dtype.kind in "UO":
         return places
@@ -98,7 +98,7 @@ def _labels(model: Any, places: Any) -> Any:
 
 
 def _margins(model: Any, x: TracedArray, weights: Matrix) -> Any:
-    """Returns the kernel of every row with every support vector, times weights, plus intercepts."""
+    """Return the kernel of every row with every support vector, times weights, plus intercepts."""
     vectors = _dense(model.support_vectors_)
     intercepts = np.asarray(model.intercept_, x.dtype)
     if model.kernel == "linear":  # vectors and weights are multiplied in advance
@@ -107,7 +107,7 @@ def _margins(model: Any, x: TracedArray, weights: Matrix) -> Any:
 
 
 def _kernel(model: Any, x: TracedArray, vectors: Matrix) -> Any:
-    """Returns the kernel of every row with every support vector, (rows, vectors)."""
+    """Return the kernel of every row with every support vector, (rows, vectors)."""
     scale = float(model._gamma)
     match model.kernel:
         case "rbf":
@@ -124,7 +124,7 @@ def _kernel(model: Any, x: TracedArray, vectors: Matrix) -> Any:
 
 
 def _pairwise(model: Any, pairs: list[tuple[int, int]]) -> Matrix:
-    """Returns weights of all support vectors, (vectors, pairs); zero where a pair has not their class."""
+    """Return weights of all support vectors, (vectors, pairs); zero where a pair has not their class."""
     coefficients = _dense(model.dual_coef_)
     ends = np.cumsum([0, *model.n_support_])
     weights = np.zeros((coefficients.shape[1], len(pairs)))

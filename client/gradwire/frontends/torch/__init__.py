@@ -23,7 +23,7 @@ converters["torch"] = convert
 
 
 def model(fn: Callable[..., Any], *specs: ArraySpec) -> onnx.ModelProto:
-    """Converts a function of tensors to an ONNX model, for `client.function` and other tools.
+    """Convert a function of tensors to an ONNX model, for `client.function` and other tools.
 
     Parameters and other tensors that it closes over become constants of the model.
 

@@ -35,7 +35,7 @@ class RemoteFunction:
     _derived: dict[Any, RemoteFunction] = field(default_factory=dict, repr=False)
 
     def vjp(self, wrt: tuple[int, ...], of: tuple[int, ...], keep_values: bool = False) -> RemoteFunction:
-        """Maps the inputs and the cotangents of `of` to the cotangents of `wrt` (and the outputs)."""
+        """Map the inputs and the cotangents of `of` to the cotangents of `wrt` (and the outputs)."""
         key = ("vjp", wrt, of, keep_values)
         if key not in self._derived:
             inputs, outputs = self.names(wrt, of)
@@ -55,7 +55,7 @@ class RemoteFunction:
         return self._derived[key]
 
     def jvp(self, wrt: tuple[int, ...], of: tuple[int, ...], keep_values: bool = False) -> RemoteFunction:
-        """Maps the inputs and the tangents of `wrt` to the tangents of `of` (and the outputs)."""
+        """Map the inputs and the tangents of `wrt` to the tangents of `of` (and the outputs)."""
         key = ("jvp", wrt, of, keep_values)
         if key not in self._derived:
             inputs, outputs = self.names(wrt, of)
@@ -70,7 +70,7 @@ class RemoteFunction:
         return self._derived[key]
 
     def hvp(self, wrt: tuple[int, ...], of: int, keep_values: bool = False) -> RemoteFunction:
-        """Maps the inputs and the tangents of `wrt` to the Hessian's product with them (and the outputs)."""
+        """Map the inputs and the tangents of `wrt` to the Hessian's product with them (and the outputs)."""
         key = ("hvp", wrt, of, keep_values)
         if key not in self._derived:
             inputs, outputs = self.names(wrt, (of,))
@@ -82,12 +82,12 @@ class RemoteFunction:
         return self._derived[key]
 
     def names(self, wrt: tuple[int, ...], of: tuple[int, ...]) -> tuple[list[str], list[str]]:
-        """Returns the names of inputs and outputs at these positions."""
+        """Return the names of inputs and outputs at these positions."""
         signature = self.function.signature
         return [signature.inputs[i].name for i in wrt], [signature.outputs[i].name for i in of]
 
     def __call__(self, tensors: Sequence[torch.Tensor], batched: Sequence[bool] = ()) -> Tensors:
-        """Evaluates the function; autograd follows the call.
+        """Evaluate the function; autograd follows the call.
 
         Args:
             tensors: one for each input.
@@ -109,7 +109,7 @@ class Evaluation(torch.autograd.Function):
 
     @staticmethod
     def forward(remote: RemoteFunction, batched: tuple[bool, ...], *tensors: torch.Tensor) -> Tensors:
-        """Evaluates the function on the server."""
+        """Evaluate the function on the server."""
         function = remote.function
         device = tensors[0].device if tensors else torch.device("cpu")
         arrays = {
@@ -123,7 +123,7 @@ class Evaluation(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-        """Saves the inputs, and marks the outputs that have no derivative."""
+        """Save the inputs, and mark the outputs that have no derivative."""
         remote, batched, *tensors = inputs
         ctx.remote, ctx.batched = remote, batched
         ctx.set_materialize_grads(False)
@@ -135,7 +135,7 @@ class Evaluation(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
-        """Evaluates the vjp by the inputs that need a gradient; an input without batch axis gets the sum."""
+        """Evaluate the vjp by the inputs that need a gradient; an input without batch axis gets the sum."""
         remote: RemoteFunction = ctx.remote
         tensors, count = ctx.saved_tensors, len(ctx.saved_tensors)
         of = [i for i, one in enumerate(cotangents) if one is not None and remote.connected[i]]
@@ -153,7 +153,7 @@ class Evaluation(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        """Evaluates the jvp along the inputs that have a tangent."""
+        """Evaluate the jvp along the inputs that have a tangent."""
         remote: RemoteFunction = ctx.remote
         tensors, given = ctx.saved_tensors, tangents[2:]
         moved = frozenset(i for i, one in enumerate(given) if one is not None)
@@ -176,7 +176,18 @@ class Evaluation(torch.autograd.Function):
         batched: tuple[bool, ...],
         *tensors: torch.Tensor,
     ) -> tuple[Tensors, tuple[int, ...]]:
-        """Evaluates a batch for `torch.func.vmap`."""
+        """Evaluate a batch; `torch.func.vmap` calls this in place of `forward`.
+
+        Args:
+            info: has the extent of the batch as `batch_size`.
+            in_dims: for each argument of `forward`, its batch axis, or None.
+            remote: the function.
+            batched: which tensors have a batch axis besides; empty for none.
+            *tensors: one for each input.
+
+        Returns:
+            The outputs, and for each its batch axis, which is the first.
+        """
         outputs = _over_batch(info.batch_size, in_dims[2:], remote, batched, tensors)
         return outputs, (0,) * len(outputs)
 
@@ -184,7 +195,7 @@ class Evaluation(torch.autograd.Function):
 def _over_batch(
     size: int, dims: Sequence[int | None], remote: RemoteFunction, batched: tuple[bool, ...], tensors: Tensors
 ) -> Tensors:
-    """Evaluates over one more batch axis, the outermost; a batch axis that is there already is merged with
+    """Evaluate over one more batch axis, the outermost; a batch axis that is there already is merged with
     it.
 
     The wire has one batch axis.

@@ -41,7 +41,7 @@ class _Recording:
     anchors: list[Any]
 
     def with_tensors(self, found: Sequence[torch.Tensor]) -> Exported:
-        """The function with the closed-over tensors of a new call."""
+        """Return the function with the closed-over tensors of a new call."""
         tensors = (found[source] if isinstance(source, int) else source for source in self.sources)
         return replace(self.exported, closed_over=tuple(tensors))
 
@@ -54,7 +54,7 @@ def cached_export(
     state: Any = None,
     slots: Mapping[int, int] | None = None,
 ) -> Exported:
-    """Exports `fn` to a model; records it again only where something that it reads has changed.
+    """Export `fn` to a model; record it again only where something that it reads has changed.
 
     Args:
         fn: takes one tensor for each spec.
@@ -85,7 +85,7 @@ def cached_export(
 
 
 def remote_function(client: Client, exported: Exported) -> RemoteFunction:
-    """Returns the function on a client's server, the same object for the same model."""
+    """Return the function on a client's server, the same object for the same model."""
     bound = exported.bound
     with _lock:
         known = _remote_functions.setdefault(client, LRUCache(_CAPACITY))

@@ -36,7 +36,7 @@ _lock = threading.Lock()
 
 @torch.library.custom_op("gradwire::stop_gradient", mutates_args=())
 def _stop_gradient(x: torch.Tensor) -> torch.Tensor:
-    """Copies a tensor; autograd does not follow the copy."""
+    """Copy a tensor; autograd does not follow the copy."""
     return x.clone()
 
 
@@ -60,7 +60,7 @@ class TensorSpec:
 
 
 def tensor_spec(tensor: torch.Tensor, requires_grad: bool | None = None) -> TensorSpec:
-    """Returns the spec of a tensor; by default, autograd follows it if it is floating-point."""
+    """Return the spec of a tensor; by default, autograd follows it if it is floating-point."""
     follows = tensor.is_floating_point() if requires_grad is None else requires_grad
     return TensorSpec(tuple(tensor.shape), tensor.dtype, follows)
 
@@ -86,7 +86,7 @@ class Capture:
 
 
 def capture(fn: Callable[..., Any], specs: Sequence[TensorSpec]) -> Capture:
-    """Records `fn`, which takes one tensor for each spec.
+    """Record `fn`, which takes one tensor for each spec.
 
     Warns with `GraphWarning` of each custom backward rule.
 
@@ -173,7 +173,7 @@ def _capture(fn: Callable[..., Any], specs: Sequence[TensorSpec]) -> Capture:
 
 
 def _literals(graph: torch.fx.GraphModule) -> frozenset[str]:
-    """Returns the names of tensors made by `torch.tensor` and its kind, which PyTorch lifts at once."""
+    """Return the names of tensors made by `torch.tensor` and its kind, which PyTorch lifts at once."""
     return frozenset(
         str(node.target)
         for node in graph.graph.nodes
@@ -215,7 +215,7 @@ class _Connections(TorchFunctionMode):
 
 
 def _marked(func: Any, args: tuple[Any, ...], result: Any) -> Any:
-    """Returns the result of a call with a followed operand, marked where autograd does not follow it."""
+    """Return the result of a call with a followed operand, marked where autograd does not follow it."""
     if func is _C._VariableFunctions._make_dual:
         return result  # autograd may follow its tangent
     if isinstance(result, tuple | list) and any(isinstance(item, torch.Tensor) for item in result):
@@ -250,7 +250,7 @@ def _one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
 
 
 def _followed(tensor: torch.Tensor) -> bool:
-    """Whether autograd follows a tensor, or the tensor that it wraps within a transform of `torch.func`.
+    """Return whether autograd follows a tensor, or the one that it wraps in a transform of `torch.func`.
 
     `requires_grad` of a wrapper is that of its own level: always false for `vmap`; for `grad`, whether the
     result depends on the inner variable.
@@ -261,7 +261,7 @@ def _followed(tensor: torch.Tensor) -> bool:
 
 
 def _own_rules(results: Sequence[torch.Tensor]) -> set[str]:
-    """Returns the names of the custom `torch.autograd.Function`s that results were computed with."""
+    """Return the names of the custom `torch.autograd.Function`s that results were computed with."""
     names = set[str]()
     ahead: list[Any] = [result.grad_fn for result in results]
     seen = set[Any]()
@@ -278,5 +278,5 @@ def _own_rules(results: Sequence[torch.Tensor]) -> set[str]:
 
 
 def name_of(fn: Any) -> str:
-    """Returns the name of a function for messages."""
+    """Return the name of a function for messages."""
     return str(getattr(fn, "__name__", type(fn).__name__))

@@ -11,7 +11,7 @@ _default = DefaultClient("gradwire.torch")
 
 
 def use(client: Client | None) -> AbstractContextManager[None]:
-    """Makes a client the default of every function in `gradwire.torch`.
+    """Make a client the default of every function in `gradwire.torch`.
 
     As a statement it holds from now on, as a context manager until the end of the block:
 
@@ -22,7 +22,7 @@ def use(client: Client | None) -> AbstractContextManager[None]:
 
 
 def client_or_default(client: Client | None) -> Client:
-    """Returns the client given, or else the default.
+    """Return the client given, or else the default.
 
     Raises:
         GradwireError: there is neither.

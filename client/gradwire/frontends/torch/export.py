@@ -62,7 +62,7 @@ def export(
     *,
     constants: bool = False,
 ) -> Exported:
-    """Records `fn` and lowers it to a model.
+    """Record `fn` and lower it to a model.
 
     Args:
         fn: takes one tensor for each spec, and returns tensors or tuples, lists and dicts of them.
@@ -122,7 +122,7 @@ def export(
 
 
 def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None) -> BoundModel:
-    """Converts a function or module for `client.function`; tensors that it closes over become constants."""
+    """Convert a function or module for `client.function`; tensors that it closes over become constants."""
     tensors = [
         TensorSpec(spec.shape, torch.from_numpy(np.empty(0, spec.dtype)).dtype, spec.dtype.kind == "f")
         for spec in specs
@@ -137,7 +137,7 @@ def _as_value(graph: GraphBuilder, item: Any) -> Value:
 
 
 def _parameter_names(fn: Callable[..., Any], count: int) -> list[str]:
-    """Returns the names of the function's positional parameters, at most `count`."""
+    """Return the names of the function's positional parameters, at most `count`."""
     target = fn.forward if isinstance(fn, torch.nn.Module) else fn
     try:
         parameters = inspect.signature(target).parameters.values()
@@ -162,7 +162,7 @@ def _fresh(name: str, taken: list[str]) -> str:
 
 
 def _changed_attributes(recorded: Capture) -> set[str]:
-    """Returns the names of closed-over tensors that an in-place operator writes to directly."""
+    """Return the names of closed-over tensors that an in-place operator writes to directly."""
     nodes = recorded.graph.graph.nodes
     return {
         str(node.args[0].target)
@@ -183,7 +183,7 @@ _SEPARATING = frozenset({
 
 
 def _reach(model: onnx.ModelProto) -> dict[str, frozenset[str]]:
-    """Returns, for each output, the inputs of the graph that it has a derivative by."""
+    """Return, for each output, the inputs of the graph that it has a derivative by."""
     reach = {info.name: frozenset((info.name,)) for info in model.graph.input}
     for node in model.graph.node:
         inputs: Iterable[str] = node.input

@@ -49,7 +49,7 @@ class Fingerprint:
         self.tensors: list[torch.Tensor] = []
 
     def of(self, item: Any) -> Hashable:
-        """Returns the key of an object and everything reachable from it.
+        """Return the key of an object and everything reachable from it.
 
         Raises:
             Unobservable: changes of an object cannot be detected, or there are too many objects.

@@ -25,7 +25,7 @@ def jacobian(
     *,
     client: Client | None = None,
 ) -> Any:
-    """Computes the Jacobian, with the signature of `torch.autograd.functional.jacobian`.
+    """Compute the Jacobian, with the signature of `torch.autograd.functional.jacobian`.
 
     Args:
         func: takes floating-point tensors and returns a tensor or a tuple of them.
@@ -68,7 +68,7 @@ def hessian(
     *,
     client: Client | None = None,
 ) -> Any:
-    """Computes the Hessian, with the signature of `torch.autograd.functional.hessian`.
+    """Compute the Hessian, with the signature of `torch.autograd.functional.hessian`.
 
     Args:
         func: takes floating-point tensors and returns a tensor of one element.
@@ -104,7 +104,7 @@ def vjp(
     *,
     client: Client | None = None,
 ) -> tuple[Any, Any]:
-    """Computes the function's value and `v` times its Jacobian.
+    """Compute the function's value and `v` times its Jacobian.
 
     Args:
         func: takes floating-point tensors and returns a tensor or a tuple of them.
@@ -138,7 +138,7 @@ def jvp(
     *,
     client: Client | None = None,
 ) -> tuple[Any, Any]:
-    """Computes the function's value and its Jacobian times `v`.
+    """Compute the function's value and its Jacobian times `v`.
 
     Args:
         func: takes floating-point tensors and returns a tensor or a tuple of them.
@@ -174,7 +174,7 @@ def hvp(
     *,
     client: Client | None = None,
 ) -> tuple[Any, Any]:
-    """Computes the value of a function of one element and its Hessian times `v`.
+    """Compute the value of a function of one element and its Hessian times `v`.
 
     Args:
         func: takes floating-point tensors and returns a tensor of one element.
@@ -203,9 +203,23 @@ def vhp(
     *,
     client: Client | None = None,
 ) -> tuple[Any, Any]:
-    """Computes the value of a function of one element and `v` times its Hessian.
+    """Compute the value of a function of one element and `v` times its Hessian.
 
-    Arguments, results and errors are those of `hvp`: a Hessian is symmetric.
+    A Hessian is symmetric, so this is `hvp` under another name.
+
+    Args:
+        func: takes floating-point tensors and returns a tensor of one element.
+        inputs: the point, a tensor or a tuple of them.
+        v: the cotangent, of the inputs' shapes; None where the input has one element.
+        create_graph: as for `jacobian`.
+        strict: as for `jacobian`.
+        client: the client to use; by default the one given to `use`.
+
+    Returns:
+        `(func_output, vhp)`; the product has the shapes of the inputs.
+
+    Raises:
+        RuntimeError: as for `hvp`.
     """
     return _hessian_product("vhp", func, inputs, v, create_graph, strict, client)
 
@@ -224,7 +238,7 @@ def _hessian_product(
 
 
 def _forward(name: str, strategy: str, create_graph: bool, strict: bool, vectorize: bool) -> bool:
-    """Whether forward mode is asked for; raises for the combinations that PyTorch does not support."""
+    """Return whether forward mode is asked for; raise for the combinations that PyTorch does not support."""
     if strategy not in ("forward-mode", "reverse-mode"):
         raise AssertionError(f"{name}: the strategy is 'forward-mode' or 'reverse-mode', not {strategy!r}")
     forward = strategy == "forward-mode"
@@ -252,7 +266,7 @@ def _ones_like(fakes: Any) -> Any:
 
 
 def _shaped_like(v: Any) -> Any:
-    """Returns tensors of the shapes of `v`; the fake mode that is active gives them no values."""
+    """Return tensors of the shapes of `v`; the fake mode that is active gives them no values."""
     if v is None:
         return None
     if isinstance(v, tuple):

@@ -17,12 +17,12 @@ _torch: Any = torch
 
 
 def is_batched(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is a wrapper around a batch of gradients."""
+    """Return whether a tensor is a wrapper around a batch of gradients."""
     return bool(_C._functorch.is_legacy_batchedtensor(tensor))
 
 
 def unwrapped(tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[int | None]]:
-    """Returns plain tensors, and for each its batch axis: 0, or None where it has none.
+    """Return plain tensors, and for each its batch axis: 0, or None where it has none.
 
     Raises:
         RuntimeError: batches are nested.
@@ -43,13 +43,13 @@ def unwrapped(tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list
 
 
 def wrapped(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """Wraps tensors whose leading axis is the batch."""
+    """Wrap tensors whose leading axis is the batch."""
     level = _level()
     return tuple(_torch._add_batch_dim(tensor, 0, level) for tensor in tensors)
 
 
 def _level() -> int:
-    """Returns how many backward passes over batches are running, one within another."""
+    """Return how many backward passes over batches are running, one within another."""
     level = int(_C._vmapmode_increment_nesting()) - 1
     _C._vmapmode_decrement_nesting()
     return level

@@ -42,17 +42,17 @@ rule = registrar(_rules, "operator")
 
 
 def refused(instead: str, *ops: str) -> None:
-    """Registers operators that have no place in a graph, with what to write instead."""
+    """Register operators that have no place in a graph, with what to write instead."""
     _refused.update(dict.fromkeys(ops, instead))
 
 
 def rules() -> Mapping[str, Rule]:
-    """Returns every rule, by the operator's name without its namespace."""
+    """Return every rule, by the operator's name without its namespace."""
     return _rules
 
 
 def numpy_dtype(dtype: torch.dtype) -> DType:
-    """Returns the NumPy dtype of a PyTorch dtype.
+    """Return the NumPy dtype of a PyTorch dtype.
 
     Raises:
         TraceError: graphs do not support it.
@@ -67,13 +67,13 @@ def numpy_dtype(dtype: torch.dtype) -> DType:
 
 
 def name_of_op(op: Any) -> str:
-    """Returns an operator's name without namespace and overload: "add" for `aten.add.Tensor`."""
+    """Return an operator's name without namespace and overload: "add" for `aten.add.Tensor`."""
     schema = getattr(op, "_schema", None)
     return str(schema.name).rpartition("::")[2] if schema is not None else str(getattr(op, "__name__", op))
 
 
 def needs_decomposition(op: Any) -> bool:
-    """Whether an operator has no rule and must be decomposed into others."""
+    """Return whether an operator has no rule and must be decomposed into others."""
     name = name_of_op(op)
     return name not in _rules and not (name.endswith("_") and name[:-1] in _rules)
 
@@ -121,13 +121,13 @@ class Call:
         return numpy_dtype(dtype)
 
     def value(self, item: Any, dtype: DType | None = None) -> Value:
-        """Returns an argument as a value of the graph."""
+        """Return an argument as a value of the graph."""
         return value_of(self.graph, item, dtype)
 
     def emit(
         self, op: str, *inputs: Value | None, shape: Shape | None = None, domain: str = "", **attributes: Any
     ) -> TracedArray:
-        """Appends a node whose output has the dtype, and by default the shape, of the first result.
+        """Append a node whose output has the dtype, and by default the shape, of the first result.
 
         Args:
             op: the ONNX operator.
@@ -140,11 +140,11 @@ class Call:
         return wrap(self.graph.one(op, inputs, shape, self.dtype, domain, **attributes))
 
     def unavailable(self, what: str, instead: str) -> TraceError:
-        """Returns an error that stands for one of several results; it is raised where the result is used."""
+        """Return an error that stands for one of several results; it is raised where the result is used."""
         return self.refuse(f"for {what}", instead)
 
     def refuse(self, reason: str, instead: str) -> TraceError:
-        """Returns an error that names the operator, for the rule to raise."""
+        """Return an error that names the operator, for the rule to raise."""
         return TraceError(f"aten.{self.op} {reason} cannot be traced; {instead}")
 
 
@@ -154,7 +154,7 @@ def interpret(
     arguments: Iterator[Array],
     lift: Callable[[str, Any], Array],
 ) -> list[Any]:
-    """Lowers a recorded function.
+    """Lower a recorded function.
 
     Args:
         graph: the graph that nodes are appended to.

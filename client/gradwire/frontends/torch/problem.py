@@ -45,7 +45,7 @@ class Problem:
 
     @classmethod
     def of(cls, name: str, func: Any, inputs: Any, create_graph: bool, client: Client | None) -> Problem:
-        """Checks a call of a public function, and records the function it was given.
+        """Check a call of a public function, and record the function it was given.
 
         Args:
             name: of the public function, for messages.
@@ -81,13 +81,13 @@ class Problem:
         return cls(remote, tensors, (*tensors, *closed_over), are_tuple, flat_tuple, count, create_graph, wrt)
 
     def check(self, run: Callable[[Any], object]) -> None:
-        """Runs PyTorch's own function on fake tensors, to raise its errors about independent inputs."""
+        """Run PyTorch's own function on fake tensors, to raise its errors about independent inputs."""
         with FakeTensorMode(allow_non_fake_inputs=True):
             fakes = tuple(torch.empty(tuple(t.shape), dtype=t.dtype) for t in self.tensors)
             run(fakes if self.inputs_are_tuple else fakes[0])
 
     def check_one_element(self, name: str) -> None:
-        """Raises `RuntimeError` unless the function returns a single tensor of one element."""
+        """Raise `RuntimeError` unless the function returns a single tensor of one element."""
         if self.outputs_are_tuple:
             raise RuntimeError(f"the function given to {name} must return a single tensor, not a tuple")
         (like,) = self.output_likes()
@@ -98,7 +98,7 @@ class Problem:
             )
 
     def output_likes(self) -> Tensors:
-        """Returns tensors without memory that have the shapes and dtypes of the outputs."""
+        """Return tensors without memory that have the shapes and dtypes of the outputs."""
         signature = self.remote.function.signature.outputs[: self.outputs]
         likes = []
         for value in signature:
@@ -109,14 +109,14 @@ class Problem:
         return tuple(likes)
 
     def connected_outputs(self) -> tuple[int, ...]:
-        """Returns the positions of the outputs that depend on some input."""
+        """Return the positions of the outputs that depend on some input."""
         inputs = set(range(len(self.tensors)))
         return tuple(i for i in range(self.outputs) if self.remote.connected[i] & inputs)
 
     def vectors(
         self, name: str, v: Any, likes: Sequence[torch.Tensor], are_tuple: bool, create_graph: bool
     ) -> list[torch.Tensor]:
-        """Checks `v` against `likes`, and returns one tensor for each of them.
+        """Check `v` against `likes`, and return one tensor for each of them.
 
         Args:
             name: of the public function, for messages.
@@ -151,7 +151,7 @@ class Problem:
         ]
 
     def run(self, kind: str, of: tuple[int, ...], vectors: Sequence[torch.Tensor]) -> tuple[Tensors, Tensors]:
-        """Evaluates the function's values and products in one request.
+        """Evaluate the function's values and products in one request.
 
         Args:
             kind: "jvp", "vjp" or "hvp".
@@ -174,7 +174,7 @@ class Problem:
             return results[count : count + self.outputs], results[:count]
 
     def finish(self, values: Tensors, products: Tensors) -> tuple[Any, Any]:
-        """Returns values and products in their structure, with zeros for inputs that nothing depends on."""
+        """Return values and products in their structure, with zeros for inputs that nothing depends on."""
         found = dict(zip(self.wrt, products, strict=True)) if products else {}
         full = [found[i] if i in found else torch.zeros_like(t) for i, t in enumerate(self.tensors)]
         return packed(values, self.outputs_are_tuple), packed(full, self.inputs_are_tuple)
@@ -189,7 +189,7 @@ class Problem:
         )
 
     def streamed_rows(self, forward: bool) -> list[list[torch.Tensor]]:
-        """Computes the Jacobian from streamed blocks, as rows of [output][input]."""
+        """Compute the Jacobian from streamed blocks, as rows of [output][input]."""
         of = self.connected_outputs()
         found: dict[tuple[int, int], torch.Tensor] = {}
         if of:
@@ -211,7 +211,7 @@ class Problem:
         ]
 
     def differentiable_rows(self) -> list[list[torch.Tensor]]:
-        """Computes the Jacobian as a vjp with a batch of unit cotangents, which autograd follows."""
+        """Compute the Jacobian as a vjp with a batch of unit cotangents, which autograd follows."""
         found: dict[tuple[int, int], torch.Tensor] = {}
         likes = self.output_likes()
         with torch.enable_grad():
@@ -225,7 +225,7 @@ class Problem:
         return self._filled(found)
 
     def streamed_hessian(self) -> list[list[torch.Tensor]]:
-        """Computes the Hessian from streamed blocks, as rows of [input][input]."""
+        """Compute the Hessian from streamed blocks, as rows of [input][input]."""
         found: dict[tuple[int, int], torch.Tensor] = {}
         if self.wrt:
             inputs, outputs = self.remote.names(self.wrt, (0,))
@@ -236,7 +236,7 @@ class Problem:
         return self._square(found)
 
     def differentiable_hessian(self) -> list[list[torch.Tensor]]:
-        """Computes the Hessian as an hvp with a batch of unit tangents, which autograd follows."""
+        """Compute the Hessian as an hvp with a batch of unit tangents, which autograd follows."""
         found: dict[tuple[int, int], torch.Tensor] = {}
         with torch.enable_grad():
             for i in self.wrt:
@@ -268,7 +268,7 @@ def _units(like: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def _prepared(tensor: torch.Tensor, create_graph: bool) -> torch.Tensor:
-    """Returns an input as PyTorch prepares it: with `create_graph` it always requires a gradient."""
+    """Return an input as PyTorch prepares it: with `create_graph` it always requires a gradient."""
     if not create_graph:
         return tensor.detach()
     return tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
@@ -288,5 +288,5 @@ def _as_tuple(given: Any, argument: str, name: str) -> tuple[bool, Tensors]:
 
 
 def packed(items: Sequence[Any], as_tuple: bool) -> Any:
-    """Returns the items as a tuple, or the only one."""
+    """Return the items as a tuple, or the only one."""
     return tuple(items) if as_tuple else items[0]

@@ -26,7 +26,7 @@ def remote(fn: torch.nn.Module, *, client: Client | None = None) -> RemoteModule
 @overload
 def remote(fn: Callable[..., Any], *, client: Client | None = None) -> Callable[..., Any]: ...
 def remote(fn: Callable[..., Any] | Function, *, client: Client | None = None) -> Callable[..., Any]:
-    """Returns `fn` evaluated on a server, differentiable like any other operation.
+    """Return `fn` evaluated on a server, differentiable like any other operation.
 
     A function takes and returns tensors, or tuples, lists and dicts of them; other arguments are constants of
     the graph. It is recorded once for each combination of shapes and dtypes, and again when something else
@@ -72,7 +72,7 @@ def _of_function(function: Function) -> Callable[..., Any]:
 
 
 def _converted(value: Value, tensor: torch.Tensor) -> torch.Tensor:
-    """Converts a tensor to the input's dtype, by PyTorch so that gradients pass through."""
+    """Convert a tensor to the input's dtype, by PyTorch so that gradients pass through."""
     if value.dtype is None:
         return tensor
     dtype = torch.from_numpy(np.empty(0, value.dtype)).dtype
@@ -101,7 +101,7 @@ class RemoteModule(torch.nn.Module):
         self._client = client
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluates the module on the server and updates its buffers."""
+        """Evaluate the module on the server and update its buffers."""
         module = self.module
         state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
@@ -121,7 +121,7 @@ def _evaluate(
     kwargs: dict[str, Any],
     client: Client | None,
 ) -> Any:
-    """Evaluates a function or module on the server.
+    """Evaluate a function or module on the server.
 
     Args:
         source: what the user wrapped; it decides when to record again.

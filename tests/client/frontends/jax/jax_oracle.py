@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 
 from gradwire.frontends.jax import convert_function
-from gradwire_engine.planning.inline import argument_types, assemble, evaluate
 from gradwire_engine.planning.plan import Problem, make_plan
 from gradwire_engine.planning.registration import register
 from gradwire_engine.planning.transforms import FunctionSpec
+from tests.engine.in_process import argument_types, assemble, evaluate
 
 jax.config.update("jax_enable_x64", True)
 

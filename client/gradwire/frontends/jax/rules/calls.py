@@ -15,7 +15,7 @@ from gradwire.graphs.builder import SCI, Value
 
 
 def _body(call: Call) -> Any:
-    """The inner jaxpr, whatever parameter this primitive and version of JAX keeps it in."""
+    """Return the inner jaxpr, whatever parameter this primitive and version of JAX keeps it in."""
     for key in ("jaxpr", "call_jaxpr", "call", "fun_jaxpr"):
         if key in call.params:
             return call.params[key]
@@ -60,7 +60,7 @@ def _logaddexp(call: Call, x: Value, y: Value) -> Value:
 
 
 def _sinc(call: Call, x: Value) -> Value:
-    """The function itself for the series of sin(x) / x that JAX takes at x = 0: its derivatives are right."""
+    """Return the function itself for JAX's series of sin(x) / x at x = 0: its derivatives are right."""
     return ops.unary("Sinc", ops.binary("Div", x, ops.constant_like(x, np.pi)), SCI)
 
 
@@ -110,7 +110,7 @@ def custom_derivative(call: Call, *inputs: Value) -> Any:
 
 @rule("platform_index")
 def platform(call: Call) -> Value:
-    """The branch for no particular platform, else that for CPUs."""
+    """Return the branch for no particular platform, else that for CPUs."""
     platforms = list(call.params["platforms"])
     places = [index for index, entry in enumerate(platforms) if entry is None]
     places += [index for index, entry in enumerate(platforms) if entry is not None and "cpu" in entry]

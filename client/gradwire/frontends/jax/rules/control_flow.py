@@ -17,7 +17,7 @@ def _arguments(graph: GraphBuilder, values: Sequence[Value]) -> list[Value]:
 
 
 def _trip_arguments(graph: GraphBuilder) -> tuple[Value, Value]:
-    """The first arguments of a Loop's body: the number of the trip, and whether the loop goes on."""
+    """Return the first arguments of a Loop's body: the number of the trip, and whether the loop goes on."""
     return graph.argument((), ops.INT64), graph.argument((), ops.BOOL)
 
 
@@ -66,7 +66,7 @@ def _counted(call: Call, constants: Sequence[Value], states: Sequence[Value]) ->
 
 @rule("while")
 def while_loop(call: Call, *inputs: Value) -> Sequence[Value]:
-    """A Loop that ends by its condition, which is evaluated before it and at the end of its body."""
+    """Return a Loop that ends by its condition, which is evaluated before it and at the end of its body."""
     params, graph = call.params, call.graph
     split, start = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     for_condition, for_body, states = inputs[:split], inputs[split:start], inputs[start:]
@@ -130,7 +130,7 @@ def branch(call: Call, which: Value, *inputs: Value) -> Sequence[Value]:
 def _chosen(
     call: Call, which: Value, branches: list[Any], first: int, inputs: Sequence[Value]
 ) -> Sequence[Value]:
-    """The results of one of the branches, of which `first` is the number of the first."""
+    """Return the results of one of the branches, of which `first` is the number of the first."""
     graph = call.graph
     if len(branches) == 1:
         return call.inline(branches[0], inputs)

@@ -158,7 +158,7 @@ def reciprocal_root(call: Call, x: Value) -> Value:
 
 @rule("rem")
 def remainder(call: Call, x: Value, y: Value) -> Value:
-    """The remainder with the sign of the dividend, as in C."""
+    """Return the remainder with the sign of the dividend, as in C."""
     return ops.binary("Mod", x, y, fmod=1)
 
 
@@ -284,7 +284,7 @@ def clamp(call: Call, low: Value, x: Value, high: Value) -> Value:
 
 @rule("select_n")
 def select(call: Call, which: Value, *cases: Value) -> Value:
-    """The case that a truth value or a number names, element by element."""
+    """Return the case that a truth value or a number names, element by element."""
     if len(cases) == 1:
         return cases[0]
     if which.dtype == ops.BOOL:

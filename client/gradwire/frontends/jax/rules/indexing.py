@@ -89,7 +89,7 @@ def _ints(items: Any) -> list[int]:
 
 
 def _mode(call: Call) -> str:
-    """What happens to windows that lie outside: "clip", "fill_or_drop" or "promise_in_bounds"."""
+    """Return what happens to windows that lie outside: "clip", "fill_or_drop" or "promise_in_bounds"."""
     return str(getattr(call.params["mode"], "name", call.params["mode"])).lower()
 
 
@@ -126,14 +126,14 @@ def _starts(
 
 
 def _moving(starts: Mapping[int, Value], sizes: Sequence[int], shape: Sequence[int]) -> dict[int, Value]:
-    """The starts without those of windows as long as their axis, which can only start at its beginning."""
+    """Return the starts without those of windows as long as their axis, which start at its beginning."""
     return {axis: start for axis, start in starts.items() if sizes[axis] != shape[axis]}
 
 
 def _batch_starts(
     graph: GraphBuilder, axes: Sequence[int], batch_axes: Sequence[int], batch: Sequence[int]
 ) -> dict[int, Value]:
-    """The starts on axes of the array that run along with axes of the batch."""
+    """Return the starts on axes of the array that run along with axes of the batch."""
     starts = {}
     for axis, batch_axis in zip(axes, batch_axes, strict=True):
         shape = [1] * len(batch)
@@ -198,7 +198,7 @@ def _arranged(call: Call, found: Value, labels: list[tuple[str, int]], rank: int
 
 
 def _fill(call: Call) -> Value:
-    """What stands where a window lies outside."""
+    """Return what stands where a window lies outside."""
     given, dtype = call.params["fill_value"], call.dtype
     if given is None:
         if is_float(dtype):
@@ -286,7 +286,7 @@ def _scattered(x: Value, windows: _Windows, updates: Value, reduction: str, insi
 
 
 def _bounded(start: Value, room: int) -> Value:
-    """The start of a window that is moved inside where it lies outside."""
+    """Return the start of a window that is moved inside where it lies outside."""
     return _clipped(ops.cast(start, ops.INT64), room)
 
 

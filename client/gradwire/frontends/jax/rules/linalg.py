@@ -101,7 +101,7 @@ def svd(call: Call, a: Value) -> tuple[Value, ...] | Value:
 
 @rule("custom_linear_solve")
 def linear_solve(call: Call, *operands: Value) -> tuple[Value, ...]:
-    """The solution of A x = b with the operator A as a matrix, so that derivatives of every order are right.
+    """Solve A x = b with the operator A as a matrix, so that derivatives of every order are right.
 
     How JAX solves (by a factorization without derivatives, or by iteration) does not enter.
     """
@@ -118,7 +118,7 @@ def linear_solve(call: Call, *operands: Value) -> tuple[Value, ...]:
 
 
 def _as_contraction(matvec: Any, constants: int) -> tuple[Any, list[int] | None] | None:
-    """The one dot_general that an operator is, and the transposition after it, if any; or None."""
+    """Return the one dot_general that an operator is, and the transposition after it, if any; or None."""
     jaxpr = matvec.jaxpr
     equations = list(jaxpr.eqns)
     order = None
@@ -142,7 +142,7 @@ def _as_contraction(matvec: Any, constants: int) -> tuple[Any, list[int] | None]
 def _solved_by_contraction(
     constants: Sequence[Value], b: Value, product: Any, order: list[int] | None
 ) -> Value:
-    """The solution where the operator is one contraction.
+    """Return the solution where the operator is one contraction.
 
     Args:
         constants: the operator's.
@@ -167,7 +167,7 @@ def _solved_by_contraction(
 
 
 def _solved_by_matrix(call: Call, matvec: Any, constants: Sequence[Value], b: Value) -> Value:
-    """The operator applied to every unit vector gives its matrix."""
+    """Return the operator's matrix: the operator applied to every unit vector."""
     if b.size > _MATERIALIZED:
         raise call.fail(
             f"an operator on {b.size} elements would become a matrix of {b.size} by {b.size}; "

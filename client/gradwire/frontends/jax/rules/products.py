@@ -25,7 +25,7 @@ def _multiplied(call: Call, *operands: Value) -> list[Value]:
 
 @rule("dot_general")
 def contraction(call: Call, a: Value, b: Value) -> Value:
-    """A MatMul where the axes stand right for one, else an Einsum."""
+    """Return a MatMul where the axes stand right for one, else an Einsum."""
     (left, right), (left_batch, right_batch) = (
         tuple(tuple(int(axis) for axis in axes) for axes in pair) for pair in call.params["dimension_numbers"]
     )
@@ -63,7 +63,7 @@ def _spatial(x: Value, widths: Sequence[tuple[int, int]], gaps: Sequence[int]) -
 
 @rule("conv_general_dilated")
 def convolution(call: Call, x: Value, kernel: Value) -> Value:
-    """A Conv between transpositions; a dilated input (a transposed convolution) is spread out first."""
+    """Put a Conv between transpositions; a dilated input (a transposed convolution) is spread out first."""
     params = call.params
     numbers: Any = params["dimension_numbers"]
     if call.dtype.kind in "iub":
@@ -98,7 +98,7 @@ def convolution(call: Call, x: Value, kernel: Value) -> Value:
 
 
 def _without_space(call: Call, x: Value, kernel: Value, groups: int, order: Sequence[int]) -> Value:
-    """The convolution over no axes: a product of matrices, for each group."""
+    """Return the convolution over no axes: a product of matrices, for each group."""
     outputs = kernel.shape[0]
     a = ops.reshape(x, (x.shape[0], groups, x.shape[1] // groups))
     b = ops.reshape(kernel, (groups, outputs // groups, kernel.shape[1]))

@@ -50,7 +50,7 @@ def reduce_truths(call: Call, x: Value) -> Value:
 
 @rule("argmax", "argmin")
 def where_extreme(call: Call, x: Value) -> Value:
-    """The first of equals, as JAX has it."""
+    """Return the first of equals, as JAX has it."""
     (axis,) = (int(axis) for axis in call.params["axes"])
     numbers = ops.cast(x, _UINT8) if x.dtype == ops.BOOL else x
     op = "ArgMax" if call.name == "argmax" else "ArgMin"

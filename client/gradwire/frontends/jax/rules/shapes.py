@@ -81,7 +81,7 @@ def cut(call: Call, x: Value) -> Value:
 
 @rule("iota")
 def iota(call: Call) -> Value:
-    """Counting along an axis: a constant, or a Range of many integers."""
+    """Count along an axis: a constant, or a Range of many integers."""
     graph, shape, dtype, axis = call.graph, call.shape, call.dtype, int(call.params["dimension"])
     if is_float(dtype) or int(np.prod(shape)) <= _KNOWN_ELEMENTS:
         line = graph.constant(np.arange(shape[axis]).astype(dtype))

@@ -21,7 +21,7 @@ def _fill(name: str) -> float:
 
 @rule("reduce_window_sum", "reduce_window_max", "reduce_window_min")
 def reduce_windows(call: Call, x: Value) -> Value:
-    """A pooling over the axes that the windows extend along; the others become its batch."""
+    """Return a pooling over the axes that the windows extend along; the others become its batch."""
     params = call.params
     sizes, strides, spacing, gaps = (
         [int(item) for item in params[key]]
@@ -52,7 +52,7 @@ def _pooled(
     strides: list[int],
     spacing: list[int],
 ) -> Value:
-    """The windows along up to three axes, as a pooling of images with one channel.
+    """Return the windows along up to three axes, as a pooling of images with one channel.
 
     Args:
         name: the primitive's name.

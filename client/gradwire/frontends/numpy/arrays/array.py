@@ -335,7 +335,7 @@ def fitted(graph: GraphBuilder, item: Any, shape: Shape, dtype: DType) -> Value:
 
 
 def fits(shape: Shape, target: Shape) -> bool:
-    """Whether a shape broadcasts to another."""
+    """Return whether a shape broadcasts to another."""
     ends = zip(reversed(shape), reversed(target), strict=False)
     return len(shape) <= len(target) and all(side in (1, extent) for side, extent in ends)
 

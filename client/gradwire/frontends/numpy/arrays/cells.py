@@ -124,9 +124,11 @@ class ViewCell(Cell):
 
     @property
     def version(self) -> int:  # type: ignore[override]
+        """The base's version: whatever is written to the base may have changed this view."""
         return self.base.version
 
     def read(self) -> Value:
+        """Return the current value; a node of the view is added only if the base has changed since."""
         version = self.base.version
         if self._seen != version:
             with self.graph.at(self.body):
@@ -135,6 +137,12 @@ class ViewCell(Cell):
         return self._value
 
     def write(self, value: Value) -> None:
+        """Replace the view's elements in the base.
+
+        Raises:
+            TraceError: the view is a broadcast or diagonal one, or the array was made outside of the body
+                that is being traced.
+        """
         if self._backward is None:
             raise refuse(
                 "assignment through a broadcast or diagonal view",
@@ -151,12 +159,19 @@ class ViewCell(Cell):
         return self._seen == self.base.version
 
     def element(self, position: int) -> Value | None:
+        """Return None: a view collects no writes."""
         return None
 
     def settled(self) -> Value:
+        """Return the current value, as `read` does: nothing is pending."""
         return self.read()
 
     def write_element(self, position: int, scalar: Value) -> None:
+        """Replace the element at a flat position of the view, in the base and at once.
+
+        Raises:
+            TraceError: as for `write`.
+        """
         positions = self.graph.constant(np.array([position], np.int64))
         self.write(ops.scatter_flat(self.read(), positions, ops.reshape(scalar, (1,))))
 
@@ -167,6 +182,11 @@ class FrozenCell(Cell):
     __slots__ = ()
 
     def write(self, value: Value) -> None:
+        """Refuse: whether NumPy would write to the original depends on memory layout.
+
+        Raises:
+            TraceError: always.
+        """
         raise refuse(
             "assignment into a reshaped view",
             "whether it reaches the original depends on memory layout: assign to a .copy(), "
@@ -174,4 +194,9 @@ class FrozenCell(Cell):
         )
 
     def write_element(self, position: int, scalar: Value) -> None:
+        """Refuse, as `write` does.
+
+        Raises:
+            TraceError: always.
+        """
         self.write(scalar)

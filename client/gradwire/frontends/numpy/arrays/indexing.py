@@ -373,7 +373,7 @@ def position(index: Index, shape: Shape) -> int:
 
 
 def is_contiguous(index: Index, shape: Shape) -> bool:
-    """Whether a basic index of a contiguous array selects consecutive elements in memory."""
+    """Return whether a basic index of a contiguous array selects consecutive elements in memory."""
     free = True
     for part in index.parts:
         if part.kind == "new":

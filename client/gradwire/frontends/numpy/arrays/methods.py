@@ -13,7 +13,11 @@ np: Any = numpy
 
 
 class ArrayMethods:
-    """Methods that call array functions, which dispatch back to the tracer."""
+    """Methods that call array functions, which dispatch back to the tracer.
+
+    A method has the parameters, the result and the errors of the NumPy function that its docstring names, of
+    which the array is the first argument.
+    """
 
     __slots__ = ()
 
@@ -95,7 +99,7 @@ class ArrayMethods:
         return np.ravel(self, order)
 
     def flatten(self, order: str = "C") -> Any:
-        """A one-dimensional copy."""
+        """Return a one-dimensional copy."""
         return np.ravel(self, order).copy()
 
     def transpose(self, *axes: Any) -> Any:
@@ -162,7 +166,7 @@ class ArrayMethods:
         self[...] = number  # type: ignore[index]
 
     def conj(self) -> Any:
-        """The array itself: traced arrays are real."""
+        """Return the array itself: traced arrays are real."""
         return np.conjugate(self)
 
     conjugate = conj
@@ -193,5 +197,5 @@ class ArrayMethods:
         return "cpu"
 
     def to_device(self, device: str, /, *, stream: Any = None) -> Any:
-        """The array itself."""
+        """Return the array itself."""
         return self

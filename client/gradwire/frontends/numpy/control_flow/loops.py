@@ -240,7 +240,7 @@ def _loop(
     step: _Step,
     trips: int = 0,
 ) -> list[Value]:
-    """The final states and stacked outputs of a Loop."""
+    """Return the final states and stacked outputs of a Loop."""
     with graph.nested() as body:
         trip, going = graph.argument((), ops.INT64), graph.argument((), ops.BOOL)
         before = [graph.argument(value.shape, value.dtype) for value in states]

@@ -174,7 +174,7 @@ def kind_of(leaf: Leaf) -> Kind:
 
 
 def is_number(leaf: Leaf) -> bool:
-    """Whether a leaf is a Python number, which is weak in promotion."""
+    """Return whether a leaf is a Python number, which is weak in promotion."""
     return isinstance(leaf, _NUMBERS) and not isinstance(leaf, np.generic)
 
 
@@ -189,7 +189,7 @@ def own(leaf: Leaf) -> Leaf:
 
 
 def fits(leaf: Leaf, kind: Kind) -> bool:
-    """Whether a leaf has a shape and dtype, or is a Python number that can take them."""
+    """Return whether a leaf has a shape and dtype, or is a Python number that can take them."""
     if is_number(leaf):
         return not kind.shape and np.result_type(kind.dtype, leaf) == kind.dtype
     return kind_of(leaf) == kind

@@ -180,7 +180,7 @@ def _pow_type(x: Value) -> Value:
 
 
 def _opposite_signs(a: Value, b: Value) -> Value:
-    """Where a remainder is nonzero and its sign differs from the divisor's."""
+    """Return where a remainder is nonzero and its sign differs from the divisor's."""
     zero = constant_like(a, 0)
     differs = compare("Xor", compare("Less", a, zero), compare("Less", b, zero))
     return compare("And", differs, negate(compare("Equal", a, zero)))

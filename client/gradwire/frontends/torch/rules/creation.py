@@ -13,12 +13,12 @@ from gradwire.graphs.builder import SCI
 
 
 def constant(call: Call, values: np.ndarray[Any, Any]) -> Array:
-    """Makes a constant; integers and bools stay NumPy, so that arithmetic on them is done while lowering."""
+    """Make a constant; integers and bools stay NumPy, so that arithmetic on them is done while lowering."""
     return wrap(call.graph.constant(values)) if values.dtype.kind == "f" else values
 
 
 def of_dtype(x: Any, dtype: np.dtype[Any]) -> Any:
-    """Converts an array to a dtype; Python numbers are left as they are."""
+    """Convert an array to a dtype; Python numbers are left as they are."""
     return x if isinstance(x, bool | int | float) or x.dtype == dtype else x.astype(dtype)
 
 
@@ -116,4 +116,4 @@ def stop_gradient(call: Call, x: Array) -> Array:
 @rule("_linalg_check_errors", "_assert_async", "_assert_tensor_metadata", "sym_constrain_range_for_size",
       "_assert_scalar", "_has_same_storage_numel")  # fmt: skip
 def check(call: Call, *_: Any, **__: Any) -> None:
-    """Ignores checks of values, which are not known here: a result that does not exist becomes NaN or Inf."""
+    """Ignore checks of values, which are not known here: a result that does not exist becomes NaN or Inf."""

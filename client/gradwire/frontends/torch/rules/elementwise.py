@@ -164,7 +164,7 @@ def masked_fill(call: Call, x: Any, mask: Any, number: Any) -> Any:
 
 @rule("clamp", "clip", "clamp_min", "clamp_max")
 def clamp(call: Call, x: Any, low: Any = None, high: Any = None, **named: Any) -> Any:
-    """The derivative is 1 at the bounds; beyond a bound that is a tensor it is that of the bound."""
+    """Clip, with derivative 1 at the bounds; beyond a bound that is a tensor it is that of the bound."""
     if call.op == "clamp_max":
         low, high = None, low
     low, high = named.get("min", low), named.get("max", high)

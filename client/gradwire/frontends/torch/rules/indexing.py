@@ -22,7 +22,7 @@ def index(call: Call, x: Array, indices: Sequence[Any]) -> Any:
 
 
 def _traced(call: Call, x: Any, *others: Any) -> Any:
-    """Makes `x` a traced array if one of the others is: a NumPy array cannot be indexed with those."""
+    """Make `x` a traced array if one of the others is: a NumPy array cannot be indexed with those."""
     return wrap(call.value(x)) if any(isinstance(other, TracedArray) for other in others) else x
 
 

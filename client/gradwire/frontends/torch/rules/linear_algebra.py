@@ -15,7 +15,7 @@ from gradwire.graphs.builder import SCI, Shape
 
 
 def _no_info(shape: Shape) -> np.ndarray[Any, Any]:
-    """Returns the `info` of a success: values are not known here, and a missing result becomes NaN."""
+    """Return the `info` of a success: values are not known here, and a missing result becomes NaN."""
     return np.zeros(shape, np.int32)
 
 
@@ -140,7 +140,7 @@ def qr(call: Call, a: Array, mode: str = "reduced") -> Any:
 
 @rule("_linalg_svd")
 def svd(call: Call, a: Array, full_matrices: bool = False, compute_uv: bool = True, **_: Any) -> Any:
-    """Computes singular values only; the vectors are refused where they are used."""
+    """Compute singular values only; the vectors are refused where they are used."""
     rank = min(a.shape[-2:])
     values = call.graph.one("SvdValues", [call.value(a)], (*a.shape[:-2], rank), a.dtype, SCI)
     vectors = call.unavailable("the vectors", "use torch.linalg.svdvals, or eigh of a.mT @ a")

@@ -13,7 +13,7 @@ from gradwire.graphs.builder import SCI
 
 
 def _spread(values: Sequence[int], rank: int, default: int = 0) -> list[int]:
-    """Returns one number for each spatial axis."""
+    """Return one number for each spatial axis."""
     listed = list(values) or [default] * rank
     return listed * rank if len(listed) == 1 else listed
 
@@ -120,7 +120,7 @@ def adaptive_average_pool(call: Call, x: Array, output_size: Sequence[int]) -> A
 
 
 def _pooled(call: Call, x: Array, axis: int, extent: int) -> Any:
-    """Averages windows along one axis, as a product with a matrix of weights."""
+    """Average windows along one axis, as a product with a matrix of weights."""
     source = x.shape[axis]
     weights = np.zeros((source, extent), call.dtype)
     for place in range(extent):
@@ -181,5 +181,5 @@ def batch_norm(call: Call, x: Array, weight: Any, bias: Any, *rest: Any) -> Any:
 
 
 def detached(call: Call, x: Array) -> Any:
-    """Stops the derivative: running statistics have none."""
+    """Stop the derivative: running statistics have none."""
     return call.emit("StopGradient", x.value, shape=x.shape, domain=SCI)

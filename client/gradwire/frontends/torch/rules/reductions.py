@@ -15,7 +15,7 @@ from gradwire.graphs import operators as ops
 
 
 def axes_of(x: Array, dims: Any) -> tuple[int, ...]:
-    """Returns the axes that `dims` names, from 0 on; None or an empty list means all."""
+    """Return the axes that `dims` names, from 0 on; None or an empty list means all."""
     if dims is None or (isinstance(dims, list | tuple) and not dims):
         return tuple(range(x.ndim))
     listed = [dims] if isinstance(dims, int) else dims
@@ -44,7 +44,7 @@ def extremum(call: Call, x: Array, dims: Any = None, keepdim: bool = False) -> A
 
 @rule("max", "min")
 def max_(call: Call, x: Array, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Returns the extremum of all elements, or values and indices along an axis."""
+    """Return the extremum of all elements, or values and indices along an axis."""
     if dim is None:
         return getattr(np, call.op)(x)
     if not x.ndim:
@@ -89,7 +89,7 @@ def var(call: Call, x: Array, dims: Any = None, correction: Any = 1, keepdim: bo
 def vector_norm(
     call: Call, x: Array, order: Any = 2, dims: Any = None, keepdim: bool = False, **_: Any
 ) -> Any:
-    """The 2-norm has derivative 0 at 0, as in PyTorch."""
+    """Compute the norm; the 2-norm has derivative 0 at 0, as in PyTorch."""
     axes = axes_of(x, dims)
     order = 2 if order is None else order
     x = of_dtype(x, call.dtype)
@@ -164,7 +164,7 @@ def kthvalue(call: Call, x: Array, k: int, dim: int = -1, keepdim: bool = False)
 
 @rule("median")
 def median(call: Call, x: Array, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Returns the lower of the two middle elements."""
+    """Return the lower of the two middle elements."""
     if dim is None:
         flat = x.reshape(-1)
         return np.sort(flat)[(flat.shape[0] - 1) // 2]

@@ -16,7 +16,7 @@ from gradwire.graphs.builder import Value
 
 
 def on_axis(rank: int, axis: int, index: Any) -> tuple[Any, ...]:
-    """Returns an index tuple that applies `index` to one axis."""
+    """Return an index tuple that applies `index` to one axis."""
     return (slice(None),) * (axis % rank) + (index,)
 
 
@@ -66,7 +66,7 @@ def t(call: Call, x: Array) -> Any:
 
 
 def element(x: Array, dim: int, index: int) -> Any:
-    """Returns the elements at a position along an axis, as a writable view."""
+    """Return the elements at a position along an axis, as a writable view."""
     if x.ndim > 1 and isinstance(x, TracedArray):
         return x[on_axis(x.ndim, dim, index)]
     rest = x.shape[: dim % x.ndim] + x.shape[dim % x.ndim + 1 :]
@@ -159,7 +159,7 @@ def repeat(call: Call, x: Array, repeats: Sequence[int]) -> Any:
 
 @rule("diagonal", "diagonal_copy")
 def diagonal(call: Call, x: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
-    """Returns a writable view."""
+    """Return a writable view."""
     if not isinstance(x, TracedArray):
         result = np.diagonal(x, offset, dim1, dim2)
         result.flags.writeable = x.flags.writeable  # NumPy makes diagonals read-only
@@ -221,7 +221,7 @@ def triu(call: Call, x: Array, diagonal: int = 0) -> Any:
 
 @rule("constant_pad_nd")
 def constant_pad_nd(call: Call, x: Array, pad: Sequence[int], value: Any = 0) -> Any:
-    """Pads by widths given from the last axis to the first; negative widths crop."""
+    """Pad by widths given from the last axis to the first; negative widths crop."""
     widths = [(0, 0)] * x.ndim
     for position in range(len(pad) // 2):
         widths[x.ndim - 1 - position] = (pad[2 * position], pad[2 * position + 1])
@@ -237,7 +237,7 @@ def constant_pad_nd(call: Call, x: Array, pad: Sequence[int], value: Any = 0) ->
 def as_strided(
     call: Call, x: Array, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> Any:
-    """Supports contiguous tensors only."""
+    """Support contiguous tensors only."""
     positions = np.full((1,) * len(size), storage_offset or 0)
     for axis, (extent, step) in enumerate(zip(size, stride, strict=True)):
         positions = positions + (np.arange(extent) * step).reshape((-1,) + (1,) * (len(size) - axis - 1))

@@ -21,7 +21,7 @@ def gather(node: Node, data: Value, indices: Value) -> Value:
 
 
 def _element_rows(node: Node, shape: Sequence[int], indices: Value, axis: int) -> Value:
-    """Returns the positions in the flattened data that GatherElements and ScatterElements refer to."""
+    """Return the positions in the flattened data that GatherElements and ScatterElements refer to."""
     if indices.ndim != len(shape):
         raise node.fail(f"indices have {indices.ndim} dimensions, the data has {len(shape)}")
     components: list[Value] = []
@@ -51,7 +51,7 @@ def gather_elements(node: Node, data: Value, indices: Value) -> Value:
 def _tuple_rows(
     node: Node, shape: Sequence[int], indices: Value, batch_dims: int
 ) -> tuple[Value, tuple[int, ...]]:
-    """Returns the row numbers of the index tuples in the last axis of `indices`, and the shape of a row."""
+    """Return the row numbers of the index tuples in the last axis of `indices`, and the shape of a row."""
     if not indices.ndim:
         raise node.fail("indices must have at least one dimension")
     depth = indices.shape[-1]
@@ -82,7 +82,7 @@ def gather_nd(node: Node, data: Value, indices: Value) -> Value:
 
 
 def _reduction(node: Node) -> str:
-    """Returns the attribute `reduction`, checked."""
+    """Return the attribute `reduction`, checked."""
     reduction: str = node.attr("reduction", "none")
     if reduction not in ("none", "add", "mul", "max", "min"):
         raise node.fail(f"reduction {reduction!r} is not one of none, add, mul, max, min")
@@ -113,7 +113,7 @@ def scatter_nd(node: Node, data: Value, indices: Value, updates: Value) -> Value
 
 
 def slice_axes(data: Value, slices: dict[int, slice]) -> Value:
-    """Applies Python slices of any step, by axis."""
+    """Apply Python slices of any step, by axis."""
     spans = [range(size)[slices.get(axis, slice(None))] for axis, size in enumerate(data.shape)]
     if namespace(data) is np:
         return data[tuple(slices.get(axis, slice(None)) for axis in range(data.ndim))]
@@ -135,7 +135,7 @@ def slice_axes(data: Value, slices: dict[int, slice]) -> Value:
 def _sliced(
     node: Node, data: Value, starts: Sequence[int], ends: Sequence[int], axes: Any, steps: Any
 ) -> Value:
-    """Slices by starts, ends, axes (all by default) and steps (1 by default)."""
+    """Slice by starts, ends, axes (all by default) and steps (1 by default)."""
     chosen = range(len(starts)) if axes is None else axes
     strides = [1] * len(starts) if steps is None else steps
     slices = {}

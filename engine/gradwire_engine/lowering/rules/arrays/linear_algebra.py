@@ -14,7 +14,7 @@ from gradwire_engine.lowering.rules.elementwise.casting import element_type
 
 
 def matmul_of(a: Value, b: Value) -> Value:
-    """Multiplies as NumPy's `matmul` does; equal batch shapes become one primitive."""
+    """Multiply as NumPy's `matmul` does; equal batch shapes become one primitive."""
     if namespace(a, b) is np and not is_floating(a):
         return np.matmul(a, b)
     batch = a.ndim - 2
@@ -43,7 +43,7 @@ def gemm(node: Node, a: Value, b: Value, c: Value = None) -> Value:
 
 
 def _scaled(x: Value, factor: float) -> Value:
-    """Multiplies by a factor; integers in float64, truncated afterwards."""
+    """Multiply by a factor; integers in float64, truncated afterwards."""
     if factor == 1.0:
         return x
     if is_floating(x):
@@ -67,7 +67,7 @@ def determinant(node: Node, x: Value) -> Value:
 
 
 def centred(x: Value, zero_point: Value, axis: int) -> Value:
-    """Subtracts the zero point (one, or one for each row or column) from a quantised matrix, in int32."""
+    """Subtract the zero point (one, or one for each row or column) from a quantised matrix, in int32."""
     wide = cast(x, np.int32)
     if zero_point is None:
         return wide

@@ -19,7 +19,7 @@ Widths = list[tuple[int, int]]
 
 
 def pad_constant(data: Value, widths: Sequence[tuple[int, int]], value: Value) -> Value:
-    """Pads with one value; negative widths crop.
+    """Pad with one value; negative widths crop.
 
     Raises:
         ValueError: more is cropped than the array has.
@@ -34,7 +34,7 @@ def pad_constant(data: Value, widths: Sequence[tuple[int, int]], value: Value) -
 
 
 def _pad(node: Node, data: Value, widths: Widths, value: Value) -> Value:
-    """Pads in the mode that the node names."""
+    """Pad in the mode that the node names."""
     mode = node.attr("mode", "constant")
     if mode == "constant":
         return pad_constant(data, widths, np.zeros((), data.dtype) if value is None else value.reshape(()))
@@ -58,7 +58,7 @@ def _pad(node: Node, data: Value, widths: Widths, value: Value) -> Value:
 
 
 def _widths(node: Node, rank: int, pads: Sequence[int], axes: Sequence[int] | None) -> Widths:
-    """Returns the widths (before, after) of every axis from the list `pads`."""
+    """Return the widths (before, after) of every axis from the list `pads`."""
     chosen = range(rank) if axes is None else [axis_of(node, axis, rank) for axis in axes]
     count = len(chosen)
     if len(pads) != 2 * count:

@@ -13,7 +13,7 @@ from gradwire_engine.lowering.registry import Node, Value, rule
 
 
 def _key(node: Node) -> Any:
-    """Returns JAX's random key for the attribute `seed`; raises `InvalidGraph` without one."""
+    """Return JAX's random key for the attribute `seed`; raise `InvalidGraph` without one."""
     seed = node.attr("seed")
     if seed is None:
         raise node.fail("a derivative service needs deterministic graphs: give the node a seed attribute")
@@ -21,7 +21,7 @@ def _key(node: Node) -> Any:
 
 
 def _dtype(node: Node, like: Any = np.float32) -> Any:
-    """Returns the dtype that the attribute names, `like` where it is not set."""
+    """Return the dtype that the attribute names, `like` where it is not set."""
     code = node.attr("dtype")
     return like if code is None else helper.tensor_dtype_to_np_dtype(code)
 

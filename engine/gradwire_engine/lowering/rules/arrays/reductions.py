@@ -74,7 +74,7 @@ def _log_sum_exp(x: Value, axes: Axes) -> Value:
 def _extreme(
     operation: Callable[..., Any], empty: Callable[..., Any], logical: Callable[..., Any]
 ) -> Reduction:
-    """Returns the reduction to an extreme.
+    """Return the reduction to an extreme.
 
     `empty` gives the extreme of no elements for a dtype; `logical` is the reduction of booleans.
     """
@@ -187,7 +187,7 @@ def top_k(node: Node, x: Value, k: Value) -> tuple[Value, Value]:
 
 
 def _running(node: Node, x: Value, axis: Value, operation: Callable[..., Any], neutral: int) -> Value:
-    """Applies a cumulative operation along a static axis, in reverse or without its own element."""
+    """Apply a cumulative operation along a static axis, in reverse or without its own element."""
     (given,) = node.ints(axis, "the axis")
     dimension = axis_of(node, given, x.ndim)
     reverse = bool(node.attr("reverse", 0))

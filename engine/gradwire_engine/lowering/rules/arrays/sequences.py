@@ -33,7 +33,7 @@ def sequence_length(node: Node, sequence: Value) -> Value:
 
 
 def _position(node: Node, position: Value, length: int, last: int) -> int:
-    """Returns a static position counted from the front; raises `InvalidGraph` if it is outside."""
+    """Return a static position counted from the front; raise `InvalidGraph` if it is outside."""
     where = int(np.ravel(node.static(position, "the position"))[0])
     if not -length <= where <= last:
         raise node.fail(f"position {where} is outside a sequence of length {length}")

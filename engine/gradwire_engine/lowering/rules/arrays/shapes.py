@@ -55,7 +55,7 @@ def flatten(node: Node, data: Value) -> Value:
 
 
 def _axes(node: Node, axes: Value) -> Shape | None:
-    """Returns the axes, which are an attribute in older opsets and an input in newer ones."""
+    """Return the axes, which are an attribute in older opsets and an input in newer ones."""
     if axes is not None:
         return node.ints(axes, "axes")
     given = node.attr("axes")
@@ -110,7 +110,7 @@ def concat(node: Node, *arrays: Value) -> Value:
 
 
 def split_sizes(node: Node, total: int, given: Value, parts: int) -> Shape:
-    """Returns the sizes of the parts of an axis.
+    """Return the sizes of the parts of an axis.
 
     Args:
         node: read for the attribute `split`, where `given` is None.
@@ -134,7 +134,7 @@ def split_sizes(node: Node, total: int, given: Value, parts: int) -> Shape:
 
 
 def split_along(data: Value, sizes: Shape, axis: int) -> list[Value]:
-    """Splits an array along an axis into consecutive parts of the given sizes."""
+    """Split an array along an axis into consecutive parts of the given sizes."""
     if namespace(data) is np:
         return np.split(data, np.cumsum(sizes)[:-1], axis)
     return list(lax.split(jnp.asarray(data), sizes, axis))

@@ -24,7 +24,7 @@ _EXACT = lax.Precision.HIGHEST
 
 
 def _floats(node: Node, name: str, dtype: Any) -> np.ndarray[Any, Any]:
-    """Returns a FLOATS attribute as an array of `dtype`, empty where it is not set."""
+    """Return a FLOATS attribute as an array of `dtype`, empty where it is not set."""
     return np.asarray(node.attr(name, ()), np.float32).astype(dtype)
 
 
@@ -114,7 +114,7 @@ def one_hot_encoder(node: Node, x: Value) -> Value:
 
 
 def _codes(node: Node, kind: str) -> np.ndarray[Any, Any] | None:
-    """Returns the keys or values of a LabelEncoder, whichever attribute holds them."""
+    """Return the keys or values of a LabelEncoder, whichever attribute holds them."""
     for suffix, dtype in (("floats", np.float32), ("int64s", np.int64), ("strings", object)):
         if node.attr(f"{kind}_{suffix}"):
             return np.asarray(node.attr(f"{kind}_{suffix}"), dtype)
@@ -123,7 +123,7 @@ def _codes(node: Node, kind: str) -> np.ndarray[Any, Any] | None:
 
 
 def _default_code(node: Node, values: np.ndarray[Any, Any]) -> Any:
-    """Returns the value of a LabelEncoder for unknown keys."""
+    """Return the value of a LabelEncoder for unknown keys."""
     if node.attr("default_tensor") is not None:
         return node.attr("default_tensor").reshape(-1)[0]
     if values.dtype.kind == "f":
@@ -155,7 +155,7 @@ def label_encoder(node: Node, x: Value) -> Value:
 
 
 def _linear(node: Node, x: Value, targets: int) -> Value:
-    """Multiplies x by the coefficients of each target and adds the intercepts."""
+    """Multiply x by the coefficients of each target and add the intercepts."""
     coefficients = _floats(node, "coefficients", x.dtype).reshape(targets, -1)
     if coefficients.shape[1] != x.shape[-1]:
         raise node.fail(f"{coefficients.shape[1]} coefficients do not fit {x.shape[-1]} features")
@@ -192,7 +192,7 @@ def linear_classifier(node: Node, x: Value) -> tuple[Value, Value]:
 
 
 def _kernel(node: Node, x: Value, vectors: np.ndarray[Any, Any]) -> Value:
-    """Evaluates the kernel of every row with every support vector, (rows, vectors)."""
+    """Evaluate the kernel of every row with every support vector, (rows, vectors)."""
     gamma, offset, degree = (*(float(item) for item in node.attr("kernel_params") or ()), 0.0, 0.0, 0.0)[:3]
     dots = jnp.matmul(x, vectors.T, precision=_EXACT)
     match node.attr("kernel_type", "LINEAR"):
@@ -224,7 +224,7 @@ def svm_regressor(node: Node, x: Value) -> Value:
 
 
 def _couple(node: Node, margins: Value, classes: int) -> Value:
-    """Computes class probabilities from pairwise margins (Wu, Lin and Weng, 2004, second method).
+    """Compute class probabilities from pairwise margins (Wu, Lin and Weng, 2004, second method).
 
     libsvm iterates and stops at a tolerance; here the linear system of the minimum is solved, which
     is differentiable. With three or more classes the third digit may differ from libsvm's.
@@ -280,7 +280,7 @@ def _margins(
     rho: np.ndarray[Any, Any],
     counts: list[int],
 ) -> Value:
-    """Computes the decision function of each pair of classes, (batch, pairs).
+    """Compute the decision function of each pair of classes, (batch, pairs).
 
     The kernels are multiplied once by a weight matrix over all pairs.
     """
@@ -296,7 +296,7 @@ def _margins(
 
 
 def _votes(margins: Value, classes: int) -> Value:
-    """Counts for each class the pairs in which it wins, (batch, classes)."""
+    """Count for each class the pairs in which it wins, (batch, classes)."""
     first, second = np.triu_indices(classes, 1)
     to_first, to_second = np.eye(classes)[first], np.eye(classes)[second]
     won = (margins > 0).astype(jnp.float32)

@@ -19,13 +19,13 @@ _ZERO = 1e-7
 
 
 def softmax(scores: Value) -> Value:
-    """Computes the softmax over the last axis."""
+    """Compute the softmax over the last axis."""
     weights = jnp.exp(scores - lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
     return weights / jnp.sum(weights, axis=-1, keepdims=True)
 
 
 def _softmax_zero(scores: Value) -> Value:
-    """Computes a softmax in which a score of zero stays zero; all 0.5 where every score is zero."""
+    """Compute a softmax in which a score of zero stays zero; all 0.5 where every score is zero."""
     top = lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
     scaled = jnp.where(jnp.abs(scores) > _ZERO, jnp.exp(scores - top), scores * jnp.exp(-top))
     total = jnp.sum(scaled, axis=-1, keepdims=True)
@@ -34,7 +34,7 @@ def _softmax_zero(scores: Value) -> Value:
 
 
 def post_transform(node: Node, scores: Value, name: str | None = None) -> Value:
-    """Applies the transform that the node names to the last axis of `scores`.
+    """Apply the transform that the node names to the last axis of `scores`.
 
     Args:
         node: read for `post_transform` where `name` is None.
@@ -60,7 +60,7 @@ def post_transform(node: Node, scores: Value, name: str | None = None) -> Value:
 
 
 def two_classes(node: Node, score: Value, complement: bool) -> Value:
-    """Computes the scores of both classes from that of the positive one, (batch, 1) to (batch, 2).
+    """Compute the scores of both classes from that of the positive one, (batch, 1) to (batch, 2).
 
     A probability's complement is 1 - p and is not transformed further; a margin's is its negative.
     """
@@ -73,13 +73,13 @@ def two_classes(node: Node, score: Value, complement: bool) -> Value:
 
 
 def labels_of(node: Node, attribute: str) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
-    """Returns integer class labels, or None where classes are named by strings."""
+    """Return integer class labels, or None where classes are named by strings."""
     labels = node.attr(attribute)
     return None if not labels else np.asarray(labels, np.int64)
 
 
 def pick_labels(node: Node, labels: Sequence[int] | Value | None, best: Value) -> Value:
-    """Returns the label of the best class of each row.
+    """Return the label of the best class of each row.
 
     Args:
         node: its first output is the label.
@@ -99,7 +99,7 @@ def pick_labels(node: Node, labels: Sequence[int] | Value | None, best: Value) -
 
 
 def floating(x: Value) -> Value:
-    """Converts an input to the dtype that scores are computed in: integers to float32 (float64 if wide)."""
+    """Convert an input to the dtype that scores are computed in: integers to float32 (float64 if wide)."""
     if jnp.issubdtype(x.dtype, jnp.floating):
         return jnp.asarray(x)
     return jnp.asarray(x, jnp.float64 if np.dtype(x.dtype).itemsize > 4 else jnp.float32)

@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 
 
 def texts_of(node: Node, value: Value, what: str = "the strings") -> Array:
-    """Returns a static array of strings.
+    """Return a static array of strings.
 
     Raises:
         ValueNeeded: the value depends on an input of the graph.
@@ -36,7 +36,7 @@ def _lengths(texts: Array) -> Array:
 
 
 def refuse_above_limit(node: Node, size: int) -> None:
-    """Raises `LimitExceeded` if strings of `size` bytes exceed the limit for one array.
+    """Raise `LimitExceeded` if strings of `size` bytes exceed the limit for one array.
 
     The size of an object array does not include its strings, so it is checked before they are made.
     """

@@ -50,13 +50,13 @@ class _Pool:
         self.ends = np.array([places[ngram] for ngram in ngrams], np.int64)
 
     def numbered(self, tokens: Value) -> Value:
-        """Returns tokens as indices into the vocabulary, -1 where they are not in it."""
+        """Return tokens as indices into the vocabulary, -1 where they are not in it."""
         xp = namespace(tokens)
         index = xp.clip(xp.searchsorted(self.vocabulary, tokens), 0, len(self.vocabulary) - 1)
         return xp.where(xp.asarray(self.vocabulary)[index] == tokens, index, -1)
 
     def walk(self, places: Value, numbers: Value) -> Value:
-        """Returns the nodes one token further down."""
+        """Return the nodes one token further down."""
         xp = namespace(numbers)
         codes = places * len(self.vocabulary) + numbers
         index = xp.clip(xp.searchsorted(self.codes, codes), 0, len(self.codes) - 1)
@@ -65,7 +65,7 @@ class _Pool:
 
 
 def _pool(node: Node, tokens: Value) -> tuple[_Pool, Value]:
-    """Returns the pool, and the tokens as indices into its vocabulary."""
+    """Return the pool, and the tokens as indices into its vocabulary."""
     words = node.attr("pool_strings")
     if words:
         tokens = texts_of(node, tokens, "the tokens")
@@ -89,7 +89,7 @@ def _pool(node: Node, tokens: Value) -> tuple[_Pool, Value]:
 
 
 def _summed(table: Value, columns: Value, values: Value) -> Value:
-    """Adds values to columns of a table, row by row; a column may occur more than once."""
+    """Add values to columns of a table, row by row; a column may occur more than once."""
     rows = np.arange(table.shape[0])[:, None]
     if not is_static(table, columns, values):
         return jnp.asarray(table).at[rows, columns].add(values)
@@ -98,7 +98,7 @@ def _summed(table: Value, columns: Value, values: Value) -> Value:
 
 
 def _occurrences(node: Node, pool: _Pool, numbers: Value) -> Value:
-    """Counts for every row how often each node of the pool's tree is the end of an n-gram."""
+    """Count for every row how often each node of the pool's tree is the end of an n-gram."""
     least, most = node.attr("min_gram_length", 1), node.attr("max_gram_length", 1)
     skips = node.attr("max_skip_count", 0)
     if not 0 < least <= most or not 0 <= skips <= MOST_SKIPS:

@@ -64,7 +64,7 @@ class Forest:
     members: Array | None = None
 
     def depth(self) -> int:
-        """Returns the number of steps from any root to the farthest leaf.
+        """Return the number of steps from any root to the farthest leaf.
 
         Raises:
             ValueError: the branches form a cycle.
@@ -78,7 +78,7 @@ class Forest:
         raise ValueError("the branches of a tree lead back to its root")
 
     def leaves(self, x: Value) -> Value:
-        """Returns the leaf that each row reaches in each tree, (rows, trees)."""
+        """Return the leaf that each row reaches in each tree, (rows, trees)."""
         # The path depends on comparisons only, whose derivative is 0.
         x = lax.stop_gradient(x)
         feature, split, yes, no = map(jnp.asarray, (self.feature, self.split, self.yes, self.no))
@@ -91,7 +91,7 @@ class Forest:
         return lax.fori_loop(0, self.depth(), step, start)
 
     def _holds(self, place: Value, value: Value, split: Value) -> Value:
-        """Evaluates the comparison of the node that each row is at in each tree."""
+        """Evaluate the comparison of the node that each row is at in each tree."""
         tests: dict[int, Callable[[], Value]] = {
             0: lambda: value <= split,
             1: lambda: value < split,
@@ -112,7 +112,7 @@ class Forest:
         return holds
 
     def predict(self, x: Value, aggregate: str, base: Array | None = None) -> Value:
-        """Combines the votes of all trees for each target.
+        """Combine the votes of all trees for each target.
 
         Args:
             x: (rows, features) floating array.
@@ -136,7 +136,7 @@ class Forest:
 
 
 def _numbers(node: Node, name: str) -> Array | None:
-    """Returns a float attribute or its `_as_tensor` variant, None where neither is set."""
+    """Return a float attribute or its `_as_tensor` variant, None where neither is set."""
     tensor = node.attr(f"{name}_as_tensor")
     if tensor is not None:
         return np.asarray(tensor)
@@ -145,12 +145,12 @@ def _numbers(node: Node, name: str) -> Array | None:
 
 
 def _integers(node: Node, name: str) -> Array:
-    """Returns an INTS attribute as int64, empty where it is not set."""
+    """Return an INTS attribute as int64, empty where it is not set."""
     return np.asarray(node.attr(name, ()), np.int64)
 
 
 def _classic(node: Node, prefix: str, targets: int, dtype: Any) -> Forest:
-    """Builds the forest of a TreeEnsembleRegressor or Classifier, whose nodes are named by (tree, number).
+    """Build the forest of a TreeEnsembleRegressor or Classifier, whose nodes are named by (tree, number).
 
     `prefix` is that of the attributes of votes: "target" or "class".
     """
@@ -187,12 +187,12 @@ def _classic(node: Node, prefix: str, targets: int, dtype: Any) -> Forest:
 
 
 def _widest(x: Value, *arrays: Array | None) -> Any:
-    """Returns the dtype to add votes in: at least the input's and the weights'."""
+    """Return the dtype to add votes in: at least the input's and the weights'."""
     return np.result_type(x.dtype, np.float32, *(array.dtype for array in arrays if array is not None))
 
 
 def _aggregate(node: Node, name: Any) -> str:
-    """Returns the name of an aggregate function given by name or number."""
+    """Return the name of an aggregate function given by name or number."""
     name = _AGGREGATES[name] if isinstance(name, int) and 0 <= name < len(_AGGREGATES) else name
     if name not in _AGGREGATES:
         raise node.fail(f"aggregate_function {name!r} is not one of {', '.join(_AGGREGATES)}")
@@ -236,7 +236,7 @@ def tree_ensemble_classifier(node: Node, x: Value) -> tuple[Value, Value]:
 
 
 def _members(modes: Array, values: Array | None) -> Array | None:
-    """Returns the table of members of each set-membership node, None without any.
+    """Return the table of members of each set-membership node, None without any.
 
     The attribute lists the sets in the order of their nodes, each ended by a NaN.
     """

@@ -24,7 +24,7 @@ _INT64_MAX = 2**63 - 1
 
 
 def _trip_count(trips: Value) -> Value:
-    """Returns a Loop's bound: an int, infinity where there is none, or a traced integer."""
+    """Return a Loop's bound: an int, infinity where there is none, or a traced integer."""
     if trips is None or not trips.size:
         return math.inf
     if is_static(trips):
@@ -91,12 +91,12 @@ def _front_to_axis(data: Value, axis: int) -> Value:
 
 
 def _reversed(data: Value, direction: int) -> Value:
-    """Reverses the first axis if the direction is 1."""
+    """Reverse the first axis if the direction is 1."""
     return slice_axes(data, {0: slice(None, None, -1)}) if direction else data
 
 
 def _per_item(node: Node, name: str, count: int) -> list[int]:
-    """Returns an INTS attribute with `count` entries, zeros where it is not set."""
+    """Return an INTS attribute with `count` entries, zeros where it is not set."""
     values = node.attr(name) or [0] * count
     if len(values) != count:
         raise node.fail(f"attribute {name} has {len(values)} entries, {count} are needed")
@@ -104,7 +104,7 @@ def _per_item(node: Node, name: str, count: int) -> list[int]:
 
 
 def _length(node: Node, scanned: Sequence[Value]) -> int:
-    """Returns the common length of the scanned inputs."""
+    """Return the common length of the scanned inputs."""
     lengths = {item.shape[0] for item in scanned}
     if len(lengths) != 1:
         raise node.fail(f"the scanned inputs have different lengths: {sorted(lengths)}")

@@ -49,7 +49,7 @@ def _signature(value: Value) -> str:
 
 
 def _matched(before: list[Value], after: list[Value]) -> list[Value]:
-    """Returns `after`; raises `_StateChange` unless its shapes and dtypes are those of `before`."""
+    """Return `after`; raise `_StateChange` unless its shapes and dtypes are those of `before`."""
     old, new = jax.tree.leaves(before), jax.tree.leaves(after)
     structures: list[Any] = [jax.tree.structure(before), jax.tree.structure(after)]
     if structures[0] != structures[1]:
@@ -61,7 +61,7 @@ def _matched(before: list[Value], after: list[Value]) -> list[Value]:
 
 
 def reads_only_static(node: Node, body: GraphProto, values: Sequence[Value]) -> bool:
-    """Returns whether a body that is given `values` depends on nothing that is traced."""
+    """Return whether a body that is given `values` depends on nothing that is traced."""
     leaves = jax.tree.leaves([*values, *(node.scope.environment.find(name) for name in captures(body))])
     return is_static(*leaves)
 
@@ -74,7 +74,7 @@ def repeat(
     scanned: list[Value],
     trips: int,
 ) -> tuple[list[Value], list[Value]]:
-    """Runs `step` a known number of times.
+    """Run `step` a known number of times.
 
     Args:
         node: the loop, for its limits and for errors.
@@ -120,7 +120,7 @@ def repeat(
 def _scanned(
     step: Step, states: list[Value], scanned: list[Value], trips: int
 ) -> tuple[list[Value], list[Value]]:
-    """Runs the loop as one `lax.scan`; raises `_StateChange` or `ValueNeeded` where that is impossible."""
+    """Run the loop as one `lax.scan`; raise `_StateChange` or `ValueNeeded` where that is impossible."""
 
     def once(carry: Any, items: list[Value]) -> tuple[Any, list[Value]]:
         trip, before = carry
@@ -134,7 +134,7 @@ def _scanned(
 def _unrolled(
     step: Step, states: list[Value], scanned: list[Value], trips: int
 ) -> tuple[list[Value], list[Value]]:
-    """Runs the trips one after the other, each with its number as a known value."""
+    """Run the trips one after the other, each with its number as a known value."""
     collected: list[list[Value]] = []
     for trip in range(trips):
         items = [
@@ -153,9 +153,9 @@ def _unrolled(
 def known_trips(
     node: Node, body: GraphProto, keep: Value, maximum: float, states: Sequence[Value]
 ) -> float | None:
-    """Returns how often a Loop runs, or None where that depends on the data.
+    """Return how often a Loop runs, or None where that depends on the data.
 
-    Evaluates only the nodes that the condition needs, with NumPy, trip by trip.
+    Evaluate only the nodes that the condition needs, with NumPy, trip by trip.
 
     Args:
         node: the Loop.
@@ -212,7 +212,7 @@ def known_trips(
 
 
 def loop_inputs(body: GraphProto, trip: Value, keep: Value) -> tuple[Value, Value]:
-    """Returns trip number and condition as the body declares them: scalars, or arrays of one element."""
+    """Return trip number and condition as the body declares them: scalars, or arrays of one element."""
     return _as_declared(body.input[0], trip), _as_declared(body.input[1], keep)
 
 
@@ -226,7 +226,7 @@ def _as_declared(info: onnx.ValueInfoProto, value: Value) -> Value:
 def repeat_while(
     node: Node, step: WhileStep, keep: Value, states: list[Value], maximum: Value
 ) -> list[Value]:
-    """Runs `step` while its condition holds, at most `maximum` times.
+    """Run `step` while its condition holds, at most `maximum` times.
 
     Where the loop becomes a `lax.while_loop`, the notes record that the node has forward mode only.
 
@@ -266,7 +266,7 @@ def _scalar_bool(value: Value) -> Value:
 
 
 def _while(step: WhileStep, start: Any, maximum: Value) -> list[Value]:
-    """Runs the loop as a `lax.while_loop`."""
+    """Run the loop as a `lax.while_loop`."""
 
     def go_on(carry: Any) -> Value:
         trip, keep, _ = carry
@@ -283,7 +283,7 @@ def _while(step: WhileStep, start: Any, maximum: Value) -> list[Value]:
 
 
 def _masked(step: WhileStep, start: Any, maximum: int) -> list[Value]:
-    """Runs all `maximum` trips as one `lax.scan`, in which trips past the end keep the states."""
+    """Run all `maximum` trips as one `lax.scan`, in which trips past the end keep the states."""
     first = start[2]
 
     def once(carry: Any, _: None) -> tuple[Any, None]:

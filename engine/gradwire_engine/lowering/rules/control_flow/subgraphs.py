@@ -8,7 +8,7 @@ from onnx import AttributeProto, GraphProto, NodeProto
 
 
 def reads(node: NodeProto) -> set[str]:
-    """Returns the names that a node reads, its subgraphs' captures included."""
+    """Return the names that a node reads, its subgraphs' captures included."""
     names = {name for name in node.input if name}
     for attribute in node.attribute:
         if attribute.type == AttributeProto.GRAPH:
@@ -17,7 +17,7 @@ def reads(node: NodeProto) -> set[str]:
 
 
 def captures(graph: GraphProto) -> set[str]:
-    """Returns the names that a subgraph takes from the enclosing graphs."""
+    """Return the names that a subgraph takes from the enclosing graphs."""
     known = {item.name for item in graph.input}
     known |= {tensor.name for tensor in graph.initializer}
     known |= {sparse.values.name for sparse in graph.sparse_initializer}
@@ -29,7 +29,7 @@ def captures(graph: GraphProto) -> set[str]:
 
 
 def needed_for(graph: GraphProto, outputs: Iterable[str]) -> tuple[GraphProto, set[str]]:
-    """Returns the part of a graph that some of its outputs need, and all the names that part reads.
+    """Return the part of a graph that some of its outputs need, and all the names that part reads.
 
     The part has the graph's inputs and declares no outputs.
     """

@@ -92,7 +92,7 @@ def is_inf(node: Node, x: Value) -> Value:
 
 
 def _truncated_quotient(a: Value, b: Value) -> Value:
-    """Divides integers toward zero in NumPy, whose own division rounds down."""
+    """Divide integers toward zero in NumPy, whose own division rounds down."""
     quotient = np.floor_divide(a, b)
     inexact = np.remainder(a, b) != 0
     return quotient + (inexact & ((a < 0) != (b < 0))).astype(quotient.dtype)
@@ -118,7 +118,7 @@ LARGEST_UNROLLED_POWER = 32
 
 @jax.custom_jvp
 def _real_power(x: Value, y: Value) -> Value:
-    """Computes `x ** y` for floating `y`; at `x == 0` it has derivatives of every order that exist."""
+    """Compute `x ** y` for floating `y`; at `x == 0` it has derivatives of every order that exist."""
     return lax.pow(x, y)
 
 
@@ -141,7 +141,7 @@ def _real_power_jvp(primals: Any, tangents: Any) -> tuple[Value, Value]:
 
 
 def _integer_exponent(y: Value) -> Value | None:
-    """Returns the exponent as integers where it is integral by dtype or by value, else None."""
+    """Return the exponent as integers where it is integral by dtype or by value, else None."""
     if not is_floating(y):
         return y
     if not is_static(y) or not np.all(np.abs(y) < 2**31) or np.any(y != np.rint(y)):

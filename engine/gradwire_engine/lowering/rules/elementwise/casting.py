@@ -25,7 +25,7 @@ _SCALE = np.dtype(ml_dtypes.float8_e8m0fnu)
 
 
 def element_type(node: Node, code: int | str | None) -> np.dtype[Any]:
-    """Returns the NumPy dtype of an ONNX element type, given by number or (before opset 6) by name.
+    """Return the NumPy dtype of an ONNX element type, given by number or (before opset 6) by name.
 
     Raises:
         InvalidGraph: there is no such type, or none is given.
@@ -41,7 +41,7 @@ def element_type(node: Node, code: int | str | None) -> np.dtype[Any]:
 
 
 def _power_of_two(x: Value, round_mode: str, saturate: bool) -> Value:
-    """Converts to float8e8m0: the exponent alone, 2^-127 to 2^127, rounded as `round_mode` says."""
+    """Convert to float8e8m0: the exponent alone, 2^-127 to 2^127, rounded as `round_mode` says."""
     xp = namespace(x)
     x = convert(x, np.float32)
     mantissa, exponent = xp.frexp(xp.abs(x))
@@ -57,7 +57,7 @@ def _power_of_two(x: Value, round_mode: str, saturate: bool) -> Value:
 
 
 def cast_to(node: Node, x: Value, target: np.dtype[Any]) -> Value:
-    """Converts `x` to `target` by the rules of Cast, with the node's `saturate` and `round_mode`."""
+    """Convert `x` to `target` by the rules of Cast, with the node's `saturate` and `round_mode`."""
     if target.kind == "O" or x.dtype.kind == "O":
         return _cast_text(node, x, target)
     if x.dtype == target:
@@ -84,12 +84,12 @@ def cast_to(node: Node, x: Value, target: np.dtype[Any]) -> Value:
 
 
 def is_small(dtype: np.dtype[Any]) -> bool:
-    """Returns whether a dtype is an integer of 4 bits or fewer."""
+    """Return whether a dtype is an integer of 4 bits or fewer."""
     return dtype.kind == "V" and bool(jnp.issubdtype(dtype, jnp.integer))
 
 
 def _cast_text(node: Node, x: Value, target: np.dtype[Any]) -> Value:
-    """Converts to or from strings, which must be static."""
+    """Convert to or from strings, which must be static."""
     text = node.static(x, "a string, or a number cast to one,")
     if x.dtype == target:
         return x

@@ -12,7 +12,7 @@ Boxes = np.ndarray[Any, Any]
 
 
 def _corners(boxes: Boxes, centred: bool) -> tuple[Boxes, Boxes]:
-    """Returns lower and upper corners, (boxes, 2) each, from any two opposite corners or center and size."""
+    """Return lower and upper corners, (boxes, 2) each, from any two opposite corners or center and size."""
     first, second = boxes[:, :2], boxes[:, 2:]
     if centred:
         return first - second / 2, first + second / 2
@@ -20,7 +20,7 @@ def _corners(boxes: Boxes, centred: bool) -> tuple[Boxes, Boxes]:
 
 
 def _overlaps(low: Boxes, high: Boxes, one: int) -> Boxes:
-    """Computes intersection over union of one box with every box; 0 where either has no area."""
+    """Compute intersection over union of one box with every box; 0 where either has no area."""
     sides = np.minimum(high, high[one]) - np.maximum(low, low[one])
     shared = np.prod(np.maximum(sides, 0), axis=1)
     areas = np.prod(high - low, axis=1)

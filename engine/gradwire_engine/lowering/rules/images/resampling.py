@@ -72,12 +72,12 @@ class Interpolation:
 
 
 def linear_kernel(distance: Floats) -> Floats:
-    """Computes the kernel of linear interpolation."""
+    """Compute the kernel of linear interpolation."""
     return np.maximum(0.0, 1.0 - np.abs(distance))
 
 
 def cubic_kernel(distance: Any, a: float) -> Any:
-    """Computes Keys' cubic convolution kernel with parameter `a`; arrays of NumPy or JAX."""
+    """Compute Keys' cubic convolution kernel with parameter `a`; arrays of NumPy or JAX."""
     xp = namespace(distance)
     near = xp.abs(distance)
     inner = ((a + 2) * near - (a + 3)) * near * near + 1
@@ -86,7 +86,7 @@ def cubic_kernel(distance: Any, a: float) -> Any:
 
 
 def _coordinates(node: Node, item: Axis, interpolation: Interpolation) -> Floats:
-    """Returns the position in the input of each element of the result."""
+    """Return the position in the input of each element of the result."""
     position = np.arange(item.result, dtype=np.float64)
     # The size of the result before rounding.
     width = item.scale * item.size
@@ -113,7 +113,7 @@ def _coordinates(node: Node, item: Axis, interpolation: Interpolation) -> Floats
 
 
 def _nearest(node: Node, where: Floats, rounding: str) -> Integers:
-    """Rounds positions to elements."""
+    """Round positions to elements."""
     match rounding:
         case "round_prefer_floor":
             return np.ceil(where - 0.5).astype(np.int64)
@@ -127,7 +127,7 @@ def _nearest(node: Node, where: Floats, rounding: str) -> Integers:
 
 
 def _taps(node: Node, where: Floats, item: Axis, interpolation: Interpolation) -> tuple[Integers, Floats]:
-    """Returns the elements that each result reads, (result, taps), and their weights."""
+    """Return the elements that each result reads, (result, taps), and their weights."""
     if interpolation.mode not in ("linear", "cubic"):
         raise node.fail(f"mode {interpolation.mode!r} is not one of nearest, linear, cubic")
     radius = 1 if interpolation.mode == "linear" else 2
@@ -170,7 +170,7 @@ def _resize_axis(node: Node, data: Value, item: Axis, interpolation: Interpolati
 
 
 def resize(node: Node, data: Value, axes: Sequence[Axis], interpolation: Interpolation) -> Value:
-    """Resizes axis by axis, in float32 at least; integers are rounded at the end, within their range.
+    """Resize axis by axis, in float32 at least; integers are rounded at the end, within their range.
 
     Args:
         node: named in errors.
@@ -201,7 +201,7 @@ def resize(node: Node, data: Value, axes: Sequence[Axis], interpolation: Interpo
 
 
 def _by_scales(node: Node, data: Value, scales: Sequence[float], axes: Sequence[int]) -> list[Axis]:
-    """Returns the axes to resize by scales; sizes are rounded down."""
+    """Return the axes to resize by scales; sizes are rounded down."""
     if len(scales) != len(axes):
         raise node.fail(f"scales has {len(scales)} entries, {len(axes)} are needed")
     if min(scales, default=1.0) <= 0:
@@ -213,7 +213,7 @@ def _by_scales(node: Node, data: Value, scales: Sequence[float], axes: Sequence[
 
 
 def _by_sizes(node: Node, data: Value, sizes: Sequence[int], axes: Sequence[int]) -> list[Axis]:
-    """Returns the axes to resize to sizes, under the policy for the aspect ratio."""
+    """Return the axes to resize to sizes, under the policy for the aspect ratio."""
     if len(sizes) != len(axes):
         raise node.fail(f"sizes has {len(sizes)} entries, {len(axes)} are needed")
     scales = [size / max(1, data.shape[axis]) for axis, size in zip(axes, sizes, strict=True)]

@@ -23,14 +23,14 @@ _CUBIC = -0.75
 
 
 def _denormalized(position: Value, size: int, align_corners: bool) -> Value:
-    """Converts a coordinate in [-1, 1] to a position on an axis."""
+    """Convert a coordinate in [-1, 1] to a position on an axis."""
     if align_corners:
         return (position + 1) * (0.5 * (size - 1))
     return ((position + 1) * size - 1) * 0.5
 
 
 def _reflected(position: Value, low: float, high: float) -> Value:
-    """Reflects a position at both ends into [low, high]."""
+    """Reflect a position at both ends into [low, high]."""
     span = high - low
     if span <= 0:
         return position * 0 + low
@@ -40,7 +40,7 @@ def _reflected(position: Value, low: float, high: float) -> Value:
 
 
 def _reflected_index(index: Value, size: int, align_corners: bool) -> Value:
-    """Reflects the index of an element into the axis, in integers."""
+    """Reflect the index of an element into the axis, in integers."""
     period = max(1, 2 * (size - 1) if align_corners else 2 * size)
     folded = index % period
     return jnp.where(folded < size, folded, period - (0 if align_corners else 1) - folded)
@@ -49,7 +49,7 @@ def _reflected_index(index: Value, size: int, align_corners: bool) -> Value:
 def _axis_taps(
     position: Value, size: int, mode: str, padding: str, align_corners: bool
 ) -> tuple[Value, Value]:
-    """Returns the elements read along one axis and their weights, each with a last axis of taps."""
+    """Return the elements read along one axis and their weights, each with a last axis of taps."""
     if mode == "nearest":
         position = jnp.round(position)
     low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
@@ -139,7 +139,7 @@ def affine_grid(node: Node, theta: Value, size: Value) -> Value:
 def _roi_axis(
     start: Value, length: Value, bins: int, counts: Value, most: int, size: int
 ) -> tuple[Value, Value, Value]:
-    """Returns the samples of every region along one axis.
+    """Return the samples of every region along one axis.
 
     Elements and weights are of shape (regions, bins, samples, 2). A mask of shape (regions, 1, samples)
     tells which samples exist: an adaptive count differs by region.
@@ -159,7 +159,7 @@ def _roi_axis(
 
 
 def _sample_counts(node: Node, sizes: Sequence[Value], bins: Sequence[int]) -> list[tuple[Value, int]]:
-    """Returns for each axis the samples per bin of every region, and the largest of them."""
+    """Return for each axis the samples per bin of every region, and the largest of them."""
     ratio: int = node.attr("sampling_ratio", 0)
     counts = []
     for length, number in zip(sizes, bins, strict=True):

@@ -18,7 +18,7 @@ from gradwire_engine.lowering.registry import Node, Value, is_static, namespace,
 
 
 def _nonpositive(x: Value) -> Value:
-    """Returns where `x <= 0`. NaN is not, and so goes through unchanged."""
+    """Return where `x <= 0`. NaN is not, and so goes through unchanged."""
     return lax.le(x, constant(0, x))
 
 
@@ -57,7 +57,7 @@ def thresholded_relu(node: Node, x: Value) -> Value:
 
 
 def _exponential_unit(x: Value, alpha: float, gamma: float = 1.0, width: float = 1.0) -> Value:
-    """Computes `gamma * x` above 0, `gamma * alpha * (exp(x / width) - 1)` below."""
+    """Compute `gamma * x` above 0, `gamma * alpha * (exp(x / width) - 1)` below."""
     left = _nonpositive(x)
     inner = select(left, x, constant(0, x))
     if width != 1.0:
@@ -99,7 +99,7 @@ def gelu(node: Node, x: Value) -> Value:
 
 
 def softplus_of(x: Value) -> Value:
-    """Computes `log(1 + exp(x))` without overflow or loss of small values.
+    """Compute `log(1 + exp(x))` without overflow or loss of small values.
 
     Each branch is the whole function in another form, so that derivatives of any order are right
     where the branches meet.
@@ -180,24 +180,24 @@ def shrink(node: Node, x: Value) -> Value:
 
 
 def _shifted(x: Value, axes: tuple[int, ...]) -> Value:
-    """Subtracts the largest element, which does not change a softmax and prevents overflow."""
+    """Subtract the largest element, which does not change a softmax and prevents overflow."""
     return lax.sub(x, lax.stop_gradient(jnp.broadcast_to(_kept(lax.reduce_max(x, axes), axes), x.shape)))
 
 
 def _kept(x: Value, axes: tuple[int, ...]) -> Value:
-    """Inserts the reduced axes again, with size 1."""
+    """Insert the reduced axes again, with size 1."""
     return lax.expand_dims(x, axes)
 
 
 def softmax_over(x: Value, axes: tuple[int, ...]) -> Value:
-    """Computes the softmax over some axes, with sums in float32 at least."""
+    """Compute the softmax over some axes, with sums in float32 at least."""
     exponentials = lax.exp(_shifted(widened(x), axes))
     total = _kept(lax.reduce_sum(exponentials, axes), axes)
     return cast(lax.div(exponentials, jnp.broadcast_to(total, x.shape)), x.dtype)
 
 
 def log_softmax_over(x: Value, axes: tuple[int, ...]) -> Value:
-    """Computes the logarithm of the softmax over some axes, without forming the softmax."""
+    """Compute the logarithm of the softmax over some axes, without forming the softmax."""
     shifted = _shifted(widened(x), axes)
     total = _kept(lax.log(lax.reduce_sum(lax.exp(shifted), axes)), axes)
     return cast(lax.sub(shifted, jnp.broadcast_to(total, x.shape)), x.dtype)
@@ -221,7 +221,7 @@ def softmax(node: Node, x: Value) -> Value:
 
 
 def _one_at_largest(x: Value, axis: int) -> Value:
-    """Returns 1 at the first largest element along an axis, 0 elsewhere."""
+    """Return 1 at the first largest element along an axis, 0 elsewhere."""
     first = lax.argmax(x, axis, np.int64)
     positions = lax.broadcasted_iota(np.int64, x.shape, axis)
     return cast(lax.eq(positions, jnp.broadcast_to(_kept(first, (axis,)), x.shape)), x.dtype)

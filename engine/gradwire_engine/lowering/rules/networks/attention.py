@@ -17,7 +17,7 @@ _einsum = partial(jnp.einsum, precision=lax.Precision.HIGHEST)
 
 
 def _heads(node: Node, x: Value, attribute: str) -> Value:
-    """Reshapes (batch, sequence, heads * size) to (batch, heads, sequence, size)."""
+    """Reshape (batch, sequence, heads * size) to (batch, heads, sequence, size)."""
     heads = int(node.attr(attribute, 0))
     if heads < 1 or x.shape[2] % heads:
         raise node.fail(f"{attribute} {heads} does not divide the hidden size {x.shape[2]}")
@@ -25,7 +25,7 @@ def _heads(node: Node, x: Value, attribute: str) -> Value:
 
 
 def _scores(node: Node, q: Value, k: Value) -> Value:
-    """Computes dot products of queries and keys; consecutive query heads share a key head."""
+    """Compute dot products of queries and keys; consecutive query heads share a key head."""
     heads, shared = q.shape[1], k.shape[1]
     if heads % shared:
         raise node.fail(f"{heads} query heads cannot share {shared} key heads")
@@ -34,14 +34,14 @@ def _scores(node: Node, q: Value, k: Value) -> Value:
 
 
 def _mix(p: Value, v: Value) -> Value:
-    """Computes sums of the values weighted by probabilities, with the same sharing of heads."""
+    """Compute sums of the values weighted by probabilities, with the same sharing of heads."""
     shared = v.shape[1]
     grouped = p.reshape(p.shape[0], shared, p.shape[1] // shared, *p.shape[2:])
     return _einsum("bkgls,bksd->bkgld", grouped, v).reshape(*p.shape[:3], v.shape[3])
 
 
 def _softmax(scores: Value, allowed: Value | None = None) -> Value:
-    """Computes the softmax over keys.
+    """Compute the softmax over keys.
 
     Disallowed keys get 0 whatever their score; a row without keys is all zeros.
     """
@@ -56,7 +56,7 @@ def _softmax(scores: Value, allowed: Value | None = None) -> Value:
 
 
 def _allowed(node: Node, queries: int, keys: int, past: int, lengths: Value | None) -> Value | None:
-    """Returns the keys that each query may attend to by causality, window and padding; None where all."""
+    """Return the keys that each query may attend to by causality, window and padding; None where all."""
     causal = bool(node.attr("is_causal", 0))
     left, right = int(node.attr("left_window_size", -1)), int(node.attr("right_window_size", -1))
     column = np.arange(keys)
@@ -79,7 +79,7 @@ def _allowed(node: Node, queries: int, keys: int, past: int, lengths: Value | No
 
 
 def _pad_keys(mask: Value, keys: int) -> Value:
-    """Extends a mask that is shorter than the keys; it disallows the rest."""
+    """Extend a mask that is shorter than the keys; it disallows the rest."""
     missing = keys - mask.shape[-1]
     if missing <= 0:
         return mask

@@ -92,7 +92,7 @@ def conv_transpose(node: Node, x: Value, w: Value, bias: Value | None = None) ->
 
 
 def _shifted(values: Value, zero: Value | None, axis_of_channels: int | None) -> Value:
-    """Subtracts the zero point of quantised values, exact in float64 (sums stay far below 2**53)."""
+    """Subtract the zero point of quantised values, exact in float64 (sums stay far below 2**53)."""
     wide = jnp.asarray(values, jnp.float64)
     if zero is None:
         return wide
@@ -206,7 +206,7 @@ def deform_conv(
 
 
 def _grid(windows: Any, axis: int) -> np.ndarray[Any, Any]:
-    """Returns the undeformed sampling positions along an axis, shape (taps, sites)."""
+    """Return the undeformed sampling positions along an axis, shape (taps, sites)."""
     rank = windows.rank
     shape = [1] * (2 * rank)
     shape[axis], shape[rank + axis] = windows.kernel[axis], windows.outputs[axis]

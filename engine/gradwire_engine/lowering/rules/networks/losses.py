@@ -12,7 +12,7 @@ from gradwire_engine.lowering.rules.networks.activations import log_softmax_over
 
 
 def _likelihood_loss(node: Node, scores: Value, target: Value, weight: Value) -> Value:
-    """Computes `-scores[n, target[n]]`, weighted by class and reduced as the node says.
+    """Compute `-scores[n, target[n]]`, weighted by class and reduced as the node says.
 
     Samples of the class `ignore_index` are left out, of the mean's divisor as well; a class outside
     [0, C) gives NaN.
@@ -44,7 +44,7 @@ def _likelihood_loss(node: Node, scores: Value, target: Value, weight: Value) ->
 
 
 def _check_classes(node: Node, target: Value, ignored: int | None, classes: int) -> None:
-    """Raises `InvalidGraph` if a static target is outside [0, C) and not ignored."""
+    """Raise `InvalidGraph` if a static target is outside [0, C) and not ignored."""
     outside = (target < 0) | (target >= classes)
     if ignored is not None:
         outside = outside & (target != ignored)

@@ -37,7 +37,7 @@ def _epsilon(node: Node) -> float:
 
 
 def _standardize(x: Value, axes: Sequence[int], epsilon: float) -> tuple[Value, Value, Value]:
-    """Returns (x - mean) / sqrt(variance + epsilon), the mean, and the inverse deviation."""
+    """Return (x - mean) / sqrt(variance + epsilon), the mean, and the inverse deviation."""
     mean = jnp.mean(x, axis=tuple(axes), keepdims=True)
     centred = x - mean
     inverse = lax.rsqrt(jnp.mean(centred * centred, axis=tuple(axes), keepdims=True) + epsilon)
@@ -45,14 +45,14 @@ def _standardize(x: Value, axes: Sequence[int], epsilon: float) -> tuple[Value, 
 
 
 def _along_channels(values: Value, rank: int, dtype: Any) -> Value:
-    """Reshapes a value per channel for broadcasting over axis 1."""
+    """Reshape a value per channel for broadcasting over axis 1."""
     return jnp.asarray(values, dtype).reshape((1, -1) + (1,) * (rank - 2))
 
 
 def _batch_transform(
     node: Node, x: Value, scale: Value, bias: Value, mean: Value, var: Value, channels: bool = True
 ) -> Value:
-    """Normalises with given statistics, per channel or (`channels` false) per element."""
+    """Normalise with given statistics, per channel or (`channels` false) per element."""
     dtype = _at_least_float32(x.dtype)
     if channels:
         scale, bias, mean, var = (_along_channels(item, x.ndim, dtype) for item in (scale, bias, mean, var))
@@ -61,7 +61,7 @@ def _batch_transform(
 
 
 def _batch_statistics(x: Value, axes: tuple[int, ...]) -> tuple[Value, Value]:
-    """Computes mean and (biased) variance over axes."""
+    """Compute mean and (biased) variance over axes."""
     wide = jnp.asarray(x, _at_least_float32(x.dtype))
     mean = jnp.mean(wide, axis=axes)
     centred = wide - jnp.expand_dims(mean, axes)
@@ -140,7 +140,7 @@ def rms_normalization(node: Node, x: Value, scale: Value) -> Value:
 
 
 def _normalize_groups(node: Node, x: Value, dtype: Any) -> Value:
-    """Standardizes each group of channels, (batch, groups, members)."""
+    """Standardize each group of channels, (batch, groups, members)."""
     groups = int(node.attr("num_groups", 0))
     if groups < 1 or x.shape[1] % groups:
         raise node.fail(f"num_groups {groups} does not divide {x.shape[1]} channels")

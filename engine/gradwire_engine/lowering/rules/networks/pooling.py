@@ -23,7 +23,7 @@ def _lowest(dtype: Any) -> Any:
 
 
 def _pick(values: Sequence[Value], axis: int) -> list[Value]:
-    """Reduces an axis to the position where the first array is largest, in all arrays alike.
+    """Reduce an axis to the position where the first array is largest, in all arrays alike.
 
     Of equal elements the first is taken. Written as a selection and a sum, which is linear in what is
     selected: every mode of differentiation applies, and the derivative at a tie is that of the
@@ -41,7 +41,7 @@ def _pick(values: Sequence[Value], axis: int) -> list[Value]:
 def _largest_in_windows(
     values: Sequence[Value], fills: Sequence[Any], windows: Windows, axis: int
 ) -> list[Value]:
-    """Finds the first array's largest element of each window along one axis, and those of the others there.
+    """Find the first array's largest element of each window along one axis, and those of the others there.
 
     A chain of selections over strided slices, which XLA fuses and which is linear in what is selected.
     The second array, if any, holds positions, -1 in the padding: padding is never preferred.
@@ -84,7 +84,7 @@ def max_pool(node: Node, x: Value) -> Value | tuple[Value, Value]:
 
 
 def _flat_positions(node: Node, shape: Sequence[int]) -> np.ndarray[Any, Any]:
-    """Returns the index of every element in the flattened tensor.
+    """Return the index of every element in the flattened tensor.
 
     With `storage_order` 1 the spatial axes are counted in column-major order.
     """
@@ -96,7 +96,7 @@ def _flat_positions(node: Node, shape: Sequence[int]) -> np.ndarray[Any, Any]:
 
 
 def _window_sum(x: Value, windows: Windows) -> Value:
-    """Sums the elements of each window."""
+    """Sum the elements of each window."""
     return lax.reduce_window(
         jnp.asarray(x),
         np.zeros((), x.dtype),
@@ -109,7 +109,7 @@ def _window_sum(x: Value, windows: Windows) -> Value:
 
 
 def _counts(windows: Windows, include_pad: bool) -> np.ndarray[Any, Any]:
-    """Returns the number of elements that each window averages over.
+    """Return the number of elements that each window averages over.
 
     Padding past the declared one never counts.
     """
@@ -133,7 +133,7 @@ def average_pool(node: Node, x: Value) -> Value:
 
 
 def _power(x: Value, p: float) -> Value:
-    """Computes |x| ** p, with every derivative that exists."""
+    """Compute |x| ** p, with every derivative that exists."""
     if p == 2:
         return x * x
     # Unlike jnp.abs, this has derivative 0 at 0.
@@ -147,7 +147,7 @@ def _power(x: Value, p: float) -> Value:
 
 
 def _root(total: Value, p: float) -> Value:
-    """Computes total ** (1 / p), with derivative 0 where the total is 0."""
+    """Compute total ** (1 / p), with derivative 0 where the total is 0."""
     if p == 1:
         return total
     positive = total > 0
@@ -229,7 +229,7 @@ def max_roi_pool(node: Node, x: Value, rois: Value) -> Value:
 
 
 def _cell_mask(start: Value, end: Value, cells: int, size: int) -> Value:
-    """Returns the elements of an axis that each cell of each region covers, shape (regions, cells, size)."""
+    """Return the elements of an axis that each cell of each region covers, shape (regions, cells, size)."""
     width = jnp.maximum(end - start + 1, 1) / cells
     number = np.arange(cells, dtype=np.float64).astype(start.dtype)
     first = jnp.floor(number * width[:, None]) + start[:, None]

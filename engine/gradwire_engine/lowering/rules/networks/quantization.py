@@ -20,7 +20,7 @@ from gradwire_engine.lowering.rules.elementwise.casting import cast_to, element_
 
 
 def _spread(node: Node, parameter: Value, x: Value) -> Value:
-    """Broadcasts a scale or zero point to `x`: one for all, one for each along `axis`, or per block."""
+    """Broadcast a scale or zero point to `x`: one for all, one for each along `axis`, or per block."""
     if parameter.size == 1:
         return jnp.broadcast_to(parameter.reshape(()), x.shape)
     axis = axis_of(node, node.attr("axis", 1), x.ndim)
@@ -33,7 +33,7 @@ def _spread(node: Node, parameter: Value, x: Value) -> Value:
 
 
 def _saturated(node: Node, x: Value, target: np.dtype[Any]) -> Value:
-    """Clamps a floating `x` to the target's range, then converts it."""
+    """Clamp a floating `x` to the target's range, then convert it."""
     if not jnp.issubdtype(target, jnp.integer):
         return cast_to(node, x, target)
     limits = jnp.iinfo(target)  # type: ignore[no-untyped-call]

@@ -45,7 +45,7 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., Value], tuple[float, ...]]] = {
 
 
 def _activations(node: Node, defaults: tuple[str, ...], directions: int) -> list[list[Activation]]:
-    """Returns the activations per direction; each takes the next alpha and beta if it has such parameters."""
+    """Return the activations per direction; each takes the next alpha and beta if it has such parameters."""
     names = node.attr("activations") or defaults * directions
     if len(names) != len(defaults) * directions:
         raise node.fail(f"needs {len(defaults) * directions} activations, not {len(names)}")
@@ -132,13 +132,13 @@ class _Layer:
             )
 
     def initial(self, state: Value | None, index: int) -> Value:
-        """Returns the initial state of a direction, (batch, hidden); zeros where none is given."""
+        """Return the initial state of a direction, (batch, hidden); zeros where none is given."""
         if state is None:
             return jnp.zeros((self.batch, self.hidden), self.dtype)
         return jnp.asarray(state[:, index] if self.batch_first else state[index])
 
     def run(self, make_step: Callable[[_Direction], Step], *states: Value | None) -> list[Value]:
-        """Scans every direction.
+        """Scan every direction.
 
         Returns:
             The outputs over time, then each final state, in the layout that the node asks for.
@@ -171,7 +171,7 @@ def _clipped(bound: float, x: Value) -> Value:
 
 
 def _held(step: Step, state: Any, inputs: tuple[Value, Value]) -> tuple[Any, Value]:
-    """Evaluates a step in which finished sequences keep their state and output zeros."""
+    """Evaluate a step in which finished sequences keep their state and output zeros."""
     projected, alive = inputs
     new, output = step(state, projected)
     alive = alive[:, None]

@@ -39,7 +39,7 @@ class Windows:
         return len(self.sizes)
 
     def span(self, axis: int) -> int:
-        """Returns the number of elements that one window covers, gaps of dilation included."""
+        """Return the number of elements that one window covers, gaps of dilation included."""
         return (self.kernel[axis] - 1) * self.dilations[axis] + 1
 
     @property
@@ -52,7 +52,7 @@ class Windows:
         return pairs
 
     def positions(self, axis: int) -> np.ndarray[Any, Any]:
-        """Returns the input position of every window element along an axis, shape (outputs, kernel).
+        """Return the input position of every window element along an axis, shape (outputs, kernel).
 
         Positions in the padding are negative or at least the axis' size.
         """
@@ -61,7 +61,7 @@ class Windows:
 
 
 def per_axis(node: Node, name: str, rank: int, default: int = 1) -> tuple[int, ...]:
-    """Returns an INTS attribute with one entry per spatial axis.
+    """Return an INTS attribute with one entry per spatial axis.
 
     Args:
         node: the node.
@@ -81,7 +81,7 @@ def per_axis(node: Node, name: str, rank: int, default: int = 1) -> tuple[int, .
 
 
 def declared_pads(node: Node, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Returns the `pads` attribute as (in front, behind), zeros where absent."""
+    """Return the `pads` attribute as (in front, behind), zeros where absent."""
     pads = node.attr("pads")
     if not pads:
         return (0,) * rank, (0,) * rank
@@ -91,7 +91,7 @@ def declared_pads(node: Node, rank: int) -> tuple[tuple[int, ...], tuple[int, ..
 
 
 def windows_of(node: Node, sizes: Sequence[int], kernel: Sequence[int] | None = None) -> Windows:
-    """Computes the windows of a convolution or pooling node over axes of the given sizes.
+    """Compute the windows of a convolution or pooling node over axes of the given sizes.
 
     Args:
         node: read for kernel_shape, strides, dilations, pads, auto_pad and ceil_mode.

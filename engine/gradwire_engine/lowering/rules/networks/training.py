@@ -14,20 +14,20 @@ from gradwire_engine.lowering.registry import TRAINING, Node, Value, rule
 
 
 def _root(x: Value) -> Value:
-    """Computes the square root of an accumulator; derivative 0 where it is 0."""
+    """Compute the square root of an accumulator; derivative 0 where it is 0."""
     positive = x > 0
     return jnp.where(positive, lax.sqrt(jnp.where(positive, x, 1)), x)
 
 
 def _regularized(node: Node, x: Value, gradient: Value) -> Value:
-    """Adds the gradient of the L2 penalty with the node's `norm_coefficient`."""
+    """Add the gradient of the L2 penalty with the node's `norm_coefficient`."""
     return float(node.attr("norm_coefficient", 0.0)) * x + gradient
 
 
 def _optimize(
     node: Node, tensors: Sequence[Value], kinds: int, step: Callable[..., tuple[Value, ...]]
 ) -> tuple[Value, ...]:
-    """Applies `step` to each tensor with its gradient and state; inputs and outputs are grouped by kind."""
+    """Apply `step` to each tensor with its gradient and state; inputs and outputs are grouped by kind."""
     count, rest = divmod(len(tensors), kinds)
     if rest or not count:
         raise node.fail(f"{len(tensors)} tensors are not {kinds} for each optimised one")
@@ -92,7 +92,7 @@ def momentum(node: Node, rate: Value, count: Value, *tensors: Value) -> tuple[Va
 
 
 def _slice(nodes: Sequence[NodeProto], target: str, sources: Sequence[str]) -> list[NodeProto]:
-    """Returns the nodes, in order, that compute `target` from `sources`."""
+    """Return the nodes, in order, that compute `target` from `sources`."""
     needed, kept = {target}, []
     for node in reversed(nodes):
         if not any(name in needed and name not in sources for name in node.output):

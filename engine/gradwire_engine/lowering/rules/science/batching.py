@@ -57,7 +57,7 @@ def vmap(node: Node, *inputs: Value) -> tuple[Value, ...]:
 
 
 def _axes(node: Node, name: str, count: int, least: int) -> list[int]:
-    """Returns an attribute of `count` axes, zeros where it is not set; `least` is the smallest allowed."""
+    """Return an attribute of `count` axes, zeros where it is not set; `least` is the smallest allowed."""
     axes: list[int] = node.attr(name) or [0] * count
     if len(axes) != count:
         raise node.fail(f"attribute {name} has {len(axes)} entries; it needs {count}")
@@ -67,7 +67,7 @@ def _axes(node: Node, name: str, count: int, least: int) -> list[int]:
 
 
 def _check_extents(node: Node, inputs: Sequence[Value], axes: Sequence[int], mapped: Sequence[int]) -> None:
-    """Raises `InvalidGraph` unless the mapped axes exist and have one extent."""
+    """Raise `InvalidGraph` unless the mapped axes exist and have one extent."""
     if not mapped:
         raise node.fail(f"in_axes slices no input; give at least one an axis, not {UNMAPPED}")
     extents = {}

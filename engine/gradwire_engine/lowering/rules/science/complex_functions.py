@@ -89,7 +89,7 @@ def _reciprocal(z: Value) -> Value:
 
 
 def _sech_squared(z: Value) -> Value:
-    """The derivative of tanh, without the cancellation of 1 - tanh^2.
+    """Return the derivative of tanh, without the cancellation of 1 - tanh^2.
 
     With e = exp(-2a), sech(a + ib) = 2 exp(-a) ((1 + e) cos b - i (1 - e) sin b) / ((1 - e)^2 + 4 e cos^2 b),
     in which nothing overflows for a >= 0; sech is even.
@@ -135,6 +135,10 @@ def _push_quotient(primals: tuple[Value, Value], tangents: tuple[Value, Value]) 
 
 @jax.custom_jvp
 def power(z: Value, w: Value) -> Value:
+    """Compute z^w = exp(w log z), complex arrays of one shape and dtype; the cut is that of `log`.
+
+    At z = 0 the value is 1 for w = 0, else 0 where the real part of w is positive, and NaN elsewhere.
+    """
     zero = lax.eq(z, jnp.zeros_like(z))
     found = lax.exp(lax.mul(w, _log(select(zero, jnp.ones_like(z), z))))
     exponent = lax.real(w)
@@ -198,12 +202,22 @@ def _pairs(node: Node, parts: tuple[Value, ...]) -> list[Value]:
 
 @sci(*_FUNCTIONS)
 def of_one_number(node: Node, real: Value, imag: Value) -> tuple[Value, Value]:
+    """ComplexSqrt, ComplexLog, ...: the parts of the function at `real + i imag`, broadcast to one shape.
+
+    Raises:
+        InvalidGraph: a part is neither float64 nor float32.
+    """
     result = _FUNCTIONS[node.op](*_pairs(node, (real, imag)))
     return lax.real(result), lax.imag(result)
 
 
 @sci("ComplexDiv", "ComplexPow")
 def of_two_numbers(node: Node, *parts: Any) -> tuple[Value, Value]:
+    """ComplexDiv, ComplexPow: the parts of the result for two numbers, given as four parts that broadcast.
+
+    Raises:
+        InvalidGraph: a part is neither float64 nor float32.
+    """
     function = divide if node.op == "ComplexDiv" else power
     result = function(*_pairs(node, parts))
     return lax.real(result), lax.imag(result)

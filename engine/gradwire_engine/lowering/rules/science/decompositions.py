@@ -27,7 +27,7 @@ sci = partial(rule, since=1, domain=SCI)
 
 
 def _matrix(node: Node, a: Value) -> Value:
-    """Returns the input as a JAX array; raises `InvalidGraph` unless it holds float64 or float32 matrices."""
+    """Return the input as a JAX array; raise `InvalidGraph` unless it holds float64 or float32 matrices."""
     if a.ndim < 2:
         raise node.fail(f"input A has shape {tuple(a.shape)}; it must be matrices, stacked or not")
     if a.dtype not in (np.float64, np.float32):
@@ -67,7 +67,7 @@ def _pinv(a: Value, rtol: Value) -> Value:
 
 @_pinv.defjvp
 def _pinv_jvp(primals: tuple[Value, Value], tangents: tuple[Value, Value]) -> tuple[Value, Value]:
-    """Differentiates the pseudo-inverse at constant rank, in terms of itself, so that higher orders exist."""
+    """Differentiate the pseudo-inverse at constant rank, in terms of itself, so that higher orders exist."""
     (a, rtol), (da, _) = primals, tangents
     b = _pinv(a, rtol)
     bt, dat = jnp.matrix_transpose(b), jnp.matrix_transpose(da)

@@ -39,7 +39,7 @@ _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 /
 
 
 def _without_derivative(node: Node, x: Value, what: str) -> Value:
-    """Returns `x`; a derivative with respect to it raises `NotDifferentiable`."""
+    """Return `x`; a derivative with respect to it raises `NotDifferentiable`."""
 
     @jax.custom_jvp
     def same(value: Value) -> Value:
@@ -104,7 +104,7 @@ def normal_quantile(node: Node, p: Value) -> Value:
 
 
 def _stirling_remainder(x: Value) -> Value:
-    """Computes log Gamma(x) - ((x - 1/2) log x - x + log(2 pi) / 2) to double precision, for x >= 10.
+    """Compute log Gamma(x) - ((x - 1/2) log x - x + log(2 pi) / 2) to double precision, for x >= 10.
 
     Stirling's series: DLMF 5.11.1.
     """

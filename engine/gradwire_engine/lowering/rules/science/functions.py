@@ -56,7 +56,7 @@ _UNARY: dict[str, Any] = {
 
 @sci(*_UNARY)
 def of_one_array(node: Node, x: Value) -> Value:
-    """Evaluates any of the functions of one array that have no attributes."""
+    """Evaluate any of the functions of one array that have no attributes."""
     return _UNARY[node.op](jnp.asarray(x))
 
 

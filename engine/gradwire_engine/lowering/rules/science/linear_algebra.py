@@ -29,7 +29,7 @@ sci = partial(rule, since=1, domain=SCI)
 
 
 def _matrix(node: Node, a: Value, square: bool = True) -> Value:
-    """Returns the input as a JAX array; raises `InvalidGraph` unless it holds floating (square) matrices."""
+    """Return the input as a JAX array; raise `InvalidGraph` unless it holds floating (square) matrices."""
     if a.ndim < 2 or (square and a.shape[-1] != a.shape[-2]):
         wanted = "square matrices" if square else "matrices"
         raise node.fail(f"input A has shape {tuple(a.shape)}; it must be {wanted}, stacked or not")
@@ -39,7 +39,7 @@ def _matrix(node: Node, a: Value, square: bool = True) -> Value:
 
 
 def _symmetric(node: Node, a: Value, lower: bool) -> Value:
-    """Returns a symmetric matrix from one triangle of `a`, or from both with the attribute `symmetrize`."""
+    """Return a symmetric matrix from one triangle of `a`, or from both with the attribute `symmetrize`."""
     a = _matrix(node, a)
     mirrored = jnp.matrix_transpose(a)
     if node.attr("symmetrize", 0):

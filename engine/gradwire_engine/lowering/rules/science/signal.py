@@ -15,7 +15,7 @@ from gradwire_engine.lowering.registry import Node, Value, rule
 
 
 def _to_complex(node: Node, x: Value, dtype: Any = np.float64) -> Value:
-    """Converts a trailing axis of one (real) or two (real, imaginary) elements to complex numbers.
+    """Convert a trailing axis of one (real) or two (real, imaginary) elements to complex numbers.
 
     Forward transforms run in double precision whatever the input: in single precision, bins that are
     zero fill with the rounding errors of the largest bin. Inverse transforms divide those errors by
@@ -30,12 +30,12 @@ def _to_complex(node: Node, x: Value, dtype: Any = np.float64) -> Value:
 
 
 def _to_pairs(z: Value, dtype: Any) -> Value:
-    """Converts complex numbers to a trailing axis of real and imaginary parts."""
+    """Convert complex numbers to a trailing axis of real and imaginary parts."""
     return jnp.stack([z.real, z.imag], axis=-1).astype(dtype)
 
 
 def _transform(node: Node, x: Value, length: Value | None, axis: int) -> Value:
-    """Computes a (one-sided or inverse) discrete Fourier transform along one axis."""
+    """Compute a (one-sided or inverse) discrete Fourier transform along one axis."""
     axis %= x.ndim
     if axis == x.ndim - 1:
         raise node.fail("the last axis holds real and imaginary parts and cannot be transformed")

@@ -13,11 +13,11 @@ import gradwire as gw
 from gradwire.frontends.numpy import trace
 from gradwire.graphs.spec import spec, spec_of
 from gradwire_engine.errors import NotDifferentiable
-from gradwire_engine.planning import inline
 from gradwire_engine.planning.plan import PlanOptions, Problem, make_plan
 from gradwire_engine.planning.transforms import FunctionSpec
 from tests.client.frontends.numpy.control_flow.oracle import agree, function, registered, traced
 from tests.client.frontends.numpy.control_flow.programs import PROGRAMS, X, single_precision, square_root
+from tests.engine import in_process
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,11 @@ def test_reverse_mode_through_a_while_loop_is_refused_by_name() -> None:
 
     def problem(mode: str) -> Problem:
         options = PlanOptions(mode=mode)
-        return Problem(function_spec, inline.argument_types(inputs), "jacobian", ("x1",), ("y0",), options)
+        return Problem(
+            function_spec, in_process.argument_types(inputs), "jacobian", ("x1",), ("y0",), options
+        )
 
-    forward = inline.assemble(graph, make_plan(graph, problem("forward")), inputs)[0]
+    forward = in_process.assemble(graph, make_plan(graph, problem("forward")), inputs)[0]
     np.testing.assert_allclose(np.ravel(forward), [0.5 / np.sqrt(7)], rtol=1e-12)
     with pytest.raises(NotDifferentiable, match=r"Loop_\d+"):
         make_plan(graph, problem("reverse"))

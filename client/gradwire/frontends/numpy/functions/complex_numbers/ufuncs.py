@@ -181,7 +181,7 @@ def power(z: Any, exponent: Any) -> Any:
 
 
 def _is_number(item: Any) -> bool:
-    """Whether an item is one real number that is not traced."""
+    """Return whether an item is one real number that is not traced."""
     return not isinstance(item, TracedArray | TracedComplex) and np.ndim(item) == 0 and np.isrealobj(item)
 
 

@@ -1,4 +1,7 @@
-"""Products, decompositions, least squares and norms."""
+"""Products, decompositions, least squares and norms.
+
+Implementations follow the convention of `gradwire.frontends.numpy.functions`.
+"""
 
 from gradwire.frontends.numpy.functions.linear_algebra import decompositions, least_squares, norms, products
 

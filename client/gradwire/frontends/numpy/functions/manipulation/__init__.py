@@ -1,4 +1,7 @@
-"""Creating, shaping, joining, selecting, sorting and searching arrays."""
+"""Creating, shaping, joining, selecting, sorting and searching arrays.
+
+Implementations follow the convention of `gradwire.frontends.numpy.functions`.
+"""
 
 from gradwire.frontends.numpy.functions.manipulation import (
     applying,

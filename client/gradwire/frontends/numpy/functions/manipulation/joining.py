@@ -42,7 +42,7 @@ def _nested(arrays: Any) -> list[Any]:
 
 
 def holds_traced(item: Any) -> bool:
-    """Whether a list or tuple contains a traced array, at any depth."""
+    """Return whether a list or tuple contains a traced array, at any depth."""
     return isinstance(item, list | tuple) and any(
         isinstance(part, TracedArray) or holds_traced(part) for part in item
     )

@@ -1,4 +1,4 @@
-"""Runs plans in the calling process, block by block, without a service."""
+"""Runs plans in the calling process, block by block, without a service: for the tests of all packages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NumpyArray = np.ndarray[Any, Any]
 
 
 def argument_types(inputs: Mapping[str, NumpyArray]) -> tuple[tuple[str, ArrayType], ...]:
-    """The types of arrays at hand."""
+    """Return the types of arrays at hand."""
     return tuple((name, ArrayType(array.dtype.name, array.shape)) for name, array in inputs.items())
 
 
