@@ -53,7 +53,7 @@ class AsyncAccumulator:
         timeout: float | None,
         beside: Callable[[Model, Mapping[str, wire.Array]], AbstractAsyncContextManager[None]],
     ) -> None:
-        """Makes the accumulator of a loss; nothing is sent before the first batch.
+        """Make the accumulator of a loss; nothing is sent before the first batch.
 
         Args:
             connection: where it is computed.

@@ -95,7 +95,7 @@ class _Probe:
         self._w = [_like(random, values[i]) for i in self._differentiated]
 
     async def row(self, name: str, compare: Callable[[], Awaitable[tuple[float, float]]]) -> CheckRow:
-        """Makes one comparison; one that the function has no derivative for is skipped."""
+        """Make one comparison; one that the function has no derivative for is skipped."""
         try:
             difference, allowed = await compare()
         except (_Skip, NotDifferentiableError) as error:
@@ -103,14 +103,14 @@ class _Probe:
         return CheckRow(name, difference, allowed)
 
     async def value(self, reference: Reference | None) -> tuple[float, float]:
-        """Compares the values of the graph and of the Python function."""
+        """Compare the values of the graph and of the Python function."""
         if reference is None:
             raise _Skip("a model has no function beside it")
         expected = await in_thread(partial(run_quietly, reference.values, self._point))
         return _relative(expected, self._values), self._tolerances.identities
 
     async def differences(self, reference: Reference | None) -> tuple[float, float]:
-        """Compares J v with the five-point formula, and allows for the formula's own error."""
+        """Compare J v with the five-point formula, and allow for the formula's own error."""
         self._need_derivatives()
         found = await self._function.tangents(self._point, self._v)
         largest = max((float(np.abs(self._point[i]).max(initial=0.0)) for i in self._varied), default=0.0)
@@ -125,7 +125,7 @@ class _Probe:
         return _relative(quotients, found), self._tolerances.differences + errors / size
 
     async def _outputs(self, reference: Reference | None, step: float) -> list[wire.Array]:
-        """Returns the floating-point outputs at the point moved by a step along v."""
+        """Return the floating-point outputs at the point moved by a step along v."""
         moved = list(self._point)
         for i, direction in zip(self._varied, self._v, strict=True):
             moved[i] = np.asarray(self._point[i] + step * direction).astype(self._point[i].dtype)
@@ -136,14 +136,14 @@ class _Probe:
         return [np.asarray(values[i], np.float64) for i in self._differentiated]
 
     async def adjoint(self) -> tuple[float, float]:
-        """Compares <w, J v> with <J'w, v>."""
+        """Compare <w, J v> with <J'w, v>."""
         self._need_derivatives()
         tangents = await self._function.tangents(self._point, self._v)
         products = await self._function.products(self._point, self._w)
         return _identity((self._w, tangents), (products, self._v)), self._tolerances.identities
 
     async def modes(self) -> tuple[float, float]:
-        """Compares the whole Jacobian in both modes."""
+        """Compare the whole Jacobian in both modes."""
         self._need_derivatives()
         elements = sum(self._point[i].size for i in self._varied)
         elements *= sum(self._values[i].size for i in self._differentiated)
@@ -154,7 +154,7 @@ class _Probe:
         return _relative(forward, reverse), self._tolerances.identities
 
     async def symmetry(self) -> tuple[float, float]:
-        """Compares u'H v with v'H u, for the Hessian of <w, f>."""
+        """Compare u'H v with v'H u, for the Hessian of <w, f>."""
         self._need_derivatives()
         by_v = await self._function.curvatures(self._point, self._w, self._v)
         by_u = await self._function.curvatures(self._point, self._w, self._u)
@@ -170,13 +170,13 @@ def _like(random: np.random.Generator, array: wire.Array) -> wire.Array:
 
 
 def _largest(arrays: Arrays) -> float:
-    """The largest finite size of an element."""
+    """Return the largest finite size of an element."""
     sizes = [np.abs(np.asarray(array, np.float64)) for array in arrays]
     return max((float(size[np.isfinite(size)].max(initial=0.0)) for size in sizes), default=0.0)
 
 
 def _relative(expected: Arrays, found: Arrays) -> float:
-    """The largest difference, relative to the largest element; infinite where only one is finite."""
+    """Return the largest difference, relative to the largest element; infinite where only one is finite."""
     size = max(_largest(expected), _largest(found), np.finfo(np.float64).tiny)
     worst = 0.0
     for want, got in zip(expected, found, strict=True):
@@ -189,7 +189,7 @@ def _relative(expected: Arrays, found: Arrays) -> float:
 
 
 def _identity(left: tuple[Arrays, Arrays], right: tuple[Arrays, Arrays]) -> float:
-    """The difference of two inner products, relative to what they add up."""
+    """Return the difference of two inner products, relative to what they add up."""
     sums, sizes = [], []
     for pair in (left, right):
         terms = [np.asarray(a, np.float64) * np.asarray(b, np.float64) for a, b in zip(*pair, strict=True)]

@@ -23,7 +23,7 @@ from gradwire.transport.uploads import Uploaded
 
 
 def connect(address: str, *, retry: Retry | None = None, verify: Verify = "first") -> "AsyncClient":
-    """Returns a client of the server at "host:port"; call it where an event loop runs.
+    """Return a client of the server at "host:port"; call it where an event loop runs.
 
     `verify` says when traced functions are compared with the functions they came from, where
     `AsyncClient.function` is not told otherwise.

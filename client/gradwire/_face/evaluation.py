@@ -86,7 +86,7 @@ class BaseFunction:
         return self.signature.html(f"{type(self).__name__} {self.graph_id[:12]}{steps}", notes)
 
     async def describe(self) -> GraphInfo:
-        """Returns what the server reports about the graph: warnings, size, possible modes.
+        """Return what the server reports about the graph: warnings, size, possible modes.
 
         For a traced function, also what was compared with the function that it was traced from.
         """
@@ -310,13 +310,13 @@ class BaseFunction:
     def _beside(
         self, arrays: Mapping[str, wire.Array], batched: Sequence[str] = ()
     ) -> AbstractAsyncContextManager[None]:
-        """Compares a traced function with the function it came from, while the block runs."""
+        """Compare a traced function with the function it came from, while the block runs."""
         if self._verification is None or self._verification.settled:
             return nullcontext()
         return self._verification.beside(self._plain(self._model), arrays, batched)
 
     def _beside_of(self, model: Model, arrays: Mapping[str, wire.Array]) -> AbstractAsyncContextManager[None]:
-        """Does what `_beside` does, for the same source traced for other shapes."""
+        """Do what `_beside` does, for the same source traced for other shapes."""
         if self._verification is None or model is self._model:
             return self._beside(arrays)
         return self._verification.of(model).beside(self._plain(model), arrays)
@@ -385,7 +385,7 @@ class BaseFunction:
             yield self.with_evaluator(calls.evaluate)
 
     def with_evaluator(self, evaluator: Evaluator) -> Self:
-        """Returns this function with its evaluations sent by `evaluator`."""
+        """Return this function with its evaluations sent by `evaluator`."""
         return type(self)(self._connection, self._model, self._spec, evaluator, self._verification)
 
 

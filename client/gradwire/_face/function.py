@@ -1,6 +1,6 @@
 """The asynchronous function: evaluation, Jacobians and Hessians."""
 
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator
 from typing import Any, Literal, overload
 
 import gradwire_wire as wire
@@ -8,7 +8,8 @@ from gradwire._face.accumulation import AsyncAccumulator
 from gradwire._face.arguments import abstract, bind, fixed_type, given_values
 from gradwire._face.batches import Loss
 from gradwire._face.checking import check
-from gradwire._face.evaluation import Arrays, BaseFunction, nested, one_output, unwrapped
+from gradwire._face.differentiation import DerivativeFunction
+from gradwire._face.evaluation import Arrays, nested, one_output, unwrapped
 from gradwire._face.flat import FlatFunction
 from gradwire._face.options import (
     HessianMode,
@@ -19,19 +20,15 @@ from gradwire._face.options import (
     ProgressOption,
     Sink,
 )
-from gradwire.errors import InvalidArgumentError
-from gradwire.graphs.signature import Selection, select, select_scalar
+from gradwire.graphs.signature import Selection, select
 from gradwire.graphs.spec import ArraySpec
-from gradwire.results import Block, CheckReport, Info, Plan, ProgressReporter
-from gradwire.transport.placement import BlockBuffers, ResultArrays, flatten_out
-from gradwire.transport.receiver import DerivativeReceiver, DerivativeRequest, public_block
-from gradwire.transport.request import tensor_ids, tensors
+from gradwire.results import Block, CheckReport, Info, Plan
 from gradwire.transport.retry import Deadline
-from gradwire_wire.kinds import KIND_NAMES, KINDS
+from gradwire_wire.kinds import KINDS
 from gradwire_wire.v1 import derivative_pb2
 
 
-class AsyncFunction(BaseFunction):
+class AsyncFunction(DerivativeFunction):
     """A function on a server, with its values and derivatives as coroutines.
 
     Made by `AsyncClient.function`:
@@ -412,7 +409,7 @@ class AsyncFunction(BaseFunction):
         return Plan.from_proto(derivative_pb2.PlanResponse.FromString(answer).plan)
 
     async def check(self, /, *args: Any, timeout: float | None = None, **inputs: Any) -> CheckReport:
-        """Checks values and derivatives at a point, prints what was compared, and returns it.
+        """Check values and derivatives at a point, print what was compared, and return it.
 
         Values are compared with the Python function's, where there is one; J v with differences; J v with
         J'w; both modes of the Jacobian, where it has at most a million elements; the Hessian with its
@@ -425,83 +422,3 @@ class AsyncFunction(BaseFunction):
         reference = None if self._spec.transforms else self._model.reference
         unverified = type(self)(self._connection, self._model, self._spec, self._evaluator)
         return await check(FlatFunction(unverified, timeout), list(arrays.values()), reference)
-
-    def _choose(self, kind: Kind, wrt: Selection, of: Selection) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        if kind not in KINDS:
-            raise InvalidArgumentError(f"kind is 'jacobian' or 'hessian', not {kind!r}")
-        outputs = self.signature.outputs
-        if kind == "hessian":
-            chosen: tuple[str, ...] = (select_scalar(outputs, one_output(of)),)
-        else:
-            chosen = select(outputs, of, "output", "of")
-        return select(self.signature.inputs, wrt, "input", "wrt"), chosen
-
-    async def _request(
-        self,
-        kind: Kind,
-        args: tuple[Any, ...],
-        inputs: Mapping[str, Any],
-        options: Options,
-        values: bool = False,
-    ) -> DerivativeRequest:
-        deadline = Deadline(options.timeout)
-        arrays = bind(self.signature.inputs, args, inputs)
-        wrt, of = self._choose(kind, options.wrt, options.of)
-        ids = await tensor_ids(arrays)
-        message = derivative_pb2.DifferentiateRequest(
-            function=self._spec.proto,
-            inputs=tensors(arrays, ids) | self._constants,
-            kind=KINDS[kind],
-            wrt=wrt,
-            of=of,
-            options=options.plan_options(kind),
-            values=values,
-        )
-        uploads = {ids[name]: arrays[name] for name in ids}
-        return DerivativeRequest(message, self._model, arrays, uploads, deadline)
-
-    async def _receive(
-        self, request: DerivativeRequest, options: Options
-    ) -> tuple[list[wire.Array] | None, Info]:
-        """Receive into arrays, or into the sink where there is one."""
-        if options.sink is None:
-            received = await self._assemble(request, options)
-            return received.arrays, received.info
-        receiver = self._block_receiver(request, options)
-        async with self._beside(request.inputs):
-            async for block in receiver.blocks():
-                taken = options.sink(public_block(block, receiver.plan))
-                if isinstance(taken, Awaitable):
-                    await taken
-        return None, receiver.info
-
-    async def _assemble(self, request: DerivativeRequest, options: Options) -> DerivativeReceiver:
-        given = flatten_out(options.out)
-        reporter = _reporter(request, options)
-        receiver = DerivativeReceiver(
-            self._connection, request, lambda plan: ResultArrays(plan, given), reporter, restart=True
-        )
-        async with self._beside(request.inputs):
-            await receiver.run()
-        return receiver
-
-    def _block_receiver(self, request: DerivativeRequest, options: Options) -> DerivativeReceiver:
-        reporter = _reporter(request, options)
-        return DerivativeReceiver(self._connection, request, BlockBuffers, reporter, restart=False)
-
-    async def _blocks(
-        self, kind: Kind, args: tuple[Any, ...], inputs: Mapping[str, Any], options: Options
-    ) -> AsyncIterator[Block]:
-        request = await self._request(kind, args, inputs, options)
-        receiver = self._block_receiver(request, options)
-        blocks = receiver.blocks()
-        async with self._beside(request.inputs):
-            try:
-                async for block in blocks:
-                    yield public_block(block, receiver.plan)
-            finally:
-                await blocks.aclose()
-
-
-def _reporter(request: DerivativeRequest, options: Options) -> ProgressReporter:
-    return ProgressReporter(options.progress, KIND_NAMES[request.message.kind])

@@ -149,7 +149,7 @@ class Verification:
                 self._end(running)
 
     def _end(self, task: "asyncio.Task[Compared | str]") -> None:
-        """Keeps what a comparison found, or raises its error."""
+        """Keep what a comparison found, or raise its error."""
         if self._running is task:
             self._running = None
         if not task.cancelled():
@@ -163,7 +163,7 @@ class Verification:
     def _point(
         self, arrays: Mapping[str, wire.Array], batched: Sequence[str]
     ) -> tuple[wire.Array, ...] | None:
-        """Copies the graph's inputs, which the caller may write to; None for an empty batch."""
+        """Copy the graph's inputs, which the caller may write to; None for an empty batch."""
         own = {value.name: arrays[value.name] for value in self._model.signature.inputs}
         if any(name in own and not len(own[name]) for name in batched):
             return None
@@ -194,7 +194,7 @@ class Verification:
     async def _asked(
         self, graph: FlatFunction, point: Arrays
     ) -> tuple[list[wire.Array], list[wire.Array], list[wire.Array]]:
-        """Returns the graph's values, and its products with cotangents where the framework has them too."""
+        """Return the graph's values, and its products with cotangents where the framework has them too."""
         values = await graph.values(point)
         outputs = zip(values, self._model.signature.outputs, strict=True)
         floating = [one for one, value in outputs if value.floating]
@@ -224,7 +224,7 @@ class Verification:
         expected: Arrays,
         found: Arrays,
     ) -> None:
-        """Raises an error for a difference that rounding does not explain."""
+        """Raise an error for a difference that rounding does not explain."""
         worst = await in_thread(partial(self._worst, function, point, expected, found))
         if worst is None:
             return
@@ -277,6 +277,6 @@ def _product(
 
 
 def _retrieved(task: "asyncio.Task[Compared | str]") -> None:
-    """Marks the error of a task as seen: the next use raises it, if there is one."""
+    """Mark the error of a task as seen: the next use raises it, if there is one."""
     if not task.cancelled():
         task.exception()

@@ -8,7 +8,7 @@ from gradwire.transport.retry import Retry
 
 
 def connect(address: str, *, retry: Retry | None = None, verify: Verify = "first") -> Client:
-    """Returns a client of the server at "host:port".
+    """Return a client of the server at "host:port".
 
     `verify` says when traced functions are compared with the functions they came from, where
     `Client.function` is not told otherwise.

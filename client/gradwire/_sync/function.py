@@ -49,7 +49,7 @@ class Function(FunctionBase):
         return self._function.constants
 
     def describe(self) -> GraphInfo:
-        """Returns what the server reports about the graph: warnings, size, possible modes.
+        """Return what the server reports about the graph: warnings, size, possible modes.
 
         For a traced function, also what was compared with the function that it was traced from.
         """
@@ -591,7 +591,7 @@ class Function(FunctionBase):
         )
 
     def check(self, /, *args: Any, timeout: float | None = None, **inputs: Any) -> CheckReport:
-        """Checks values and derivatives at a point, prints what was compared, and returns it.
+        """Check values and derivatives at a point, print what was compared, and return it.
 
         Values are compared with the Python function's, where there is one; J v with differences; J v with
         J'w; both modes of the Jacobian, where it has at most a million elements; the Hessian with its

@@ -103,7 +103,7 @@ def convert_function(
 
 
 def _reference(fn: Callable[..., Any], tree: Any, kinds: Sequence[Any]) -> Reference:
-    """The function as one of the leaves of its arguments, with JAX's own derivatives."""
+    """Take the function as one of the leaves of its arguments, with JAX's own derivatives."""
 
     def values(arrays: Sequence[Any]) -> list[Any]:
         with _precision(kinds):

@@ -116,7 +116,7 @@ def model(source: Source, at: ArraySpec | None = None, *, return_std: bool = Fal
 
 
 def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None) -> BoundModel:
-    """Converts an estimator or one of its methods for `client.function`."""
+    """Convert an estimator or one of its methods for `client.function`."""
     if len(specs) > 1 or (names is not None and len(names) != 1):
         raise InvalidArgumentError(
             "a scikit-learn model has one input, (rows, features): give at most one spec and one name"
