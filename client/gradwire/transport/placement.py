@@ -45,7 +45,7 @@ def write_bytes(rows: Bytes, offset: int, data: memoryview) -> None:
 
 
 @dataclass(slots=True)
-class Rectangle:
+class PieceBuffer:
     """The destination of one piece: rows of bytes to write to, and the values that they hold."""
 
     rows: Bytes
@@ -53,14 +53,14 @@ class Rectangle:
     deliver: Callable[[wire.Array], None] | None = None  # takes the values once they are complete
 
     @classmethod
-    def allocated(cls, shape: tuple[int, int], dtype: np.dtype[Any]) -> "Rectangle":
-        """Allocates a rectangle in memory of its own."""
+    def allocated(cls, shape: tuple[int, int], dtype: np.dtype[Any]) -> "PieceBuffer":
+        """Allocates a buffer in memory of its own."""
         values: wire.Array = np.empty(shape, dtype)
         return cls(_byte_rows(values), values)
 
     @classmethod
-    def within(cls, matrix: wire.Array) -> "Rectangle":
-        """Returns the rectangle that a part of a matrix is."""
+    def within(cls, matrix: wire.Array) -> "PieceBuffer":
+        """Returns the buffer that a part of a matrix is."""
         if matrix.size and matrix.strides[1] == matrix.itemsize:
             return cls(_byte_rows(matrix), matrix)
         one = cls.allocated((matrix.shape[0], matrix.shape[1]), matrix.dtype)
@@ -80,7 +80,7 @@ def _byte_rows(values: wire.Array) -> Bytes:
 
 
 class EntryArray:
-    """The array of one entry of the plan, written rectangle by rectangle."""
+    """The array of one entry of the plan, written piece by piece."""
 
     def __init__(self, entry: Entry, array: wire.Array) -> None:
         self._entry = entry
@@ -95,13 +95,13 @@ class EntryArray:
             self._matrix = None
         self._plain = plain
 
-    def rectangle(self, piece: derivative_pb2.Piece) -> Rectangle:
-        """Returns the rectangle that the data of `piece` are written to."""
+    def buffer(self, piece: derivative_pb2.Piece) -> PieceBuffer:
+        """Returns what the data of `piece` are written to."""
         rows, columns = slices(piece)
         if self._matrix is not None:
-            return Rectangle.within(self._matrix[rows, columns])
+            return PieceBuffer.within(self._matrix[rows, columns])
         shape = (rows.stop - rows.start, columns.stop - columns.start)
-        one = Rectangle.allocated(shape, self._entry.dtype)
+        one = PieceBuffer.allocated(shape, self._entry.dtype)
         one.deliver = partial(self._scatter, rows, columns)
         return one
 
@@ -149,9 +149,9 @@ class ResultArrays:
         """One array for each entry of the plan."""
         return [one.array for one in self._entries]
 
-    def rectangle(self, piece: derivative_pb2.Piece) -> Rectangle:
-        """Returns the rectangle that the data of `piece` are written to."""
-        return self._entries[piece.entry].rectangle(piece)
+    def buffer(self, piece: derivative_pb2.Piece) -> PieceBuffer:
+        """Returns what the data of `piece` are written to."""
+        return self._entries[piece.entry].buffer(piece)
 
 
 def _checked(entry: Entry, array: object) -> wire.Array:
@@ -187,11 +187,11 @@ class BlockBuffers:
     def __init__(self, plan: Plan) -> None:
         self._entries = plan.entries
 
-    def rectangle(self, piece: derivative_pb2.Piece) -> Rectangle:
+    def buffer(self, piece: derivative_pb2.Piece) -> PieceBuffer:
         """Allocates memory for the data of `piece`."""
         rows, columns = slices(piece)
         shape = (rows.stop - rows.start, columns.stop - columns.start)
-        return Rectangle.allocated(shape, self._entries[piece.entry].dtype)
+        return PieceBuffer.allocated(shape, self._entries[piece.entry].dtype)
 
 
 class OpenBlock:
@@ -203,8 +203,8 @@ class OpenBlock:
         for piece in start.pieces:
             _check_piece(piece, plan)
         self.start = start
-        self.rectangles = [destination.rectangle(piece) for piece in start.pieces]
-        self._remaining = [one.values.nbytes for one in self.rectangles]
+        self.buffers = [destination.buffer(piece) for piece in start.pieces]
+        self._remaining = [one.values.nbytes for one in self.buffers]
 
     @property
     def complete(self) -> bool:
@@ -214,24 +214,24 @@ class OpenBlock:
     @property
     def received(self) -> int:
         """How many bytes have arrived."""
-        return sum(one.values.nbytes for one in self.rectangles) - sum(self._remaining)
+        return sum(one.values.nbytes for one in self.buffers) - sum(self._remaining)
 
     def write(self, piece: int, offset: int, data: memoryview) -> None:
         """Writes a chunk of a piece; chunks of a piece must come in order."""
         if piece >= len(self._remaining):
             raise _broken(f"a chunk of piece {piece} of block {self.start.block}, which does not exist")
-        rectangle = self.rectangles[piece]
-        expected = rectangle.values.nbytes - self._remaining[piece]
+        buffer = self.buffers[piece]
+        expected = buffer.values.nbytes - self._remaining[piece]
         if offset != expected or len(data) > self._remaining[piece]:
             raise _broken(
                 f"{len(data)} bytes at offset {offset} of piece {piece} of block {self.start.block}, where "
                 f"{self._remaining[piece]} from {expected} on are missing"
             )
         if len(data):
-            write_bytes(rectangle.rows, offset, data)
+            write_bytes(buffer.rows, offset, data)
             self._remaining[piece] -= len(data)
             if not self._remaining[piece]:
-                rectangle.finish()
+                buffer.finish()
 
 
 def _check_piece(piece: derivative_pb2.Piece, plan: Plan) -> None:

@@ -278,9 +278,9 @@ def public_block(block: OpenBlock, plan: Plan) -> Block:
             plan.entries[piece.entry].row,
             plan.entries[piece.entry].column,
             *slices(piece),
-            rectangle.values,
+            buffer.values,
         )
-        for piece, rectangle in zip(block.start.pieces, block.rectangles, strict=True)
+        for piece, buffer in zip(block.start.pieces, block.buffers, strict=True)
     )
     compute = block.start.compute.ToTimedelta().total_seconds()
     return Block(block.start.block, pieces, block.start.worker, compute)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gradwire_server.cli import session
-from gradwire_server.cli.session import Request
+from gradwire_server.cli.session import CommonOptions
 
 app = typer.Typer(
     name="gradwire",
@@ -28,7 +28,7 @@ def _positive(seconds: float | None) -> float | None:
 Model = Annotated[
     Path, typer.Argument(help="an ONNX model: .onnx, or its text form", exists=True, dir_okay=False)
 ]
-Inputs = Annotated[
+InputOption = Annotated[
     list[str] | None,
     typer.Option(
         "--input", "-i", metavar="NAME=VALUE", help="x=x.npy, x=data.npz:key, or x=1.5 or x=[1,2,3]"
@@ -84,7 +84,7 @@ def inspect(model: Model, address: Address = None) -> None:
 @app.command()
 def plan(
     model: Model,
-    input: Inputs = None,
+    input: InputOption = None,
     kind: Annotated[str, typer.Option(help="jacobian or hessian")] = "jacobian",
     wrt: Wrt = None,
     of: Of = None,
@@ -94,26 +94,26 @@ def plan(
     timeout: Timeout = None,
 ) -> None:
     """Show how a derivative would be computed: mode, blocks, bytes and memory. Nothing is evaluated."""
-    session.show_plan(Request(model, input, wrt, of, None, address, workers, timeout), kind, mode)
+    session.show_plan(CommonOptions(model, input, wrt, of, None, address, workers, timeout), kind, mode)
 
 
 @app.command()
 def value(
     model: Model,
-    input: Inputs = None,
+    input: InputOption = None,
     output: Output = None,
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
 ) -> None:
     """Evaluate a model."""
-    session.value(Request(model, input, None, None, output, address, workers, timeout))
+    session.value(CommonOptions(model, input, None, None, output, address, workers, timeout))
 
 
 @app.command()
 def jacobian(
     model: Model,
-    input: Inputs = None,
+    input: InputOption = None,
     wrt: Wrt = None,
     of: Of = None,
     output: Output = None,
@@ -123,13 +123,15 @@ def jacobian(
     timeout: Timeout = None,
 ) -> None:
     """The Jacobian: shape output.shape + input.shape."""
-    session.derivative(Request(model, input, wrt, of, output, address, workers, timeout), "jacobian", mode)
+    session.derivative(
+        CommonOptions(model, input, wrt, of, output, address, workers, timeout), "jacobian", mode
+    )
 
 
 @app.command()
 def hessian(
     model: Model,
-    input: Inputs = None,
+    input: InputOption = None,
     wrt: Wrt = None,
     of: Of = None,
     output: Output = None,
@@ -139,13 +141,15 @@ def hessian(
     timeout: Timeout = None,
 ) -> None:
     """The Hessian of an output of one element: shape input.shape + input.shape."""
-    session.derivative(Request(model, input, wrt, of, output, address, workers, timeout), "hessian", mode)
+    session.derivative(
+        CommonOptions(model, input, wrt, of, output, address, workers, timeout), "hessian", mode
+    )
 
 
 @app.command()
 def jvp(
     model: Model,
-    input: Inputs = None,
+    input: InputOption = None,
     vector: Vectors = None,
     wrt: Wrt = None,
     of: Of = None,
@@ -155,13 +159,13 @@ def jvp(
     timeout: Timeout = None,
 ) -> None:
     """The Jacobian times tangents of the inputs."""
-    session.product(Request(model, input, wrt, of, output, address, workers, timeout), "jvp", vector)
+    session.product(CommonOptions(model, input, wrt, of, output, address, workers, timeout), "jvp", vector)
 
 
 @app.command()
 def vjp(
     model: Model,
-    input: Inputs = None,
+    input: InputOption = None,
     vector: Vectors = None,
     wrt: Wrt = None,
     of: Of = None,
@@ -171,4 +175,4 @@ def vjp(
     timeout: Timeout = None,
 ) -> None:
     """Cotangents of the outputs times the Jacobian."""
-    session.product(Request(model, input, wrt, of, output, address, workers, timeout), "vjp", vector)
+    session.product(CommonOptions(model, input, wrt, of, output, address, workers, timeout), "vjp", vector)

@@ -21,7 +21,7 @@ from gradwire_server.settings import Settings
 
 
 @dataclass(frozen=True)
-class Request:
+class CommonOptions:
     """The options that all evaluating commands have in common."""
 
     model: Path
@@ -62,9 +62,9 @@ def _client(address: str | None, workers: int | None) -> Iterator[gw.Client]:
 
 
 @contextmanager
-def _function(request: Request) -> Iterator[gw.Function]:
-    with _client(request.address, request.workers) as client:
-        function = client.function(_source(request.model))
+def _function(options: CommonOptions) -> Iterator[gw.Function]:
+    with _client(options.address, options.workers) as client:
+        function = client.function(_source(options.model))
         for warning in function.describe().warnings:
             typer.echo(f"warning: {warning}", err=True)
         yield function
@@ -83,7 +83,7 @@ def _on_terminal() -> bool:
 
 def inspect(model: Path, address: str | None) -> None:
     """Print a model's inputs, outputs, operators and size."""
-    with _function(Request(model, None, None, None, None, address, 1, None)) as function:
+    with _function(CommonOptions(model, None, None, None, None, address, 1, None)) as function:
         info = function.describe()
         source = _source(model)
         graph = (onnx.parser.parse_model(source) if isinstance(source, str) else onnx.load(str(source))).graph
@@ -99,47 +99,47 @@ def inspect(model: Path, address: str | None) -> None:
             print(f"forward mode only: {info.forward_only_reason}")
 
 
-def _of(request: Request, kind: str) -> Any:
+def _of(options: CommonOptions, kind: str) -> Any:
     """Return the outputs named; a Hessian takes a single one."""
-    if kind == "hessian" and request.of and len(request.of) == 1:
-        return request.of[0]
-    return request.of
+    if kind == "hessian" and options.of and len(options.of) == 1:
+        return options.of[0]
+    return options.of
 
 
-def show_plan(request: Request, kind: str, mode: str | None) -> None:
+def show_plan(options: CommonOptions, kind: str, mode: str | None) -> None:
     """Print the plan of a derivative."""
     if kind not in ("jacobian", "hessian"):
         raise typer.BadParameter(f"{kind!r} is neither jacobian nor hessian", param_hint="--kind")
-    with _function(request) as function:
-        options: dict[str, Any] = {"kind": kind, "wrt": request.wrt, "of": _of(request, kind), "mode": mode}
-        arrays = request.arrays(function.signature)
-        print(function.plan(arrays, timeout=request.timeout, **options))
+    with _function(options) as function:
+        chosen: dict[str, Any] = {"kind": kind, "wrt": options.wrt, "of": _of(options, kind), "mode": mode}
+        arrays = options.arrays(function.signature)
+        print(function.plan(arrays, timeout=options.timeout, **chosen))
 
 
-def value(request: Request) -> None:
+def value(options: CommonOptions) -> None:
     """Evaluate a model and write its outputs."""
-    with _function(request) as function:
-        outputs = function.value(request.arrays(function.signature), timeout=request.timeout)
-        write(_named([value.name for value in function.signature.outputs], outputs), request.output)
+    with _function(options) as function:
+        outputs = function.value(options.arrays(function.signature), timeout=options.timeout)
+        write(_named([value.name for value in function.signature.outputs], outputs), options.output)
 
 
-def derivative(request: Request, kind: str, mode: str | None) -> None:
+def derivative(options: CommonOptions, kind: str, mode: str | None) -> None:
     """Compute a Jacobian or Hessian and write it, one array for each pair of names."""
-    with _function(request) as function:
-        arrays = request.arrays(function.signature)
+    with _function(options) as function:
+        arrays = options.arrays(function.signature)
         compute = function.jacobian if kind == "jacobian" else function.hessian
         result, info = compute(
             arrays,
-            wrt=request.wrt,
-            of=_of(request, kind),
+            wrt=options.wrt,
+            of=_of(options, kind),
             mode=mode,
             progress=_on_terminal(),
-            timeout=request.timeout,
+            timeout=options.timeout,
             return_info=True,
         )
         entries = info.plan.entries
         names = [f"d{entry.row}_d{entry.column}" for entry in entries]
-        write(_named(names, result), request.output)
+        write(_named(names, result), options.output)
         if _on_terminal():
             typer.echo(
                 f"{info.plan.mode.replace('_', ' ')}, {info.plan.blocks} blocks, {info.elapsed:.2f} s",
@@ -147,12 +147,12 @@ def derivative(request: Request, kind: str, mode: str | None) -> None:
             )
 
 
-def product(request: Request, kind: str, vectors: Sequence[str] | None) -> None:
+def product(options: CommonOptions, kind: str, vectors: Sequence[str] | None) -> None:
     """Compute a jvp or vjp and write it."""
-    with _function(request) as function:
-        arrays = request.arrays(function.signature)
+    with _function(options) as function:
+        arrays = options.arrays(function.signature)
         make = function.as_jvp if kind == "jvp" else function.as_vjp
-        derived = make(wrt=request.wrt, of=request.of)
+        derived = make(wrt=options.wrt, of=options.of)
         seeds = derived.signature.inputs[len(function.signature.inputs) :]
         suffix = ".tangent" if kind == "jvp" else ".cotangent"
         for name, array in read_assignments(list(vectors or []), "--vector").items():
@@ -172,8 +172,8 @@ def product(request: Request, kind: str, vectors: Sequence[str] | None) -> None:
                 f"write {missing[0]}=VALUE, or choose with {which}",
                 param_hint="--vector",
             )
-        outputs = derived.value(arrays, timeout=request.timeout)
-        write(_named([value.name for value in derived.signature.outputs], outputs), request.output)
+        outputs = derived.value(arrays, timeout=options.timeout)
+        write(_named([value.name for value in derived.signature.outputs], outputs), options.output)
 
 
 def _named(names: Sequence[str], result: Any) -> Mapping[str, Array]:
