@@ -18,6 +18,10 @@ class TraceError(GradwireError, TypeError):
     """A Python function cannot become a graph; the message says which operation and what to write instead."""
 
 
+class ResultMemoryError(GradwireError, MemoryError):
+    """A whole result does not fit into this process's memory; the message says how to take it otherwise."""
+
+
 class GraphWarning(UserWarning):
     """A property of a graph, found by the server, that affects how far its numbers can be trusted."""
 

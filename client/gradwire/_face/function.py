@@ -399,7 +399,7 @@ class AsyncFunction(BaseFunction):
         answer = await self._connection.call(
             self._model, {}, deadline, lambda remaining: self._connection.stub.plan(request, remaining)
         )
-        return Plan.from_proto(derivative_pb2.PlanResponse.FromString(answer).plan)
+        return Plan.from_proto(derivative_pb2.PlanResponse.FromString(answer).plan, chosen_of)
 
     def _choose(self, kind: Kind, wrt: Selection, of: Selection) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if kind not in KINDS:

@@ -8,14 +8,15 @@ destination (a transposed or strided view) is filled from a buffer once the piec
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import gradwire_wire as wire
-from gradwire.errors import InvalidArgumentError, ServerError
-from gradwire.results import Entry, Plan
+from gradwire.errors import InvalidArgumentError, ResultMemoryError, ServerError
+from gradwire.results import Entry, Plan, scaled_bytes
 from gradwire_wire.v1 import derivative_pb2
 
 Bytes = npt.NDArray[np.uint8]
@@ -137,10 +138,12 @@ class ResultArrays:
         if out is not None and len(out) != len(plan.entries):
             raise InvalidArgumentError(
                 f"out has {len(out)} arrays, but the result has {len(plan.entries)}: "
-                + ", ".join(f"d {entry.row} / d {entry.column}" for entry in plan.entries)
+                + ", ".join(map(plan.name, plan.entries))
             )
         self._entries = [
-            EntryArray(entry, np.empty(entry.shape, entry.dtype) if out is None else _checked(entry, out[i]))
+            EntryArray(
+                entry, _allocated(plan, entry) if out is None else _checked(plan.name(entry), entry, out[i])
+            )
             for i, entry in enumerate(plan.entries)
         ]
 
@@ -154,8 +157,24 @@ class ResultArrays:
         return self._entries[piece.entry].buffer(piece)
 
 
-def _checked(entry: Entry, array: object) -> wire.Array:
-    what = f"out for d {entry.row} / d {entry.column}"
+def _allocated(plan: Plan, entry: Entry) -> wire.Array:
+    try:
+        return np.empty(entry.shape, entry.dtype)
+    except (MemoryError, ValueError) as error:
+        if isinstance(error, ValueError) and prod(entry.shape) < 1 << 60:  # it is not for the size
+            raise
+        blocks = f"{plan.kind}_blocks"
+        products = "hvp" if plan.kind == "hessian" else "jvp or vjp"
+        raise ResultMemoryError(
+            f"the {plan.kind} takes {scaled_bytes(plan.result_bytes)}, and there is no memory for "
+            f"{plan.name(entry)}, {entry.dtype.name} {list(entry.shape)}: write it to disk with "
+            f"out=np.lib.format.open_memmap('result.npy', 'w+', dtype, shape), take it block by block with "
+            f"sink= or {blocks}, ask for fewer inputs with wrt=, or multiply it by vectors with {products}"
+        ) from None
+
+
+def _checked(name: str, entry: Entry, array: object) -> wire.Array:
+    what = f"out for {name}"
     if not isinstance(array, np.ndarray):
         raise InvalidArgumentError(f"{what} must be a NumPy array, not {type(array).__name__}")
     if array.shape != entry.shape or array.dtype != entry.dtype:

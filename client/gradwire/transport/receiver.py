@@ -171,7 +171,7 @@ class DerivativeReceiver:
         response = derivative_pb2.DifferentiateResponse.FromString(message)
         kind = response.WhichOneof("event")
         if kind == "header":
-            self._begin(Plan.from_proto(response.header.plan))
+            self._begin(Plan.from_proto(response.header.plan, self._request.message.of))
         elif kind == "block_start" and self._plan is not None:
             block = OpenBlock(response.block_start, self._plan, self.destination)
             self._open[response.block_start.block] = block
@@ -279,6 +279,7 @@ def public_block(block: OpenBlock, plan: Plan) -> Block:
             plan.entries[piece.entry].column,
             *slices(piece),
             buffer.values,
+            plan.of,
         )
         for piece, buffer in zip(block.start.pieces, block.buffers, strict=True)
     )

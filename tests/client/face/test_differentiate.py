@@ -171,7 +171,7 @@ def test_a_plan_prints_what_would_be_done(client: gw.Client) -> None:
     plan = client.function(SQUARE).plan(gw.spec(1000))
     assert plan.blocks == 334
     assert str(plan) == (
-        "jacobian, forward mode\n"
+        "jacobian, forward mode: asked for, or the graph has no reverse mode\n"
         "  1,000 seeds in 334 blocks of up to 3\n"
         "  d y / d x  float64 [1000, 1000]  1,000 × 1,000\n"
         "  result 7.63 MiB; a block takes about 4 KiB of memory and 2 Mflop"
