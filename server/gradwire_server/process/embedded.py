@@ -54,10 +54,10 @@ def start(workers: int = 2, **settings: Any) -> EmbeddedServer:
 
     Raises:
         RuntimeError: it did not start; its log on standard error says why.
-        pydantic.ValidationError: a setting is unknown or not valid.
+        SettingsError: a setting is unknown or not valid.
     """
     chosen = {"drain_seconds": 1.0, "log_level": "warning", **settings}
-    flags = Settings(host="127.0.0.1", port=0, workers=workers, **chosen).flags()
+    flags = Settings.read(host="127.0.0.1", port=0, workers=workers, **chosen).flags()
     ours, theirs = socket.socketpair()
     environment = {**os.environ, PARENT: str(theirs.fileno())}
     process = subprocess.Popen(
