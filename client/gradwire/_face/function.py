@@ -383,9 +383,11 @@ class AsyncFunction(BaseFunction):
         )
         deadline = Deadline(timeout)
         own = self.signature.inputs
-        if not args and not inputs:
-            inputs = {value.name: ArraySpec(*fixed_type(value)) for value in own}
-        arrays = bind(own, tuple(map(abstract, args)), {n: abstract(one) for n, one in inputs.items()})
+        given = given_values(own, tuple(map(abstract, args)), {n: abstract(one) for n, one in inputs.items()})
+        for value in own:
+            if value.name not in given:
+                given[value.name] = abstract(ArraySpec(*fixed_type(value)))
+        arrays = bind(own, (given,), {})
         chosen_wrt, chosen_of = self._choose(kind, wrt, of)
         request = derivative_pb2.PlanRequest(
             function=self._spec.proto,

@@ -112,13 +112,13 @@ def select(values: Sequence[Value], selection: Selection, role: str, word: str) 
         InvalidArgumentError: a name or position does not exist, is given twice or is not floating-point, or
             nothing is selected.
     """
-    if selection is None:
+    wanted = normalized(selection, word)
+    if wanted is None:
         chosen = [value for value in values if value.floating]
         if not chosen:
             raise InvalidArgumentError(f"the function has no floating-point {role} to differentiate")
         return tuple(value.name for value in chosen)
-    wanted = normalized(selection, word)
-    chosen = [_find(values, one, role, word) for one in ([wanted] if is_single(wanted) else wanted)]
+    chosen = [_find(values, one, role, word) for one in (wanted if isinstance(wanted, tuple) else (wanted,))]
     for value in chosen:
         if value.dtype is not None and not value.floating:
             raise InvalidArgumentError(

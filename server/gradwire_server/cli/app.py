@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import gradwire as gw
 from gradwire_server.cli import session
 from gradwire_server.cli.session import CommonOptions
 
@@ -35,7 +36,10 @@ InputOption = Annotated[
     ),
 ]
 Address = Annotated[
-    str | None, typer.Option("--address", "-a", help="a running server, host:port; default: a local one")
+    str | None,
+    typer.Option(
+        "--address", "-a", help="a server, host:port; default: GRADWIRE_ADDRESS, or a new local one"
+    ),
 ]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="workers of the local server; default: one per core")
@@ -57,11 +61,28 @@ Vectors = Annotated[
 ]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"gradwire {gw.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show the version")
+    ] = False,
+) -> None:
+    """Gradients over the wire: Jacobians and Hessians of any ONNX graph."""
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
 )
 def serve(context: typer.Context) -> None:
     """Run a server. `gradwire serve --help` lists every setting."""
+    with session.errors_in_a_line():
+        session.require_server("gradwire serve")
     from gradwire_server.__main__ import main
 
     raise typer.Exit(main(context.args))
@@ -70,6 +91,8 @@ def serve(context: typer.Context) -> None:
 @app.command()
 def demo(workers: Annotated[int, typer.Option(min=1, help="workers of the local server")] = 2) -> None:
     """Show the main job: Jacobians and Hessians from a local server, checked before your eyes."""
+    with session.errors_in_a_line():
+        session.require_server("gradwire demo")
     from gradwire_server.cli.demo import run
 
     raise typer.Exit(run(workers))
@@ -93,7 +116,10 @@ def plan(
     workers: Workers = None,
     timeout: Timeout = None,
 ) -> None:
-    """Show how a derivative would be computed: mode, blocks, bytes and memory. Nothing is evaluated."""
+    """Show how a derivative would be computed: mode, blocks, bytes and memory. Nothing is evaluated.
+
+    Inputs of a fixed shape may be left out.
+    """
     session.show_plan(CommonOptions(model, input, wrt, of, None, address, workers, timeout), kind, mode)
 
 

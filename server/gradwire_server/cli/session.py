@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import typer
 
 import gradwire as gw
+from gradwire.graphs.reading import read
 from gradwire.graphs.signature import Signature
+from gradwire.transport.address import VARIABLE as ADDRESS_VARIABLE
+from gradwire_server.cli.inspection import contents, without_derivative
 from gradwire_server.cli.values import Array, read_assignments, write
-from gradwire_server.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -48,33 +50,45 @@ def _literal_as(array: Array, dtype: np.dtype[Any] | None) -> Array:
 
 
 @contextmanager
-def _client(address: str | None, workers: int | None) -> Iterator[gw.Client]:
+def errors_in_a_line() -> Iterator[None]:
+    """Print what went wrong without a traceback, and end with status 1."""
     try:
-        if address is not None:
-            with gw.connect(address) as client:
-                yield client
-        else:
-            with gw.local(workers=workers or Settings().worker_count) as client:
-                yield client
+        yield
     except (gw.GradwireError, OSError) as error:
         typer.echo(f"gradwire: {error}", err=True)
         raise typer.Exit(1) from None
 
 
+def require_server(what: str) -> None:
+    """Check that the server is installed beside the command line; raises `gw.GradwireError` otherwise."""
+    missing = [name for name in ("jax", "ray", "pydantic_settings", "psutil") if find_spec(name) is None]
+    if missing:
+        raise gw.GradwireError(
+            f"{what} needs the server, which is not installed ({', '.join(missing)}): "
+            "pip install 'gradwire[server]'"
+        )
+
+
+def _connected(address: str | None, workers: int | None) -> gw.Client:
+    if address is not None or ADDRESS_VARIABLE in os.environ:
+        return gw.connect(address)
+    require_server(f"a local server (there is no --address, nor {ADDRESS_VARIABLE})")
+    from gradwire_server.settings import Settings
+    from gradwire_server.settings_sources import SettingsError
+
+    try:
+        return gw.local(workers=workers or Settings.read().worker_count)
+    except SettingsError as error:
+        raise gw.GradwireError(f"the settings are not valid\n{error}") from None
+
+
 @contextmanager
 def _function(options: CommonOptions) -> Iterator[gw.Function]:
-    with _client(options.address, options.workers) as client:
-        function = client.function(_source(options.model))
+    with errors_in_a_line(), _connected(options.address, options.workers) as client:
+        function = client.function(options.model)
         for warning in function.describe().warnings:
             typer.echo(f"warning: {warning}", err=True)
         yield function
-
-
-def _source(path: Path) -> Path | str:
-    """Return the path of a serialized model, or the text of one in ONNX's textual form."""
-    with path.open("rb") as file:
-        start = file.read(1)
-    return path.read_text() if start == b"<" else path
 
 
 def _on_terminal() -> bool:
@@ -85,17 +99,18 @@ def inspect(model: Path, address: str | None) -> None:
     """Print a model's inputs, outputs, operators and size."""
     with _function(CommonOptions(model, None, None, None, None, address, 1, None)) as function:
         info = function.describe()
-        source = _source(model)
-        graph = (onnx.parser.parse_model(source) if isinstance(source, str) else onnx.load(str(source))).graph
-        operators = Counter(f"{node.domain}.{node.op_type}".lstrip(".") for node in graph.node)
+        proto = read(model)
         print(f"graph {info.graph_id}")
         for title, values in (("inputs", function.signature.inputs), ("outputs", function.signature.outputs)):
             print(f"{title}:")
             for value in values:
                 print(f"  {value}")
-        print(f"{info.node_count} nodes at opset {info.opset}, {info.weight_bytes:,} bytes of weights")
-        print("operators: " + ", ".join(f"{name} x {count}" for name, count in sorted(operators.items())))
-        if info.forward_only:
+        print(f"opset {info.opset}, {info.weight_bytes:,} bytes of weights")
+        for line in contents(proto):
+            print(line)
+        if reason := without_derivative(proto, function.signature):
+            print(reason)
+        elif info.forward_only:
             print(f"forward mode only: {info.forward_only_reason}")
 
 
@@ -113,6 +128,10 @@ def show_plan(options: CommonOptions, kind: str, mode: str | None) -> None:
     with _function(options) as function:
         chosen: dict[str, Any] = {"kind": kind, "wrt": options.wrt, "of": _of(options, kind), "mode": mode}
         arrays = options.arrays(function.signature)
+        for value in function.signature.inputs:
+            fixed = value.shape is not None and all(isinstance(extent, int) for extent in value.shape)
+            if not fixed and value.name not in arrays:
+                raise typer.BadParameter(f"{value}: its shape is open, give an array", param_hint="--input")
         print(function.plan(arrays, timeout=options.timeout, **chosen))
 
 
@@ -188,4 +207,8 @@ def _named(names: Sequence[str], result: Any) -> Mapping[str, Array]:
             leaves.append(value)
 
     collect(result)
+    if len(set(names)) != len(names):
+        raise typer.BadParameter(
+            f"two results would be called the same ({', '.join(names)}): choose one with --wrt and --of"
+        )
     return dict(zip(names, leaves, strict=True))
