@@ -63,7 +63,7 @@ tracing: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python -m tests.client.frontends.numpy.table
 
 derivatives: $(VENV)/.dev
-	GRADWIRE_DERIVATIVES=full $(BIN)/python -m pytest --numprocesses auto --timeout 1800 tests/conformance/test_derivatives.py
+	TEST_GRADWIRE_DERIVATIVES=full $(BIN)/python -m pytest --numprocesses auto --timeout 1800 tests/conformance/test_derivatives.py
 
 fuzz: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python -m tests.conformance.fuzz --inputs 200000

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from gradwire_server.process.embedded import Handle
+    from gradwire_server.process.embedded import EmbeddedServer
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,7 +42,7 @@ def _same_draws_whatever_ran_before(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A server whose Ray and both workers are up; its kernels are cached for this run alone."""
     from gradwire_server.process import embedded
 
@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
 
 
 @pytest.fixture(scope="session")
-def channel(server: Handle) -> Iterator[grpc.Channel]:
+def channel(server: EmbeddedServer) -> Iterator[grpc.Channel]:
     """A plain channel to the shared server."""
     with grpc.insecure_channel(server.address) as channel:
         yield channel

@@ -17,6 +17,6 @@ import pytest
 def quick_compiling() -> Iterator[None]:
     """Compile quickly for the length of a test, unless the full set of cases was asked for."""
     before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", os.environ.get("GRADWIRE_DERIVATIVES") != "full")
+    jax.config.update("jax_disable_most_optimizations", os.environ.get("TEST_GRADWIRE_DERIVATIVES") != "full")
     yield
     jax.config.update("jax_disable_most_optimizations", before)

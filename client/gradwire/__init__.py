@@ -16,6 +16,15 @@ from importlib.metadata import version as _version
 import lazy_loader as _lazy
 
 # Names are imported on first use, from the modules that __init__.pyi states.
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+_load, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+
+_FRAMEWORKS = ("jax", "sklearn", "torch")
+
+
+def __getattr__(name: str) -> object:
+    if name in _FRAMEWORKS:  # these import the framework, and are therefore not loaded by themselves
+        raise AttributeError(f"gradwire.{name} is imported by itself: import gradwire.{name}", name=name)
+    return _load(name)
+
 
 __version__ = _version("gradwire")

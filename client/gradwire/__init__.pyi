@@ -22,6 +22,7 @@ from .errors import NotDifferentiableError as NotDifferentiableError
 from .errors import NotFoundError as NotFoundError
 from .errors import PermissionDeniedError as PermissionDeniedError
 from .errors import PreconditionError as PreconditionError
+from .errors import ResultMemoryError as ResultMemoryError
 from .errors import ServerError as ServerError
 from .errors import TraceError as TraceError
 from .errors import TraceMismatchError as TraceMismatchError

@@ -26,6 +26,10 @@ class TraceMismatchError(CheckError):
     """A graph gives other numbers than the function that it was traced from."""
 
 
+class ResultMemoryError(GradwireError, MemoryError):
+    """A whole result does not fit into this process's memory; the message says how to take it otherwise."""
+
+
 class GraphWarning(UserWarning):
     """A property of a graph, found by the server, that affects how far its numbers can be trusted."""
 

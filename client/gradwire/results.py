@@ -1,7 +1,7 @@
 """Results beside the arrays themselves: plans, blocks, progress and summaries."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,7 @@ class Plan:
         block_memory_bytes: estimated memory that one block takes while it is computed.
         block_flops: estimated operations of one block.
         plan_id: identifies the plan; the same problem always has the same.
+        of: the output that a Hessian is of; "" for a Jacobian, whose entries name theirs.
     """
 
     kind: str
@@ -69,10 +70,12 @@ class Plan:
     block_memory_bytes: int
     block_flops: int
     plan_id: str
+    of: str = ""
 
     @classmethod
-    def from_proto(cls, plan: derivative_pb2.Plan) -> "Plan":
-        """Read the plan in a message."""
+    def from_proto(cls, plan: derivative_pb2.Plan, of: Sequence[str]) -> "Plan":
+        """Read the plan in a message, of a derivative of the outputs `of`."""
+        kind = KIND_NAMES.get(plan.kind, "")
         entries = tuple(
             Entry(
                 one.row,
@@ -84,7 +87,7 @@ class Plan:
             for one in plan.entries
         )
         return cls(
-            KIND_NAMES.get(plan.kind, ""),
+            kind,
             MODE_NAMES.get(plan.mode, ""),
             entries,
             plan.blocks,
@@ -94,11 +97,16 @@ class Plan:
             plan.block_memory_bytes,
             plan.block_flops,
             plan.plan_id,
+            of[0] if kind == "hessian" else "",
         )
+
+    def name(self, entry: Entry) -> str:
+        """Return the derivative that an entry is, as it is written: "d y / d x", or "d2 y / dx dx"."""
+        return derivative_name(self.of, entry.row, entry.column)
 
     def __str__(self) -> str:
         rows = [
-            (_pair(entry), f"{entry.dtype.name} {list(entry.shape)}", _matrix(entry))
+            (self.name(entry), f"{entry.dtype.name} {list(entry.shape)}", _matrix(entry))
             for entry in self.entries[:_LISTED]
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -111,7 +119,21 @@ class Plan:
         return "\n".join([self._heading(), f"  {self._work()}", *entries, f"  {self._cost()}"])
 
     def _heading(self) -> str:
-        return f"{self.kind}, {self.mode.replace('_', ' ')} mode"
+        return f"{self.kind}, {self.mode.replace('_', ' ')} mode{self._reason()}"
+
+    def _reason(self) -> str:
+        """Says why the mode was chosen, where sizes decide: that with fewer seeds is."""
+        rows = sum({entry.row: entry.matrix_shape[0] for entry in self.entries}.values())
+        columns = sum({entry.column: entry.matrix_shape[1] for entry in self.entries}.values())
+        if self.mode == "reverse" and rows < columns:
+            return f": fewer rows ({rows:,}) than columns ({columns:,})"
+        if self.mode == "reverse" and rows == columns:
+            return f": as many rows as columns ({rows:,})"
+        if self.mode == "forward" and columns < rows:
+            return f": fewer columns ({columns:,}) than rows ({rows:,})"
+        if self.mode in ("forward", "forward_over_forward"):
+            return ": asked for, or the graph has no reverse mode"
+        return ": asked for" if self.mode == "reverse" else ""
 
     def _work(self) -> str:
         seeds = _count(self.seeds, "seed")
@@ -121,14 +143,14 @@ class Plan:
 
     def _cost(self) -> str:
         return (
-            f"result {_scaled(self.result_bytes, 'B', 1024)}; a block takes about "
-            f"{_scaled(self.block_memory_bytes, 'B', 1024)} of memory and "
+            f"result {scaled_bytes(self.result_bytes)}; a block takes about "
+            f"{scaled_bytes(self.block_memory_bytes)} of memory and "
             f"{_scaled(self.block_flops, 'flop', 1000)}"
         )
 
     def _repr_html_(self) -> str:
         rows = [
-            (_pair(entry), entry.dtype.name, str(list(entry.shape)), _matrix(entry))
+            (self.name(entry), entry.dtype.name, str(list(entry.shape)), _matrix(entry))
             for entry in self.entries[:_LISTED]
         ]
         hidden = len(self.entries) - _LISTED
@@ -141,8 +163,9 @@ class Plan:
 _LISTED = 12
 
 
-def _pair(entry: Entry) -> str:
-    return f"d {entry.row} / d {entry.column}"
+def derivative_name(of: str, row: str, column: str) -> str:
+    """Return how a derivative is written: of `row` by `column`, or of `of` by both where that is given."""
+    return f"d2 {of} / d{row} d{column}" if of else f"d {row} / d {column}"
 
 
 def _matrix(entry: Entry) -> str:
@@ -159,6 +182,11 @@ def _seconds(figure: float) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def scaled_bytes(figure: float) -> str:
+    """Return a number of bytes as people read it, such as "74.5 GiB"."""
+    return _scaled(figure, "B", 1024)
 
 
 def _scaled(figure: float, unit: str, base: int) -> str:
@@ -181,6 +209,7 @@ class Piece:
         rows: which rows of the matrix.
         columns: which columns of the matrix.
         data: the values, of shape (rows, columns).
+        of: the output that a Hessian is of; "" for a Jacobian.
     """
 
     entry: int
@@ -189,10 +218,12 @@ class Piece:
     rows: slice
     columns: slice
     data: wire.Array
+    of: str = ""
 
     def __repr__(self) -> str:
         place = f"[{_range(self.rows)}, {_range(self.columns)}]"
-        return f"<Piece of d {self.row} / d {self.column} {place}, {self.data.dtype.name}>"
+        name = derivative_name(self.of, self.row, self.column)
+        return f"<Piece of {name} {place}, {self.data.dtype.name}>"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

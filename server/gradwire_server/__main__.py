@@ -13,15 +13,14 @@ PARENT = "GRADWIRE_PARENT_FD"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a server until it is told to stop; return the exit code."""
-    from pydantic import ValidationError
-
     from gradwire_server.process import environment, logs
     from gradwire_server.settings import Settings
+    from gradwire_server.settings_sources import SettingsError
 
     try:
-        settings = Settings.from_flags(sys.argv[1:] if arguments is None else arguments)
-    except (ValidationError, OSError, ValueError) as error:
-        print(f"the settings are not valid: {error}", file=sys.stderr)
+        settings = Settings.read(sys.argv[1:] if arguments is None else arguments)
+    except SettingsError as error:
+        print(f"the settings are not valid\n{error}", file=sys.stderr)
         return 2
     logs.configure(settings.log_format, settings.log_level)
     environment.prepare_server(

@@ -1,7 +1,8 @@
 """Settings: one typed model for the configuration file, the environment and the flags.
 
-Flags take precedence over `GRADWIRE_*` variables, those over the TOML file that `GRADWIRE_CONFIG` names,
-and that over the defaults. Every limit of the service is here.
+Flags take precedence over `GRADWIRE_*` variables, those over the TOML file that `--config` or
+`GRADWIRE_CONFIG` names, and that over the defaults. Every limit of the service is here. Numbers of bytes may
+have a unit: 512MB, 2GiB.
 """
 
 from __future__ import annotations
@@ -9,21 +10,28 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import psutil
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
 )
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gradwire_engine.limits import Limits
+from gradwire_server.settings_sources import PREFIX, FileSource, bytes_of, check_environment, explained
 
 MIB = 1 << 20
 GIB = 1 << 30
+
+PositiveBytes = Annotated[PositiveInt, BeforeValidator(bytes_of)]
+NonNegativeBytes = Annotated[NonNegativeInt, BeforeValidator(bytes_of)]
 
 
 def _default_cache_dir() -> Path:
@@ -35,11 +43,17 @@ def _default_object_store() -> int:
     return int(min(2 * GIB, max(256 * MIB, 0.25 * psutil.virtual_memory().total)))
 
 
+def _folder(value: Any) -> Any:
+    if value == "":
+        raise ValueError("it is empty: name a folder, or null to keep nothing")
+    return None if value == "null" else value
+
+
 class Settings(BaseSettings):
     """All settings of a server."""
 
     model_config = SettingsConfigDict(
-        env_prefix="GRADWIRE_",
+        env_prefix=PREFIX,
         frozen=True,
         extra="forbid",
         cli_kebab_case=True,
@@ -47,7 +61,9 @@ class Settings(BaseSettings):
         cli_prog_name="gradwire-server",
     )
 
-    host: str = Field("127.0.0.1", description="address to listen on")
+    config: Path | None = Field(None, description="a TOML file of settings")
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(50051, ge=0, le=65535, description="port to listen on; 0 picks a free one")
 
     workers: PositiveInt | Literal["auto"] = Field(
@@ -58,41 +74,42 @@ class Settings(BaseSettings):
         1, description="threads of one CPU worker; part of what makes results the same bit by bit"
     )
     ray_address: str = Field("", description="a Ray cluster to join (host:port or auto); empty: a local Ray")
-    object_store_bytes: PositiveInt = Field(
+    object_store_bytes: PositiveBytes = Field(
         default_factory=_default_object_store, description="shared memory of a local Ray"
     )
     worker_niceness: int = Field(
         5, ge=0, le=19, description="niceness of workers: the server's process goes first"
     )
-    cache_dir: Path | None = Field(
-        default_factory=_default_cache_dir, description="compiled kernels are kept here for the next start"
+    cache_dir: Annotated[Path | None, BeforeValidator(_folder)] = Field(
+        default_factory=_default_cache_dir,
+        description="compiled kernels are kept here for the next start; null: nowhere",
     )
 
-    graph_bytes: PositiveInt = Field(512 * MIB, description="limit: a serialized graph")
+    graph_bytes: PositiveBytes = Field(512 * MIB, description="limit: a serialized graph")
     graph_nodes: PositiveInt = Field(200_000, description="limit: nodes of a graph")
-    array_bytes: PositiveInt = Field(8 * GIB, description="limit: any one array while evaluating")
-    evaluation_bytes: PositiveInt = Field(8 * GIB, description="limit: all arrays of one evaluation")
+    array_bytes: PositiveBytes = Field(8 * GIB, description="limit: any one array while evaluating")
+    evaluation_bytes: PositiveBytes = Field(8 * GIB, description="limit: all arrays of one evaluation")
     loop_trips: PositiveInt = Field(10_000_000, description="limit: trips of a loop of known length")
-    tensor_bytes: PositiveInt = Field(2 * GIB, description="limit: an uploaded array")
-    upload_bytes: PositiveInt = Field(4 * GIB, description="limit: all uploads in progress together")
-    request_bytes: PositiveInt = Field(4 * MIB, description="limit: a received message")
-    message_bytes: PositiveInt = Field(3584 * 1024, description="limit: the result of a unary Evaluate")
-    result_bytes: PositiveInt = Field(1 << 44, description="limit: all blocks of one derivative")
+    tensor_bytes: PositiveBytes = Field(2 * GIB, description="limit: an uploaded array")
+    upload_bytes: PositiveBytes = Field(4 * GIB, description="limit: all uploads in progress together")
+    request_bytes: PositiveBytes = Field(4 * MIB, description="limit: a received message")
+    message_bytes: PositiveBytes = Field(3584 * 1024, description="limit: the result of a unary Evaluate")
+    result_bytes: PositiveBytes = Field(1 << 44, description="limit: all blocks of one derivative")
     plan_blocks: PositiveInt = Field(1 << 20, description="limit: blocks of one derivative")
     queue_length: PositiveInt = Field(1024, description="limit: requests that wait for workers")
     concurrent_rpcs: PositiveInt = Field(1024, description="limit: calls and streams open at once")
     calls_per_stream: PositiveInt = Field(256, description="calls in flight on one EvaluateStream")
 
-    block_memory_bytes: PositiveInt = Field(
+    block_memory_bytes: PositiveBytes = Field(
         256 * MIB, description="memory of one block, unless asked otherwise"
     )
     blocks_in_flight: NonNegativeInt = Field(
         0, description="blocks or batches of one request; 0: three per worker, at least 4"
     )
-    inflight_bytes: PositiveInt = Field(
+    inflight_bytes: PositiveBytes = Field(
         512 * MIB, description="unread blocks, or batches not yet added, of one request"
     )
-    accumulation_bytes: PositiveInt = Field(
+    accumulation_bytes: PositiveBytes = Field(
         4 * GIB, description="limit: the sums of all accumulations together"
     )
     evaluate_seconds: PositiveFloat = Field(300.0, description="limit: one evaluation, block or batch")
@@ -102,22 +119,22 @@ class Settings(BaseSettings):
     )
     attempts: PositiveInt = Field(3, description="workers that one task may lose before it fails")
 
-    graph_cache_bytes: PositiveInt = Field(4 * GIB, description="registered graphs kept")
-    tensor_cache_bytes: PositiveInt = Field(4 * GIB, description="uploaded arrays kept")
-    kernel_cache_bytes: PositiveInt = Field(512 * MIB, description="compiled kernels kept in memory")
-    kernel_disk_bytes: PositiveInt = Field(4 * GIB, description="compiled kernels kept on disk")
+    graph_cache_bytes: PositiveBytes = Field(4 * GIB, description="registered graphs kept")
+    tensor_cache_bytes: PositiveBytes = Field(4 * GIB, description="uploaded arrays kept")
+    kernel_cache_bytes: PositiveBytes = Field(512 * MIB, description="compiled kernels kept in memory")
+    kernel_disk_bytes: PositiveBytes = Field(4 * GIB, description="compiled kernels kept on disk")
     plan_cache_entries: PositiveInt = Field(256, description="plans kept")
 
     fast_path_flops: NonNegativeFloat = Field(
         5e7,
         description="fast path: the server's own process runs kernels of up to so many operations; 0: none",
     )
-    fast_path_memory_bytes: NonNegativeInt = Field(32 * MIB, description="fast path: memory of one run")
+    fast_path_memory_bytes: NonNegativeBytes = Field(32 * MIB, description="fast path: memory of one run")
     fast_path_seconds: NonNegativeFloat = Field(
         0.1, description="fast path: time that one run took when tried"
     )
-    fast_path_weight_bytes: NonNegativeInt = Field(16 * MIB, description="fast path: weights of the graph")
-    fast_path_executable_bytes: NonNegativeInt = Field(
+    fast_path_weight_bytes: NonNegativeBytes = Field(16 * MIB, description="fast path: weights of the graph")
+    fast_path_executable_bytes: NonNegativeBytes = Field(
         8 * MIB, description="fast path: size of the compiled kernel"
     )
     fast_path_flops_per_byte: NonNegativeFloat = Field(
@@ -148,16 +165,25 @@ class Settings(BaseSettings):
         Raises:
             FileNotFoundError: GRADWIRE_CONFIG names no file.
         """
-        path = os.environ.get("GRADWIRE_CONFIG")
-        if path and not Path(path).is_file():
-            raise FileNotFoundError(f"GRADWIRE_CONFIG names {path}, which is not a file")
-        file = TomlConfigSettingsSource(settings_cls, Path(path) if path else None)
-        return init_settings, env_settings, file
+        check_environment(os.environ, settings_cls.model_fields)
+        return init_settings, env_settings, FileSource(settings_cls)
 
     @classmethod
-    def from_flags(cls, arguments: Sequence[str]) -> Settings:
-        """Read settings from command-line flags, as in `--port 0 --workers 2`."""
-        return cls(_cli_parse_args=list(arguments))
+    def read(cls, arguments: Sequence[str] = (), **given: Any) -> Settings:
+        """Read settings from every source.
+
+        Args:
+            arguments: command-line flags, as in `--port 0 --workers=2`, with hyphens or underscores.
+            **given: settings by name, which a program gives in place of flags.
+
+        Raises:
+            SettingsError: one is unknown or not valid.
+        """
+        flags = [_with_hyphens(argument) for argument in arguments]
+        try:
+            return cls(_cli_parse_args=flags, **given)
+        except ValidationError as error:
+            raise explained(error, cls.model_fields, flags, given) from None
 
     @property
     def limits(self) -> Limits:
@@ -195,6 +221,11 @@ def _visible_gpus() -> int:
     if chosen is not None:
         return max(1, len([name for name in chosen.split(",") if name]))
     return max(1, len(list(Path("/dev").glob("nvidia[0-9]*"))))
+
+
+def _with_hyphens(argument: str) -> str:
+    name, separator, value = argument.partition("=")
+    return name.replace("_", "-") + separator + value if argument.startswith("--") else argument
 
 
 def _flag(value: Any) -> str:

@@ -27,6 +27,7 @@ SMALL = gw.Plan(
 LARGE = replace(
     SMALL,
     kind="hessian",
+    of="loss",
     mode="forward_over_reverse",
     entries=(
         gw.Entry("weights", (100, 100), "weights", (100, 100), FLOAT64),
@@ -48,7 +49,7 @@ def _cells(html):
 
 def test_a_small_plan_is_four_lines():
     assert str(SMALL).splitlines() == [
-        "jacobian, forward mode",
+        "jacobian, forward mode: asked for, or the graph has no reverse mode",
         "  4 seeds in 1 block",
         "  d y / d x  float64 [2, 2, 2, 2]  4 × 4",
         "  result 128 B; a block takes about 960 B of memory and 23 flop",
@@ -59,10 +60,27 @@ def test_a_large_plan_lines_its_matrices_up():
     assert str(LARGE).splitlines() == [
         "hessian, forward over reverse mode",
         "  10,007 seeds in 40 blocks of up to 2,560",
-        "  d weights / d weights  float64 [100, 100, 100, 100]  10,000 × 10,000",
-        "  d weights / d b        float64 [100, 100, 7]         10,000 × 7",
+        "  d2 loss / dweights dweights  float64 [100, 100, 100, 100]  10,000 × 10,000",
+        "  d2 loss / dweights db        float64 [100, 100, 7]         10,000 × 7",
         "  result 763 MiB; a block takes about 19.1 MiB of memory and 3 Gflop",
     ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "rows", "columns", "reason"),
+    [
+        ("reverse", 3, 1000, "reverse mode: fewer rows (3) than columns (1,000)"),
+        ("reverse", 3, 3, "reverse mode: as many rows as columns (3)"),
+        ("reverse", 9, 3, "reverse mode: asked for"),
+        ("forward", 2000, 4, "forward mode: fewer columns (8) than rows (2,000)"),
+        ("forward", 3, 3, "forward mode: asked for, or the graph has no reverse mode"),
+    ],
+)
+def test_a_plan_says_why_its_mode_was_chosen(mode, rows, columns, reason):
+    inputs = ("a", "b") if mode == "forward" else ("a",)
+    entries = tuple(gw.Entry("y", (rows,), one, (columns,), FLOAT64) for one in inputs)
+    plan = replace(SMALL, mode=mode, entries=entries)
+    assert reason in str(plan).splitlines()[0] and reason in plan._repr_html_()
 
 
 def test_of_many_matrices_the_first_are_listed():

@@ -4,8 +4,8 @@ At points that the rules of points.py keep away from kinks: the JVP against a Ri
 difference (relative 1e-6), the adjoint identity (1e-12), the forward against the reverse Jacobian (1e-12),
 and the same for second derivatives where the case is small.
 
-Set GRADWIRE_DERIVATIVES=full (`make derivatives`) for every case of the suite and many generated ones; by
-default each operator has a sample, the same in every run.
+Set TEST_GRADWIRE_DERIVATIVES=full (`make derivatives`) for every case of the suite and many generated ones;
+by default each operator has a sample, the same in every run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.conformance.lifted import Subject, flatten, qualified
 from tests.conformance.points import DISCRETE
 from tests.engine.lowering.derivative_checks import check_directions, check_flat, gradient_of
 
-FULL = os.environ.get("GRADWIRE_DERIVATIVES") == "full"
+FULL = os.environ.get("TEST_GRADWIRE_DERIVATIVES") == "full"
 
 FLOOR = 1e-3
 """Smaller derivatives are compared as if of this size, as some are 0 except for rounding."""

@@ -17,7 +17,7 @@ import gradwire.jax
 import gradwire.torch
 
 if TYPE_CHECKING:
-    from gradwire_server.process.embedded import Handle
+    from gradwire_server.process.embedded import EmbeddedServer
 
 RNG = np.random.default_rng(0)
 N = 600
@@ -37,7 +37,7 @@ JACOBIAN = SLOPE[:, None] * A
 
 
 @pytest.fixture(scope="module")
-def client(server: Handle) -> Iterator[gw.Client]:
+def client(server: EmbeddedServer) -> Iterator[gw.Client]:
     with gw.connect(server.address) as connected:
         yield connected
 
@@ -107,7 +107,7 @@ def test_a_table_that_little_is_read_of_is_looked_up_at_once(client: gw.Client) 
     np.testing.assert_allclose(f(np.ones(3)), table[123_456:123_459])
 
 
-async def test_gradients_that_add_up_share_the_array(server: Handle) -> None:
+async def test_gradients_that_add_up_share_the_array(server: EmbeddedServer) -> None:
     rows = RNG.normal(size=(8, N))
     async with gw.aio.connect(server.address) as client:
         loss = client.function(lambda w, x: np.sum((x @ (A @ w)) ** 2), gw.spec(N), gw.spec((2, N)))
@@ -138,7 +138,7 @@ def test_a_torch_program_differentiates_a_function_over_a_large_array(client: gw
 
 
 @pytest.fixture(scope="module")
-def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A server with room for one array of this test's, and which takes none that is much larger."""
     from gradwire_server.process import embedded
 
@@ -155,7 +155,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
         handle.stop()
 
 
-def test_an_array_that_made_room_for_another_is_sent_again_by_itself(narrow: Handle) -> None:
+def test_an_array_that_made_room_for_another_is_sent_again_by_itself(narrow: EmbeddedServer) -> None:
     other = RNG.normal(size=(N, N))
     with gw.connect(narrow.address) as client:
         f = client.function(lambda x: A @ x, gw.spec(N))
@@ -167,7 +167,7 @@ def test_an_array_that_made_room_for_another_is_sent_again_by_itself(narrow: Han
             np.testing.assert_allclose(f.jacobian(X), A)
 
 
-def test_calls_over_arrays_that_push_each_other_out_all_succeed(narrow: Handle) -> None:
+def test_calls_over_arrays_that_push_each_other_out_all_succeed(narrow: EmbeddedServer) -> None:
     matrices = [RNG.normal(size=(N, N)) for _ in range(3)]
 
     async def run() -> list[Any]:
@@ -179,7 +179,7 @@ def test_calls_over_arrays_that_push_each_other_out_all_succeed(narrow: Handle) 
         np.testing.assert_allclose(result, matrix @ X, rtol=1e-11, atol=1e-13)
 
 
-def test_a_call_over_more_arrays_than_the_server_keeps_says_so(narrow: Handle) -> None:
+def test_a_call_over_more_arrays_than_the_server_keeps_says_so(narrow: EmbeddedServer) -> None:
     first, second = RNG.normal(size=(2, N, N))
     with gw.connect(narrow.address, retry=gw.Retry(attempts=3, first_wait=0.01)) as client:
         f = client.function(lambda x: first @ (second @ x), gw.spec(N))
@@ -187,7 +187,7 @@ def test_a_call_over_more_arrays_than_the_server_keeps_says_so(narrow: Handle) -
             f(X)
 
 
-def test_the_limit_of_one_array_names_the_constant(narrow: Handle) -> None:
+def test_the_limit_of_one_array_names_the_constant(narrow: EmbeddedServer) -> None:
     large = RNG.normal(size=(1000, 1000))
     with gw.connect(narrow.address) as client:
         f = client.function(lambda x: large @ x, gw.spec(1000))

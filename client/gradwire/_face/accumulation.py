@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import gradwire_wire as wire
 from gradwire._face.batches import Batch, Loss, Start
 from gradwire._face.evaluation import Arrays, unwrapped
+from gradwire._face.pickling import FUNCTION, refuse
 from gradwire.errors import CancelledError, DeadlineError, NotFoundError, ServerError, UnavailableError
 from gradwire.graphs.models import Model
 from gradwire.graphs.signature import Selection
@@ -82,6 +83,9 @@ class AsyncAccumulator:
         self._resent = False
         self._failure: ServerError | None = None
         self._last: Accumulated | None = None
+
+    def __reduce__(self) -> NoReturn:
+        refuse(self, FUNCTION.format(address=self._connection.address))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._loss}: {self.batches} batches, {self.rows} rows>"
@@ -216,8 +220,8 @@ class AsyncAccumulator:
 
     @asynccontextmanager
     async def _exclusive(self, timeout: float | None) -> AsyncIterator[Deadline]:
-        seconds = self._timeout if timeout is None else timeout
-        deadline, waiting = Deadline(seconds), True
+        deadline, waiting = Deadline(self._timeout if timeout is None else timeout), True
+        seconds = deadline.timeout
         try:
             async with asyncio.timeout(seconds), self._lock:
                 waiting = False

@@ -1,11 +1,13 @@
 """Binds the arguments of a call to inputs: one array each, of the input's dtype."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 import gradwire_wire as wire
+from gradwire._face.options import OPTION_NAMES
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection, Signature, Value, select
 from gradwire.graphs.spec import ArraySpec
@@ -21,7 +23,8 @@ def bind(inputs: Sequence[Value], args: tuple[Any, ...], named: Mapping[str, Any
 
     Raises:
         InvalidArgumentError: an input is missing, unknown, given twice or of a dtype that does not convert
-            without loss of kind (float64 to float32 does, float to int and complex to float do not).
+            without loss of kind (float64 to float32 does, float to int and complex to float do not), or an
+            element does not fit the input's dtype (300 for uint8, 1e300 for float32).
     """
     values = given_values(inputs, args, named)
     missing = [str(value) for value in inputs if value.name not in values]
@@ -40,10 +43,29 @@ def given_values(inputs: Sequence[Value], args: tuple[Any, ...], named: Mapping[
     known = [value.name for value in inputs]
     for name in values:
         if name not in known:
-            raise InvalidArgumentError(
-                f"there is no input {name!r}; the inputs are: {', '.join(known) or 'none'}"
-            )
+            raise InvalidArgumentError(_unknown(name, known, OPTION_NAMES if name in named else frozenset()))
     return values
+
+
+# What other packages call the choice of inputs.
+_WRT = {"argnum", "argnums", "argnames", "inputs", "wrt_argnums"}
+
+
+def _unknown(name: str, inputs: Sequence[str], options: Set[str]) -> str:
+    """Return what is wrong with the name of an argument, which may be a misspelt option."""
+    listed = f"the inputs are: {', '.join(inputs) or 'none'}"
+    if not options:
+        return f"there is no input {name!r}; {_near(name, inputs)}{listed}"
+    if name in options:
+        return f"there is no input {name!r}, and the option {name}= is one of other calls; {listed}"
+    what = f"there is no input {name!r}, nor an option of that name; "
+    if name in _WRT:
+        return f"{what}wrt= chooses the inputs to differentiate with respect to; {listed}"
+    return f"{what}{_near(name, [*inputs, *sorted(options)])}{listed}"
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    return "".join(f"did you mean {near!r}? " for near in get_close_matches(name, known, n=1))
 
 
 def _positional(inputs: Sequence[Value], args: tuple[Any, ...]) -> dict[str, Any]:
@@ -74,12 +96,53 @@ def convert(value: Value, given: Any) -> wire.Array:
     dtype = value.dtype
     if dtype is None or array.dtype == dtype:
         return array
+    integers = _integers(array, given) if dtype.kind in "iu" else None
+    if integers is not None:
+        return _as_integers(value, integers, dtype)
     if not np.can_cast(array.dtype, dtype, "same_kind") or array.dtype.kind == "c" != dtype.kind:
         raise InvalidArgumentError(
             f"input {value} cannot be given as {array.dtype}: convert it with "
             f".astype({dtype.name!r}) if that is what you mean"
         )
+    with np.errstate(over="ignore"):  # found below
+        converted = array.astype(dtype)
+    if not np.can_cast(array.dtype, dtype, "safe"):
+        lost = np.isinf(converted) & np.isfinite(array)
+        if lost.any():
+            raise _too_large(value, array[lost].flat[0])
+    return converted
+
+
+def _integers(array: wire.Array, given: Any) -> wire.Array | None:
+    """Return what was given as integers; None if something else is in it.
+
+    Lists of whole numbers need care: NumPy makes floats of empty ones and of those that neither int64 nor
+    uint64 holds, or objects.
+    """
+    if array.dtype.kind in "iu":
+        return array
+    if isinstance(given, np.ndarray) and array.dtype != object:
+        return None
+    exact = np.array(given, object)
+    return exact if all(isinstance(one, int) and not isinstance(one, bool) for one in exact.flat) else None
+
+
+def _as_integers(value: Value, array: wire.Array, dtype: np.dtype[Any]) -> wire.Array:
+    if array.size and not np.can_cast(array.dtype, dtype, "safe"):
+        range_ = np.iinfo(dtype)
+        for extreme in (array.min(), array.max()):
+            if not range_.min <= int(extreme) <= range_.max:
+                raise _too_large(value, extreme)
     return array.astype(dtype)
+
+
+def _too_large(value: Value, element: Any) -> InvalidArgumentError:
+    assert value.dtype is not None
+    why = "it would be infinite there"
+    if value.dtype.kind in "iu":
+        range_ = np.iinfo(value.dtype)
+        why = f"{value.dtype.name} goes from {range_.min} to {range_.max}"
+    return InvalidArgumentError(f"input {value} cannot hold {element}: {why}")
 
 
 def vectors(word: str, given: Any, targets: Sequence[Value], single: bool) -> dict[str, wire.Array]:
@@ -121,7 +184,7 @@ def batched_names(signature: Signature, selection: Selection) -> tuple[str, ...]
 def abstract(given: Any) -> Any:
     """Replace a spec by an array that takes no memory; return anything else as it is."""
     if isinstance(given, ArraySpec):
-        return np.broadcast_to(np.empty((), given.dtype), given.shape)
+        return np.broadcast_to(np.zeros((), given.dtype), given.shape)
     if isinstance(given, tuple):
         return tuple(map(abstract, given))
     if isinstance(given, Mapping):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Self, Unpack
+from typing import Any, NoReturn, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -11,30 +11,35 @@ import numpy.typing as npt
 import gradwire_wire as wire
 from gradwire._face.function import AsyncFunction
 from gradwire._face.options import GradientOptions, HessianOptions, JacobianOptions, ProductOptions
+from gradwire._face.pickling import CLIENT, refuse
 from gradwire._face.verification import Verifier, Verify
 from gradwire.errors import InvalidArgumentError
 from gradwire.frontends.sources import Source, load
 from gradwire.graphs.signature import FunctionSpec
 from gradwire.graphs.spec import ArraySpec, spec_of
+from gradwire.transport.address import checked
 from gradwire.transport.connection import Connection
 from gradwire.transport.retry import Deadline, Retry
 from gradwire.transport.stream import CallStream
 from gradwire.transport.uploads import Uploaded
 
 
-def connect(address: str, *, retry: Retry | None = None, verify: Verify = "first") -> "AsyncClient":
+def connect(
+    address: str | None = None, *, retry: Retry | None = None, verify: Verify = "first"
+) -> "AsyncClient":
     """Return a client of the server at "host:port"; call it where an event loop runs.
 
     `verify` says when traced functions are compared with the functions they came from, where
     `AsyncClient.function` is not told otherwise.
 
-    It connects with the first call. Use it with `async with`, or `close` it:
+    Without an address it is the one in the environment variable `GRADWIRE_ADDRESS`. It connects with the
+    first call. Use it with `async with`, or `close` it:
 
         async with gw.aio.connect("localhost:50051") as client:
             f = client.function(lambda x: np.sin(x), gw.spec(3))
             print(await f.jacobian(np.ones(3)))
     """
-    return AsyncClient(Connection(address, retry or Retry()), Verifier(verify))
+    return AsyncClient(Connection(checked(address), retry or Retry()), Verifier(verify))
 
 
 class AsyncClient:
@@ -47,6 +52,12 @@ class AsyncClient:
     def address(self) -> str:
         """The server's address."""
         return self._connection.address
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.address}>"
+
+    def __reduce__(self) -> NoReturn:
+        refuse(self, CLIENT.format(address=self.address))
 
     async def close(self) -> None:
         """Cancel running calls and close the connection."""

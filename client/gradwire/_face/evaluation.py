@@ -3,15 +3,25 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import gradwire_wire as wire
 from gradwire._face.arguments import batched_names, bind, vectors
 from gradwire._face.flat import FlatFunction
+from gradwire._face.pickling import FUNCTION, refuse
 from gradwire._face.verification import Verification
 from gradwire.errors import InvalidArgumentError, LimitError
 from gradwire.graphs.models import Model
-from gradwire.graphs.signature import FunctionSpec, Selection, Signature, Transform, select, select_scalar
+from gradwire.graphs.signature import (
+    FunctionSpec,
+    Selection,
+    Signature,
+    Transform,
+    is_single,
+    normalized,
+    select,
+    select_scalar,
+)
 from gradwire.transport.connection import LARGE_BYTES, Connection, GraphInfo
 from gradwire.transport.request import Templates, constants_by_id, tensor_ids
 from gradwire.transport.retry import Deadline
@@ -80,6 +90,9 @@ class BaseFunction:
         over = f" over {held}" if held else ""
         return f"<{type(self).__name__} {self.graph_id[:12]}{steps} {self.signature}{over}>"
 
+    def __reduce__(self) -> NoReturn:
+        refuse(self, FUNCTION.format(address=self._connection.address))
+
     def _repr_html_(self) -> str:
         steps = "".join(f" | {step.kind}" for step in self._spec.transforms)
         notes = [f"over {name}: {constant}" for name, constant in self._model.bound.items()]
@@ -134,7 +147,7 @@ class BaseFunction:
         return self._then("hvp", wrt, of, keep_values)
 
     def _then(self, kind: str, wrt: Selection, of: Selection, keep_values: bool) -> Self:
-        key = (kind, _hashable(wrt), _hashable(of), keep_values)
+        key = (kind, normalized(wrt, "wrt"), normalized(of, "of"), keep_values)
         found = self._derived.get(key)
         if found is None:
             inputs = select(self.signature.inputs, wrt, "input", "wrt")
@@ -293,7 +306,7 @@ class BaseFunction:
         own = self.signature.inputs
         arrays = bind(own, args[:-1], inputs)
         targets = product.signature.inputs[len(own) :]
-        single = selection is None or isinstance(selection, str | int)
+        single = selection is None or is_single(selection)
         arrays |= vectors(word, args[-1], targets, single)
         return await product._evaluate(arrays, batched, timeout)
 
@@ -389,20 +402,16 @@ class BaseFunction:
         return type(self)(self._connection, self._model, self._spec, evaluator, self._verification)
 
 
-def _hashable(selection: Selection) -> object:
-    return selection if selection is None or isinstance(selection, str | int) else tuple(selection)
-
-
 def one_output(selection: Selection) -> str | int | None:
     """Refuse a selection of several outputs."""
-    if selection is None or isinstance(selection, str | int):
+    if selection is None or is_single(selection):
         return selection
     raise InvalidArgumentError("of= names one output here, by name or position: a gradient is of one number")
 
 
 def unwrapped(values: Sequence[Any], selection: Selection) -> Arrays:
     """Return a tuple of values, or the value itself if it is the only one or was selected by itself."""
-    several = selection is not None and not isinstance(selection, str | int)
+    several = selection is not None and not is_single(selection)
     return tuple(values) if several or len(values) != 1 else values[0]
 
 

@@ -390,9 +390,11 @@ class AsyncFunction(DerivativeFunction):
         )
         deadline = Deadline(timeout)
         own = self.signature.inputs
-        if not args and not inputs:
-            inputs = {value.name: ArraySpec(*fixed_type(value)) for value in own}
-        arrays = bind(own, tuple(map(abstract, args)), {n: abstract(one) for n, one in inputs.items()})
+        given = given_values(own, tuple(map(abstract, args)), {n: abstract(one) for n, one in inputs.items()})
+        for value in own:
+            if value.name not in given:
+                given[value.name] = abstract(ArraySpec(*fixed_type(value)))
+        arrays = bind(own, (given,), {})
         chosen_wrt, chosen_of = self._choose(kind, wrt, of)
         request = derivative_pb2.PlanRequest(
             function=self._spec.proto,
@@ -406,7 +408,7 @@ class AsyncFunction(DerivativeFunction):
         answer = await self._connection.call(
             self._model, {}, deadline, lambda remaining: self._connection.stub.plan(request, remaining)
         )
-        return Plan.from_proto(derivative_pb2.PlanResponse.FromString(answer).plan)
+        return Plan.from_proto(derivative_pb2.PlanResponse.FromString(answer).plan, chosen_of)
 
     async def check(self, /, *args: Any, timeout: float | None = None, **inputs: Any) -> CheckReport:
         """Check values and derivatives at a point, print what was compared, and return it.

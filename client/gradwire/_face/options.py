@@ -14,6 +14,7 @@ from typing import Any, Literal, TypedDict, get_args
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection
 from gradwire.results import Block, Progress
+from gradwire.transport.retry import seconds_of
 from gradwire_wire.kinds import MODES
 from gradwire_wire.v1 import derivative_pb2
 
@@ -82,6 +83,14 @@ class HessianOptions(TypedDict, total=False):
     return_info: bool
 
 
+OPTION_NAMES = frozenset(
+    {"kind", "return_info", "reduction", "rows"}.union(
+        *(kind.__annotations__ for kind in (ProductOptions, GradientOptions, JacobianOptions, HessianOptions))
+    )
+)
+"""The names of all options, of any call."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The options of one derivative, as its method documents them; None leaves a choice to the server."""
@@ -99,6 +108,13 @@ class Options:
     def __post_init__(self) -> None:
         if self.out is not None and self.sink is not None:
             raise InvalidArgumentError("out= and sink= both say where blocks go: pass one of them")
+        if self.sink is not None and not callable(self.sink):
+            raise InvalidArgumentError(f"sink is a function of a block, or None, not {self.sink!r}")
+        if not (callable(self.progress) or isinstance(self.progress, bool)):
+            raise InvalidArgumentError(
+                f"progress is True for a bar, False, or a function of a Progress, not {self.progress!r}"
+            )
+        seconds_of(self.timeout)
 
     def plan_options(self, kind: Kind) -> derivative_pb2.PlanOptions:
         """Return the message for the options that decide the plan.

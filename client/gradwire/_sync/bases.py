@@ -5,6 +5,7 @@ Tracing, reading files and preparing messages happen in the caller's thread; wha
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import gradwire_wire as wire
 from gradwire._face.accumulation import AsyncAccumulator
@@ -12,6 +13,7 @@ from gradwire._face.batches import Batch, Start
 from gradwire._face.client import AsyncClient, FunctionStream
 from gradwire._face.evaluation import Arrays
 from gradwire._face.function import AsyncFunction
+from gradwire._face.pickling import CLIENT, FUNCTION, refuse
 from gradwire._sync.bridge import Bridge, entered
 from gradwire._sync.callbacks import Callbacks, Prefetch
 from gradwire._sync.pipeline import Pipeline
@@ -31,6 +33,9 @@ class FunctionBase:
 
     def __repr__(self) -> str:
         return repr(self._function).replace("<Async", "<", 1)
+
+    def __reduce__(self) -> NoReturn:
+        refuse(self, FUNCTION.format(address=self._function._connection.address))
 
     def _repr_html_(self) -> str:
         return self._function._repr_html_().replace("<b>Async", "<b>", 1)
@@ -88,6 +93,9 @@ class AccumulatorBase:
     def __repr__(self) -> str:
         return repr(self._accumulator).replace("<Async", "<", 1)
 
+    def __reduce__(self) -> NoReturn:
+        refuse(self, FUNCTION.format(address=self._accumulator._connection.address))
+
     @property
     def grad(self) -> Arrays:
         """The gradient over all batches added so far: an array, or a tuple as `wrt` asked for it.
@@ -114,10 +122,16 @@ class AccumulatorBase:
 
 
 class ClientBase:
-    """The part of `Client` that is not generated: streams of futures."""
+    """The part of `Client` that is not generated: its representation, streams of futures."""
 
     def __init__(self, client: AsyncClient, bridge: Bridge) -> None:
         self._client, self._bridge = client, bridge
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._client.address}>"
+
+    def __reduce__(self) -> NoReturn:
+        refuse(self, CLIENT.format(address=self._client.address))
 
     @contextmanager
     def stream(self) -> Iterator["Stream"]:

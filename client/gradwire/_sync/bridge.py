@@ -102,9 +102,12 @@ class Bridge:
 
 
 def in_thread(function: Callable[[T], Any] | None) -> Callable[[T], Coroutine[Any, Any, Any]] | None:
-    """Return a coroutine function that runs a plain one in a thread, where it may use the client."""
-    if function is None:
-        return None
+    """Return a coroutine function that runs a plain one in a thread, where it may use the client.
+
+    What is no function is returned as it is: None, or a wrong argument that is refused where others are.
+    """
+    if not callable(function):
+        return function
 
     async def run(value: T) -> Any:
         return await asyncio.to_thread(function, value)

@@ -9,16 +9,18 @@ import threading
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 import gradwire_wire as wire
 from gradwire._face.function import AsyncFunction
+from gradwire._face.pickling import FUNCTION, refuse
 from gradwire._sync.bridge import Bridge
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Value, select, select_scalar
+from gradwire.transport.retry import seconds_of
 
 Floats = npt.NDArray[np.float64]
 Prefetch = Literal["auto", "grad", "jacobian", "hessian", "nothing"]
@@ -64,7 +66,7 @@ class Callbacks:
         timeout: float | None,
     ) -> None:
         signature = function.signature
-        self._function, self._bridge, self._timeout = function, bridge, timeout
+        self._function, self._bridge, self._timeout = function, bridge, seconds_of(timeout)
         self._wrt = select(signature.inputs, wrt, "input", "wrt")[0]
         self._of = select(signature.outputs, of, "output", "of")[0]
         self._input = _named(signature.inputs, self._wrt)
@@ -83,6 +85,9 @@ class Callbacks:
     def __repr__(self) -> str:
         function = repr(self._function).replace("<Async", "<", 1)
         return f"<Callbacks of {self._of} by {self._wrt}: {' + '.join(self._along)}, {function}>"
+
+    def __reduce__(self) -> NoReturn:
+        refuse(self, FUNCTION.format(address=self._function._connection.address))
 
     def __call__(self, /, *args: Any) -> float | Floats:
         """Return the value; the same as `value`."""

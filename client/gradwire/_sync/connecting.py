@@ -7,13 +7,14 @@ from gradwire._sync.client import Client
 from gradwire.transport.retry import Retry
 
 
-def connect(address: str, *, retry: Retry | None = None, verify: Verify = "first") -> Client:
+def connect(address: str | None = None, *, retry: Retry | None = None, verify: Verify = "first") -> Client:
     """Return a client of the server at "host:port".
 
     `verify` says when traced functions are compared with the functions they came from, where
     `Client.function` is not told otherwise.
 
-    It connects with the first call. Use it with `with`, or `close` it:
+    Without an address it is the one in the environment variable `GRADWIRE_ADDRESS`. It connects with the
+    first call. Use it with `with`, or `close` it:
 
         with gw.connect("localhost:50051") as client:
             f = client.function(lambda x: np.sin(x), gw.spec(3))

@@ -40,7 +40,7 @@ active: ContextVar[GraphBuilder | None] = ContextVar("gradwire_active_trace", de
 """The builder of the trace that is running in this context, if any."""
 
 
-class Value:
+class GraphValue:
     """The result of a node, an input or a constant: an immutable name, shape and dtype.
 
     It belongs to the body that it was made in, and to that body's graph, in which its name is unique.
@@ -96,8 +96,8 @@ class Body:
         self.graph = graph
         self.outer = outer
         self.nodes: list[_Node] = []
-        self.inputs: list[Value] = []
-        self.outputs: list[Value] = []
+        self.inputs: list[GraphValue] = []
+        self.outputs: list[GraphValue] = []
 
     def sees(self, body: Body) -> bool:
         """Return whether values of another body can be used in this one."""
@@ -154,11 +154,11 @@ class GraphBuilder:
         self._emitted = 0
         self._constants: dict[str, _Constant] = {}
         self._filled: dict[str, Array] = {}
-        self._referenced: dict[str, tuple[Value, Constant]] = {}
-        self._by_content: dict[Any, Value] = {}
+        self._referenced: dict[str, tuple[GraphValue, Constant]] = {}
+        self._by_content: dict[Any, GraphValue] = {}
         self._by_place: dict[Any, str] = {}
 
-    def input(self, name: str, shape: Shape, dtype: DType) -> Value:
+    def input(self, name: str, shape: Shape, dtype: DType) -> GraphValue:
         """Add an input to the graph.
 
         Raises:
@@ -166,7 +166,7 @@ class GraphBuilder:
         """
         if any(other.name == name for other in self.root.inputs) or _INTERNAL.fullmatch(name):
             raise ValueError(f"input name {name!r} is taken; give each input a name of its own")
-        value = Value(self.root, name, shape, dtype)
+        value = GraphValue(self.root, name, shape, dtype)
         self.root.inputs.append(value)
         return value
 
@@ -186,13 +186,13 @@ class GraphBuilder:
         with self.at(body):
             yield body
 
-    def argument(self, shape: Shape, dtype: DType) -> Value:
+    def argument(self, shape: Shape, dtype: DType) -> GraphValue:
         """Add an input to the present body."""
-        value = Value(self.body, f"_t{self._count()}", shape, dtype)
+        value = GraphValue(self.body, f"_t{self._count()}", shape, dtype)
         self.body.inputs.append(value)
         return value
 
-    def returns(self, values: Sequence[Value]) -> None:
+    def returns(self, values: Sequence[GraphValue]) -> None:
         """End the present body with its results; nodes that no result needs are dropped.
 
         Each result is the output of a node in the body, under a name of its own, as ONNX demands.
@@ -207,7 +207,7 @@ class GraphBuilder:
             body.outputs.append(value)
         body.nodes = _needed(body.nodes, {value.name for value in body.outputs})
 
-    def check(self, value: Value) -> None:
+    def check(self, value: GraphValue) -> None:
         """Check that a value can be used in the present body.
 
         Raises:
@@ -233,11 +233,11 @@ class GraphBuilder:
     def emit(
         self,
         op: str,
-        inputs: Sequence[Value | None],
+        inputs: Sequence[GraphValue | None],
         results: Sequence[tuple[Shape, DType]],
         domain: str = "",
         **attributes: Any,
-    ) -> list[Value]:
+    ) -> list[GraphValue]:
         """Append a node and return its outputs.
 
         Args:
@@ -260,17 +260,19 @@ class GraphBuilder:
         body.nodes.append(
             _Node(op, domain, tuple("" if v is None else v.name for v in inputs), names, attributes, captured)
         )
-        return [Value(body, name, shape, dtype) for name, (shape, dtype) in zip(names, results, strict=True)]
+        return [
+            GraphValue(body, name, shape, dtype) for name, (shape, dtype) in zip(names, results, strict=True)
+        ]
 
     def one(
         self,
         op: str,
-        inputs: Sequence[Value | None],
+        inputs: Sequence[GraphValue | None],
         shape: Shape,
         dtype: DType,
         domain: str = "",
         **attributes: Any,
-    ) -> Value:
+    ) -> GraphValue:
         """Append a node with one output, of this shape and dtype; `emit` says what the others are.
 
         Where constants are folded (see `folding`), the output may be a constant instead.
@@ -282,7 +284,7 @@ class GraphBuilder:
                 return self.constant(result)
         return self.emit(op, inputs, [(shape, dtype)], domain, **attributes)[0]
 
-    def constant(self, array: Array) -> Value:
+    def constant(self, array: Array) -> GraphValue:
         """Return a constant; equal ones (bits, shape and dtype) are stored once, uniform ones as one element.
 
         A large one becomes an input of the model, which is given a copy of the array as it is now.
@@ -302,12 +304,12 @@ class GraphBuilder:
             if array.size > _UNIFORM_ELEMENTS and data == first * array.size:
                 known = self.filled(array.shape, array.dtype, first)
             else:
-                known = Value(self.root, f"_c{len(self._constants)}", array.shape, array.dtype)
+                known = GraphValue(self.root, f"_c{len(self._constants)}", array.shape, array.dtype)
                 self._constants[known.name] = _Constant(array.dtype, array.shape, data)
             self._by_content[key] = known
         return known
 
-    def _large(self, array: Array) -> Value:
+    def _large(self, array: Array) -> GraphValue:
         elements = bits(array)
         first = elements.flat[0]
         if elements.flat[-1] == first and (elements == first).all():
@@ -321,13 +323,13 @@ class GraphBuilder:
         known = self._by_content.get(constant.tensor_id)
         if known is None:
             name = name_for(len(self._referenced), [value.name for value in self.root.inputs])
-            known = Value(self.root, name, array.shape, array.dtype)
+            known = GraphValue(self.root, name, array.shape, array.dtype)
             self._by_content[constant.tensor_id] = known
             self._referenced[name] = known, constant
         self._by_place[_place(array)] = known.name
         return known
 
-    def _transposed(self, value: Value) -> Value:
+    def _transposed(self, value: GraphValue) -> GraphValue:
         key = ("transposed", value.name)
         if key not in self._by_content:
             axes = list(range(value.ndim))[::-1]
@@ -336,7 +338,7 @@ class GraphBuilder:
             self._by_content[key] = turned
         return self._by_content[key]
 
-    def filled(self, shape: Shape, dtype: DType, element: bytes) -> Value:
+    def filled(self, shape: Shape, dtype: DType, element: bytes) -> GraphValue:
         """Return an array of one repeated element, given by its bytes."""
         tensor = onnx.TensorProto(data_type=element_type(dtype, self.kinds), dims=[1], raw_data=element)
         # Among the function's own nodes, like other constants, so that every body can use it.
@@ -345,7 +347,7 @@ class GraphBuilder:
         self._filled[value.name] = np.broadcast_to(np.frombuffer(element, dtype), shape)
         return value
 
-    def scalar(self, number: Any, dtype: DType) -> Value:
+    def scalar(self, number: Any, dtype: DType) -> GraphValue:
         """Return a zero-dimensional constant.
 
         Raises:
@@ -358,14 +360,14 @@ class GraphBuilder:
             known = self._by_content[key] = self.constant(np.asarray(number, dtype))
         return known
 
-    def known(self, value: Value) -> Array | None:
+    def known(self, value: GraphValue) -> Array | None:
         """Return the elements of a constant; None for any other value, and for constants by reference."""
         constant = self._constants.get(value.name)
         if constant is None:
             return self._filled.get(value.name)
         return np.ndarray(constant.shape, constant.dtype, constant.data)
 
-    def _all_known(self, values: Sequence[Value | None]) -> list[Array] | None:
+    def _all_known(self, values: Sequence[GraphValue | None]) -> list[Array] | None:
         """Return the elements of all values if they are constants, else None."""
         found = []
         for value in values:
@@ -375,12 +377,12 @@ class GraphBuilder:
             found.append(elements)
         return found
 
-    def known_scalar(self, value: Value) -> Any:
+    def known_scalar(self, value: GraphValue) -> Any:
         """Return the number in a zero-dimensional constant; None for any other value."""
         known = None if value.shape else self.known(value)
         return None if known is None else known.item()
 
-    def ints(self, numbers: Sequence[int]) -> Value:
+    def ints(self, numbers: Sequence[int]) -> GraphValue:
         """Return a one-dimensional int64 constant: a shape, axes, starts."""
         key = tuple(numbers)
         known = self._by_content.get(key)
@@ -388,7 +390,7 @@ class GraphBuilder:
             known = self._by_content[key] = self.constant(np.array(key, np.int64))
         return known
 
-    def model(self, outputs: Mapping[str, Value], name: str) -> BoundModel:
+    def model(self, outputs: Mapping[str, GraphValue], name: str) -> BoundModel:
         """Return the model that computes `outputs`; nodes that none of them needs are dropped.
 
         Its inputs are the function's, then those for the large constants.
@@ -494,5 +496,5 @@ def _body(name: str, body: Body, final: Mapping[str, str]) -> onnx.GraphProto:
     return graph
 
 
-def _value_info(name: str, value: Value) -> onnx.ValueInfoProto:
+def _value_info(name: str, value: GraphValue) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, element_type(value.dtype, value.graph.kinds), value.shape)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.graphs.builder import SCI, DType, Shape, Value, element_type
+from gradwire.graphs.builder import SCI, DType, GraphValue, Shape, element_type
 
 BOOL = np.dtype(np.bool_)
 INT64 = np.dtype(np.int64)
@@ -37,18 +37,18 @@ def broadcast(*shapes: Shape) -> Shape:
     return first
 
 
-def unary(op: str, x: Value, domain: str = "") -> Value:
+def unary(op: str, x: GraphValue, domain: str = "") -> GraphValue:
     """Append an elementwise operator of one input, whose result has the shape and dtype of `x`."""
     return x.graph.one(op, [x], x.shape, x.dtype, domain)
 
 
-def sci(op: str, *operands: Value) -> Value:
+def sci(op: str, *operands: GraphValue) -> GraphValue:
     """Append an elementwise operator of the domain `gradwire.sci`."""
     shape = broadcast(*(operand.shape for operand in operands))
     return operands[0].graph.one(op, operands, shape, operands[0].dtype, SCI)
 
 
-def binary(op: str, a: Value, b: Value, **attributes: Any) -> Value:
+def binary(op: str, a: GraphValue, b: GraphValue, **attributes: Any) -> GraphValue:
     """Append an elementwise operator of two operands of one dtype, which is also the result's.
 
     Args:
@@ -62,7 +62,7 @@ def binary(op: str, a: Value, b: Value, **attributes: Any) -> Value:
     return a.graph.one(op, [a, b], broadcast(a.shape, b.shape), a.dtype, **attributes)
 
 
-def compare(op: str, a: Value, b: Value) -> Value:
+def compare(op: str, a: GraphValue, b: GraphValue) -> GraphValue:
     """Append a comparison of two operands of one dtype: Equal, Less, GreaterOrEqual; the result is bool.
 
     Raises:
@@ -71,12 +71,12 @@ def compare(op: str, a: Value, b: Value) -> Value:
     return a.graph.one(op, [a, b], broadcast(a.shape, b.shape), BOOL)
 
 
-def predicate(op: str, x: Value) -> Value:
+def predicate(op: str, x: GraphValue) -> GraphValue:
     """Append an operator of one input that gives bool: IsNaN, IsInf, Not."""
     return x.graph.one(op, [x], x.shape, BOOL)
 
 
-def where(condition: Value, a: Value, b: Value) -> Value:
+def where(condition: GraphValue, a: GraphValue, b: GraphValue) -> GraphValue:
     """Take `a` where the condition (bool) holds, else `b`; both have one dtype, and all three broadcast.
 
     Raises:
@@ -86,24 +86,24 @@ def where(condition: Value, a: Value, b: Value) -> Value:
     return a.graph.one("Where", [condition, a, b], shape, a.dtype)
 
 
-def constant_like(x: Value, number: Any) -> Value:
+def constant_like(x: GraphValue, number: Any) -> GraphValue:
     """Return a zero-dimensional constant of the dtype of `x`."""
     return x.graph.scalar(number, x.dtype)
 
 
-def cast(x: Value, dtype: DType) -> Value:
+def cast(x: GraphValue, dtype: DType) -> GraphValue:
     """Cast to a dtype; `x` itself if it has it already."""
     if x.dtype == dtype:
         return x
     return x.graph.one("Cast", [x], x.shape, dtype, to=element_type(dtype, x.graph.kinds))
 
 
-def wide(x: Value) -> Value:
+def wide(x: GraphValue) -> GraphValue:
     """Cast narrow integers and bool to int64, which every integer operator takes."""
     return cast(x, _WIDE.get(x.dtype.kind, x.dtype))
 
 
-def reshape(x: Value, shape: Shape) -> Value:
+def reshape(x: GraphValue, shape: Shape) -> GraphValue:
     """Reshape to a shape without unknown extents."""
     if x.shape == shape:
         return x
@@ -112,7 +112,7 @@ def reshape(x: Value, shape: Shape) -> Value:
     return x.graph.one("Reshape", [x, x.graph.ints(shape)], shape, x.dtype, **attributes)
 
 
-def transpose(x: Value, order: Sequence[int]) -> Value:
+def transpose(x: GraphValue, order: Sequence[int]) -> GraphValue:
     """Permute the axes: axis `i` of the result is axis `order[i]` of `x` (non-negative)."""
     if list(order) == list(range(x.ndim)):
         return x
@@ -120,14 +120,14 @@ def transpose(x: Value, order: Sequence[int]) -> Value:
     return x.graph.one("Transpose", [x], shape, x.dtype, perm=list(order))
 
 
-def expand(x: Value, shape: Shape) -> Value:
+def expand(x: GraphValue, shape: Shape) -> GraphValue:
     """Broadcast to a shape."""
     if x.shape == shape:
         return x
     return x.graph.one("Expand", [x, x.graph.ints(shape)], shape, x.dtype)
 
 
-def slices(x: Value, parts: Sequence[tuple[int, int, int, int]]) -> Value:
+def slices(x: GraphValue, parts: Sequence[tuple[int, int, int, int]]) -> GraphValue:
     """Take `count` elements from `start` by `step` along axes: parts are (axis, start, step, count)."""
     shape, starts, ends, axes, steps = list(x.shape), [], [], [], []
     for axis, start, step, count in parts:
@@ -148,12 +148,12 @@ def slices(x: Value, parts: Sequence[tuple[int, int, int, int]]) -> Value:
     return graph.one("Slice", inputs, tuple(shape), x.dtype)
 
 
-def reverse(x: Value, axes: Iterable[int]) -> Value:
+def reverse(x: GraphValue, axes: Iterable[int]) -> GraphValue:
     """Reverse `x` along axes (non-negative)."""
     return slices(x, [(axis, x.shape[axis] - 1, -1, x.shape[axis]) for axis in axes if x.shape[axis] > 1])
 
 
-def concat(values: Sequence[Value], axis: int) -> Value:
+def concat(values: Sequence[GraphValue], axis: int) -> GraphValue:
     """Join along an axis (non-negative); empty parts are left out."""
     full = [value for value in values if value.shape[axis]] or list(values[:1])
     if len(full) == 1:
@@ -163,7 +163,7 @@ def concat(values: Sequence[Value], axis: int) -> Value:
     return full[0].graph.one("Concat", full, tuple(shape), full[0].dtype, axis=axis)
 
 
-def gather(x: Value, indices: Value, axis: int) -> Value:
+def gather(x: GraphValue, indices: GraphValue, axis: int) -> GraphValue:
     """Take entries along an axis (non-negative): the shape of `indices` takes the place of the axis.
 
     Indices are int64 or int32; negative ones count from the end, and others outside are the server's error.
@@ -172,7 +172,7 @@ def gather(x: Value, indices: Value, axis: int) -> Value:
     return x.graph.one("Gather", [x, indices], shape, x.dtype, axis=axis)
 
 
-def gather_elements(x: Value, indices: Value, axis: int) -> Value:
+def gather_elements(x: GraphValue, indices: GraphValue, axis: int) -> GraphValue:
     """Take one element for each index, as `np.take_along_axis`; the result has the shape of `indices`.
 
     Axes other than `axis` (non-negative) may be shorter in `indices` than in `x`, but do not broadcast.
@@ -180,13 +180,15 @@ def gather_elements(x: Value, indices: Value, axis: int) -> Value:
     return x.graph.one("GatherElements", [x, indices], indices.shape, x.dtype, axis=axis)
 
 
-def gather_nd(x: Value, indices: Value) -> Value:
+def gather_nd(x: GraphValue, indices: GraphValue) -> GraphValue:
     """Take elements or slices of `x`: each row of `indices` has the leading coordinates of one."""
     shape = indices.shape[:-1] + x.shape[indices.shape[-1] :]
     return x.graph.one("GatherND", [x, indices], shape, x.dtype)
 
 
-def scatter_flat(x: Value, positions: Value, updates: Value, reduction: str = "none") -> Value:
+def scatter_flat(
+    x: GraphValue, positions: GraphValue, updates: GraphValue, reduction: str = "none"
+) -> GraphValue:
     """Replace elements of `x`, or reduce them with others; the result has the shape of `x`.
 
     Args:
@@ -199,7 +201,9 @@ def scatter_flat(x: Value, positions: Value, updates: Value, reduction: str = "n
     return reshape(scatter_nd(flat, rows, updates, reduction), x.shape)
 
 
-def scatter_nd(x: Value, indices: Value, updates: Value, reduction: str = "none") -> Value:
+def scatter_nd(
+    x: GraphValue, indices: GraphValue, updates: GraphValue, reduction: str = "none"
+) -> GraphValue:
     """Replace elements or slices of `x`, or reduce them with others; the result has the shape of `x`.
 
     Args:
@@ -219,7 +223,7 @@ def reduced_shape(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
     return tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
 
 
-def reduce(op: str, x: Value, axes: Sequence[int], keepdims: bool = False) -> Value:
+def reduce(op: str, x: GraphValue, axes: Sequence[int], keepdims: bool = False) -> GraphValue:
     """Append a reduction; return `x` itself if there are no axes.
 
     Args:
@@ -234,7 +238,7 @@ def reduce(op: str, x: Value, axes: Sequence[int], keepdims: bool = False) -> Va
     return x.graph.one(op, [x, x.graph.ints(sorted(axes))], shape, x.dtype, keepdims=int(keepdims))
 
 
-def arg_reduce(op: str, x: Value, axis: int, keepdims: bool) -> Value:
+def arg_reduce(op: str, x: GraphValue, axis: int, keepdims: bool) -> GraphValue:
     """Append a search along one axis.
 
     Args:
@@ -250,13 +254,13 @@ def arg_reduce(op: str, x: Value, axis: int, keepdims: bool) -> Value:
     return x.graph.one(op, [x], shape, INT64, axis=axis, keepdims=int(keepdims))
 
 
-def cumulative_sum(x: Value, axis: int, reverse: bool = False) -> Value:
+def cumulative_sum(x: GraphValue, axis: int, reverse: bool = False) -> GraphValue:
     """Sum the elements up to each one, or from each one on if `reverse`."""
     attributes: dict[str, Any] = {"reverse": 1} if reverse else {}
     return x.graph.one("CumSum", [x, x.graph.scalar(axis, INT64)], x.shape, x.dtype, **attributes)
 
 
-def matmul(a: Value, b: Value) -> Value:
+def matmul(a: GraphValue, b: GraphValue) -> GraphValue:
     """Multiply matrices as `np.matmul` does.
 
     Raises:
@@ -271,7 +275,7 @@ def matmul(a: Value, b: Value) -> Value:
     return a.graph.one("MatMul", [a, b], shape, a.dtype)
 
 
-def einsum(equation: str, operands: Sequence[Value], shape: Shape) -> Value:
+def einsum(equation: str, operands: Sequence[GraphValue], shape: Shape) -> GraphValue:
     """Append an Einsum of operands of one dtype.
 
     The caller gives the result's shape: nothing here reads the equation.
@@ -280,7 +284,7 @@ def einsum(equation: str, operands: Sequence[Value], shape: Shape) -> Value:
     return first.graph.one("Einsum", operands, shape, first.dtype, equation=equation)
 
 
-def pad(x: Value, widths: Sequence[tuple[int, int]], fill: Value) -> Value:
+def pad(x: GraphValue, widths: Sequence[tuple[int, int]], fill: GraphValue) -> GraphValue:
     """Pad with one number; `x` itself if nothing is added."""
     if not any(low or high for low, high in widths):
         return x
@@ -289,19 +293,19 @@ def pad(x: Value, widths: Sequence[tuple[int, int]], fill: Value) -> Value:
     return x.graph.one("Pad", [x, pads, fill], shape, x.dtype, mode="constant")
 
 
-def tile(x: Value, counts: Sequence[int]) -> Value:
+def tile(x: GraphValue, counts: Sequence[int]) -> GraphValue:
     """Repeat `x` along every axis: `counts` has one non-negative number for each."""
     shape = tuple(extent * count for extent, count in zip(x.shape, counts, strict=True))
     return x.graph.one("Tile", [x, x.graph.ints(counts)], shape, x.dtype)
 
 
-def triangle(x: Value, k: int, upper: bool) -> Value:
+def triangle(x: GraphValue, k: int, upper: bool) -> GraphValue:
     """Set to zero what is below diagonal `k` of the last two axes if `upper`, else what is above it."""
     inputs = [x, x.graph.scalar(k, INT64)]
     return x.graph.one("Trilu", inputs, x.shape, x.dtype, upper=int(upper))
 
 
-def sort(x: Value, axis: int, descending: bool = False) -> tuple[Value, Value]:
+def sort(x: GraphValue, axis: int, descending: bool = False) -> tuple[GraphValue, GraphValue]:
     """Return the sorted values, and the positions that they come from."""
     results = [(x.shape, x.dtype), (x.shape, INT64)]
     values, indices = x.graph.emit("Sort", [x], results, SCI, axis=axis, descending=int(descending))

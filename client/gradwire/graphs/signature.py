@@ -4,10 +4,11 @@ The rules are those that `function.proto` documents. They are applied on the cli
 found before anything is sent, and so that the size of a result is known in advance.
 """
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -111,13 +112,13 @@ def select(values: Sequence[Value], selection: Selection, role: str, word: str) 
         InvalidArgumentError: a name or position does not exist, is given twice or is not floating-point, or
             nothing is selected.
     """
-    if selection is None:
+    wanted = normalized(selection, word)
+    if wanted is None:
         chosen = [value for value in values if value.floating]
         if not chosen:
             raise InvalidArgumentError(f"the function has no floating-point {role} to differentiate")
         return tuple(value.name for value in chosen)
-    wanted = [selection] if isinstance(selection, str | int) else list(selection)
-    chosen = [_find(values, one, role, word) for one in wanted]
+    chosen = [_find(values, one, role, word) for one in (wanted if isinstance(wanted, tuple) else (wanted,))]
     for value in chosen:
         if value.dtype is not None and not value.floating:
             raise InvalidArgumentError(
@@ -130,6 +131,40 @@ def select(values: Sequence[Value], selection: Selection, role: str, word: str) 
     if not names:
         raise InvalidArgumentError(f"{word} is empty: leave it out, or name at least one {role}")
     return names
+
+
+def is_single(selection: Selection) -> TypeGuard[str | int]:
+    """Whether a selection is one name or position by itself, whose result is not wrapped in a tuple."""
+    return isinstance(selection, str) or (
+        hasattr(selection, "__index__") and not (isinstance(selection, np.ndarray) and selection.ndim)
+    )
+
+
+def normalized(selection: Selection, word: str) -> str | int | tuple[str | int, ...] | None:
+    """Return a selection of names and positions of type `str` and `int`, which can be compared and hashed.
+
+    Raises:
+        InvalidArgumentError: there is something else in it, such as the bools of a mask.
+    """
+    if selection is None:
+        return None
+    if is_single(selection) or not isinstance(selection, Iterable):
+        return _normalized(selection, word)
+    return tuple(_normalized(one, word) for one in selection)
+
+
+def _normalized(one: Any, word: str) -> str | int:
+    if isinstance(one, str):
+        return str(one)
+    if isinstance(one, bool | np.bool_):
+        raise InvalidArgumentError(
+            f"{word} takes names and positions, not {bool(one)}: instead of a mask, list the chosen ones, "
+            f"as in {word}=[0, 2]"
+        )
+    try:
+        return operator.index(one)
+    except TypeError:
+        raise InvalidArgumentError(f"{word} takes names and positions, not {one!r}") from None
 
 
 def _find(values: Sequence[Value], one: str | int, role: str, word: str) -> Value:

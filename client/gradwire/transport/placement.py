@@ -8,14 +8,15 @@ destination (a transposed or strided view) is filled from a buffer once the piec
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import gradwire_wire as wire
-from gradwire.errors import InvalidArgumentError, ServerError
-from gradwire.results import Entry, Plan
+from gradwire.errors import InvalidArgumentError, ResultMemoryError, ServerError
+from gradwire.results import Entry, Plan, scaled_bytes
 from gradwire_wire.v1 import derivative_pb2
 
 Bytes = npt.NDArray[np.uint8]
@@ -45,7 +46,7 @@ def write_bytes(rows: Bytes, offset: int, data: memoryview) -> None:
 
 
 @dataclass(slots=True)
-class Rectangle:
+class PieceBuffer:
     """The destination of one piece: rows of bytes to write to, and the values that they hold."""
 
     rows: Bytes
@@ -53,14 +54,14 @@ class Rectangle:
     deliver: Callable[[wire.Array], None] | None = None  # takes the values once they are complete
 
     @classmethod
-    def allocated(cls, shape: tuple[int, int], dtype: np.dtype[Any]) -> "Rectangle":
-        """Allocate a rectangle in memory of its own."""
+    def allocated(cls, shape: tuple[int, int], dtype: np.dtype[Any]) -> "PieceBuffer":
+        """Allocate a buffer in memory of its own."""
         values: wire.Array = np.empty(shape, dtype)
         return cls(_byte_rows(values), values)
 
     @classmethod
-    def within(cls, matrix: wire.Array) -> "Rectangle":
-        """Return the rectangle that a part of a matrix is."""
+    def within(cls, matrix: wire.Array) -> "PieceBuffer":
+        """Return the buffer that a part of a matrix is."""
         if matrix.size and matrix.strides[1] == matrix.itemsize:
             return cls(_byte_rows(matrix), matrix)
         one = cls.allocated((matrix.shape[0], matrix.shape[1]), matrix.dtype)
@@ -80,7 +81,7 @@ def _byte_rows(values: wire.Array) -> Bytes:
 
 
 class EntryArray:
-    """The array of one entry of the plan, written rectangle by rectangle."""
+    """The array of one entry of the plan, written piece by piece."""
 
     def __init__(self, entry: Entry, array: wire.Array) -> None:
         self._entry = entry
@@ -95,13 +96,13 @@ class EntryArray:
             self._matrix = None
         self._plain = plain
 
-    def rectangle(self, piece: derivative_pb2.Piece) -> Rectangle:
-        """Return the rectangle that the data of `piece` are written to."""
+    def buffer(self, piece: derivative_pb2.Piece) -> PieceBuffer:
+        """Return what the data of `piece` are written to."""
         rows, columns = slices(piece)
         if self._matrix is not None:
-            return Rectangle.within(self._matrix[rows, columns])
+            return PieceBuffer.within(self._matrix[rows, columns])
         shape = (rows.stop - rows.start, columns.stop - columns.start)
-        one = Rectangle.allocated(shape, self._entry.dtype)
+        one = PieceBuffer.allocated(shape, self._entry.dtype)
         one.deliver = partial(self._scatter, rows, columns)
         return one
 
@@ -137,10 +138,12 @@ class ResultArrays:
         if out is not None and len(out) != len(plan.entries):
             raise InvalidArgumentError(
                 f"out has {len(out)} arrays, but the result has {len(plan.entries)}: "
-                + ", ".join(f"d {entry.row} / d {entry.column}" for entry in plan.entries)
+                + ", ".join(map(plan.name, plan.entries))
             )
         self._entries = [
-            EntryArray(entry, np.empty(entry.shape, entry.dtype) if out is None else _checked(entry, out[i]))
+            EntryArray(
+                entry, _allocated(plan, entry) if out is None else _checked(plan.name(entry), entry, out[i])
+            )
             for i, entry in enumerate(plan.entries)
         ]
 
@@ -149,13 +152,29 @@ class ResultArrays:
         """One array for each entry of the plan."""
         return [one.array for one in self._entries]
 
-    def rectangle(self, piece: derivative_pb2.Piece) -> Rectangle:
-        """Return the rectangle that the data of `piece` are written to."""
-        return self._entries[piece.entry].rectangle(piece)
+    def buffer(self, piece: derivative_pb2.Piece) -> PieceBuffer:
+        """Return what the data of `piece` are written to."""
+        return self._entries[piece.entry].buffer(piece)
 
 
-def _checked(entry: Entry, array: object) -> wire.Array:
-    what = f"out for d {entry.row} / d {entry.column}"
+def _allocated(plan: Plan, entry: Entry) -> wire.Array:
+    try:
+        return np.empty(entry.shape, entry.dtype)
+    except (MemoryError, ValueError) as error:
+        if isinstance(error, ValueError) and prod(entry.shape) < 1 << 60:  # it is not for the size
+            raise
+        blocks = f"{plan.kind}_blocks"
+        products = "hvp" if plan.kind == "hessian" else "jvp or vjp"
+        raise ResultMemoryError(
+            f"the {plan.kind} takes {scaled_bytes(plan.result_bytes)}, and there is no memory for "
+            f"{plan.name(entry)}, {entry.dtype.name} {list(entry.shape)}: write it to disk with "
+            f"out=np.lib.format.open_memmap('result.npy', 'w+', dtype, shape), take it block by block with "
+            f"sink= or {blocks}, ask for fewer inputs with wrt=, or multiply it by vectors with {products}"
+        ) from None
+
+
+def _checked(name: str, entry: Entry, array: object) -> wire.Array:
+    what = f"out for {name}"
     if not isinstance(array, np.ndarray):
         raise InvalidArgumentError(f"{what} must be a NumPy array, not {type(array).__name__}")
     if array.shape != entry.shape or array.dtype != entry.dtype:
@@ -187,11 +206,11 @@ class BlockBuffers:
     def __init__(self, plan: Plan) -> None:
         self._entries = plan.entries
 
-    def rectangle(self, piece: derivative_pb2.Piece) -> Rectangle:
+    def buffer(self, piece: derivative_pb2.Piece) -> PieceBuffer:
         """Allocate memory for the data of `piece`."""
         rows, columns = slices(piece)
         shape = (rows.stop - rows.start, columns.stop - columns.start)
-        return Rectangle.allocated(shape, self._entries[piece.entry].dtype)
+        return PieceBuffer.allocated(shape, self._entries[piece.entry].dtype)
 
 
 class OpenBlock:
@@ -203,8 +222,8 @@ class OpenBlock:
         for piece in start.pieces:
             _check_piece(piece, plan)
         self.start = start
-        self.rectangles = [destination.rectangle(piece) for piece in start.pieces]
-        self._remaining = [one.values.nbytes for one in self.rectangles]
+        self.buffers = [destination.buffer(piece) for piece in start.pieces]
+        self._remaining = [one.values.nbytes for one in self.buffers]
 
     @property
     def complete(self) -> bool:
@@ -214,24 +233,24 @@ class OpenBlock:
     @property
     def received(self) -> int:
         """How many bytes have arrived."""
-        return sum(one.values.nbytes for one in self.rectangles) - sum(self._remaining)
+        return sum(one.values.nbytes for one in self.buffers) - sum(self._remaining)
 
     def write(self, piece: int, offset: int, data: memoryview) -> None:
         """Write a chunk of a piece; chunks of a piece must come in order."""
         if piece >= len(self._remaining):
             raise _broken(f"a chunk of piece {piece} of block {self.start.block}, which does not exist")
-        rectangle = self.rectangles[piece]
-        expected = rectangle.values.nbytes - self._remaining[piece]
+        buffer = self.buffers[piece]
+        expected = buffer.values.nbytes - self._remaining[piece]
         if offset != expected or len(data) > self._remaining[piece]:
             raise _broken(
                 f"{len(data)} bytes at offset {offset} of piece {piece} of block {self.start.block}, where "
                 f"{self._remaining[piece]} from {expected} on are missing"
             )
         if len(data):
-            write_bytes(rectangle.rows, offset, data)
+            write_bytes(buffer.rows, offset, data)
             self._remaining[piece] -= len(data)
             if not self._remaining[piece]:
-                rectangle.finish()
+                buffer.finish()
 
 
 def _check_piece(piece: derivative_pb2.Piece, plan: Plan) -> None:

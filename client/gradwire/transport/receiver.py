@@ -178,7 +178,7 @@ class DerivativeReceiver:
         response = derivative_pb2.DifferentiateResponse.FromString(message)
         kind = response.WhichOneof("event")
         if kind == "header":
-            self._begin(Plan.from_proto(response.header.plan))
+            self._begin(Plan.from_proto(response.header.plan, self._request.message.of))
         elif kind == "block_start" and self._plan is not None:
             block = OpenBlock(response.block_start, self._plan, self.destination)
             self._open[response.block_start.block] = block
@@ -285,9 +285,10 @@ def public_block(block: OpenBlock, plan: Plan) -> Block:
             plan.entries[piece.entry].row,
             plan.entries[piece.entry].column,
             *slices(piece),
-            rectangle.values,
+            buffer.values,
+            plan.of,
         )
-        for piece, rectangle in zip(block.start.pieces, block.rectangles, strict=True)
+        for piece, buffer in zip(block.start.pieces, block.buffers, strict=True)
     )
     compute = block.start.compute.ToTimedelta().total_seconds()
     return Block(block.start.block, pieces, block.start.worker, compute)

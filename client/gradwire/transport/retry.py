@@ -7,8 +7,9 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass
+from numbers import Real
 
-from gradwire.errors import ServerError
+from gradwire.errors import InvalidArgumentError, ServerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +33,33 @@ class Retry:
             raise ValueError(f"a Retry has at least one attempt and no negative wait, unlike {self}")
 
 
+# Longer timeouts than ten years are none: the wire's durations end at ten thousand.
+_LONGEST_SECONDS = 3.2e8
+
+
+def seconds_of(timeout: float | None) -> float | None:
+    """Return the seconds of a `timeout=` argument; None for no limit, which infinity means too.
+
+    Raises:
+        InvalidArgumentError: it is no positive number.
+    """
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, Real) or not timeout > 0:
+        raise InvalidArgumentError(
+            f"timeout is a positive number of seconds, or None for no limit, not {timeout!r}"
+        )
+    return float(timeout) if timeout < _LONGEST_SECONDS else None
+
+
 class Deadline:
     """When a call must be over, whatever number of attempts it takes; `timeout` is in seconds."""
 
     __slots__ = ("_at", "timeout")
 
     def __init__(self, timeout: float | None) -> None:
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"a timeout is a positive number of seconds, not {timeout}")
-        self.timeout = timeout
-        self._at = None if timeout is None else time.monotonic() + timeout
+        self.timeout = seconds_of(timeout)
+        self._at = None if self.timeout is None else time.monotonic() + self.timeout
 
     def remaining(self) -> float | None:
         """Return the seconds left, never negative; None when there is no deadline."""

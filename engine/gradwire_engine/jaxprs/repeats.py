@@ -126,7 +126,7 @@ def _verified(
 
 
 @dataclass(frozen=True)
-class Source:
+class Producer:
     """The equation of the period that makes an operand, `lag` repetitions before."""
 
     lag: int
@@ -136,7 +136,7 @@ class Source:
 
 def wiring(
     equations: Sequence[Any], makers: dict[Any, tuple[int, int]], found: Repetition, index: int
-) -> tuple[Source | None, ...]:
+) -> tuple[Producer | None, ...]:
     """List where the operands of one repetition come from.
 
     Args:
@@ -154,8 +154,8 @@ def wiring(
 
 def _wiring(
     equations: Sequence[Any], makers: dict[Any, tuple[int, int]], start: int, begin: int, period: int
-) -> tuple[Source | None, ...]:
-    sources: list[Source | None] = []
+) -> tuple[Producer | None, ...]:
+    sources: list[Producer | None] = []
     for equation in equations[begin : begin + period]:
         for operand in equation.invars:
             maker = None if isinstance(operand, jex.Literal) else makers.get(operand)
@@ -163,7 +163,7 @@ def _wiring(
             if maker is not None and maker[0] >= start:
                 back, place = divmod(maker[0] - start, period)
                 lag = (begin - start) // period - back
-                source = Source(lag, place, maker[1]) if lag <= MAX_LAG else None
+                source = Producer(lag, place, maker[1]) if lag <= MAX_LAG else None
             sources.append(source)
     return tuple(sources)
 

@@ -19,7 +19,7 @@ from jax.extend import core as jex
 
 from gradwire_engine.jaxprs.convolutions import holds_convolution
 from gradwire_engine.jaxprs.cost import estimate, nbytes
-from gradwire_engine.jaxprs.repeats import Repetition, Source, find, makers_of, wiring
+from gradwire_engine.jaxprs.repeats import Producer, Repetition, find, makers_of, wiring
 from gradwire_engine.jaxprs.segments import LONG, runner
 from gradwire_engine.jaxprs.slicing import equations_of, variables
 
@@ -117,7 +117,7 @@ def _loops(program: jex.ClosedJaxpr, begin: int, end: int) -> list[_Loop]:
 class _Operands:
     """Inputs of a loop body under construction: a variable for each operand."""
 
-    carried: dict[Source, Any] = field(default_factory=dict)
+    carried: dict[Producer, Any] = field(default_factory=dict)
     stacked: dict[tuple[int, ...], tuple[Any, tuple[Any, ...]]] = field(default_factory=dict)
     same: dict[Any, Any] = field(default_factory=dict)
 
@@ -139,18 +139,18 @@ def _loop(jaxpr: Any, found: Repetition) -> _Loop | None:
             invars.append(_operand(operands, atom, source, [trip[place] for trip in trips]))
         body.append(equations[start + offset].replace(invars=invars))
 
-    def made(source: Source, repetition: int) -> Any:
+    def made(source: Producer, repetition: int) -> Any:
         return equations[found.start + repetition * found.period + source.equation].outvars[source.place]
 
     depth: dict[tuple[int, int], int] = {}
     for source in operands.carried:
         key = (source.equation, source.place)
         depth[key] = max(depth.get(key, 0), source.lag)
-    slots = [Source(lag, *key) for key, most in depth.items() for lag in range(1, most + 1)]
+    slots = [Producer(lag, *key) for key, most in depth.items() for lag in range(1, most + 1)]
     inputs = [operands.carried.get(slot) or jex.Var(made(slot, first - slot.lag).aval) for slot in slots]
     passed_on = dict(zip(slots, inputs, strict=True))
     next_carry = [
-        made(slot, first) if slot.lag == 1 else passed_on[Source(slot.lag - 1, slot.equation, slot.place)]
+        made(slot, first) if slot.lag == 1 else passed_on[Producer(slot.lag - 1, slot.equation, slot.place)]
         for slot in slots
     ]
     final = tuple(made(slot, first + count - slot.lag) for slot in slots)
@@ -183,7 +183,7 @@ def _loop(jaxpr: Any, found: Repetition) -> _Loop | None:
     )
 
 
-def _operand(operands: _Operands, atom: Any, source: Source | None, trips: Sequence[Any]) -> Any:
+def _operand(operands: _Operands, atom: Any, source: Producer | None, trips: Sequence[Any]) -> Any:
     """Return the body's atom for an operand: a new input for one that comes from outside the trip."""
     if source is not None:
         if source.lag == 0:

@@ -44,13 +44,13 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class Constant:
+class Unmapped:
     """A value that does not depend on the seeds: the same for all of them."""
 
     array: Array
 
 
-Tangent = Unit | Dense | Constant
+Tangent = Unit | Dense | Unmapped
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,16 @@ def _scale(unit: Unit, factor: Array) -> Unit:
 
 def _fold_product(equation: Any, operands: list[Tangent], seeds: Seeds) -> Tangent | None:
     left, right = operands
-    if isinstance(left, Constant) and isinstance(right, Unit):
+    if isinstance(left, Unmapped) and isinstance(right, Unit):
         left, right = right, left
-    if isinstance(left, Unit) and isinstance(right, Constant):
+    if isinstance(left, Unit) and isinstance(right, Unmapped):
         return _scale(left, jnp.broadcast_to(right.array, equation.outvars[0].aval.shape))
     return None
 
 
 def _fold_quotient(equation: Any, operands: list[Tangent], seeds: Seeds) -> Tangent | None:
     left, right = operands
-    if isinstance(left, Unit) and isinstance(right, Constant):
+    if isinstance(left, Unit) and isinstance(right, Unmapped):
         divisor = jnp.broadcast_to(right.array, equation.outvars[0].aval.shape)
         return Unit(1 / divisor if left.scale is None else left.scale / divisor)
     return None
@@ -141,10 +141,10 @@ def _fold_contraction(equation: Any, operands: list[Tangent], seeds: Seeds) -> T
     left, right = operands
     if left_batch or right_batch:
         return None
-    if isinstance(left, Constant) and isinstance(right, Unit):
+    if isinstance(left, Unmapped) and isinstance(right, Unit):
         matrix, unit, matrix_axes, unit_axes = left.array, right, left_axes, right_axes
         rank = len(equation.invars[1].aval.shape)
-    elif isinstance(left, Unit) and isinstance(right, Constant):
+    elif isinstance(left, Unit) and isinstance(right, Unmapped):
         matrix, unit, matrix_axes, unit_axes = right.array, left, right_axes, left_axes
         rank = len(equation.invars[0].aval.shape)
     else:
@@ -229,10 +229,10 @@ def _evaluate(
 
     def read(variable: Any) -> Tangent:
         if isinstance(variable, jex.Literal):
-            return Constant(jnp.asarray(variable.val, getattr(variable.aval, "dtype", None)))
+            return Unmapped(jnp.asarray(variable.val, getattr(variable.aval, "dtype", None)))
         return values[variable]
 
-    values.update(zip(jaxpr.constvars, map(Constant, consts), strict=True))
+    values.update(zip(jaxpr.constvars, map(Unmapped, consts), strict=True))
     values.update(zip(jaxpr.invars, arguments, strict=True))
     last_use = {
         variable: index
@@ -301,7 +301,7 @@ def _vectorise(
         arrays.append(value.array)
         axes.append(0 if isinstance(value, Dense) else None)
     if all(axis is None for axis in axes):
-        values.update(zip(part.outputs, map(Constant, part.run(*arrays)), strict=True))
+        values.update(zip(part.outputs, map(Unmapped, part.run(*arrays)), strict=True))
         return
     results = jax.vmap(part.run, in_axes=axes, axis_size=seeds.width)(*arrays)
     values.update(zip(part.outputs, map(Dense, results), strict=True))

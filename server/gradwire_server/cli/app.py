@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+import gradwire as gw
 from gradwire_server.cli import session
-from gradwire_server.cli.session import Request
+from gradwire_server.cli.session import CommonOptions
 
 app = typer.Typer(
     name="gradwire",
@@ -28,14 +29,17 @@ def _positive(seconds: float | None) -> float | None:
 Model = Annotated[
     Path, typer.Argument(help="an ONNX model: .onnx, or its text form", exists=True, dir_okay=False)
 ]
-Inputs = Annotated[
+InputOption = Annotated[
     list[str] | None,
     typer.Option(
         "--input", "-i", metavar="NAME=VALUE", help="x=x.npy, x=data.npz:key, or x=1.5 or x=[1,2,3]"
     ),
 ]
 Address = Annotated[
-    str | None, typer.Option("--address", "-a", help="a running server, host:port; default: a local one")
+    str | None,
+    typer.Option(
+        "--address", "-a", help="a server, host:port; default: GRADWIRE_ADDRESS, or a new local one"
+    ),
 ]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="workers of the local server; default: one per core")
@@ -57,11 +61,28 @@ Vectors = Annotated[
 ]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"gradwire {gw.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show the version")
+    ] = False,
+) -> None:
+    """Gradients over the wire: Jacobians and Hessians of any ONNX graph."""
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
 )
 def serve(context: typer.Context) -> None:
     """Run a server. `gradwire serve --help` lists every setting."""
+    with session.errors_in_a_line():
+        session.require_server("gradwire serve")
     from gradwire_server.__main__ import main
 
     raise typer.Exit(main(context.args))
@@ -70,6 +91,8 @@ def serve(context: typer.Context) -> None:
 @app.command()
 def demo(workers: Annotated[int, typer.Option(min=1, help="workers of the local server")] = 2) -> None:
     """Show the main job: Jacobians and Hessians from a local server, checked before your eyes."""
+    with session.errors_in_a_line():
+        session.require_server("gradwire demo")
     from gradwire_server.cli.demo import run
 
     raise typer.Exit(run(workers))
@@ -84,7 +107,7 @@ def inspect(model: Model, address: Address = None) -> None:
 @app.command()
 def plan(
     model: Model,
-    input: Inputs = None,
+    input: InputOption = None,
     kind: Annotated[str, typer.Option(help="jacobian or hessian")] = "jacobian",
     wrt: Wrt = None,
     of: Of = None,
@@ -93,27 +116,30 @@ def plan(
     workers: Workers = None,
     timeout: Timeout = None,
 ) -> None:
-    """Show how a derivative would be computed: mode, blocks, bytes and memory. Nothing is evaluated."""
-    session.show_plan(Request(model, input, wrt, of, None, address, workers, timeout), kind, mode)
+    """Show how a derivative would be computed: mode, blocks, bytes and memory. Nothing is evaluated.
+
+    Inputs of a fixed shape may be left out.
+    """
+    session.show_plan(CommonOptions(model, input, wrt, of, None, address, workers, timeout), kind, mode)
 
 
 @app.command()
 def value(
     model: Model,
-    input: Inputs = None,
+    input: InputOption = None,
     output: Output = None,
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
 ) -> None:
     """Evaluate a model."""
-    session.value(Request(model, input, None, None, output, address, workers, timeout))
+    session.value(CommonOptions(model, input, None, None, output, address, workers, timeout))
 
 
 @app.command()
 def jacobian(
     model: Model,
-    input: Inputs = None,
+    input: InputOption = None,
     wrt: Wrt = None,
     of: Of = None,
     output: Output = None,
@@ -123,13 +149,15 @@ def jacobian(
     timeout: Timeout = None,
 ) -> None:
     """Compute the Jacobian: shape output.shape + input.shape."""
-    session.derivative(Request(model, input, wrt, of, output, address, workers, timeout), "jacobian", mode)
+    session.derivative(
+        CommonOptions(model, input, wrt, of, output, address, workers, timeout), "jacobian", mode
+    )
 
 
 @app.command()
 def hessian(
     model: Model,
-    input: Inputs = None,
+    input: InputOption = None,
     wrt: Wrt = None,
     of: Of = None,
     output: Output = None,
@@ -139,13 +167,15 @@ def hessian(
     timeout: Timeout = None,
 ) -> None:
     """Compute the Hessian of an output of one element: shape input.shape + input.shape."""
-    session.derivative(Request(model, input, wrt, of, output, address, workers, timeout), "hessian", mode)
+    session.derivative(
+        CommonOptions(model, input, wrt, of, output, address, workers, timeout), "hessian", mode
+    )
 
 
 @app.command()
 def jvp(
     model: Model,
-    input: Inputs = None,
+    input: InputOption = None,
     vector: Vectors = None,
     wrt: Wrt = None,
     of: Of = None,
@@ -155,13 +185,13 @@ def jvp(
     timeout: Timeout = None,
 ) -> None:
     """Multiply the Jacobian by tangents of the inputs."""
-    session.product(Request(model, input, wrt, of, output, address, workers, timeout), "jvp", vector)
+    session.product(CommonOptions(model, input, wrt, of, output, address, workers, timeout), "jvp", vector)
 
 
 @app.command()
 def vjp(
     model: Model,
-    input: Inputs = None,
+    input: InputOption = None,
     vector: Vectors = None,
     wrt: Wrt = None,
     of: Of = None,
@@ -171,4 +201,4 @@ def vjp(
     timeout: Timeout = None,
 ) -> None:
     """Multiply cotangents of the outputs by the Jacobian."""
-    session.product(Request(model, input, wrt, of, output, address, workers, timeout), "vjp", vector)
+    session.product(CommonOptions(model, input, wrt, of, output, address, workers, timeout), "vjp", vector)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import typer
 
 import gradwire as gw
+from gradwire.graphs.reading import read
 from gradwire.graphs.signature import Signature
+from gradwire.transport.address import VARIABLE as ADDRESS_VARIABLE
+from gradwire_server.cli.inspection import contents, without_derivative
 from gradwire_server.cli.values import Array, read_assignments, write
-from gradwire_server.settings import Settings
 
 
 @dataclass(frozen=True)
-class Request:
+class CommonOptions:
     """The options that all evaluating commands have in common."""
 
     model: Path
@@ -48,33 +50,45 @@ def _literal_as(array: Array, dtype: np.dtype[Any] | None) -> Array:
 
 
 @contextmanager
-def _client(address: str | None, workers: int | None) -> Iterator[gw.Client]:
+def errors_in_a_line() -> Iterator[None]:
+    """Print what went wrong without a traceback, and end with status 1."""
     try:
-        if address is not None:
-            with gw.connect(address) as client:
-                yield client
-        else:
-            with gw.local(workers=workers or Settings().worker_count) as client:
-                yield client
+        yield
     except (gw.GradwireError, OSError) as error:
         typer.echo(f"gradwire: {error}", err=True)
         raise typer.Exit(1) from None
 
 
+def require_server(what: str) -> None:
+    """Check that the server is installed beside the command line; raises `gw.GradwireError` otherwise."""
+    missing = [name for name in ("jax", "ray", "pydantic_settings", "psutil") if find_spec(name) is None]
+    if missing:
+        raise gw.GradwireError(
+            f"{what} needs the server, which is not installed ({', '.join(missing)}): "
+            "pip install 'gradwire[server]'"
+        )
+
+
+def _connected(address: str | None, workers: int | None) -> gw.Client:
+    if address is not None or ADDRESS_VARIABLE in os.environ:
+        return gw.connect(address)
+    require_server(f"a local server (there is no --address, nor {ADDRESS_VARIABLE})")
+    from gradwire_server.settings import Settings
+    from gradwire_server.settings_sources import SettingsError
+
+    try:
+        return gw.local(workers=workers or Settings.read().worker_count)
+    except SettingsError as error:
+        raise gw.GradwireError(f"the settings are not valid\n{error}") from None
+
+
 @contextmanager
-def _function(request: Request) -> Iterator[gw.Function]:
-    with _client(request.address, request.workers) as client:
-        function = client.function(_source(request.model))
+def _function(options: CommonOptions) -> Iterator[gw.Function]:
+    with errors_in_a_line(), _connected(options.address, options.workers) as client:
+        function = client.function(options.model)
         for warning in function.describe().warnings:
             typer.echo(f"warning: {warning}", err=True)
         yield function
-
-
-def _source(path: Path) -> Path | str:
-    """Return the path of a serialized model, or the text of one in ONNX's textual form."""
-    with path.open("rb") as file:
-        start = file.read(1)
-    return path.read_text() if start == b"<" else path
 
 
 def _on_terminal() -> bool:
@@ -83,63 +97,68 @@ def _on_terminal() -> bool:
 
 def inspect(model: Path, address: str | None) -> None:
     """Print a model's inputs, outputs, operators and size."""
-    with _function(Request(model, None, None, None, None, address, 1, None)) as function:
+    with _function(CommonOptions(model, None, None, None, None, address, 1, None)) as function:
         info = function.describe()
-        source = _source(model)
-        graph = (onnx.parser.parse_model(source) if isinstance(source, str) else onnx.load(str(source))).graph
-        operators = Counter(f"{node.domain}.{node.op_type}".lstrip(".") for node in graph.node)
+        proto = read(model)
         print(f"graph {info.graph_id}")
         for title, values in (("inputs", function.signature.inputs), ("outputs", function.signature.outputs)):
             print(f"{title}:")
             for value in values:
                 print(f"  {value}")
-        print(f"{info.node_count} nodes at opset {info.opset}, {info.weight_bytes:,} bytes of weights")
-        print("operators: " + ", ".join(f"{name} x {count}" for name, count in sorted(operators.items())))
-        if info.forward_only:
+        print(f"opset {info.opset}, {info.weight_bytes:,} bytes of weights")
+        for line in contents(proto):
+            print(line)
+        if reason := without_derivative(proto, function.signature):
+            print(reason)
+        elif info.forward_only:
             print(f"forward mode only: {info.forward_only_reason}")
 
 
-def _of(request: Request, kind: str) -> Any:
+def _of(options: CommonOptions, kind: str) -> Any:
     """Return the outputs named; a Hessian takes a single one."""
-    if kind == "hessian" and request.of and len(request.of) == 1:
-        return request.of[0]
-    return request.of
+    if kind == "hessian" and options.of and len(options.of) == 1:
+        return options.of[0]
+    return options.of
 
 
-def show_plan(request: Request, kind: str, mode: str | None) -> None:
+def show_plan(options: CommonOptions, kind: str, mode: str | None) -> None:
     """Print the plan of a derivative."""
     if kind not in ("jacobian", "hessian"):
         raise typer.BadParameter(f"{kind!r} is neither jacobian nor hessian", param_hint="--kind")
-    with _function(request) as function:
-        options: dict[str, Any] = {"kind": kind, "wrt": request.wrt, "of": _of(request, kind), "mode": mode}
-        arrays = request.arrays(function.signature)
-        print(function.plan(arrays, timeout=request.timeout, **options))
+    with _function(options) as function:
+        chosen: dict[str, Any] = {"kind": kind, "wrt": options.wrt, "of": _of(options, kind), "mode": mode}
+        arrays = options.arrays(function.signature)
+        for value in function.signature.inputs:
+            fixed = value.shape is not None and all(isinstance(extent, int) for extent in value.shape)
+            if not fixed and value.name not in arrays:
+                raise typer.BadParameter(f"{value}: its shape is open, give an array", param_hint="--input")
+        print(function.plan(arrays, timeout=options.timeout, **chosen))
 
 
-def value(request: Request) -> None:
+def value(options: CommonOptions) -> None:
     """Evaluate a model and write its outputs."""
-    with _function(request) as function:
-        outputs = function.value(request.arrays(function.signature), timeout=request.timeout)
-        write(_named([value.name for value in function.signature.outputs], outputs), request.output)
+    with _function(options) as function:
+        outputs = function.value(options.arrays(function.signature), timeout=options.timeout)
+        write(_named([value.name for value in function.signature.outputs], outputs), options.output)
 
 
-def derivative(request: Request, kind: str, mode: str | None) -> None:
+def derivative(options: CommonOptions, kind: str, mode: str | None) -> None:
     """Compute a Jacobian or Hessian and write it, one array for each pair of names."""
-    with _function(request) as function:
-        arrays = request.arrays(function.signature)
+    with _function(options) as function:
+        arrays = options.arrays(function.signature)
         compute = function.jacobian if kind == "jacobian" else function.hessian
         result, info = compute(
             arrays,
-            wrt=request.wrt,
-            of=_of(request, kind),
+            wrt=options.wrt,
+            of=_of(options, kind),
             mode=mode,
             progress=_on_terminal(),
-            timeout=request.timeout,
+            timeout=options.timeout,
             return_info=True,
         )
         entries = info.plan.entries
         names = [f"d{entry.row}_d{entry.column}" for entry in entries]
-        write(_named(names, result), request.output)
+        write(_named(names, result), options.output)
         if _on_terminal():
             typer.echo(
                 f"{info.plan.mode.replace('_', ' ')}, {info.plan.blocks} blocks, {info.elapsed:.2f} s",
@@ -147,12 +166,12 @@ def derivative(request: Request, kind: str, mode: str | None) -> None:
             )
 
 
-def product(request: Request, kind: str, vectors: Sequence[str] | None) -> None:
+def product(options: CommonOptions, kind: str, vectors: Sequence[str] | None) -> None:
     """Compute a jvp or vjp and write it."""
-    with _function(request) as function:
-        arrays = request.arrays(function.signature)
+    with _function(options) as function:
+        arrays = options.arrays(function.signature)
         make = function.as_jvp if kind == "jvp" else function.as_vjp
-        derived = make(wrt=request.wrt, of=request.of)
+        derived = make(wrt=options.wrt, of=options.of)
         seeds = derived.signature.inputs[len(function.signature.inputs) :]
         suffix = ".tangent" if kind == "jvp" else ".cotangent"
         for name, array in read_assignments(list(vectors or []), "--vector").items():
@@ -172,8 +191,8 @@ def product(request: Request, kind: str, vectors: Sequence[str] | None) -> None:
                 f"write {missing[0]}=VALUE, or choose with {which}",
                 param_hint="--vector",
             )
-        outputs = derived.value(arrays, timeout=request.timeout)
-        write(_named([value.name for value in derived.signature.outputs], outputs), request.output)
+        outputs = derived.value(arrays, timeout=options.timeout)
+        write(_named([value.name for value in derived.signature.outputs], outputs), options.output)
 
 
 def _named(names: Sequence[str], result: Any) -> Mapping[str, Array]:
@@ -188,4 +207,8 @@ def _named(names: Sequence[str], result: Any) -> Mapping[str, Array]:
             leaves.append(value)
 
     collect(result)
+    if len(set(names)) != len(names):
+        raise typer.BadParameter(
+            f"two results would be called the same ({', '.join(names)}): choose one with --wrt and --of"
+        )
     return dict(zip(names, leaves, strict=True))

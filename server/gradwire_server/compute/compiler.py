@@ -16,8 +16,8 @@ from gradwire_server.compute.worker import (
     Planned,
     PlanRequest,
     RegisterRequest,
-    Request,
     SignatureRequest,
+    WorkerRequest,
 )
 
 R = TypeVar("R")
@@ -47,6 +47,6 @@ class Compiler:
         """Compile a kernel."""
         return await self._run(CompileRequest(graph, spec))
 
-    async def _run(self, request: Request[R]) -> R:
+    async def _run(self, request: WorkerRequest[R]) -> R:
         result, _ = await self._scheduler.run(request, seconds=self._seconds)
         return result

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, Source
+from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, ValueSource
 from gradwire_server.errors import WorkerLost
 from gradwire_server.process.environment import prepare_compute
 
@@ -55,7 +55,7 @@ class HelperLink:
         """The name of the process in results and logs."""
         return "helper"
 
-    async def source(self, value: SharedValue) -> Source:
+    async def source(self, value: SharedValue) -> ValueSource:
         """Have a value travel with the call."""
         return await value.inline()
 
@@ -73,7 +73,7 @@ class HelperLink:
         answer: R = result
         return answer
 
-    async def register(self, data: Source, text: bool, nbytes: int) -> RegisteredGraph:
+    async def register(self, data: ValueSource, text: bool, nbytes: int) -> RegisteredGraph:
         """Register a graph; its model and weights are held in this process."""
         from gradwire_server.compute.workbench import Workbench
 

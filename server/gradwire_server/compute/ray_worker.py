@@ -17,7 +17,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, Source
+from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, ValueSource
 from gradwire_server.errors import DataLost, WorkerLost
 from gradwire_server.process.environment import prepare_compute
 
@@ -79,7 +79,7 @@ class RayLink:
 
         self.process_id = await self.call(Workbench.identify)
 
-    async def source(self, value: SharedValue) -> Source:
+    async def source(self, value: SharedValue) -> ValueSource:
         """Put a value into the object store."""
         return await value.stored()
 
@@ -94,7 +94,7 @@ class RayLink:
         answer: R = await self._awaited(self._actor.call.remote(method, arguments))
         return answer
 
-    async def register(self, data: Source, text: bool, nbytes: int) -> RegisteredGraph:
+    async def register(self, data: ValueSource, text: bool, nbytes: int) -> RegisteredGraph:
         """Register a graph of `nbytes`: only its description comes here, model and weights stay stored."""
         from gradwire_server.compute.workbench import Workbench
 

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar, TypeVarTuple
 from cachetools import LRUCache
 
 from gradwire_engine.values import Signature
-from gradwire_server.compute.shared_values import GraphSource, RegisteredGraph, SharedValue, Source
+from gradwire_server.compute.shared_values import GraphSource, RegisteredGraph, SharedValue, ValueSource
 from gradwire_server.compute.workbench import (
     KERNELS,
     POINTS,
@@ -31,12 +31,12 @@ from gradwire_server.compute.worker import (
     CompileRequest,
     Computed,
     EvaluateRequest,
-    Inputs,
     LoadableKernel,
     Planned,
     PlanRequest,
     Point,
     RegisterRequest,
+    SharedInputs,
     SignatureRequest,
 )
 
@@ -51,13 +51,13 @@ class Link(Protocol):
     def name(self) -> str:
         """The name of the process in results and logs."""
 
-    async def source(self, value: SharedValue) -> Source:
+    async def source(self, value: SharedValue) -> ValueSource:
         """Make a shared value readable for the process."""
 
     async def call(self, method: Callable[[Workbench, *Ts], R], *arguments: *Ts) -> R:
         """Call a method of the workbench; raise what `Worker` says."""
 
-    async def register(self, data: Source, text: bool, nbytes: int) -> RegisteredGraph:
+    async def register(self, data: ValueSource, text: bool, nbytes: int) -> RegisteredGraph:
         """Call `Workbench.register`; model and weights stay where other workers can read them."""
 
     def kill(self) -> None:
@@ -163,7 +163,7 @@ class RemoteWorker:
         source = self._link.source
         return GraphSource(graph.info, await source(graph.model), await source(graph.weights))
 
-    async def _inputs(self, inputs: Inputs) -> dict[str, Array | Source]:
+    async def _inputs(self, inputs: SharedInputs) -> dict[str, Array | ValueSource]:
         return {
             name: await self._link.source(value) if isinstance(value, SharedValue) else value
             for name, value in inputs.items()

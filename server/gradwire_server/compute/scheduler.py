@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from gradwire_server.compute.worker import Request, Worker
+from gradwire_server.compute.worker import Worker, WorkerRequest
 from gradwire_server.errors import DataLost, Overloaded, TimeLimit, Unavailable, WorkerLost
 
 R = TypeVar("R")
@@ -39,7 +39,7 @@ class Task(Generic[R]):
     """
 
     queue: TaskQueue
-    request: Request[R]
+    request: WorkerRequest[R]
     seconds: float
     future: asyncio.Future[R]
     losses: int = 0
@@ -63,7 +63,7 @@ class TaskQueue:
     unfinished: set[Task[Any]] = field(default_factory=set)
     reruns: int = 0
 
-    def submit(self, request: Request[R], *, seconds: float) -> Task[R]:
+    def submit(self, request: WorkerRequest[R], *, seconds: float) -> Task[R]:
         """Queue a call that may run for `seconds`; cancelling its future drops or abandons it.
 
         Raises:
@@ -118,7 +118,7 @@ class Scheduler:
         """Make a queue for one client's request."""
         return TaskQueue(self)
 
-    async def run(self, request: Request[R], *, seconds: float) -> tuple[R, str]:
+    async def run(self, request: WorkerRequest[R], *, seconds: float) -> tuple[R, str]:
         """Run a single call; return its result and the name of the worker that ran it."""
         task = self.queue().submit(request, seconds=seconds)
         return await task.future, task.worker

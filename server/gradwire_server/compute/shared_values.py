@@ -1,6 +1,6 @@
 """Values that workers read: held in the server until Ray is up, in its object store from then on.
 
-The server holds a `SharedValue`; a worker is sent a `Source` of it. Both carry a key that names the
+The server holds a `SharedValue`; a worker is sent a `ValueSource` of it. Both carry a key that names the
 content, so that a worker which has the content already does not fetch it again.
 """
 
@@ -18,7 +18,7 @@ _LARGE = 1 << 20
 """Bytes from which storing a value leaves the event loop."""
 
 
-class Source(Protocol):
+class ValueSource(Protocol):
     """Where a worker reads a shared value from."""
 
     @property
@@ -125,5 +125,5 @@ class GraphSource:
     """Where a worker reads a registered graph from."""
 
     info: GraphInfo
-    model: Source
-    weights: Source
+    model: ValueSource
+    weights: ValueSource

@@ -32,10 +32,10 @@ from gradwire_engine.planning.registration import register
 from gradwire_engine.planning.transforms import Transform, transformed
 from gradwire_engine.values import Block, GraphInfo, Signature, dtype_of
 from gradwire_server.compute.lru import lru_of_bytes
-from gradwire_server.compute.shared_values import GraphSource, Source
+from gradwire_server.compute.shared_values import GraphSource, ValueSource
 from gradwire_server.compute.worker import Array, Compiled, Computed, KernelFacts, Planned
 
-Inputs = Mapping[str, "Array | Source"]
+InputSources = Mapping[str, "Array | ValueSource"]
 
 GRAPHS = 32
 """Graphs, and weights of graphs, that a worker holds."""
@@ -77,7 +77,7 @@ class KernelSource:
     graph: GraphSource
     spec: Spec
     facts: KernelFacts
-    executable: Source
+    executable: ValueSource
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class PointSource:
     """Where a worker reads the inputs of a point, which `key` names in later calls."""
 
     key: str
-    inputs: Mapping[str, Source]
+    inputs: Mapping[str, ValueSource]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Workbench:
         device_fingerprint()
         return os.getpid()
 
-    def register(self, data: Source, text: bool) -> tuple[GraphInfo, bytes, dict[str, Array]]:
+    def register(self, data: ValueSource, text: bool) -> tuple[GraphInfo, bytes, dict[str, Array]]:
         """Parse and check a graph; returns its description, its model and its weights."""
         graph = register(data.get(), text=text, limits=self._limits)
         self._graphs[graph.info.graph_id] = graph
@@ -143,7 +143,7 @@ class Workbench:
         self._compiled(self._graph(graph), spec)
         return self._transit(spec)
 
-    def evaluate(self, delivery: Delivery, kernel: str, inputs: Inputs) -> Computed:
+    def evaluate(self, delivery: Delivery, kernel: str, inputs: InputSources) -> Computed:
         """Run an evaluation.
 
         Args:
@@ -171,7 +171,7 @@ class Workbench:
         self._take(delivery)
         return self._run(kernel, self._placed(point), block)
 
-    def batch(self, delivery: Delivery, kernel: str, point: str, inputs: Inputs) -> Computed:
+    def batch(self, delivery: Delivery, kernel: str, point: str, inputs: InputSources) -> Computed:
         """Run an evaluation at the inputs of a point together with others.
 
         Args:
@@ -211,13 +211,13 @@ class Workbench:
         arrays = held.kernel.run(weights, inputs, block)
         return Computed(arrays, time.perf_counter() - start)
 
-    def _read(self, inputs: Inputs) -> dict[str, Any]:
+    def _read(self, inputs: InputSources) -> dict[str, Any]:
         return {
             name: value if isinstance(value, np.ndarray) else self._content(value)
             for name, value in inputs.items()
         }
 
-    def _content(self, source: Source) -> Any:
+    def _content(self, source: ValueSource) -> Any:
         if not source.lasting:
             return source.get()
         tensor = self._tensors.get(source.key)

@@ -16,7 +16,7 @@ from gradwire_engine.values import Block, Signature
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
 
 Array = np.ndarray[Any, Any]
-Inputs = Mapping[str, "Array | SharedValue"]
+SharedInputs = Mapping[str, "Array | SharedValue"]
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -56,7 +56,7 @@ class Worker(Protocol):
         """End the process, whatever it does; no error if it is gone."""
 
 
-class Request(Protocol[R_co]):
+class WorkerRequest(Protocol[R_co]):
     """One call to a worker, not yet made."""
 
     @property
@@ -147,7 +147,7 @@ class LoadableKernel:
 
 @dataclass(frozen=True)
 class Point:
-    """Inputs that many calls of one request have in common; a worker places them on its device once.
+    """SharedInputs that many calls of one request have in common; a worker places them on its device once.
 
     Attributes:
         key: names the point; never given to another.
@@ -165,7 +165,7 @@ class EvaluateRequest:
     name: ClassVar[str] = "evaluate"
     pipelined: ClassVar[bool] = False
     kernel: LoadableKernel
-    inputs: Inputs
+    inputs: SharedInputs
 
     async def send(self, worker: Worker) -> Computed:
         """Make the call."""
@@ -195,7 +195,7 @@ class BatchRequest:
     pipelined: ClassVar[bool] = True
     kernel: LoadableKernel
     point: Point
-    inputs: Inputs
+    inputs: SharedInputs
 
     async def send(self, worker: Worker) -> Computed:
         """Make the call."""

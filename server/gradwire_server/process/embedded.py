@@ -20,7 +20,7 @@ _STOP_SECONDS = 30.0
 
 
 @dataclass(eq=False)
-class Handle:
+class EmbeddedServer:
     """A running embedded server.
 
     Attributes:
@@ -43,7 +43,7 @@ class Handle:
             _end(self._process, self._lifeline)
 
 
-def start(workers: int = 2, **settings: Any) -> Handle:
+def start(workers: int = 2, **settings: Any) -> EmbeddedServer:
     """Start a server with a local Ray on a free port of 127.0.0.1.
 
     It answers at once: until Ray is up, a single helper process does the work.
@@ -54,10 +54,10 @@ def start(workers: int = 2, **settings: Any) -> Handle:
 
     Raises:
         RuntimeError: it did not start; its log on standard error says why.
-        pydantic.ValidationError: a setting is unknown or not valid.
+        SettingsError: a setting is unknown or not valid.
     """
     chosen = {"drain_seconds": 1.0, "log_level": "warning", **settings}
-    flags = Settings(host="127.0.0.1", port=0, workers=workers, **chosen).flags()
+    flags = Settings.read(host="127.0.0.1", port=0, workers=workers, **chosen).flags()
     ours, theirs = socket.socketpair()
     environment = {**os.environ, PARENT: str(theirs.fileno())}
     process = subprocess.Popen(
@@ -75,7 +75,7 @@ def start(workers: int = 2, **settings: Any) -> Handle:
     except (OSError, ValueError):
         _end(process, ours)
         raise RuntimeError("the embedded server did not start; its log is on standard error") from None
-    return Handle(f"127.0.0.1:{port}", process, ours)
+    return EmbeddedServer(f"127.0.0.1:{port}", process, ours)
 
 
 def _end(process: subprocess.Popen[bytes], lifeline: socket.socket) -> None:

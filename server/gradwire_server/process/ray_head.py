@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -42,6 +43,7 @@ class RayHead:
             start_new_session=True,
         )
         theirs.close()
+        self._up = False
 
     def address(self) -> str:
         """Wait until Ray is up, and return the address to connect to.
@@ -55,15 +57,18 @@ class RayHead:
         answer: dict[str, str] = json.loads(line)
         if "error" in answer:
             raise RuntimeError(answer["error"])
+        self._up = True
         return answer["address"]
 
     def stop(self) -> None:
-        """End Ray and the child, and wait until they are gone."""
+        """End Ray and the child, and wait until they are gone; a Ray that is still starting is killed."""
+        if not self._up and self._process.poll() is None:
+            self._process.send_signal(signal.SIGSTOP)  # it starts no more processes
         children = trees.descendants(self._process.pid)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         try:
-            self._process.wait(_STOP_SECONDS)
+            self._process.wait(_STOP_SECONDS if self._up else 0)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -24,7 +24,7 @@ from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.evaluate import SERVER
 from gradwire_server.rpc.incoming_batch import IncomingBatch
-from gradwire_server.rpc.objective import Loss, Objective, objective_from, refusals_about
+from gradwire_server.rpc.objective import LossFunction, Objective, objective_from, refusals_about
 from gradwire_wire import framing
 from gradwire_wire.outputs import add_outputs
 from gradwire_wire.v1 import accumulate_pb2
@@ -219,7 +219,7 @@ class AccumulateCall:
         running.incoming = batch
         self._submit_if_complete(running)
 
-    async def _loss(self, running: _RunningSum, message: accumulate_pb2.Batch) -> Loss:
+    async def _loss(self, running: _RunningSum, message: accumulate_pb2.Batch) -> LossFunction:
         """Return the function that a batch is evaluated by."""
         if not message.HasField("function"):
             return running.objective.loss

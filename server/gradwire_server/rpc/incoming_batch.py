@@ -16,7 +16,7 @@ from gradwire_server.compute.shared_values import SharedValue
 from gradwire_server.compute.store import Store
 from gradwire_server.errors import Overloaded
 from gradwire_server.rpc import translate
-from gradwire_server.rpc.objective import Loss, Objective, refusals_about, rows_of
+from gradwire_server.rpc.objective import LossFunction, Objective, refusals_about, rows_of
 from gradwire_wire.v1 import accumulate_pb2, tensor_pb2
 
 Array = np.ndarray[Any, Any]
@@ -41,7 +41,7 @@ class IncomingBatch:
         index: int,
         batch: accumulate_pb2.Batch,
         objective: Objective,
-        loss: Loss,
+        loss: LossFunction,
         store: Store,
         limit: int,
     ) -> None:

@@ -25,7 +25,7 @@ _MEANS = {
 
 
 @dataclass(frozen=True)
-class Loss:
+class LossFunction:
     """A function of which one output is the loss.
 
     Attributes:
@@ -59,7 +59,7 @@ class Objective:
         mean: whether batches are averaged instead of added.
     """
 
-    loss: Loss
+    loss: LossFunction
     wrt: tuple[str, ...]
     shared: Arguments
     point: Point
@@ -76,7 +76,7 @@ class Objective:
         """Bytes of the loss and its gradients in float64, as they are added up."""
         return sum(8 * item.size for item in self.types)
 
-    def check(self, loss: Loss, batch: Arguments) -> None:
+    def check(self, loss: LossFunction, batch: Arguments) -> None:
         """Check that a batch's inputs complete the function's; raise `InvalidInput`."""
         shared = dict(self.shared)
         for name, _ in batch:
@@ -87,7 +87,7 @@ class Objective:
                 )
         check_arguments(loss.signature, self.shared + batch)
 
-    async def variant(self, function: function_pb2.Function, backend: Backend) -> Loss:
+    async def variant(self, function: function_pb2.Function, backend: Backend) -> LossFunction:
         """Return the same loss by another function, which one batch names.
 
         Raises:
@@ -143,12 +143,12 @@ async def objective_from(start: accumulate_pb2.AccumulateStart, backend: Backend
 
 def _loss(
     graph: RegisteredGraph, signature: Signature, function: FunctionSpec, wrt: tuple[str, ...], of: str
-) -> Loss:
+) -> LossFunction:
     gradient = Gradient(wrt, of, keep_values=True)
     outputs = transformed(signature, (gradient,)).outputs
     # Without a name it is the only floating-point one: the gradient has checked that there is no other.
     name = of or next(name for name, value in signature.outputs if is_floating(value.dtype))
-    return Loss(
+    return LossFunction(
         graph=graph,
         signature=signature,
         gradient=FunctionSpec(function.graph_id, (*function.transforms, gradient)),

@@ -16,6 +16,7 @@ from tests.client.wire_server import (
     SQUARE32,
     WireServer,
     _mix_jacobian,
+    model,
 )
 
 X = np.arange(1.0, 11.0)
@@ -171,7 +172,7 @@ def test_a_plan_prints_what_would_be_done(client: gw.Client) -> None:
     plan = client.function(SQUARE).plan(gw.spec(1000))
     assert plan.blocks == 334
     assert str(plan) == (
-        "jacobian, forward mode\n"
+        "jacobian, forward mode: asked for, or the graph has no reverse mode\n"
         "  1,000 seeds in 334 blocks of up to 3\n"
         "  d y / d x  float64 [1000, 1000]  1,000 × 1,000\n"
         "  result 7.63 MiB; a block takes about 4 KiB of memory and 2 Mflop"
@@ -237,3 +238,11 @@ async def test_the_asynchronous_interface_does_the_same(wire_server: WireServer)
 
         await f.jacobian(X, sink=sink)
         assert taken == [0, 1, 2, 3]
+
+
+def test_a_plan_needs_only_the_inputs_whose_shape_is_open(client: gw.Client) -> None:
+    f = client.function(model("mix", "double[2] a, double[N,3] b", "double[2] p, double[N,3] q"))
+    whole = f.plan(gw.spec(2), gw.spec((4, 3)))
+    assert f.plan(b=gw.spec((4, 3))) == f.plan({"b": np.ones((4, 3))}) == whole
+    with pytest.raises(gw.InvalidArgumentError, match=r"input b.*is open"):
+        f.plan()

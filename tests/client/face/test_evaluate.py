@@ -115,7 +115,7 @@ def test_inputs_take_the_dtype_of_the_graph_where_that_is_of_the_same_kind(clien
     [
         (lambda f: f(A), "missing input: b: float64"),
         (lambda f: f(A, B, A), "3 arguments given, but the function has 2 inputs"),
-        (lambda f: f(A, c=B), "no input 'c'; the inputs are: a, b"),
+        (lambda f: f(A, c=B), "no input 'c', nor an option of that name; the inputs are: a, b"),
         (lambda f: f(A, B, a=A), "given twice"),
         (lambda f: f.jvp((A, B), A), "pass a tuple"),
         (lambda f: f.jvp((A, B), (A,)), "1 tangents given, but 2 are needed"),

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphBuilder, Value
+from gradwire.graphs.builder import GraphBuilder, GraphValue
 
 INTEGERS = np.arange(6).reshape(2, 3)
 
-FOLDED: dict[str, tuple[Callable[[Value], Value], object]] = {
+FOLDED: dict[str, tuple[Callable[[GraphValue], GraphValue], object]] = {
     "arithmetic": (lambda x: ops.binary("Add", x, ops.constant_like(x, 2)), INTEGERS + 2),
     "comparison": (lambda x: ops.compare("Less", x, ops.constant_like(x, 2)), INTEGERS < 2),
     "choice": (

@@ -16,7 +16,7 @@ from tests.client.wire_server import SQUARE, WireServer
 X = np.array([1.0, 2.0])
 
 
-class Handle:
+class EmbeddedServer:
     """What the embedded server gives."""
 
     def __init__(self, address: str, settings: dict[str, Any]) -> None:
@@ -27,18 +27,18 @@ class Handle:
 
 
 @pytest.fixture
-def handles(wire_server: WireServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Handle]]:
-    started: list[Handle] = []
+def handles(wire_server: WireServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EmbeddedServer]]:
+    started: list[EmbeddedServer] = []
 
-    def start(**settings: Any) -> Handle:
-        started.append(Handle(wire_server.address, settings))
+    def start(**settings: Any) -> EmbeddedServer:
+        started.append(EmbeddedServer(wire_server.address, settings))
         return started[-1]
 
     monkeypatch.setattr(embedded, "start", start)
     yield started
 
 
-def test_the_server_lives_as_long_as_its_block(handles: list[Handle]) -> None:
+def test_the_server_lives_as_long_as_its_block(handles: list[EmbeddedServer]) -> None:
     with gw.local(workers=3, message_bytes=1 << 20) as client:
         np.testing.assert_array_equal(client.function(SQUARE)(X), X**2)
         assert handles[0].stopped == 0
@@ -46,13 +46,13 @@ def test_the_server_lives_as_long_as_its_block(handles: list[Handle]) -> None:
     assert handles[0].stopped == 1
 
 
-def test_an_error_in_the_block_stops_the_server_too(handles: list[Handle]) -> None:
+def test_an_error_in_the_block_stops_the_server_too(handles: list[EmbeddedServer]) -> None:
     with pytest.raises(ZeroDivisionError), gw.local():
         _ = 1 / 0
     assert handles[0].stopped == 1
 
 
-def test_closing_twice_stops_once(handles: list[Handle]) -> None:
+def test_closing_twice_stops_once(handles: list[EmbeddedServer]) -> None:
     client = gw.local()
     client.close()
     client.close()

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 import gradwire as gw
 from gradwire.results import Entry, Plan
 from gradwire.transport.placement import OpenBlock, ResultArrays, write_bytes
+from gradwire_wire.kinds import KINDS
 from gradwire_wire.v1 import derivative_pb2 as d
+from gradwire_wire.v1 import tensor_pb2 as t
 
 ROWS, COLUMNS = (2, 3), (5,)
 
@@ -133,3 +135,17 @@ def test_a_server_that_sends_nonsense_cannot_write_outside(
         block = OpenBlock(d.BlockStart(pieces=[piece]), plan(ENTRY), ResultArrays(plan(ENTRY), None))
         if chunk is not None:
             block.write(chunk[0], chunk[1], memoryview(bytes(chunk[2])))
+
+
+@pytest.mark.parametrize("side", [5_000_000, 1 << 40], ids=str)
+@pytest.mark.parametrize("kind", ["jacobian", "hessian"])
+def test_a_result_without_memory_for_it_says_what_to_do(kind: str, side: int) -> None:
+    entry = d.Entry(row="x", row_shape=[side], column="x", column_shape=[side], dtype=t.DATA_TYPE_FLOAT64)
+    message = d.Plan(kind=KINDS[kind], entries=[entry], result_bytes=min(8 * side * side, (1 << 63) - 1))
+    plan = Plan.from_proto(message, ["e"])
+    with pytest.raises(MemoryError) as caught:
+        ResultArrays(plan, None)
+    assert isinstance(caught.value, gw.ResultMemoryError)
+    named = "d2 e / dx dx" if kind == "hessian" else "d x / d x"
+    for hint in (named, "out=", "sink=", f"{kind}_blocks", "wrt=", "hvp" if kind == "hessian" else "vjp"):
+        assert hint in str(caught.value)

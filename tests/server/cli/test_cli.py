@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+
+import gradwire as gw
 
 MODEL = """<ir_version: 8, opset_import: ["" : 18]>
 agraph (double[3] x, double[2,3] W) => (double[2] y, double[1] s) {
@@ -17,6 +21,25 @@ agraph (double[3] x, double[2,3] W) => (double[2] y, double[1] s) {
   s = ReduceSum(y)
 }
 """
+RESERVED = """
+
+<ir_version: 8, opset_import: ["" : 18]>
+agraph (uint8[3] x) => (double[3] file, double[3] allow_pickle) {
+  file = Cast<to: int = 11>(x)
+  allow_pickle = Neg(file)
+}
+"""
+"""Outputs that are called like arguments of np.savez, of bytes, in a text that begins with empty lines."""
+COMMAND = (str(Path(sys.executable).with_name("gradwire")),)
+LIGHT = """
+import sys
+for name in ("jax", "ray", "psutil", "pydantic_settings", "structlog", "gradwire_engine"):
+    sys.modules[name] = None
+from gradwire_server.cli.entry import main
+sys.argv[0] = "gradwire"
+main()
+"""
+"""What the command does where the server is not installed beside it."""
 X = np.array([1.0, 2.0, 3.0])
 W = np.array([[0.1, 0.2, 0.3], [0.0, -0.1, 0.2]])
 Y = np.tanh(W @ X)
@@ -28,14 +51,24 @@ def gradwire(server, tmp_path):
     """Run the command in an empty folder with the model and inputs in it."""
     (tmp_path / "model.onnxtxt").write_text(MODEL)
     onnx.save(onnx.parser.parse_model(MODEL), tmp_path / "model.onnx")
+    (tmp_path / "open.onnxtxt").write_text(MODEL.replace("[3] x", "[N] x"))
+    (tmp_path / "reserved.onnxtxt").write_text(RESERVED)
     np.save(tmp_path / "x.npy", X)
     np.savez(tmp_path / "data.npz", W=W, other=X)
 
-    def run(*arguments: str, address: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("gradwire")), *arguments]
-        if address:
-            command += ["--address", server.address]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    def run(
+        *arguments: str, address: bool = True, command: Sequence[str] = COMMAND, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        given = ["--address", server.address] if address else []
+        environment = {name: value for name, value in os.environ.items() if name != "GRADWIRE_ADDRESS"}
+        return subprocess.run(
+            [*command, *arguments, *given],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            env=environment | variables,
+        )
 
     run.folder = tmp_path
     return run
@@ -83,17 +116,56 @@ def test_value_prints_what_it_does_not_write_and_is_quiet_in_a_pipe(gradwire):
     assert "y float64[2]" in done.stdout and "s float64[1]" in done.stdout
 
 
+def test_outputs_may_have_any_name_and_bytes_are_given_as_numbers(gradwire):
+    done = gradwire("value", "reserved.onnxtxt", "-i", "x=[255,0,1]", "-o", "out.npz")
+    assert done.returncode == 0, done.stderr
+    written = np.load(gradwire.folder / "out.npz")
+    assert set(written.files) == {"file", "allow_pickle"}
+    np.testing.assert_array_equal(written["file"], [255.0, 0.0, 1.0])
+    np.testing.assert_array_equal(written["allow_pickle"], [-255.0, 0.0, -1.0])
+
+
 def test_inspect_shows_inputs_outputs_and_operators(gradwire):
     done = gradwire("inspect", "model.onnx")
     assert done.returncode == 0, done.stderr
-    for expected in ("x: float64[3]", "y: float64[2]", "Tanh x 1", "3 nodes at opset 18"):
+    for expected in ("x: float64[3]", "y: float64[2]", "Tanh x 1", "nodes: 3 in the graph", "opset 18"):
         assert expected in done.stdout
 
 
 def test_plan_shows_mode_and_blocks_without_evaluating(gradwire):
     done = gradwire("plan", "model.onnx", *INPUTS, "--kind", "hessian", "--wrt", "x", "--of", "s")
     assert done.returncode == 0, done.stderr
-    assert "hessian, forward over reverse mode" in done.stdout and "d x / d x" in done.stdout
+    assert "hessian, forward over reverse mode" in done.stdout and "d2 s / dx dx" in done.stdout
+
+
+def test_plan_needs_no_inputs_of_fixed_shapes(gradwire):
+    done = gradwire("plan", "model.onnx", "--wrt", "x", "--of", "y")
+    assert done.returncode == 0, done.stderr
+    assert "jacobian, reverse mode: fewer rows (2) than columns (3)" in done.stdout
+    done = gradwire("plan", "open.onnxtxt", "-i", "x=x.npy", "--wrt", "x", "--of", "y")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_address_may_be_in_the_environment(gradwire):
+    done = gradwire("value", "model.onnx", *INPUTS, address=False, GRADWIRE_ADDRESS="http://a:1")
+    assert done.returncode == 1 and "GRADWIRE_ADDRESS is no address" in done.stderr
+    done = gradwire("value", "model.onnx", *INPUTS, address=False, GRADWIRE_ADRESS="a:1")
+    assert done.returncode == 1 and "did you mean GRADWIRE_ADDRESS" in done.stderr
+
+
+def test_the_version_is_told(gradwire):
+    assert gradwire("--version", address=False).stdout == f"gradwire {gw.__version__}\n"
+
+
+def test_without_the_server_installed_the_command_is_a_client_of_a_running_one(gradwire):
+    light = (sys.executable, "-c", LIGHT)
+    asked = ("jacobian", "model.onnx", *INPUTS, "--wrt", "x", "--of", "y", "-o", "y.npy")
+    done = gradwire(*asked, command=light)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(gradwire.folder / "y.npy"), JACOBIAN, rtol=1e-14)
+    for arguments in (("serve",), ("serve", "--help"), ("demo",), ("value", "model.onnx", *INPUTS)):
+        done = gradwire(*arguments, address=False, command=light)
+        assert done.returncode == 1 and "pip install 'gradwire[server]'" in done.stderr, arguments
 
 
 @pytest.mark.parametrize(
@@ -113,6 +185,8 @@ def test_plan_shows_mode_and_blocks_without_evaluating(gradwire):
         (("value", "model.onnx", *INPUTS, "--timeout", "-1"), "-1 is no positive number of seconds"),
         (("value", "model.onnx", *INPUTS, "--timeout", "nan"), "nan is no positive number of seconds"),
         (("value", "absent.onnx"), "absent.onnx"),
+        (("plan", "open.onnxtxt"), "x: float64[N]: its shape is open"),
+        (("value", "reserved.onnxtxt", "-i", "x=[256,0,1]"), "cannot hold 256"),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_line_and_fails(gradwire, arguments, message):

@@ -21,7 +21,7 @@ from tests.conftest import wait_until_serving
 from tests.server import calls, processes
 
 if TYPE_CHECKING:
-    from gradwire_server.process.embedded import Handle
+    from gradwire_server.process.embedded import EmbeddedServer
 
 MIB = 1 << 20
 # Seconds of work: 2,000 products with a square matrix for each seed.
@@ -71,7 +71,7 @@ def slow(channel: grpc.Channel) -> calls.derivative_pb2.DifferentiateRequest:
 
 
 @pytest.fixture(autouse=True)
-def whole_again(server: Handle) -> Iterator[None]:
+def whole_again(server: EmbeddedServer) -> Iterator[None]:
     """Each test begins with both workers there and idle."""
     deadline = time.monotonic() + 60
     while len(processes.workers(server.process_id)) < 2 or processes.computing(server.process_id, 0.2):
@@ -81,7 +81,7 @@ def whole_again(server: Handle) -> Iterator[None]:
 
 
 def test_a_worker_killed_in_the_middle_changes_no_bit_of_the_result(
-    server: Handle, channel: grpc.Channel, slow: Any
+    server: EmbeddedServer, channel: grpc.Channel, slow: Any
 ) -> None:
     undisturbed = calls.differentiate(channel, slow)
     assert undisturbed.summary is not None and undisturbed.summary.blocks_rerun == 0
@@ -98,7 +98,7 @@ def test_a_worker_killed_in_the_middle_changes_no_bit_of_the_result(
 
 
 def test_a_client_that_goes_away_stops_the_work_within_a_second(
-    server: Handle, channel: grpc.Channel, slow: Any
+    server: EmbeddedServer, channel: grpc.Channel, slow: Any
 ) -> None:
     stream = calls.stub(channel).Differentiate(slow, timeout=120)
     for event in stream:
@@ -110,7 +110,9 @@ def test_a_client_that_goes_away_stops_the_work_within_a_second(
     assert not processes.computing(server.process_id)
 
 
-def test_a_deadline_in_the_middle_stops_the_work(server: Handle, channel: grpc.Channel, slow: Any) -> None:
+def test_a_deadline_in_the_middle_stops_the_work(
+    server: EmbeddedServer, channel: grpc.Channel, slow: Any
+) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         list(calls.stub(channel).Differentiate(slow, timeout=1))
     assert calls.refusal(caught.value).code == grpc.StatusCode.DEADLINE_EXCEEDED
@@ -139,7 +141,7 @@ def test_a_small_request_is_not_starved_by_a_large_one(channel: grpc.Channel, sl
 
 @pytest.mark.parametrize(("graph", "by_a_worker"), [(WIDE, False), (WIDE_AND_SLOW, True)])
 def test_memory_stays_flat_while_a_client_stalls(
-    server: Handle, channel: grpc.Channel, graph: str, by_a_worker: bool
+    server: EmbeddedServer, channel: grpc.Channel, graph: str, by_a_worker: bool
 ) -> None:
     graph_id = calls.register(channel, graph).graph_id
     request = calls.derivative(graph_id, {"x": np.ones(16_000)})  # a Jacobian of 2 GB
@@ -160,7 +162,7 @@ def test_memory_stays_flat_while_a_client_stalls(
 
 
 def test_health_answers_while_a_graph_of_5000_nodes_registers_and_compiles(
-    server: Handle, channel: grpc.Channel
+    server: EmbeddedServer, channel: grpc.Channel
 ) -> None:
     nodes = "\n".join(f"v{i + 1} = {('Sin', 'Tanh')[i % 2]}(v{i})" for i in range(5000))
     text = f"g (double[4] v0) => (double[4] v5000) {{ {nodes} }}"
@@ -197,7 +199,7 @@ class TestOwnServer:
     """What needs a server that ends."""
 
     @pytest.fixture
-    def own(self, tmp_path: Any) -> Iterator[Handle]:
+    def own(self, tmp_path: Any) -> Iterator[EmbeddedServer]:
         from gradwire_server.process import embedded
 
         handle = embedded.start(workers=1, cache_dir=tmp_path, log_level="error", drain_seconds=20.0)
@@ -206,7 +208,9 @@ class TestOwnServer:
         finally:
             handle.stop()
 
-    def test_small_work_is_served_while_ray_starts_and_streams_finish_on_sigterm(self, own: Handle) -> None:
+    def test_small_work_is_served_while_ray_starts_and_streams_finish_on_sigterm(
+        self, own: EmbeddedServer
+    ) -> None:
         with grpc.insecure_channel(own.address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             status = health.Check(health_pb2.HealthCheckRequest(), timeout=5).status
@@ -233,7 +237,7 @@ class TestOwnServer:
         _, alive = psutil.wait_procs(everything, timeout=5)
         assert not alive
 
-    def test_nothing_is_left_when_the_server_is_killed(self, own: Handle) -> None:
+    def test_nothing_is_left_when_the_server_is_killed(self, own: EmbeddedServer) -> None:
         wait_until_serving(own.address)
         everything = processes.tree(own.process_id)
         assert len(everything) > 3
@@ -241,7 +245,7 @@ class TestOwnServer:
         _, alive = psutil.wait_procs(everything, timeout=15)
         assert not [process.cmdline() for process in alive if process.is_running()]
 
-    def test_nothing_is_left_when_the_server_is_stopped_while_ray_starts(self, own: Handle) -> None:
+    def test_nothing_is_left_when_the_server_is_stopped_while_ray_starts(self, own: EmbeddedServer) -> None:
         time.sleep(2)
         everything = processes.tree(own.process_id)
         own.stop()

@@ -15,7 +15,7 @@ from gradwire_engine.planning.transforms import FunctionSpec
 from gradwire_engine.values import ArrayType
 from gradwire_server.compute import workbench
 from gradwire_server.compute.remote_worker import RemoteWorker
-from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, Source
+from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, ValueSource
 from gradwire_server.compute.workbench import Delivery, Workbench
 from gradwire_server.compute.worker import (
     BatchRequest,
@@ -41,7 +41,7 @@ class LocalLink:
         self.workbench = Workbench(Limits())
         self.delivered: list[tuple[bool, bool]] = []
 
-    async def source(self, value: SharedValue) -> Source:
+    async def source(self, value: SharedValue) -> ValueSource:
         return await value.inline()
 
     async def call(self, method: Callable[..., Any], *arguments: Any) -> Any:
@@ -49,7 +49,7 @@ class LocalLink:
             self.delivered.append((delivery.kernel is not None, delivery.point is not None))
         return method(self.workbench, *arguments)
 
-    async def register(self, data: Source, text: bool, nbytes: int) -> RegisteredGraph:
+    async def register(self, data: ValueSource, text: bool, nbytes: int) -> RegisteredGraph:
         info, model, weights = self.workbench.register(data, text)
         return RegisteredGraph(info, SharedValue("model", model), SharedValue("weights", weights))
 

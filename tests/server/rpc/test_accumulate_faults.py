@@ -34,7 +34,7 @@ from tests.server.accumulations import (
 )
 
 if TYPE_CHECKING:
-    from gradwire_server.process.embedded import Handle
+    from gradwire_server.process.embedded import EmbeddedServer
 
 MIB = 1 << 20
 # A fraction of a second for each batch: products with a square matrix, one after another.
@@ -74,7 +74,7 @@ def heavy(channel: grpc.Channel, count: int) -> list[Request]:
 
 
 @pytest.fixture
-def whole(server: Handle) -> Handle:
+def whole(server: EmbeddedServer) -> EmbeddedServer:
     """The server, both workers there and idle."""
     deadline = time.monotonic() + 60
     while len(processes.workers(server.process_id)) < 2 or processes.computing(server.process_id, 0.2):
@@ -102,7 +102,9 @@ def uneven(channel: grpc.Channel) -> Gradient:
 
 
 class TestWorkers:
-    def test_a_worker_killed_in_the_middle_changes_no_bit(self, whole: Handle, channel: grpc.Channel) -> None:
+    def test_a_worker_killed_in_the_middle_changes_no_bit(
+        self, whole: EmbeddedServer, channel: grpc.Channel
+    ) -> None:
         requests = heavy(channel, 30)
         undisturbed = accumulate(channel, requests)
         assert undisturbed.message.batches_rerun == 0
@@ -144,7 +146,7 @@ class TestWorkers:
 
 class TestClients:
     def test_a_client_that_goes_away_stops_the_work_within_a_second(
-        self, whole: Handle, channel: grpc.Channel
+        self, whole: EmbeddedServer, channel: grpc.Channel
     ) -> None:
         stream = Stream(channel)
         stream.send(*heavy(channel, 100))
@@ -154,7 +156,7 @@ class TestClients:
         time.sleep(1)
         assert not processes.computing(whole.process_id)
 
-    def test_a_deadline_stops_the_work(self, whole: Handle, channel: grpc.Channel) -> None:
+    def test_a_deadline_stops_the_work(self, whole: EmbeddedServer, channel: grpc.Channel) -> None:
         requests = heavy(channel, 100)
         with pytest.raises(grpc.RpcError) as caught:
             accumulate(channel, requests, timeout=2)
@@ -162,7 +164,9 @@ class TestClients:
         time.sleep(1)
         assert not processes.computing(whole.process_id)
 
-    def test_zero_stops_the_work_and_the_stream_goes_on(self, whole: Handle, channel: grpc.Channel) -> None:
+    def test_zero_stops_the_work_and_the_stream_goes_on(
+        self, whole: EmbeddedServer, channel: grpc.Channel
+    ) -> None:
         requests = heavy(channel, 3)
         alone = accumulate(channel, requests[:2])
         stream = Stream(channel)
@@ -173,7 +177,7 @@ class TestClients:
         assert found.message.batches == 1
 
     def test_a_client_faster_than_the_workers_is_slowed_down(
-        self, whole: Handle, channel: grpc.Channel
+        self, whole: EmbeddedServer, channel: grpc.Channel
     ) -> None:
         graph_id = calls.register(channel, HEAVY).graph_id
         message = batch(1, x=np.ones(300), ballast=np.zeros(1 << 16))
@@ -195,7 +199,7 @@ class TestClients:
         assert 6 < sent < 150
 
     def test_memory_stays_flat_while_a_client_reads_no_answer(
-        self, whole: Handle, channel: grpc.Channel
+        self, whole: EmbeddedServer, channel: grpc.Channel
     ) -> None:
         graph_id = calls.register(channel, WIDE).graph_id
         w = np.ones(1 << 20)
@@ -219,7 +223,7 @@ class TestClients:
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A server of one worker whose limits are soon reached; the last test ends it."""
     from gradwire_server.process import embedded
 
@@ -241,7 +245,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
 class TestOwnServer:
     """What needs limits that are soon reached, and a server that ends."""
 
-    def test_the_sums_of_all_accumulations_are_bounded_and_given_back(self, own: Handle) -> None:
+    def test_the_sums_of_all_accumulations_are_bounded_and_given_back(self, own: EmbeddedServer) -> None:
         with grpc.insecure_channel(own.address) as channel:
             graph_id = calls.register(channel, WIDE).graph_id
             over = refused(channel, start(graph_id, {"w": np.ones(20_000)}))
@@ -258,7 +262,7 @@ class TestOwnServer:
             found = accumulate(channel, [begin, batch(x=x)])
             np.testing.assert_array_equal(found.arrays["w.gradient"], x)
 
-    def test_tensors_and_uploads_are_bounded_and_given_back(self, own: Handle) -> None:
+    def test_tensors_and_uploads_are_bounded_and_given_back(self, own: EmbeddedServer) -> None:
         with grpc.insecure_channel(own.address) as channel:
             w, X, y = rows(600, 10)
             begin = start(calls.register(channel, LOGISTIC).graph_id, {"w": w})
@@ -275,7 +279,9 @@ class TestOwnServer:
             assert accumulate(channel, [begin, *chunked(40_000, X=X, y=y)]).message.batches == 1
             one.end()
 
-    def test_an_accumulation_under_way_finishes_when_the_server_is_told_to_end(self, own: Handle) -> None:
+    def test_an_accumulation_under_way_finishes_when_the_server_is_told_to_end(
+        self, own: EmbeddedServer
+    ) -> None:
         wait_until_serving(own.address)
         everything = processes.tree(own.process_id)
         with grpc.insecure_channel(own.address) as channel:

@@ -18,7 +18,7 @@ from tests.server import calls
 from tests.server.processes import computing
 
 if TYPE_CHECKING:
-    from gradwire_server.process.embedded import Handle
+    from gradwire_server.process.embedded import EmbeddedServer
 
 X = np.array([0.5, -1.0])
 
@@ -247,7 +247,7 @@ def test_a_result_too_large_for_a_unary_answer_says_to_use_the_stream(channel: g
 
 
 def test_an_endless_loop_ends_with_its_deadline_and_frees_its_worker_within_a_second(
-    server: Handle, channel: grpc.Channel
+    server: EmbeddedServer, channel: grpc.Channel
 ) -> None:
     graph_id = calls.register(channel, calls.ENDLESS).graph_id
     request = calls.evaluation(graph_id, {"x": np.ones(2)})

@@ -25,7 +25,7 @@ from gradwire.errors import TraceError
 from gradwire.frontends.jax import rules as _rules  # noqa: F401  (registers them)
 from gradwire.frontends.jax.dtypes import KINDS, graph_dtype
 from gradwire.frontends.jax.registry import Call, Type, is_of_jax, origin, rules, type_only, user_line
-from gradwire.graphs.builder import GraphBuilder, Value
+from gradwire.graphs.builder import GraphBuilder, GraphValue
 from gradwire.graphs.constants import BoundModel
 from gradwire.graphs.reference import Reference, code_of
 from gradwire.graphs.spec import ArraySpec
@@ -135,7 +135,7 @@ def _kind(leaf: Any) -> Any:
     return type_only(shape, graph_dtype(dtype))
 
 
-def _input(graph: GraphBuilder, label: str, kind: Any) -> Value:
+def _input(graph: GraphBuilder, label: str, kind: Any) -> GraphValue:
     try:
         return graph.input(label, kind.shape, kind.dtype)
     except ValueError:
@@ -169,7 +169,9 @@ def _traced(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, An
     return closed, result
 
 
-def _inline(graph: GraphBuilder, closed: Any, inputs: Sequence[Value], outer: str = "") -> list[Value]:
+def _inline(
+    graph: GraphBuilder, closed: Any, inputs: Sequence[GraphValue], outer: str = ""
+) -> list[GraphValue]:
     """Convert a jaxpr's equations into nodes of the graph's present body.
 
     Args:
@@ -188,10 +190,10 @@ def _inline(graph: GraphBuilder, closed: Any, inputs: Sequence[Value], outer: st
     if not is_of_jax(origin(closed)[1]):
         outer = ""
     jaxpr, consts = (closed.jaxpr, closed.consts) if hasattr(closed, "consts") else (closed, ())
-    values: dict[Any, Value] = dict(zip(jaxpr.invars, inputs, strict=True))
+    values: dict[Any, GraphValue] = dict(zip(jaxpr.invars, inputs, strict=True))
     constants = dict(zip(jaxpr.constvars, consts, strict=True))
 
-    def read(atom: Any) -> Value:
+    def read(atom: Any) -> GraphValue:
         if isinstance(atom, Literal):
             return _constant(graph, atom.val, atom.aval)
         if atom not in values:  # a constant becomes part of the graph where it is first used
@@ -204,11 +206,13 @@ def _inline(graph: GraphBuilder, closed: Any, inputs: Sequence[Value], outer: st
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _constant(graph: GraphBuilder, array: Any, aval: Any) -> Value:
+def _constant(graph: GraphBuilder, array: Any, aval: Any) -> GraphValue:
     return graph.constant(np.asarray(array, graph_dtype(aval.dtype)))
 
 
-def _apply(graph: GraphBuilder, equation: Any, read: Callable[[Any], Value], source: str) -> Sequence[Value]:
+def _apply(
+    graph: GraphBuilder, equation: Any, read: Callable[[Any], GraphValue], source: str
+) -> Sequence[GraphValue]:
     """Return the outputs of one equation, by the rule of its primitive."""
     name = equation.primitive.name
     rule = rules.get(name)
@@ -231,7 +235,7 @@ def _apply(graph: GraphBuilder, equation: Any, read: Callable[[Any], Value], sou
             raise call.fail(str(error)) from None
         inputs = []
     outputs = rule(call, *inputs)
-    return (outputs,) if isinstance(outputs, Value) else outputs
+    return (outputs,) if isinstance(outputs, GraphValue) else outputs
 
 
 def _type(aval: Any) -> Type:

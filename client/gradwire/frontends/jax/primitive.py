@@ -22,7 +22,7 @@ from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Signature, Value
 
 
-class RemoteFunction(Protocol):
+class SupportsTransforms(Protocol):
     """The part of `gradwire.Function` that the primitive uses."""
 
     @property
@@ -73,7 +73,7 @@ class Handle:
         product: the transform that it was made by, or None.
     """
 
-    function: RemoteFunction
+    function: SupportsTransforms
     product: Product | None = None
     _derived: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Handle] = field(
         default_factory=dict, repr=False

@@ -19,7 +19,7 @@ import jax
 
 from gradwire.errors import TraceError
 from gradwire.frontends.registering import registrar
-from gradwire.graphs.builder import DType, GraphBuilder, Shape, Value
+from gradwire.graphs.builder import DType, GraphBuilder, GraphValue, Shape
 from gradwire.graphs.refusals import OWN_DIRECTORY, package_directory
 
 Rule = Callable[..., Any]
@@ -35,7 +35,7 @@ class Type(NamedTuple):
     dtype: DType
 
 
-Inline = Callable[[Any, Sequence[Value]], list[Value]]
+Inline = Callable[[Any, Sequence[GraphValue]], list[GraphValue]]
 """Converts a jaxpr's equations into nodes of the present body; takes and returns values."""
 
 

@@ -20,7 +20,7 @@ import numpy
 from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, value_of, wrap
 from gradwire.frontends.numpy.ufuncs.special import SPECIAL
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import SCI, Value
+from gradwire.graphs.builder import SCI, GraphValue
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
 np: Any = numpy
@@ -116,7 +116,7 @@ def _elementwise(name: str, *operands: Any) -> Any:
     kind = np.result_type(*kinds)
     kind = ops.FLOAT32 if kind in (np.float16, np.float32) else ops.FLOAT64
     result = SPECIAL[name](*(value_of(graph, operand, kind) for operand in operands))
-    assert isinstance(result, Value)
+    assert isinstance(result, GraphValue)
     return wrap(result)
 
 

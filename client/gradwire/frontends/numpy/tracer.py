@@ -16,7 +16,7 @@ from gradwire.frontends.numpy.arrays.array import TracedArray, value_of, wrap
 from gradwire.frontends.numpy.arrays.complex_array import TracedComplex
 from gradwire.frontends.numpy.functions.manipulation.joining import holds_traced
 from gradwire.frontends.numpy.repeatability import check_same, check_unmoved, random_states
-from gradwire.graphs.builder import GraphBuilder, Value, active
+from gradwire.graphs.builder import GraphBuilder, GraphValue, active
 from gradwire.graphs.constants import BoundModel
 from gradwire.graphs.reference import Reference, code_of, name_of
 from gradwire.graphs.spec import ArraySpec
@@ -172,7 +172,7 @@ def _flattened(result: Any) -> tuple[str, dict[str, Any]]:
     return structure, items
 
 
-def _output(graph: GraphBuilder, key: str, item: Any) -> Value:
+def _output(graph: GraphBuilder, key: str, item: Any) -> GraphValue:
     where = f"output {key}" if key else "the output"
     if item is None:
         raise TraceError(f"{where} of the traced function is None; return an array (is a `return` missing?)")

@@ -53,11 +53,13 @@ _OUTPUTS = {
 }
 """Methods that have a graph, and the name of its output."""
 
-Source: TypeAlias = BaseEstimator | Callable[..., Any]
+EstimatorOrMethod: TypeAlias = BaseEstimator | Callable[..., Any]
 """A fitted estimator, or one of its methods."""
 
 
-def model(source: Source, at: ArraySpec | None = None, *, return_std: bool = False) -> onnx.ModelProto:
+def model(
+    source: EstimatorOrMethod, at: ArraySpec | None = None, *, return_std: bool = False
+) -> onnx.ModelProto:
     """Convert a fitted estimator to an ONNX model, for `client.function` and other tools.
 
         gp = gradwire.sklearn.model(process, return_std=True)

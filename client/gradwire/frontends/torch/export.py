@@ -21,7 +21,7 @@ from gradwire.frontends.torch import rules as _rules
 from gradwire.frontends.torch.capture import Capture, TensorSpec, capture, name_of
 from gradwire.frontends.torch.lowering import Array, interpret, name_of_op, numpy_dtype
 from gradwire.frontends.torch.tensors import to_numpy
-from gradwire.graphs.builder import GraphBuilder, Value
+from gradwire.graphs.builder import GraphBuilder, GraphValue
 from gradwire.graphs.constants import BoundModel
 from gradwire.graphs.spec import ArraySpec
 
@@ -132,7 +132,7 @@ def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None
     return export(source, tensors, names, constants=True).bound
 
 
-def _as_value(graph: GraphBuilder, item: Any) -> Value:
+def _as_value(graph: GraphBuilder, item: Any) -> GraphValue:
     return item.value if isinstance(item, TracedArray) else graph.constant(np.asarray(item))
 
 

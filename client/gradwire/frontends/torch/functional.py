@@ -9,7 +9,7 @@ import torch
 from torch.autograd import functional as _functional
 
 from gradwire._sync.client import Client
-from gradwire.frontends.torch.problem import Problem, packed
+from gradwire.frontends.torch.derivative_call import DerivativeCall, packed
 
 reference: Any = _functional  # its functions have no types
 TensorOrTuple = torch.Tensor | tuple[torch.Tensor, ...]
@@ -49,13 +49,13 @@ def jacobian(
         TraceError: `func` does something that has no place in a graph.
     """
     forward = _forward("jacobian", strategy, create_graph, strict, vectorize)
-    problem = Problem.of("jacobian", func, inputs, create_graph, client)
+    call = DerivativeCall.of("jacobian", func, inputs, create_graph, client)
     if strict:
         # An output depends on an input exactly if its sum does, which is one row in place of many.
         sums = _summed(func)
-        problem.check(lambda fakes: reference.jacobian(sums, fakes, create_graph, strict=True))
-    rows = problem.differentiable_rows() if create_graph else problem.streamed_rows(forward)
-    return packed([packed(row, problem.inputs_are_tuple) for row in rows], problem.outputs_are_tuple)
+        call.check(lambda fakes: reference.jacobian(sums, fakes, create_graph, strict=True))
+    rows = call.differentiable_rows() if create_graph else call.streamed_rows(forward)
+    return packed([packed(row, call.inputs_are_tuple) for row in rows], call.outputs_are_tuple)
 
 
 def hessian(
@@ -87,12 +87,12 @@ def hessian(
         RuntimeError: the function returns a tuple or more than one element; and as for `jacobian`.
     """
     _forward("hessian", outer_jacobian_strategy, create_graph, strict, vectorize)
-    problem = Problem.of("hessian", func, inputs, create_graph, client)
-    problem.check_one_element("hessian")
+    call = DerivativeCall.of("hessian", func, inputs, create_graph, client)
+    call.check_one_element("hessian")
     if strict:
-        problem.check(lambda fakes: reference.vhp(func, fakes, _ones_like(fakes), create_graph, strict=True))
-    rows = problem.differentiable_hessian() if create_graph else problem.streamed_hessian()
-    return packed([packed(row, problem.inputs_are_tuple) for row in rows], problem.inputs_are_tuple)
+        call.check(lambda fakes: reference.vhp(func, fakes, _ones_like(fakes), create_graph, strict=True))
+    rows = call.differentiable_hessian() if create_graph else call.streamed_hessian()
+    return packed([packed(row, call.inputs_are_tuple) for row in rows], call.inputs_are_tuple)
 
 
 def vjp(
@@ -120,13 +120,13 @@ def vjp(
     Raises:
         RuntimeError: `v` is missing or has other shapes than the outputs; and as for `jacobian`.
     """
-    problem = Problem.of("vjp", func, inputs, create_graph, client)
-    vectors = problem.vectors("vjp", v, problem.output_likes(), problem.outputs_are_tuple, create_graph)
+    call = DerivativeCall.of("vjp", func, inputs, create_graph, client)
+    vectors = call.vectors("vjp", v, call.output_likes(), call.outputs_are_tuple, create_graph)
     if strict:
-        problem.check(lambda fakes: reference.vjp(func, fakes, _shaped_like(v), create_graph, strict=True))
-    of = problem.connected_outputs()
-    values, products = problem.run("vjp", of, [vectors[i] for i in of])
-    return problem.finish(values, products)
+        call.check(lambda fakes: reference.vjp(func, fakes, _shaped_like(v), create_graph, strict=True))
+    of = call.connected_outputs()
+    values, products = call.run("vjp", of, [vectors[i] for i in of])
+    return call.finish(values, products)
 
 
 def jvp(
@@ -154,15 +154,15 @@ def jvp(
     Raises:
         RuntimeError: `v` is missing or has other shapes than the inputs; and as for `jacobian`.
     """
-    problem = Problem.of("jvp", func, inputs, create_graph, client)
-    vectors = problem.vectors("jvp", v, problem.tensors, problem.inputs_are_tuple, create_graph)
+    call = DerivativeCall.of("jvp", func, inputs, create_graph, client)
+    vectors = call.vectors("jvp", v, call.tensors, call.inputs_are_tuple, create_graph)
     if strict:
-        problem.check(lambda fakes: reference.jvp(func, fakes, _shaped_like(v), create_graph, strict=True))
-    of = problem.connected_outputs()
-    values, products = problem.run("jvp", of, [vectors[i] for i in problem.wrt])
+        call.check(lambda fakes: reference.jvp(func, fakes, _shaped_like(v), create_graph, strict=True))
+    of = call.connected_outputs()
+    values, products = call.run("jvp", of, [vectors[i] for i in call.wrt])
     found = dict(zip(of, products, strict=True))
     full = [found[i] if i in found else torch.zeros_like(value) for i, value in enumerate(values)]
-    return packed(values, problem.outputs_are_tuple), packed(full, problem.outputs_are_tuple)
+    return packed(values, call.outputs_are_tuple), packed(full, call.outputs_are_tuple)
 
 
 def hvp(
@@ -227,14 +227,14 @@ def vhp(
 def _hessian_product(
     name: str, func: Any, inputs: Any, v: Any, create_graph: bool, strict: bool, client: Client | None
 ) -> tuple[Any, Any]:
-    problem = Problem.of(name, func, inputs, create_graph, client)
-    problem.check_one_element(name)
-    vectors = problem.vectors(name, v, problem.tensors, problem.inputs_are_tuple, create_graph)
+    call = DerivativeCall.of(name, func, inputs, create_graph, client)
+    call.check_one_element(name)
+    vectors = call.vectors(name, v, call.tensors, call.inputs_are_tuple, create_graph)
     if strict:
         product = getattr(reference, name)
-        problem.check(lambda fakes: product(func, fakes, _shaped_like(v), create_graph, strict=True))
-    values, products = problem.run("hvp", problem.connected_outputs(), [vectors[i] for i in problem.wrt])
-    return problem.finish(values, products)
+        call.check(lambda fakes: product(func, fakes, _shaped_like(v), create_graph, strict=True))
+    values, products = call.run("hvp", call.connected_outputs(), [vectors[i] for i in call.wrt])
+    return call.finish(values, products)
 
 
 def _forward(name: str, strategy: str, create_graph: bool, strict: bool, vectorize: bool) -> bool:

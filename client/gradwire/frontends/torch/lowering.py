@@ -16,7 +16,7 @@ import torch
 from gradwire.errors import TraceError
 from gradwire.frontends.numpy.arrays.array import TracedArray, value_of, wrap
 from gradwire.frontends.registering import registrar
-from gradwire.graphs.builder import DType, GraphBuilder, Shape, Value
+from gradwire.graphs.builder import DType, GraphBuilder, GraphValue, Shape
 
 Rule = Callable[..., Any]
 Array = Any
@@ -120,12 +120,17 @@ class Call:
             dtype = torch.result_type(torch.empty((1,) * bool(tensors[0].ndim), dtype=dtype), other)
         return numpy_dtype(dtype)
 
-    def value(self, item: Any, dtype: DType | None = None) -> Value:
+    def value(self, item: Any, dtype: DType | None = None) -> GraphValue:
         """Return an argument as a value of the graph."""
         return value_of(self.graph, item, dtype)
 
     def emit(
-        self, op: str, *inputs: Value | None, shape: Shape | None = None, domain: str = "", **attributes: Any
+        self,
+        op: str,
+        *inputs: GraphValue | None,
+        shape: Shape | None = None,
+        domain: str = "",
+        **attributes: Any,
     ) -> TracedArray:
         """Append a node whose output has the dtype, and by default the shape, of the first result.
 

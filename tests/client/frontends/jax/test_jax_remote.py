@@ -20,7 +20,7 @@ from gradwire.frontends.jax import Remote, remote
 from tests.client.frontends.jax.engine_client import EngineClient
 
 if TYPE_CHECKING:
-    from gradwire_server.process.embedded import Handle
+    from gradwire_server.process.embedded import EmbeddedServer
 
 _random = np.random.default_rng(3)
 PARAMS = {"w": jnp.asarray(_random.standard_normal((3, 3))), "b": jnp.asarray(0.5)}
@@ -231,7 +231,7 @@ def test_the_client_in_use_is_taken_where_none_is_named(engine: EngineClient) ->
 
 
 @pytest.fixture(scope="module")
-def service(server: Handle) -> Iterator[gw.Client]:
+def service(server: EmbeddedServer) -> Iterator[gw.Client]:
     with gw.connect(server.address) as client:
         yield client
 
@@ -262,7 +262,7 @@ def test_functions_of_trees_are_functions_of_their_leaves(service: gw.Client) ->
     np.testing.assert_allclose(gradient[0], jax.grad(loss(layer))(PARAMS, X)["w"], rtol=1e-12)
 
 
-def test_an_asynchronous_client_is_refused(server: Handle) -> None:
+def test_an_asynchronous_client_is_refused(server: EmbeddedServer) -> None:
     async def attempt() -> None:
         async with gw.aio.connect(server.address) as client:
             far = remote(layer, client=client)

@@ -11,11 +11,11 @@ import gradwire as gw
 import gradwire.torch
 
 if TYPE_CHECKING:
-    from gradwire_server.process.embedded import Handle
+    from gradwire_server.process.embedded import EmbeddedServer
 
 
 @pytest.fixture(scope="session")
-def torch_client(server: Handle) -> Iterator[gw.Client]:
+def torch_client(server: EmbeddedServer) -> Iterator[gw.Client]:
     with gw.connect(server.address) as client, gradwire.torch.use(client):
         yield client
 

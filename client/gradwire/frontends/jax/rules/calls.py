@@ -11,7 +11,7 @@ from gradwire.errors import GraphWarning
 from gradwire.frontends.jax.dtypes import is_float
 from gradwire.frontends.jax.registry import Call, is_of_jax, origin, rule
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import SCI, Value
+from gradwire.graphs.builder import SCI, GraphValue
 
 
 def _body(call: Call) -> Any:
@@ -35,7 +35,7 @@ def _body(call: Call) -> Any:
     "custom_vmap_call",
     "linear_call",
 )
-def call(call: Call, *inputs: Value) -> tuple[Value, ...]:
+def call(call: Call, *inputs: GraphValue) -> tuple[GraphValue, ...]:
     """Convert the inner function in place of the call."""
     body = _body(call)
     name, filename = origin(body)
@@ -44,35 +44,35 @@ def call(call: Call, *inputs: Value) -> tuple[Value, ...]:
     return tuple(call.inline(body, inputs))
 
 
-def _sign_bit(x: Value) -> Value:
+def _sign_bit(x: GraphValue) -> GraphValue:
     """Whether a number is negative, or the reciprocal of a zero is: without looking at bits."""
     zero = ops.constant_like(x, 0)
     reciprocal_below = ops.compare("Less", ops.unary("Reciprocal", x), zero)
     return ops.binary("Or", ops.compare("Less", x, zero), reciprocal_below)
 
 
-def _relu(call: Call, x: Value) -> Value:
+def _relu(call: Call, x: GraphValue) -> GraphValue:
     return ops.unary("Relu", x)
 
 
-def _logaddexp(call: Call, x: Value, y: Value) -> Value:
+def _logaddexp(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
     return ops.sci("LogAddExp", x, y)
 
 
-def _sinc(call: Call, x: Value) -> Value:
+def _sinc(call: Call, x: GraphValue) -> GraphValue:
     """Return the function itself for JAX's series of sin(x) / x at x = 0: its derivatives are right."""
     return ops.unary("Sinc", ops.binary("Div", x, ops.constant_like(x, np.pi)), SCI)
 
 
-def _det(call: Call, a: Value) -> Value:
+def _det(call: Call, a: GraphValue) -> GraphValue:
     return call.graph.one("Det", [a], call.shape, call.dtype)
 
 
-def _slogdet(call: Call, a: Value) -> list[Value]:
+def _slogdet(call: Call, a: GraphValue) -> list[GraphValue]:
     return call.graph.emit("SlogDet", [a], call.results, SCI)
 
 
-def _xlogy(call: Call, x: Value, y: Value) -> Value:
+def _xlogy(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
     return ops.sci("Xlogy", x, y)
 
 
@@ -90,7 +90,7 @@ _KNOWN: dict[str, Any] = {
 
 
 @rule("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
-def custom_derivative(call: Call, *inputs: Value) -> Any:
+def custom_derivative(call: Call, *inputs: GraphValue) -> Any:
     """Convert the function's own code, unless an operator has the derivatives that JAX gives it."""
     body = _body(call)
     name, filename = origin(body)
@@ -109,7 +109,7 @@ def custom_derivative(call: Call, *inputs: Value) -> Any:
 
 
 @rule("platform_index")
-def platform(call: Call) -> Value:
+def platform(call: Call) -> GraphValue:
     """Return the branch for no particular platform, else that for CPUs."""
     platforms = list(call.params["platforms"])
     places = [index for index, entry in enumerate(platforms) if entry is None]
@@ -120,7 +120,7 @@ def platform(call: Call) -> Value:
 
 
 @rule("debug_callback", "debug_print")
-def printed(call: Call, *inputs: Value) -> tuple[Value, ...]:
+def printed(call: Call, *inputs: GraphValue) -> tuple[GraphValue, ...]:
     """Leave printing out, with a warning."""
     warnings.warn(f"{call.name}{call.at} is left out of the graph", GraphWarning, stacklevel=2)
     return ()

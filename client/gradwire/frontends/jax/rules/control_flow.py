@@ -8,21 +8,21 @@ from typing import Any
 from gradwire.frontends.jax.registry import Call, rule
 from gradwire.frontends.jax.rules.shapes import placed
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphBuilder, Value
+from gradwire.graphs.builder import GraphBuilder, GraphValue
 
 
-def _arguments(graph: GraphBuilder, values: Sequence[Value]) -> list[Value]:
+def _arguments(graph: GraphBuilder, values: Sequence[GraphValue]) -> list[GraphValue]:
     """Arguments of the present body, like given values."""
     return [graph.argument(value.shape, value.dtype) for value in values]
 
 
-def _trip_arguments(graph: GraphBuilder) -> tuple[Value, Value]:
+def _trip_arguments(graph: GraphBuilder) -> tuple[GraphValue, GraphValue]:
     """Return the first arguments of a Loop's body: the number of the trip, and whether the loop goes on."""
     return graph.argument((), ops.INT64), graph.argument((), ops.BOOL)
 
 
 @rule("scan")
-def scan(call: Call, *inputs: Value) -> Sequence[Value]:
+def scan(call: Call, *inputs: GraphValue) -> Sequence[GraphValue]:
     """Constants are captured from around the body; a scan over nothing is a Loop with a trip count."""
     params, graph = call.params, call.graph
     constants = inputs[: params["num_consts"]]
@@ -47,11 +47,13 @@ def scan(call: Call, *inputs: Value) -> Sequence[Value]:
     )
 
 
-def _empty(graph: GraphBuilder, shape: Sequence[int], dtype: Any) -> Value:
+def _empty(graph: GraphBuilder, shape: Sequence[int], dtype: Any) -> GraphValue:
     return ops.expand(graph.scalar(0, dtype), tuple(shape))
 
 
-def _counted(call: Call, constants: Sequence[Value], states: Sequence[Value]) -> Sequence[Value]:
+def _counted(
+    call: Call, constants: Sequence[GraphValue], states: Sequence[GraphValue]
+) -> Sequence[GraphValue]:
     graph = call.graph
     with graph.nested() as body:
         _, going = _trip_arguments(graph)
@@ -65,7 +67,7 @@ def _counted(call: Call, constants: Sequence[Value], states: Sequence[Value]) ->
 
 
 @rule("while")
-def while_loop(call: Call, *inputs: Value) -> Sequence[Value]:
+def while_loop(call: Call, *inputs: GraphValue) -> Sequence[GraphValue]:
     """Return a Loop that ends by its condition, which is evaluated before it and at the end of its body."""
     params, graph = call.params, call.graph
     split, start = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
@@ -82,11 +84,11 @@ def while_loop(call: Call, *inputs: Value) -> Sequence[Value]:
 
 def _batch_of_loops(
     call: Call,
-    first: Value,
-    for_condition: Sequence[Value],
-    for_body: Sequence[Value],
-    states: Sequence[Value],
-) -> Sequence[Value]:
+    first: GraphValue,
+    for_condition: Sequence[GraphValue],
+    for_body: Sequence[GraphValue],
+    states: Sequence[GraphValue],
+) -> Sequence[GraphValue]:
     """Loops under vmap: all go on while any does, and those that have ended keep their states.
 
     Args:
@@ -114,12 +116,12 @@ def _batch_of_loops(
     return graph.emit("Loop", [None, _any(first), first, *states], results, body=body)[1:]
 
 
-def _any(flags: Value) -> Value:
+def _any(flags: GraphValue) -> GraphValue:
     return ops.reduce("ReduceMax", flags, range(flags.ndim))
 
 
 @rule("cond")
-def branch(call: Call, which: Value, *inputs: Value) -> Sequence[Value]:
+def branch(call: Call, which: GraphValue, *inputs: GraphValue) -> Sequence[GraphValue]:
     """More than two branches become nested Ifs; one known while converting takes the place of the call."""
     branches, known = call.params["branches"], call.graph.known(which)
     if known is not None:
@@ -128,8 +130,8 @@ def branch(call: Call, which: Value, *inputs: Value) -> Sequence[Value]:
 
 
 def _chosen(
-    call: Call, which: Value, branches: list[Any], first: int, inputs: Sequence[Value]
-) -> Sequence[Value]:
+    call: Call, which: GraphValue, branches: list[Any], first: int, inputs: Sequence[GraphValue]
+) -> Sequence[GraphValue]:
     """Return the results of one of the branches, of which `first` is the number of the first."""
     graph = call.graph
     if len(branches) == 1:

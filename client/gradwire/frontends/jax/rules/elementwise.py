@@ -7,7 +7,7 @@ import numpy as np
 from gradwire.frontends.jax.dtypes import BFLOAT16, is_float
 from gradwire.frontends.jax.registry import Call, rule
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import SCI, Value
+from gradwire.graphs.builder import SCI, GraphValue
 
 _UINT8, _INT32 = np.dtype(np.uint8), np.dtype(np.int32)
 
@@ -66,19 +66,19 @@ _NO_BFLOAT16 = {
 }
 
 
-def _unary(op: str, x: Value) -> Value:
+def _unary(op: str, x: GraphValue) -> GraphValue:
     if x.dtype == BFLOAT16 and op in _NO_BFLOAT16:
         return ops.cast(ops.unary(op, ops.cast(x, ops.FLOAT32)), BFLOAT16)
     return ops.unary(op, x)
 
 
 @rule(*_UNARY)
-def unary(call: Call, x: Value) -> Value:
+def unary(call: Call, x: GraphValue) -> GraphValue:
     return _unary(_UNARY[call.name], x)
 
 
 @rule(*_SCI_UNARY)
-def unary_of_science(call: Call, x: Value) -> Value:
+def unary_of_science(call: Call, x: GraphValue) -> GraphValue:
     if not is_float(x.dtype):  # the gradient of an integer is nothing to stop
         return x
     return ops.unary(_SCI_UNARY[call.name], x, SCI)
@@ -88,7 +88,7 @@ _BINARY = {"add": "Add", "add_any": "Add", "div": "Div", "mul": "Mul", "sub": "S
 
 
 @rule(*_BINARY)
-def binary(call: Call, x: Value, y: Value) -> Value:
+def binary(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
     return ops.binary(_BINARY[call.name], x, y)
 
 
@@ -96,7 +96,7 @@ _EXTREMES = {"max": ("Max", "Or"), "min": ("Min", "And")}
 
 
 @rule(*_EXTREMES)
-def extreme(call: Call, x: Value, y: Value) -> Value:
+def extreme(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
     of_numbers, of_truths = _EXTREMES[call.name]
     return ops.binary(of_truths if x.dtype == ops.BOOL else of_numbers, x, y)
 
@@ -110,12 +110,12 @@ _SCI_ELEMENTWISE = {
 
 
 @rule(*_SCI_ELEMENTWISE)
-def elementwise_of_science(call: Call, *inputs: Value) -> Value:
+def elementwise_of_science(call: Call, *inputs: GraphValue) -> GraphValue:
     return ops.sci(_SCI_ELEMENTWISE[call.name], *inputs)
 
 
 @rule("polygamma")
-def polygamma(call: Call, order: Value, x: Value) -> Value:
+def polygamma(call: Call, order: GraphValue, x: GraphValue) -> GraphValue:
     known = call.graph.known(order)
     orders = None if known is None else np.unique(known)
     if orders is None or orders.size != 1 or orders[0] != int(orders[0]):
@@ -124,19 +124,19 @@ def polygamma(call: Call, order: Value, x: Value) -> Value:
 
 
 @rule("neg")
-def neg(call: Call, x: Value) -> Value:
+def neg(call: Call, x: GraphValue) -> GraphValue:
     if x.dtype.kind == "u":
         return ops.binary("Sub", ops.constant_like(x, 0), x)
     return ops.unary("Neg", x)
 
 
 @rule("square")
-def square(call: Call, x: Value) -> Value:
+def square(call: Call, x: GraphValue) -> GraphValue:
     return ops.binary("Mul", x, x)
 
 
 @rule("integer_pow")
-def integer_power(call: Call, x: Value) -> Value:
+def integer_power(call: Call, x: GraphValue) -> GraphValue:
     exponent = int(call.params["y"])
     if exponent == 2:
         return ops.binary("Mul", x, x)
@@ -147,23 +147,23 @@ def integer_power(call: Call, x: Value) -> Value:
 
 
 @rule("pow")
-def power(call: Call, x: Value, y: Value) -> Value:
+def power(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
     return ops.binary("Pow", x, y)
 
 
 @rule("rsqrt")
-def reciprocal_root(call: Call, x: Value) -> Value:
+def reciprocal_root(call: Call, x: GraphValue) -> GraphValue:
     return ops.unary("Reciprocal", ops.unary("Sqrt", x))
 
 
 @rule("rem")
-def remainder(call: Call, x: Value, y: Value) -> Value:
+def remainder(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
     """Return the remainder with the sign of the dividend, as in C."""
     return ops.binary("Mod", x, y, fmod=1)
 
 
 @rule("round")
-def rounded(call: Call, x: Value) -> Value:
+def rounded(call: Call, x: GraphValue) -> GraphValue:
     if int(call.params["rounding_method"]) == 1:
         return _unary("Round", x)
     # Halves away from zero, by parts: adding a half first would round 0.49999999999999994 up.
@@ -174,7 +174,7 @@ def rounded(call: Call, x: Value) -> Value:
 
 
 @rule("is_finite")
-def is_finite(call: Call, x: Value) -> Value:
+def is_finite(call: Call, x: GraphValue) -> GraphValue:
     """Whether a number less itself is zero: it is not for infinities and NaN."""
     return ops.compare("Equal", ops.binary("Sub", x, x), ops.constant_like(x, 0))
 
@@ -188,27 +188,27 @@ _COMPARISONS = {
 }
 
 
-def _ordered(*values: Value) -> list[Value]:
+def _ordered(*values: GraphValue) -> list[GraphValue]:
     """Truth values as numbers, which can be compared."""
     return [ops.cast(value, _UINT8) if value.dtype == ops.BOOL else value for value in values]
 
 
 @rule(*_COMPARISONS)
-def comparison(call: Call, x: Value, y: Value) -> Value:
+def comparison(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
     if call.name != "eq":
         x, y = _ordered(x, y)
     return ops.compare(_COMPARISONS[call.name], x, y)
 
 
 @rule("ne")
-def different(call: Call, x: Value, y: Value) -> Value:
+def different(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
     if x.dtype == ops.BOOL:
         return ops.binary("Xor", x, y)
     return ops.predicate("Not", ops.compare("Equal", x, y))
 
 
 @rule("eq_to")
-def equal_in_total_order(call: Call, x: Value, y: Value) -> Value:
+def equal_in_total_order(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
     """Equality, where NaN is equal to itself."""
     equal = ops.compare("Equal", x, y)
     if not is_float(x.dtype):
@@ -218,7 +218,7 @@ def equal_in_total_order(call: Call, x: Value, y: Value) -> Value:
 
 
 @rule("lt_to", "le_to")
-def less_in_total_order(call: Call, x: Value, y: Value) -> Value:
+def less_in_total_order(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
     """Less (or equal), where NaN is larger than any number."""
     strict = call.name == "lt_to"
     x, y = _ordered(x, y)
@@ -232,7 +232,7 @@ def less_in_total_order(call: Call, x: Value, y: Value) -> Value:
 
 
 @rule("not")
-def invert(call: Call, x: Value) -> Value:
+def invert(call: Call, x: GraphValue) -> GraphValue:
     return ops.unary("Not" if x.dtype == ops.BOOL else "BitwiseNot", x)
 
 
@@ -240,12 +240,12 @@ _LOGIC = {"and": "And", "or": "Or", "xor": "Xor"}
 
 
 @rule(*_LOGIC)
-def logic(call: Call, x: Value, y: Value) -> Value:
+def logic(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
     op = _LOGIC[call.name]
     return ops.binary(op if x.dtype == ops.BOOL else f"Bitwise{op}", x, y)
 
 
-def _shift(x: Value, y: Value, direction: str) -> Value:
+def _shift(x: GraphValue, y: GraphValue, direction: str) -> GraphValue:
     """Shift the bits, which ONNX does for unsigned numbers."""
     unsigned = np.dtype(f"u{x.dtype.itemsize}")
     count = ops.cast(y, unsigned)
@@ -255,17 +255,17 @@ def _shift(x: Value, y: Value, direction: str) -> Value:
 
 
 @rule("shift_left")
-def shift_left(call: Call, x: Value, y: Value) -> Value:
+def shift_left(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
     return _shift(x, y, "LEFT")
 
 
 @rule("shift_right_logical")
-def shift_right(call: Call, x: Value, y: Value) -> Value:
+def shift_right(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
     return _shift(x, y, "RIGHT")
 
 
 @rule("shift_right_arithmetic")
-def shift_right_with_sign(call: Call, x: Value, y: Value) -> Value:
+def shift_right_with_sign(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
     """Shift the complements of negative numbers, so that ones come in from the left."""
     if x.dtype.kind == "u":
         return _shift(x, y, "RIGHT")
@@ -275,7 +275,7 @@ def shift_right_with_sign(call: Call, x: Value, y: Value) -> Value:
 
 
 @rule("clamp")
-def clamp(call: Call, low: Value, x: Value, high: Value) -> Value:
+def clamp(call: Call, low: GraphValue, x: GraphValue, high: GraphValue) -> GraphValue:
     graph = call.graph
     if is_float(x.dtype) and not low.ndim and not high.ndim and graph.known(x) is None:
         return graph.one("Clip", [x, low, high], x.shape, x.dtype)
@@ -283,7 +283,7 @@ def clamp(call: Call, low: Value, x: Value, high: Value) -> Value:
 
 
 @rule("select_n")
-def select(call: Call, which: Value, *cases: Value) -> Value:
+def select(call: Call, which: GraphValue, *cases: GraphValue) -> GraphValue:
     """Return the case that a truth value or a number names, element by element."""
     if len(cases) == 1:
         return cases[0]
@@ -297,7 +297,7 @@ def select(call: Call, which: Value, *cases: Value) -> Value:
 
 
 @rule("convert_element_type")
-def convert(call: Call, x: Value) -> Value:
+def convert(call: Call, x: GraphValue) -> GraphValue:
     return ops.cast(x, call.dtype)
 
 
@@ -311,7 +311,7 @@ _PRECISIONS = {
 
 
 @rule("reduce_precision")
-def reduce_precision(call: Call, x: Value) -> Value:
+def reduce_precision(call: Call, x: GraphValue) -> GraphValue:
     bits = (int(call.params["exponent_bits"]), int(call.params["mantissa_bits"]))
     if bits not in _PRECISIONS:
         raise call.fail(
@@ -332,5 +332,5 @@ def reduce_precision(call: Call, x: Value) -> Value:
     "reshard",
     "with_memory_space_constraint",
 )
-def unchanged(call: Call, *values: Value) -> tuple[Value, ...]:
+def unchanged(call: Call, *values: GraphValue) -> tuple[GraphValue, ...]:
     return values

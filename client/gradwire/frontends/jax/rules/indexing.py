@@ -13,7 +13,7 @@ from gradwire.frontends.jax.dtypes import is_float
 from gradwire.frontends.jax.registry import Call, rule
 from gradwire.frontends.jax.rules.shapes import placed
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphBuilder, Value
+from gradwire.graphs.builder import GraphBuilder, GraphValue
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class _Windows:
 
     batch: tuple[int, ...]
     sizes: tuple[int, ...]
-    starts: Mapping[int, Value]
+    starts: Mapping[int, GraphValue]
     shape: tuple[int, ...]
 
     @property
@@ -55,7 +55,7 @@ class _Windows:
         """Shape of the positions: the batch, then the wide axes."""
         return (*self.batch, *(self.sizes[axis] for axis in self.wide))
 
-    def positions(self, graph: GraphBuilder) -> list[Value]:
+    def positions(self, graph: GraphBuilder) -> list[GraphValue]:
         """For each explicit axis the positions on it, each broadcastable to the grid."""
         rank, components = len(self.grid), []
         for axis in self.explicit:
@@ -69,17 +69,17 @@ class _Windows:
             components.append(component)
         return components
 
-    def tuples(self, positions: Sequence[Value]) -> Value:
+    def tuples(self, positions: Sequence[GraphValue]) -> GraphValue:
         """Positions as ONNX's GatherND and ScatterND take them: the last axis runs over axes."""
         spread = [ops.expand(component, self.grid) for component in positions]
         return ops.concat([ops.reshape(part, (*self.grid, 1)) for part in spread], len(self.grid))
 
 
-def _counting(graph: GraphBuilder, count: int) -> Value:
+def _counting(graph: GraphBuilder, count: int) -> GraphValue:
     return graph.constant(np.arange(count, dtype=np.int64))
 
 
-def _clipped(x: Value, high: int) -> Value:
+def _clipped(x: GraphValue, high: int) -> GraphValue:
     """Integers kept between 0 and a bound."""
     return ops.binary("Min", ops.binary("Max", x, ops.constant_like(x, 0)), ops.constant_like(x, high))
 
@@ -94,8 +94,13 @@ def _mode(call: Call) -> str:
 
 
 def _starts(
-    call: Call, indices: Value, axes: Sequence[int], shape: Sequence[int], sizes: Sequence[int], clip: bool
-) -> tuple[dict[int, Value], Value | None]:
+    call: Call,
+    indices: GraphValue,
+    axes: Sequence[int],
+    shape: Sequence[int],
+    sizes: Sequence[int],
+    clip: bool,
+) -> tuple[dict[int, GraphValue], GraphValue | None]:
     """Where windows start on each axis, and which windows lie inside.
 
     Args:
@@ -111,7 +116,7 @@ def _starts(
         where all do, or where it does not matter.
     """
     starts = {}
-    inside: Value | None = None
+    inside: GraphValue | None = None
     last = indices.ndim - 1
     for place, axis in enumerate(axes):
         start = ops.slices(indices, [(last, place, 1, 1)])
@@ -125,14 +130,16 @@ def _starts(
     return starts, None if known is not None and known.all() else inside
 
 
-def _moving(starts: Mapping[int, Value], sizes: Sequence[int], shape: Sequence[int]) -> dict[int, Value]:
+def _moving(
+    starts: Mapping[int, GraphValue], sizes: Sequence[int], shape: Sequence[int]
+) -> dict[int, GraphValue]:
     """Return the starts without those of windows as long as their axis, which start at its beginning."""
     return {axis: start for axis, start in starts.items() if sizes[axis] != shape[axis]}
 
 
 def _batch_starts(
     graph: GraphBuilder, axes: Sequence[int], batch_axes: Sequence[int], batch: Sequence[int]
-) -> dict[int, Value]:
+) -> dict[int, GraphValue]:
     """Return the starts on axes of the array that run along with axes of the batch."""
     starts = {}
     for axis, batch_axis in zip(axes, batch_axes, strict=True):
@@ -144,7 +151,7 @@ def _batch_starts(
 
 
 @rule("gather")
-def gather(call: Call, x: Value, indices: Value) -> Value:
+def gather(call: Call, x: GraphValue, indices: GraphValue) -> GraphValue:
     """Windows of `x`: one Gather where they differ on one axis, else one GatherND."""
     graph, numbers = call.graph, call.params["dimension_numbers"]
     batching = _ints(numbers.operand_batching_dims)
@@ -184,7 +191,9 @@ def _batch_places(call: Call, rank: int) -> list[int]:
     return [axis for axis in range(rank) if axis not in offsets]
 
 
-def _arranged(call: Call, found: Value, labels: list[tuple[str, int]], rank: int, batch: int) -> Value:
+def _arranged(
+    call: Call, found: GraphValue, labels: list[tuple[str, int]], rank: int, batch: int
+) -> GraphValue:
     """Gathered windows with their axes where the primitive wants them."""
     numbers = call.params["dimension_numbers"]
     dropped = set(_ints(numbers.collapsed_slice_dims)) | set(_ints(numbers.operand_batching_dims))
@@ -197,7 +206,7 @@ def _arranged(call: Call, found: Value, labels: list[tuple[str, int]], rank: int
     return ops.reshape(ops.transpose(found, order), call.shape)
 
 
-def _fill(call: Call) -> Value:
+def _fill(call: Call) -> GraphValue:
     """Return what stands where a window lies outside."""
     given, dtype = call.params["fill_value"], call.dtype
     if given is None:
@@ -226,7 +235,7 @@ _REDUCTIONS = {
 
 
 @rule(*_REDUCTIONS)
-def scatter(call: Call, x: Value, indices: Value, updates: Value) -> Value:
+def scatter(call: Call, x: GraphValue, indices: GraphValue, updates: GraphValue) -> GraphValue:
     """Windows of `x` overwritten by, or combined with, the updates."""
     if call.name == "scatter" and call.params.get("update_jaxpr") is not None:
         raise call.fail("x.at[i].apply(f) has no place in a graph; write x.at[i].set(f(x[i]))")
@@ -258,7 +267,9 @@ def scatter(call: Call, x: Value, indices: Value, updates: Value) -> Value:
     return _scattered(x, windows, ops.transpose(updates, order), _REDUCTIONS[call.name], inside)
 
 
-def _scattered(x: Value, windows: _Windows, updates: Value, reduction: str, inside: Value | None) -> Value:
+def _scattered(
+    x: GraphValue, windows: _Windows, updates: GraphValue, reduction: str, inside: GraphValue | None
+) -> GraphValue:
     """One ScatterND; updates that lie outside go to a row that is cut off again.
 
     Args:
@@ -285,13 +296,13 @@ def _scattered(x: Value, windows: _Windows, updates: Value, reduction: str, insi
     return ops.transpose(kept, [order.index(axis) for axis in range(x.ndim)])
 
 
-def _bounded(start: Value, room: int) -> Value:
+def _bounded(start: GraphValue, room: int) -> GraphValue:
     """Return the start of a window that is moved inside where it lies outside."""
     return _clipped(ops.cast(start, ops.INT64), room)
 
 
 @rule("dynamic_slice")
-def dynamic_slice(call: Call, x: Value, *starts: Value) -> Value:
+def dynamic_slice(call: Call, x: GraphValue, *starts: GraphValue) -> GraphValue:
     graph = call.graph
     for axis, (start, size) in enumerate(zip(starts, call.shape, strict=True)):
         room = x.shape[axis] - size
@@ -307,7 +318,7 @@ def dynamic_slice(call: Call, x: Value, *starts: Value) -> Value:
 
 
 @rule("dynamic_update_slice")
-def dynamic_update_slice(call: Call, x: Value, update: Value, *starts: Value) -> Value:
+def dynamic_update_slice(call: Call, x: GraphValue, update: GraphValue, *starts: GraphValue) -> GraphValue:
     rooms = [extent - size for extent, size in zip(x.shape, update.shape, strict=True)]
     moved = {axis: _bounded(starts[axis], room) for axis, room in enumerate(rooms) if room}
     if not moved:

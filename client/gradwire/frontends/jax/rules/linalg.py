@@ -12,23 +12,23 @@ from jax.extend.core import jaxpr_as_fun
 
 from gradwire.frontends.jax.registry import Call, rule, type_only
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import SCI, Value
+from gradwire.graphs.builder import SCI, GraphValue
 
 _MATERIALIZED = 4096
 
 
-def _turned(x: Value) -> Value:
+def _turned(x: GraphValue) -> GraphValue:
     """Matrices with rows and columns exchanged."""
     return ops.transpose(x, [*range(x.ndim - 2), x.ndim - 1, x.ndim - 2])
 
 
 @rule("cholesky")
-def cholesky(call: Call, a: Value) -> Value:
+def cholesky(call: Call, a: GraphValue) -> GraphValue:
     return ops.unary("Cholesky", a, SCI)
 
 
 @rule("triangular_solve")
-def triangular_solve(call: Call, a: Value, b: Value) -> Value:
+def triangular_solve(call: Call, a: GraphValue, b: GraphValue) -> GraphValue:
     """X A = B is solved as A' X' = B'."""
     params = call.params
     left, turned = bool(params["left_side"]), bool(params["transpose_a"])
@@ -47,17 +47,17 @@ def triangular_solve(call: Call, a: Value, b: Value) -> Value:
 
 
 @rule("lu")
-def lu(call: Call, a: Value) -> list[Value]:
+def lu(call: Call, a: GraphValue) -> list[GraphValue]:
     return call.graph.emit("LU", [a], call.results, SCI)
 
 
 @rule("lu_pivots_to_permutation")
-def permutation(call: Call, pivots: Value) -> Value:
+def permutation(call: Call, pivots: GraphValue) -> GraphValue:
     return call.graph.one("PivotsToPermutation", [pivots], call.shape, call.dtype, SCI, size=call.shape[-1])
 
 
 @rule("symmetric_product")
-def symmetric_product(call: Call, a: Value, c: Value) -> Value:
+def symmetric_product(call: Call, a: GraphValue, c: GraphValue) -> GraphValue:
     """alpha A A' + beta C."""
     square = ops.matmul(a, _turned(a))
     left, right = (
@@ -68,7 +68,7 @@ def symmetric_product(call: Call, a: Value, c: Value) -> Value:
 
 
 @rule("eigh")
-def eigh(call: Call, a: Value) -> tuple[Value, Value]:
+def eigh(call: Call, a: GraphValue) -> tuple[GraphValue, GraphValue]:
     if call.params.get("subset_by_index") not in (None, (0, a.shape[-1])):
         raise call.fail("a subset of the eigenvalues has no operator; take all and slice")
     vectors, values = call.results
@@ -78,7 +78,7 @@ def eigh(call: Call, a: Value) -> tuple[Value, Value]:
 
 
 @rule("qr")
-def qr(call: Call, a: Value) -> list[Value]:
+def qr(call: Call, a: GraphValue) -> list[GraphValue]:
     if call.params.get("pivoting"):
         raise call.fail("pivoting has no operator; leave it out")
     if call.params["full_matrices"] and a.shape[-2] > a.shape[-1]:
@@ -87,7 +87,7 @@ def qr(call: Call, a: Value) -> list[Value]:
 
 
 @rule("svd")
-def svd(call: Call, a: Value) -> tuple[Value, ...] | Value:
+def svd(call: Call, a: GraphValue) -> tuple[GraphValue, ...] | GraphValue:
     if call.params.get("subset_by_index") is not None:
         raise call.fail("a subset of the singular values has no operator; take all and slice")
     if not call.params["compute_uv"]:
@@ -100,7 +100,7 @@ def svd(call: Call, a: Value) -> tuple[Value, ...] | Value:
 
 
 @rule("custom_linear_solve")
-def linear_solve(call: Call, *operands: Value) -> tuple[Value, ...]:
+def linear_solve(call: Call, *operands: GraphValue) -> tuple[GraphValue, ...]:
     """Solve A x = b with the operator A as a matrix, so that derivatives of every order are right.
 
     How JAX solves (by a factorization without derivatives, or by iteration) does not enter.
@@ -140,8 +140,8 @@ def _as_contraction(matvec: Any, constants: int) -> tuple[Any, list[int] | None]
 
 
 def _solved_by_contraction(
-    constants: Sequence[Value], b: Value, product: Any, order: list[int] | None
-) -> Value:
+    constants: Sequence[GraphValue], b: GraphValue, product: Any, order: list[int] | None
+) -> GraphValue:
     """Return the solution where the operator is one contraction.
 
     Args:
@@ -166,7 +166,7 @@ def _solved_by_contraction(
     return ops.transpose(x, np.argsort([*right_batch, right, *others]).tolist())
 
 
-def _solved_by_matrix(call: Call, matvec: Any, constants: Sequence[Value], b: Value) -> Value:
+def _solved_by_matrix(call: Call, matvec: Any, constants: Sequence[GraphValue], b: GraphValue) -> GraphValue:
     """Return the operator's matrix: the operator applied to every unit vector."""
     if b.size > _MATERIALIZED:
         raise call.fail(

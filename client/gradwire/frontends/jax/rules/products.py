@@ -12,10 +12,10 @@ from gradwire.frontends.jax.dtypes import BFLOAT16
 from gradwire.frontends.jax.registry import Call, rule
 from gradwire.frontends.jax.rules.shapes import dilated, padded
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Value
+from gradwire.graphs.builder import GraphValue
 
 
-def _multiplied(call: Call, *operands: Value) -> list[Value]:
+def _multiplied(call: Call, *operands: GraphValue) -> list[GraphValue]:
     """Operands in the dtype in which their products are summed."""
     wanted = call.dtype
     if wanted == BFLOAT16 or wanted.kind in "iub":
@@ -24,7 +24,7 @@ def _multiplied(call: Call, *operands: Value) -> list[Value]:
 
 
 @rule("dot_general")
-def contraction(call: Call, a: Value, b: Value) -> Value:
+def contraction(call: Call, a: GraphValue, b: GraphValue) -> GraphValue:
     """Return a MatMul where the axes stand right for one, else an Einsum."""
     (left, right), (left_batch, right_batch) = (
         tuple(tuple(int(axis) for axis in axes) for axes in pair) for pair in call.params["dimension_numbers"]
@@ -53,7 +53,7 @@ def contraction(call: Call, a: Value, b: Value) -> Value:
     return ops.cast(ops.einsum(equation, [a, b], call.shape), call.dtype)
 
 
-def _spatial(x: Value, widths: Sequence[tuple[int, int]], gaps: Sequence[int]) -> Value:
+def _spatial(x: GraphValue, widths: Sequence[tuple[int, int]], gaps: Sequence[int]) -> GraphValue:
     """Images with zeros between their elements and around them; negative widths crop."""
     zero = ops.constant_like(x, 0)
     for axis, gap in enumerate(gaps):
@@ -62,7 +62,7 @@ def _spatial(x: Value, widths: Sequence[tuple[int, int]], gaps: Sequence[int]) -
 
 
 @rule("conv_general_dilated")
-def convolution(call: Call, x: Value, kernel: Value) -> Value:
+def convolution(call: Call, x: GraphValue, kernel: GraphValue) -> GraphValue:
     """Put a Conv between transpositions; a dilated input (a transposed convolution) is spread out first."""
     params = call.params
     numbers: Any = params["dimension_numbers"]
@@ -97,7 +97,9 @@ def convolution(call: Call, x: Value, kernel: Value) -> Value:
     return ops.cast(ops.transpose(result, np.argsort(order).tolist()), call.dtype)
 
 
-def _without_space(call: Call, x: Value, kernel: Value, groups: int, order: Sequence[int]) -> Value:
+def _without_space(
+    call: Call, x: GraphValue, kernel: GraphValue, groups: int, order: Sequence[int]
+) -> GraphValue:
     """Return the convolution over no axes: a product of matrices, for each group."""
     outputs = kernel.shape[0]
     a = ops.reshape(x, (x.shape[0], groups, x.shape[1] // groups))

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradwire.frontends.jax.registry import Call, rule
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Value
+from gradwire.graphs.builder import GraphValue
 
 _UINT8, _INT32, _UINT32 = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.uint32)
 
@@ -21,24 +21,24 @@ _NUMERIC = {
 }
 
 
-def _wide(x: Value) -> Value:
+def _wide(x: GraphValue) -> GraphValue:
     """Small integers as 32-bit ones, which ONNX can add up; overflow wraps the same when cast back."""
     if x.dtype.kind in "iub" and x.dtype.itemsize < 4:
         return ops.cast(x, _UINT32 if x.dtype.kind == "u" else _INT32)
     return x
 
 
-def _reduced(call: Call, op: str, x: Value) -> Value:
+def _reduced(call: Call, op: str, x: GraphValue) -> GraphValue:
     return ops.cast(ops.reduce(op, x, [int(axis) for axis in call.params["axes"]]), call.dtype)
 
 
 @rule(*_NUMERIC)
-def reduce_numbers(call: Call, x: Value) -> Value:
+def reduce_numbers(call: Call, x: GraphValue) -> GraphValue:
     return _reduced(call, _NUMERIC[call.name], _wide(x))
 
 
 @rule("reduce_and", "reduce_or", "reduce_xor")
-def reduce_truths(call: Call, x: Value) -> Value:
+def reduce_truths(call: Call, x: GraphValue) -> GraphValue:
     """All, any, and whether an odd number is true."""
     if x.dtype != ops.BOOL:
         raise call.fail("reductions over the bits of integers have no place in a graph; reduce booleans")
@@ -49,7 +49,7 @@ def reduce_truths(call: Call, x: Value) -> Value:
 
 
 @rule("argmax", "argmin")
-def where_extreme(call: Call, x: Value) -> Value:
+def where_extreme(call: Call, x: GraphValue) -> GraphValue:
     """Return the first of equals, as JAX has it."""
     (axis,) = (int(axis) for axis in call.params["axes"])
     numbers = ops.cast(x, _UINT8) if x.dtype == ops.BOOL else x
@@ -58,12 +58,12 @@ def where_extreme(call: Call, x: Value) -> Value:
 
 
 @rule("cumsum")
-def running_sum(call: Call, x: Value) -> Value:
+def running_sum(call: Call, x: GraphValue) -> GraphValue:
     total = ops.cumulative_sum(_wide(x), int(call.params["axis"]), bool(call.params["reverse"]))
     return ops.cast(total, x.dtype)
 
 
-_RUNNING: dict[str, Callable[[Value, Value], Value]] = {
+_RUNNING: dict[str, Callable[[GraphValue, GraphValue], GraphValue]] = {
     "cumprod": partial(ops.binary, "Mul"),
     "cummax": partial(ops.binary, "Max"),
     "cummin": partial(ops.binary, "Min"),
@@ -72,7 +72,7 @@ _RUNNING: dict[str, Callable[[Value, Value], Value]] = {
 
 
 @rule(*_RUNNING)
-def running(call: Call, x: Value) -> Value:
+def running(call: Call, x: GraphValue) -> GraphValue:
     """Doubling spans (Hillis and Steele, 1986): a number of nodes logarithmic in the extent."""
     combine, axis, backward = _RUNNING[call.name], int(call.params["axis"]), bool(call.params["reverse"])
     extent, reach = x.shape[axis], 1
@@ -87,11 +87,11 @@ def running(call: Call, x: Value) -> Value:
 
 
 @rule("sort")
-def sort(call: Call, *arrays: Value) -> tuple[Value, ...]:
+def sort(call: Call, *arrays: GraphValue) -> tuple[GraphValue, ...]:
     """All arrays in the order of the first ones; several keys are sorted by the last one first."""
     axis, keys = int(call.params["dimension"]), int(call.params["num_keys"])
-    order: Value | None = None
-    values: Value | None = None
+    order: GraphValue | None = None
+    values: GraphValue | None = None
     for key in reversed(arrays[:keys]):
         given = ops.cast(key, _UINT8) if key.dtype == ops.BOOL else key
         if order is not None:
@@ -104,7 +104,7 @@ def sort(call: Call, *arrays: Value) -> tuple[Value, ...]:
 
 
 @rule("top_k")
-def largest(call: Call, x: Value) -> tuple[Value, Value]:
+def largest(call: Call, x: GraphValue) -> tuple[GraphValue, GraphValue]:
     count = call.graph.ints([int(call.params["k"])])
     axis = int(call.params.get("axis", x.ndim - 1))
     results = [(call.shape, x.dtype), (call.shape, ops.INT64)]

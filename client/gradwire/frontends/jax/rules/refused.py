@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from gradwire.frontends.jax.registry import Call, rule
-from gradwire.graphs.builder import Value
+from gradwire.graphs.builder import GraphValue
 
 _RANDOM = (
     "random numbers would be frozen in the graph; draw the samples outside and pass them in as an argument"
@@ -44,5 +44,5 @@ _BY_NAME = {name: advice for advice, names in _ADVICE.items() for name in names.
 
 
 @rule(*_BY_NAME)
-def refuse(call: Call, *_: Value) -> NoReturn:
+def refuse(call: Call, *_: GraphValue) -> NoReturn:
     raise call.fail(_BY_NAME[call.name])

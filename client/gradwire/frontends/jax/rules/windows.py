@@ -10,7 +10,7 @@ from gradwire.frontends.jax.dtypes import is_float
 from gradwire.frontends.jax.registry import Call, rule
 from gradwire.frontends.jax.rules.shapes import dilated, padded
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Value
+from gradwire.graphs.builder import GraphValue
 
 _SPATIAL_AXES = 3
 
@@ -20,7 +20,7 @@ def _fill(name: str) -> float:
 
 
 @rule("reduce_window_sum", "reduce_window_max", "reduce_window_min")
-def reduce_windows(call: Call, x: Value) -> Value:
+def reduce_windows(call: Call, x: GraphValue) -> GraphValue:
     """Return a pooling over the axes that the windows extend along; the others become its batch."""
     params = call.params
     sizes, strides, spacing, gaps = (
@@ -46,12 +46,12 @@ def reduce_windows(call: Call, x: Value) -> Value:
 
 def _pooled(
     name: str,
-    x: Value,
+    x: GraphValue,
     axes: list[int],
     sizes: list[int],
     strides: list[int],
     spacing: list[int],
-) -> Value:
+) -> GraphValue:
     """Return the windows along up to three axes, as a pooling of images with one channel.
 
     Args:

@@ -19,7 +19,7 @@ from gradwire.frontends.numpy.dispatch import call_function, namespace
 from gradwire.frontends.numpy.ufuncs.accumulation import accumulate
 from gradwire.frontends.numpy.ufuncs.rules import as_value, call
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import DType, GraphBuilder, Shape, Value
+from gradwire.graphs.builder import DType, GraphBuilder, GraphValue, Shape
 from gradwire.graphs.refusals import refuse
 
 _NOT_A_NUMBER = "use NumPy's functions (np.sin, not math.sin) and keep values in arrays"
@@ -47,7 +47,7 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         self._cell = cell
 
     @property
-    def value(self) -> Value:
+    def value(self) -> GraphValue:
         """The present value in the graph."""
         return self._cell.read()
 
@@ -191,10 +191,10 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
             found = cell.element(indexing.position(index, self.shape))
             return wrap(indexing.take(cell.settled(), index) if found is None else found)
 
-        def forward(base: Value) -> Value:
+        def forward(base: GraphValue) -> GraphValue:
             return indexing.take(base, index)
 
-        def backward(base: Value, new: Value) -> Value:
+        def backward(base: GraphValue, new: GraphValue) -> GraphValue:
             return indexing.put(base, index, new)
 
         whole = not isinstance(cell, ViewCell) or cell.contiguous
@@ -203,7 +203,7 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
 
     def __setitem__(self, key: Any, new: Any) -> None:
         plain = _plain_key(key)
-        if isinstance(plain, Value) and plain.dtype == ops.BOOL:
+        if isinstance(plain, GraphValue) and plain.dtype == ops.BOOL:
             self._assign_where(plain, new)
             return
         index = indexing.parse(plain, self.shape)
@@ -217,7 +217,7 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         else:
             cell.write(indexing.put(cell.read(), index, value))
 
-    def _assign_where(self, mask: Value, new: Any) -> None:
+    def _assign_where(self, mask: GraphValue, new: Any) -> None:
         """Assign one number through a mask, which needs no indexing by the mask."""
         value = as_value(self.graph, _operand(new), self.dtype)
         if value.size != 1 or mask.shape != self.shape[: mask.ndim]:
@@ -268,7 +268,7 @@ def _operand(item: Any) -> Any:
     return item.value if isinstance(item, TracedArray) else item
 
 
-def wrap(value: Value) -> TracedArray:
+def wrap(value: GraphValue) -> TracedArray:
     """Make an array that holds a value."""
     return TracedArray(Cell(value))
 
@@ -292,11 +292,11 @@ def graph_of(*arrays: Any) -> GraphBuilder:
     raise TypeError("no traced array among the arguments")
 
 
-def value_of(graph: GraphBuilder, item: Any, dtype: npt.DTypeLike | None = None) -> Value:
+def value_of(graph: GraphBuilder, item: Any, dtype: npt.DTypeLike | None = None) -> GraphValue:
     """Convert anything array-like to a value, in the given dtype or its own."""
     operand = _operand(item)
     if dtype is None:
-        dtype = operand.dtype if isinstance(operand, Value) else np.asarray(operand).dtype
+        dtype = operand.dtype if isinstance(operand, GraphValue) else np.asarray(operand).dtype
     return as_value(graph, operand, np.dtype(dtype))
 
 
@@ -313,7 +313,7 @@ def apply(ufunc: np.ufunc, *operands: Any, dtype: npt.DTypeLike | None = None) -
     return results[0] if len(results) == 1 else tuple(results)
 
 
-def fitted(graph: GraphBuilder, item: Any, shape: Shape, dtype: DType) -> Value:
+def fitted(graph: GraphBuilder, item: Any, shape: Shape, dtype: DType) -> GraphValue:
     """Broadcast an item to a shape for assignment, dropping leading axes of extent 1.
 
     Args:
@@ -343,8 +343,8 @@ def fits(shape: Shape, target: Shape) -> bool:
 def view(
     array: TracedArray,
     shape: Shape,
-    forward: Callable[[Value], Value],
-    backward: Callable[[Value], Value] | None,
+    forward: Callable[[GraphValue], GraphValue],
+    backward: Callable[[GraphValue], GraphValue] | None,
 ) -> TracedArray:
     """Make a view that rearranges the elements of an array.
 
@@ -365,10 +365,10 @@ def reshaped(array: TracedArray, shape: Shape) -> TracedArray:
         return TracedArray(FrozenCell(ops.reshape(cell.read(), shape)))
     before = array.shape
 
-    def forward(base: Value) -> Value:
+    def forward(base: GraphValue) -> GraphValue:
         return ops.reshape(base, shape)
 
-    def backward(base: Value, new: Value) -> Value:
+    def backward(base: GraphValue, new: GraphValue) -> GraphValue:
         return ops.reshape(new, before)
 
     return TracedArray(ViewCell(cell, shape, forward, backward, contiguous=True))

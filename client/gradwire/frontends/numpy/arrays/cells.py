@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Body, DType, GraphBuilder, Shape, Value
+from gradwire.graphs.builder import Body, DType, GraphBuilder, GraphValue, Shape
 from gradwire.graphs.refusals import refuse
 
 
@@ -25,16 +25,16 @@ class Cell:
 
     __slots__ = ("_pending", "_value", "body", "dtype", "graph", "shape", "version")
 
-    def __init__(self, value: Value) -> None:
+    def __init__(self, value: GraphValue) -> None:
         self.graph: GraphBuilder = value.graph
         self.body: Body = value.graph.body
         self.shape: Shape = value.shape
         self.dtype: DType = value.dtype
         self.version = 0
         self._value = value
-        self._pending: dict[int, Value] = {}
+        self._pending: dict[int, GraphValue] = {}
 
-    def read(self) -> Value:
+    def read(self) -> GraphValue:
         """Return the current value, with pending writes merged."""
         if self._pending:
             with self.graph.at(self.body):
@@ -42,7 +42,7 @@ class Cell:
             self._pending = {}
         return self._value
 
-    def write(self, value: Value) -> None:
+    def write(self, value: GraphValue) -> None:
         """Replace the whole value.
 
         Raises:
@@ -53,15 +53,15 @@ class Cell:
         self._value = value
         self.version += 1
 
-    def element(self, position: int) -> Value | None:
+    def element(self, position: int) -> GraphValue | None:
         """Return the scalar last written at a flat position, if it is not merged yet."""
         return self._pending.get(position)
 
-    def settled(self) -> Value:
+    def settled(self) -> GraphValue:
         """Return the value without pending writes, which is right wherever `element` returns None."""
         return self._value
 
-    def write_element(self, position: int, scalar: Value) -> None:
+    def write_element(self, position: int, scalar: GraphValue) -> None:
         """Replace the element at a flat position.
 
         Raises:
@@ -79,7 +79,7 @@ class Cell:
                 "pass the array in (as the carry of a loop) and return the new one, or assign to a .copy()",
             )
 
-    def _flush(self) -> Value:
+    def _flush(self) -> GraphValue:
         positions = sorted(self._pending)
         updates = ops.concat([ops.reshape(self._pending[item], (1,)) for item in positions], 0)
         if len(positions) == self._value.size:
@@ -106,8 +106,8 @@ class ViewCell(Cell):
         self,
         base: Cell,
         shape: Shape,
-        forward: Callable[[Value], Value],
-        backward: Callable[[Value, Value], Value] | None,
+        forward: Callable[[GraphValue], GraphValue],
+        backward: Callable[[GraphValue, GraphValue], GraphValue] | None,
         key: object = None,
         contiguous: bool = False,
     ) -> None:
@@ -127,7 +127,7 @@ class ViewCell(Cell):
         """The base's version: whatever is written to the base may have changed this view."""
         return self.base.version
 
-    def read(self) -> Value:
+    def read(self) -> GraphValue:
         """Return the current value; a node of the view is added only if the base has changed since."""
         version = self.base.version
         if self._seen != version:
@@ -136,7 +136,7 @@ class ViewCell(Cell):
             self._seen = version
         return self._value
 
-    def write(self, value: Value) -> None:
+    def write(self, value: GraphValue) -> None:
         """Replace the view's elements in the base.
 
         Raises:
@@ -158,15 +158,15 @@ class ViewCell(Cell):
         """Whether the base is unchanged since this view was last read or written."""
         return self._seen == self.base.version
 
-    def element(self, position: int) -> Value | None:
+    def element(self, position: int) -> GraphValue | None:
         """Return None: a view collects no writes."""
         return None
 
-    def settled(self) -> Value:
+    def settled(self) -> GraphValue:
         """Return the current value, as `read` does: nothing is pending."""
         return self.read()
 
-    def write_element(self, position: int, scalar: Value) -> None:
+    def write_element(self, position: int, scalar: GraphValue) -> None:
         """Replace the element at a flat position of the view, in the base and at once.
 
         Raises:
@@ -181,7 +181,7 @@ class FrozenCell(Cell):
 
     __slots__ = ()
 
-    def write(self, value: Value) -> None:
+    def write(self, value: GraphValue) -> None:
         """Refuse: whether NumPy would write to the original depends on memory layout.
 
         Raises:
@@ -193,7 +193,7 @@ class FrozenCell(Cell):
             "or to the original array",
         )
 
-    def write_element(self, position: int, scalar: Value) -> None:
+    def write_element(self, position: int, scalar: GraphValue) -> None:
         """Refuse, as `write` does.
 
         Raises:

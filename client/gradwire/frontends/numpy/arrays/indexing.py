@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Array, GraphBuilder, Shape, Value
+from gradwire.graphs.builder import Array, GraphBuilder, GraphValue, Shape
 from gradwire.graphs.refusals import refuse
 
 
@@ -33,7 +33,7 @@ class Part:
     start: int = 0
     step: int = 1
     count: int = 1
-    indices: Array | Value | None = None
+    indices: Array | GraphValue | None = None
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ def parse(key: Any, shape: Shape) -> Index:
     """Parse a key.
 
     Args:
-        key: the expression in the brackets, with traced arrays as `Value`.
+        key: the expression in the brackets, with traced arrays as `GraphValue`.
         shape: shape of the indexed array.
 
     Raises:
@@ -89,7 +89,7 @@ def _spread(items: list[Any], rank: int) -> list[Any]:
             item = np.asarray(item) if item else np.zeros(0, np.int64)
         if isinstance(item, bool | np.bool_):
             raise refuse("indexing with a single bool", "use np.where, or index with None to add an axis")
-        if isinstance(item, Value) and item.dtype == ops.BOOL:
+        if isinstance(item, GraphValue) and item.dtype == ops.BOOL:
             raise refuse(
                 "indexing with a traced boolean mask",
                 "the shape would depend on values: use np.where(mask, a, b), or sum(np.where(mask, x, 0))",
@@ -129,7 +129,7 @@ def _part(item: Any, axis: int, extent: int) -> Part:
                 f"size of axis is {extent} but size of corresponding boolean axis is {item.extent}"
             )
         return Part("array", axis, indices=item.positions)
-    if isinstance(item, Value):
+    if isinstance(item, GraphValue):
         if item.dtype.kind not in "iu":
             raise IndexError(f"index arrays must be of integer type, not {item.dtype}; use .astype(np.int64)")
         return Part("array", axis, indices=ops.cast(item, ops.INT64))
@@ -148,7 +148,7 @@ def _part(item: Any, axis: int, extent: int) -> Part:
 
 
 def _bounds(item: slice) -> slice:
-    if any(isinstance(bound, Value) for bound in (item.start, item.stop, item.step)):
+    if any(isinstance(bound, GraphValue) for bound in (item.start, item.stop, item.step)):
         raise refuse(
             "a slice with a traced bound",
             "the shape would depend on values: use fixed bounds, or index with x[start + np.arange(length)]",
@@ -182,7 +182,7 @@ def _arranged(parts: list[Part]) -> Index:
     return Index(parts, rest[:place] + array_shape + rest[place:], array_shape, place)
 
 
-def take(x: Value, index: Index) -> Value:
+def take(x: GraphValue, index: Index) -> GraphValue:
     """Return the indexed elements."""
     if index.array_shape is None:
         sliced = ops.slices(x, [(p.axis, p.start, p.step, p.count) for p in index.parts if p.kind != "new"])
@@ -195,7 +195,9 @@ def take(x: Value, index: Index) -> Value:
         indices = arrays[0].indices
         assert indices is not None
         axis = arrays[0].axis
-        result = ops.gather(x, indices if isinstance(indices, Value) else x.graph.constant(indices), axis)
+        result = ops.gather(
+            x, indices if isinstance(indices, GraphValue) else x.graph.constant(indices), axis
+        )
         axes = len(index.array_shape)
         front = list(range(axis, axis + axes))
         order = [*front, *(item for item in range(result.ndim) if item not in front)]
@@ -207,7 +209,7 @@ def take(x: Value, index: Index) -> Value:
         rest = x.shape[len(arrays) :]
         x = ops.reshape(x, (ops.size_of(tuple(extents)), *rest))
         flat = _combined(x.graph, [part.indices for part in arrays], _strides(extents), extents)
-        result = ops.gather(x, flat if isinstance(flat, Value) else x.graph.constant(flat), 0)
+        result = ops.gather(x, flat if isinstance(flat, GraphValue) else x.graph.constant(flat), 0)
         order = list(range(result.ndim))
         before = sum(part.kind == "slice" for part in parts[: index.place])
     # The axes of the index arrays belong after the sliced axes that precede them.
@@ -224,10 +226,10 @@ def _strides(extents: Sequence[int]) -> list[int]:
 
 def _combined(
     graph: GraphBuilder,
-    indices: Sequence[Array | Value | None],
+    indices: Sequence[Array | GraphValue | None],
     strides: Sequence[int],
     extents: Sequence[int],
-) -> Array | Value:
+) -> Array | GraphValue:
     """Sum index times stride; known indices stay arrays, traced ones become non-negative.
 
     Args:
@@ -237,9 +239,9 @@ def _combined(
         extents: extent of each axis, added to negative traced indices.
     """
     known: Array = np.zeros((), np.int64)
-    traced: Value | None = None
+    traced: GraphValue | None = None
     for item, stride, extent in zip(indices, strides, extents, strict=True):
-        if isinstance(item, Value):
+        if isinstance(item, GraphValue):
             zero = graph.scalar(0, ops.INT64)
             wrapped = ops.binary("Add", item, graph.scalar(extent, ops.INT64))
             item = ops.where(ops.compare("Less", item, zero), wrapped, item)
@@ -252,12 +254,12 @@ def _combined(
     return ops.binary("Add", traced, graph.constant(np.asarray(known, np.int64)))
 
 
-def positions(index: Index, shape: Shape, graph: GraphBuilder) -> Array | Value:
+def positions(index: Index, shape: Shape, graph: GraphBuilder) -> Array | GraphValue:
     """Return the flat positions in the array of the indexed elements, in the shape of the result."""
     strides = _strides(shape) if shape else []
     rank = len(index.shape)
     axes_of_arrays = 0 if index.array_shape is None else len(index.array_shape)
-    terms: list[Array | Value | None] = []
+    terms: list[Array | GraphValue | None] = []
     scales: list[int] = []
     extents: list[int] = []
     here = axes_of_arrays if index.array_shape is not None and index.place == 0 else 0
@@ -282,20 +284,20 @@ def positions(index: Index, shape: Shape, graph: GraphBuilder) -> Array | Value:
             trailing = rank - index.place - axes_of_arrays
             terms.append(_with_trailing_axes(part.indices, trailing))
     flat = _combined(graph, terms, scales, extents)
-    if isinstance(flat, Value):
+    if isinstance(flat, GraphValue):
         return ops.expand(flat, index.shape)
     return np.broadcast_to(flat, index.shape)
 
 
-def _with_trailing_axes(indices: Array | Value, count: int) -> Array | Value:
+def _with_trailing_axes(indices: Array | GraphValue, count: int) -> Array | GraphValue:
     shape = indices.shape + (1,) * count
-    return ops.reshape(indices, shape) if isinstance(indices, Value) else indices.reshape(shape)
+    return ops.reshape(indices, shape) if isinstance(indices, GraphValue) else indices.reshape(shape)
 
 
 _SCATTER_ELEMENTS = 4096
 
 
-def put(x: Value, index: Index, value: Value) -> Value:
+def put(x: GraphValue, index: Index, value: GraphValue) -> GraphValue:
     """Replace the indexed elements of `x` by `value`, which has the shape of the result."""
     if not index.basic:
         return _scatter(x, index, value)
@@ -312,7 +314,7 @@ def put(x: Value, index: Index, value: Value) -> Value:
     return _scatter(x, index, value)
 
 
-def _join(x: Value, index: Index, partial: Sequence[Part], value: Value) -> Value:
+def _join(x: GraphValue, index: Index, partial: Sequence[Part], value: GraphValue) -> GraphValue:
     """Concatenate a box of elements with its surroundings, axis by axis from the innermost."""
     shape = tuple(part.count for part in index.parts if part.kind != "new")
     value = ops.reshape(value, shape)
@@ -336,12 +338,12 @@ def _ascending(part: Part) -> tuple[int, int, int, int]:
     return (part.axis, low, 1, part.count)
 
 
-def _scatter(x: Value, index: Index, value: Value) -> Value:
+def _scatter(x: GraphValue, index: Index, value: GraphValue) -> GraphValue:
     where = positions(index, x.shape, x.graph)
     if not value.size:
         return x
     updates = ops.reshape(value, (value.size,))
-    if isinstance(where, Value):
+    if isinstance(where, GraphValue):
         return ops.scatter_flat(x, where, updates)
     flat = where.ravel()
     # Of values for the same element NumPy keeps the last; ONNX does not specify which.
@@ -352,7 +354,7 @@ def _scatter(x: Value, index: Index, value: Value) -> Value:
     return ops.scatter_flat(x, x.graph.constant(flat), updates)
 
 
-def reduce_at(x: Value, index: Index, value: Value, reduction: str) -> Value:
+def reduce_at(x: GraphValue, index: Index, value: GraphValue, reduction: str) -> GraphValue:
     """Combine values with the indexed elements as `ufunc.at` does: repeated positions all count.
 
     Args:
@@ -362,7 +364,7 @@ def reduce_at(x: Value, index: Index, value: Value, reduction: str) -> Value:
         reduction: "add", "mul", "max" or "min", as ONNX's ScatterND has it.
     """
     where = positions(index, x.shape, x.graph)
-    rows = where if isinstance(where, Value) else x.graph.constant(where)
+    rows = where if isinstance(where, GraphValue) else x.graph.constant(where)
     return ops.scatter_flat(x, rows, ops.reshape(value, (value.size,)), reduction)
 
 

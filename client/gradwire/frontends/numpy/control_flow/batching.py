@@ -24,7 +24,7 @@ from gradwire.frontends.numpy.control_flow.structure import (
     plain,
     where,
 )
-from gradwire.graphs.builder import SCI, GraphBuilder, Value, active
+from gradwire.graphs.builder import SCI, GraphBuilder, GraphValue, active
 
 
 def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
@@ -173,7 +173,7 @@ def _map_traced(graph: GraphBuilder, fn: Callable[..., Any], slicing: _Slicing, 
         slices = [graph.argument(_without(value.shape, axis), value.dtype) for value, axis in mapped]
         returned = fn(*slicing.arguments([wrap(value) for value in slices]))
         leaves, structure = flatten("gw.vmap", "the result", returned)
-        outputs: list[Value] = [as_value(graph, leaf) for leaf in leaves]
+        outputs: list[GraphValue] = [as_value(graph, leaf) for leaf in leaves]
         graph.returns(outputs)
     kinds = [Kind(value.shape, value.dtype) for value in outputs]
     axes = _stacked_axes(structure, kinds, out_axes)

@@ -27,9 +27,9 @@ from gradwire.frontends.numpy.control_flow.structure import (
     where,
 )
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphBuilder, Value, active
+from gradwire.graphs.builder import GraphBuilder, GraphValue, active
 
-_Step = Callable[[Value, list[Value]], tuple[Value | None, list[Value], list[Value]]]
+_Step = Callable[[GraphValue, list[GraphValue]], tuple[GraphValue | None, list[GraphValue], list[GraphValue]]]
 """The body of a Loop: (index of the trip, states) -> (whether to continue, states, outputs to stack)."""
 
 
@@ -178,7 +178,9 @@ def _scan_traced(
     kinds = [kind_of(leaf) for leaf in states]
     shapes: list[Structure] = []
 
-    def once(before: Sequence[Value], slices: Sequence[Value]) -> tuple[list[Value], list[Value]]:
+    def once(
+        before: Sequence[GraphValue], slices: Sequence[GraphValue]
+    ) -> tuple[list[GraphValue], list[GraphValue]]:
         after, outputs, structure = step([wrap(v) for v in before], [wrap(v) for v in slices])
         shapes.append(structure)
         return (
@@ -219,13 +221,17 @@ def _backwards(inputs: int, outputs: int) -> dict[str, list[int]]:
     return directions
 
 
-def _reversed(value: Value) -> Value:
+def _reversed(value: GraphValue) -> GraphValue:
     return ops.slices(value, [(0, value.shape[0] - 1, -1, value.shape[0])])
 
 
 def _emit(
-    graph: GraphBuilder, op: str, inputs: Sequence[Value | None], kinds: Sequence[Kind], **attributes: Any
-) -> list[Value]:
+    graph: GraphBuilder,
+    op: str,
+    inputs: Sequence[GraphValue | None],
+    kinds: Sequence[Kind],
+    **attributes: Any,
+) -> list[GraphValue]:
     """Append a node, unless it has no results."""
     if not kinds:
         return []
@@ -234,12 +240,12 @@ def _emit(
 
 def _loop(
     graph: GraphBuilder,
-    bound: Value | None,
-    keep: Value | None,
-    states: Sequence[Value],
+    bound: GraphValue | None,
+    keep: GraphValue | None,
+    states: Sequence[GraphValue],
     step: _Step,
     trips: int = 0,
-) -> list[Value]:
+) -> list[GraphValue]:
     """Return the final states and stacked outputs of a Loop."""
     with graph.nested() as body:
         trip, going = graph.argument((), ops.INT64), graph.argument((), ops.BOOL)
@@ -293,7 +299,7 @@ def fori(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any) -> 
     else:
         bound = apply(np.maximum, apply(np.subtract, traced(graph, high), first), 0).value
 
-    def step(trip: Value, before: list[Value]) -> tuple[None, list[Value], list[Value]]:
+    def step(trip: GraphValue, before: list[GraphValue]) -> tuple[None, list[GraphValue], list[GraphValue]]:
         count = wrap(trip)
         i = count if isinstance(low, int) and low == 0 else apply(np.add, count, first)
         results = after(i, [wrap(value) for value in before])
@@ -363,7 +369,9 @@ def while_(
     keep = value(goes_on([wrap(item) for item in start]))
     bound = None if most is None else graph.scalar(most, ops.INT64)
 
-    def step(_: Value, before: list[Value]) -> tuple[Value, list[Value], list[Value]]:
+    def step(
+        _: GraphValue, before: list[GraphValue]
+    ) -> tuple[GraphValue, list[GraphValue], list[GraphValue]]:
         results = after([wrap(item) for item in before])
         values = [value(leaf, kind) for leaf, kind in zip(results, kinds, strict=True)]
         return value(goes_on([wrap(item) for item in values])), values, []

@@ -11,7 +11,7 @@ import numpy as np
 from gradwire.errors import TraceError
 from gradwire.frontends.numpy.arrays.array import TracedArray, value_of
 from gradwire.frontends.numpy.arrays.complex_array import TracedComplex
-from gradwire.graphs.builder import DType, GraphBuilder, Shape, Value, active
+from gradwire.graphs.builder import DType, GraphBuilder, GraphValue, Shape, active
 from gradwire.graphs.refusals import user_line
 
 Leaf = Any
@@ -195,7 +195,7 @@ def fits(leaf: Leaf, kind: Kind) -> bool:
     return kind_of(leaf) == kind
 
 
-def as_value(graph: GraphBuilder, leaf: Leaf, kind: Kind | None = None) -> Value:
+def as_value(graph: GraphBuilder, leaf: Leaf, kind: Kind | None = None) -> GraphValue:
     """Convert a leaf to a value of a graph; a number takes the given dtype."""
     return value_of(graph, leaf, kind.dtype if kind and is_number(leaf) else None)
 

@@ -19,7 +19,7 @@ from gradwire.frontends.numpy.axes import all_axes, along, one_axis
 from gradwire.frontends.numpy.complex_dispatch import implements_complex
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Value
+from gradwire.graphs.builder import GraphValue
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
 np: Any = numpy
@@ -57,7 +57,12 @@ def _length(n: Any, default: int) -> int:
 
 
 def _transform(
-    real: Value, imag: Value | None, count: int, axis: int, inverse: bool = False, onesided: bool = False
+    real: GraphValue,
+    imag: GraphValue | None,
+    count: int,
+    axis: int,
+    inverse: bool = False,
+    onesided: bool = False,
 ) -> TracedComplex:
     """Transform along one axis; the operator crops the signal, or pads it with zeros, to the length.
 

@@ -9,10 +9,10 @@ import numpy as np
 from gradwire.frontends.numpy.axes import one_axis, reduction_dtype
 from gradwire.frontends.numpy.ufuncs.rules import call
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Value
+from gradwire.graphs.builder import GraphValue
 
 
-def accumulate(ufunc: np.ufunc, x: Value, axis: Any, dtype: Any = None) -> Value:
+def accumulate(ufunc: np.ufunc, x: GraphValue, axis: Any, dtype: Any = None) -> GraphValue:
     """Apply `ufunc.accumulate` of an associative ufunc, in a number of nodes logarithmic in the extent.
 
     Each round combines every element with the partial result that ends where its own begins

@@ -15,11 +15,11 @@ import numpy as np
 
 from gradwire.frontends.numpy.ufuncs.special import SPECIAL
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import DType, GraphBuilder, Value
+from gradwire.graphs.builder import DType, GraphBuilder, GraphValue
 from gradwire.graphs.operators import binary, cast, compare, constant_like, predicate, sci, unary, where
 from gradwire.graphs.refusals import refuse
 
-Rule = Callable[..., Value | tuple[Value, ...]]
+Rule = Callable[..., GraphValue | tuple[GraphValue, ...]]
 
 
 @lru_cache(maxsize=4096)
@@ -34,7 +34,7 @@ def loop(ufunc: np.ufunc, types: tuple[Any, ...]) -> tuple[DType, ...]:
 
 def type_of(operand: Any) -> Any:
     """Return an operand's dtype, or `int` or `float` for a Python number, which is weak."""
-    if isinstance(operand, Value | np.ndarray | np.generic):
+    if isinstance(operand, GraphValue | np.ndarray | np.generic):
         return operand.dtype
     if isinstance(operand, bool):
         return ops.BOOL
@@ -43,9 +43,9 @@ def type_of(operand: Any) -> Any:
     return np.asarray(operand).dtype
 
 
-def as_value(graph: GraphBuilder, operand: Any, dtype: DType) -> Value:
+def as_value(graph: GraphBuilder, operand: Any, dtype: DType) -> GraphValue:
     """Convert an operand to a value of the given dtype."""
-    if isinstance(operand, Value):
+    if isinstance(operand, GraphValue):
         return cast(operand, dtype)
     if isinstance(operand, bool | int | float):
         return graph.scalar(operand, dtype)
@@ -54,7 +54,7 @@ def as_value(graph: GraphBuilder, operand: Any, dtype: DType) -> Value:
 
 def call(
     ufunc: np.ufunc, operands: Sequence[Any], graph: GraphBuilder, dtype: DType | None = None
-) -> list[Value]:
+) -> list[GraphValue]:
     """Apply a ufunc.
 
     Args:
@@ -82,26 +82,26 @@ def call(
     return [cast(item, kind) for item, kind in zip(outputs, types[len(operands) :], strict=True)]
 
 
-def truth(x: Value) -> Value:
+def truth(x: GraphValue) -> GraphValue:
     """Cast a value to bool."""
     return cast(x, ops.BOOL)
 
 
-def negate(x: Value) -> Value:
+def negate(x: GraphValue) -> GraphValue:
     """Negate a bool value."""
     return predicate("Not", x)
 
 
-def _is_float(x: Value) -> bool:
+def _is_float(x: GraphValue) -> bool:
     return x.dtype.kind == "f"
 
 
-def _arithmetic(op: str, boolean: str, a: Value, b: Value) -> Value:
+def _arithmetic(op: str, boolean: str, a: GraphValue, b: GraphValue) -> GraphValue:
     """Apply an arithmetic operator, or NumPy's logical counterpart to bool."""
     return compare(boolean, a, b) if a.dtype == ops.BOOL else binary(op, a, b)
 
 
-def _comparison(op: str, a: Value, b: Value) -> Value:
+def _comparison(op: str, a: GraphValue, b: GraphValue) -> GraphValue:
     if a.dtype != b.dtype:  # signed against unsigned 64-bit integers
         a, b = cast(a, ops.FLOAT64), cast(b, ops.FLOAT64)
     if a.dtype == ops.BOOL and op != "Equal":
@@ -109,57 +109,57 @@ def _comparison(op: str, a: Value, b: Value) -> Value:
     return compare(op, a, b)
 
 
-def _logical(op: str, a: Value, b: Value) -> Value:
+def _logical(op: str, a: GraphValue, b: GraphValue) -> GraphValue:
     return compare(op, truth(a), truth(b))
 
 
-def _bitwise(op: str, boolean: str, a: Value, b: Value) -> Value:
+def _bitwise(op: str, boolean: str, a: GraphValue, b: GraphValue) -> GraphValue:
     return compare(boolean, a, b) if a.dtype == ops.BOOL else binary(op, a, b)
 
 
-def _float_only(op: str, x: Value) -> Value:
+def _float_only(op: str, x: GraphValue) -> GraphValue:
     """Round floating numbers; integers stay as they are."""
     return unary(op, x) if _is_float(x) else x
 
 
-def _scaled(factor: float, x: Value) -> Value:
+def _scaled(factor: float, x: GraphValue) -> GraphValue:
     return binary("Mul", x, constant_like(x, factor))
 
 
-def _square(x: Value) -> Value:
+def _square(x: GraphValue) -> GraphValue:
     return _arithmetic("Mul", "And", x, x)
 
 
-def _negative(x: Value) -> Value:
+def _negative(x: GraphValue) -> GraphValue:
     if x.dtype.kind == "u":
         return binary("Sub", constant_like(x, 0), x)
     return unary("Neg", x)
 
 
-def _absolute(x: Value) -> Value:
+def _absolute(x: GraphValue) -> GraphValue:
     return x if x.dtype.kind in "bu" else unary("Abs", x)
 
 
-def _identity(x: Value) -> Value:
+def _identity(x: GraphValue) -> GraphValue:
     return x
 
 
-def _reciprocal(x: Value) -> Value:
+def _reciprocal(x: GraphValue) -> GraphValue:
     return unary("Reciprocal", x) if _is_float(x) else binary("Div", constant_like(x, 1), x)
 
 
-def _truncate(x: Value) -> Value:
+def _truncate(x: GraphValue) -> GraphValue:
     if not _is_float(x):
         return x
     return where(compare("Less", x, constant_like(x, 0)), unary("Ceil", x), unary("Floor", x))
 
 
-def _modf(x: Value) -> tuple[Value, Value]:
+def _modf(x: GraphValue) -> tuple[GraphValue, GraphValue]:
     whole = _truncate(x)
     return binary("Sub", x, whole), whole
 
 
-def _power(a: Value, b: Value) -> Value:
+def _power(a: GraphValue, b: GraphValue) -> GraphValue:
     exponent = a.graph.known_scalar(b)
     if exponent is not None:
         if exponent == 2:
@@ -175,22 +175,22 @@ def _power(a: Value, b: Value) -> Value:
     return cast(binary("Pow", _pow_type(a), _pow_type(b)), a.dtype)
 
 
-def _pow_type(x: Value) -> Value:
+def _pow_type(x: GraphValue) -> GraphValue:
     return x if _is_float(x) else cast(x, ops.INT64)
 
 
-def _opposite_signs(a: Value, b: Value) -> Value:
+def _opposite_signs(a: GraphValue, b: GraphValue) -> GraphValue:
     """Return where a remainder is nonzero and its sign differs from the divisor's."""
     zero = constant_like(a, 0)
     differs = compare("Xor", compare("Less", a, zero), compare("Less", b, zero))
     return compare("And", differs, negate(compare("Equal", a, zero)))
 
 
-def _fmod(a: Value, b: Value) -> Value:
+def _fmod(a: GraphValue, b: GraphValue) -> GraphValue:
     return binary("Mod", a, b, fmod=1)
 
 
-def _remainder(a: Value, b: Value) -> Value:
+def _remainder(a: GraphValue, b: GraphValue) -> GraphValue:
     """Compute the remainder with the sign of the divisor, which ONNX has for integers only."""
     if not _is_float(a):
         return binary("Mod", a, b)
@@ -198,7 +198,7 @@ def _remainder(a: Value, b: Value) -> Value:
     return where(_opposite_signs(rest, b), binary("Add", rest, b), rest)
 
 
-def _floor_divide(a: Value, b: Value) -> Value:
+def _floor_divide(a: GraphValue, b: GraphValue) -> GraphValue:
     if a.dtype.kind == "u":
         return binary("Div", a, b)
     rest = _fmod(a, b) if _is_float(a) else binary("Sub", a, binary("Mul", binary("Div", a, b), b))
@@ -211,11 +211,11 @@ def _floor_divide(a: Value, b: Value) -> Value:
     return where(compare("Equal", b, zero), binary("Div", a, b), unary("Round", quotient))
 
 
-def _divmod(a: Value, b: Value) -> tuple[Value, Value]:
+def _divmod(a: GraphValue, b: GraphValue) -> tuple[GraphValue, GraphValue]:
     return _floor_divide(a, b), _remainder(a, b)
 
 
-def _skip_nan(op: str, a: Value, b: Value) -> Value:
+def _skip_nan(op: str, a: GraphValue, b: GraphValue) -> GraphValue:
     """Take the maximum or minimum and ignore NaN."""
     if not _is_float(a):
         return _extremum(op, a, b)
@@ -223,21 +223,21 @@ def _skip_nan(op: str, a: Value, b: Value) -> Value:
     return where(predicate("IsNaN", a), b, other)
 
 
-def _extremum(op: str, a: Value, b: Value) -> Value:
+def _extremum(op: str, a: GraphValue, b: GraphValue) -> GraphValue:
     return _arithmetic(op, "Or" if op == "Max" else "And", a, b)
 
 
-def _is_nan_or_inf(op: str, x: Value) -> Value:
+def _is_nan_or_inf(op: str, x: GraphValue) -> GraphValue:
     if _is_float(x):
         return predicate(op, x)
     return x.graph.constant(np.zeros(x.shape, np.bool_))
 
 
-def _is_finite(x: Value) -> Value:
+def _is_finite(x: GraphValue) -> GraphValue:
     return negate(compare("Or", _is_nan_or_inf("IsNaN", x), _is_nan_or_inf("IsInf", x)))
 
 
-def _sign_bit(x: Value) -> Value:
+def _sign_bit(x: GraphValue) -> GraphValue:
     zero = constant_like(x, 0)
     below = compare("Less", x, zero)
     if not _is_float(x):
@@ -247,55 +247,55 @@ def _sign_bit(x: Value) -> Value:
     return compare("Or", below, below_zero)
 
 
-def _copy_sign(a: Value, b: Value) -> Value:
+def _copy_sign(a: GraphValue, b: GraphValue) -> GraphValue:
     size = unary("Abs", a)
     return where(_sign_bit(b), unary("Neg", size), size)
 
 
-def _heaviside(x: Value, at_zero: Value) -> Value:
+def _heaviside(x: GraphValue, at_zero: GraphValue) -> GraphValue:
     zero = constant_like(x, 0)
     steps = where(compare("Greater", x, zero), constant_like(x, 1), zero)
     value = where(compare("Equal", x, zero), at_zero, steps)
     return where(predicate("IsNaN", x), x, value)
 
 
-def _log_add_exp2(a: Value, b: Value) -> Value:
+def _log_add_exp2(a: GraphValue, b: GraphValue) -> GraphValue:
     natural = sci("LogAddExp", _scaled(math.log(2), a), _scaled(math.log(2), b))
     return _scaled(1 / math.log(2), natural)
 
 
-def _ldexp(x: Value, exponent: Value) -> Value:
+def _ldexp(x: GraphValue, exponent: GraphValue) -> GraphValue:
     return binary("Mul", x, sci("Exp2", cast(exponent, x.dtype)))
 
 
-def _shift_left(a: Value, b: Value) -> Value:
+def _shift_left(a: GraphValue, b: GraphValue) -> GraphValue:
     unsigned = np.dtype(f"u{a.dtype.itemsize}")
     return binary("BitShift", cast(a, unsigned), cast(b, unsigned), direction="LEFT")
 
 
-def _shift_right(a: Value, b: Value) -> Value:
+def _shift_right(a: GraphValue, b: GraphValue) -> GraphValue:
     if a.dtype.kind == "u":
         return binary("BitShift", a, b, direction="RIGHT")
     return _floor_divide(a, cast(_shift_left(constant_like(a, 1), b), a.dtype))
 
 
-def matmul(a: Value, b: Value) -> Value:
+def matmul(a: GraphValue, b: GraphValue) -> GraphValue:
     """Multiply matrices; narrow integers are multiplied in 64 bits."""
     dtype = a.dtype
     return cast(ops.matmul(ops.wide(a), ops.wide(b)), dtype)
 
 
-def _vecdot(a: Value, b: Value) -> Value:
+def _vecdot(a: GraphValue, b: GraphValue) -> GraphValue:
     product = binary("Mul", ops.wide(a), ops.wide(b))
     return cast(ops.reduce("ReduceSum", product, [product.ndim - 1]), a.dtype)
 
 
-def _matvec(a: Value, b: Value) -> Value:
+def _matvec(a: GraphValue, b: GraphValue) -> GraphValue:
     product = matmul(a, ops.reshape(b, (*b.shape, 1)))
     return ops.reshape(product, product.shape[:-1])
 
 
-def _vecmat(a: Value, b: Value) -> Value:
+def _vecmat(a: GraphValue, b: GraphValue) -> GraphValue:
     product = matmul(ops.reshape(a, (*a.shape[:-1], 1, a.shape[-1])), b)
     return ops.reshape(product, (*product.shape[:-2], product.shape[-1]))
 

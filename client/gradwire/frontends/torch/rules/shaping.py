@@ -12,7 +12,7 @@ from gradwire.frontends.numpy.arrays.array import view as view_of
 from gradwire.frontends.numpy.arrays.cells import ViewCell
 from gradwire.frontends.torch.lowering import Array, Call, rule
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Value
+from gradwire.graphs.builder import GraphValue
 
 
 def on_axis(rank: int, axis: int, index: Any) -> tuple[Any, ...]:
@@ -166,7 +166,7 @@ def diagonal(call: Call, x: Array, offset: int = 0, dim1: int = 0, dim2: int = 1
         return result
     count = call.shape[-1]
 
-    def forward(base: Value) -> Value:
+    def forward(base: GraphValue) -> GraphValue:
         whole: Array = wrap(base)
         moved: Any = np.moveaxis(whole, (dim1, dim2), (-2, -1))
         rows, columns = moved.shape[-2:]
@@ -174,7 +174,7 @@ def diagonal(call: Call, x: Array, offset: int = 0, dim1: int = 0, dim2: int = 1
         found: TracedArray = flat[..., _diagonal_positions(rows, columns, offset, count)]
         return found.value
 
-    def backward(base: Value, new: Value) -> Value:
+    def backward(base: GraphValue, new: GraphValue) -> GraphValue:
         whole: TracedArray = _with_diagonal(wrap(base), wrap(new), offset, dim1, dim2)
         return whole.value
 

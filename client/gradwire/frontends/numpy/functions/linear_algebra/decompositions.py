@@ -10,7 +10,7 @@ from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, value_o
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.frontends.numpy.functions.manipulation.joining import common_dtype
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import SCI, DType, Shape, Value
+from gradwire.graphs.builder import SCI, DType, GraphValue, Shape
 from gradwire.graphs.refusals import refuse
 
 
@@ -47,7 +47,7 @@ def _float_dtype(*arrays: Any) -> DType:
     return kind if kind.kind == "f" else ops.FLOAT64
 
 
-def _matrix(a: Any, square: bool = True) -> Value:
+def _matrix(a: Any, square: bool = True) -> GraphValue:
     kind = _float_dtype(a)
     value = value_of(graph_of(a), a, kind)
     _check(value.shape, square)

@@ -13,7 +13,7 @@ from gradwire.frontends.numpy.arrays.array import TracedArray, fits, graph_of, r
 from gradwire.frontends.numpy.axes import all_axes, along, one_axis
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Shape, Value
+from gradwire.graphs.builder import GraphValue, Shape
 from gradwire.graphs.refusals import refuse
 
 
@@ -106,7 +106,7 @@ def _same_elements(x: TracedArray, shape: Shape) -> TracedArray:
     """Make a view whose axes differ from those of `x` only by axes of extent 1."""
     before = x.shape
 
-    def forward(value: Value) -> Value:
+    def forward(value: GraphValue) -> GraphValue:
         return ops.reshape(value, shape)
 
     return view(x, shape, forward, lambda value: ops.reshape(value, before))

@@ -10,7 +10,7 @@ from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced,
 from gradwire.frontends.numpy.axes import all_axes, one_axis, reduction_dtype
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import DType, Value
+from gradwire.graphs.builder import DType, GraphValue
 
 
 def reduced(op: str, x: TracedArray, axis: Any, keepdims: Any, dtype: DType) -> TracedArray:
@@ -157,7 +157,7 @@ def _mean_value(x: TracedArray, axis: Any, dtype: Any, keepdims: Any) -> tuple[T
     # NumPy averages half precision in single precision.
     inner = ops.FLOAT32 if kind == np.float16 else kind
     axes = all_axes(axis, x.ndim)
-    value: Value = ops.reduce("ReduceMean", ops.cast(x.value, inner), axes, bool(keepdims))
+    value: GraphValue = ops.reduce("ReduceMean", ops.cast(x.value, inner), axes, bool(keepdims))
     return wrap(value), kind
 
 

@@ -20,7 +20,7 @@ Tensors = tuple[torch.Tensor, ...]
 
 
 @dataclass
-class Problem:
+class DerivativeCall:
     """A function at a point, and how its results are returned.
 
     Attributes:
@@ -44,7 +44,9 @@ class Problem:
     wrt: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, name: str, func: Any, inputs: Any, create_graph: bool, client: Client | None) -> Problem:
+    def of(
+        cls, name: str, func: Any, inputs: Any, create_graph: bool, client: Client | None
+    ) -> DerivativeCall:
         """Check a call of a public function, and record the function it was given.
 
         Args:
