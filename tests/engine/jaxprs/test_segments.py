@@ -10,17 +10,24 @@ import numpy as np
 import pytest
 
 from gradwire_engine.graphs.graph import Graph
-from gradwire_engine.jaxprs import segments
+from gradwire_engine.jaxprs import rolling, segments
 from gradwire_engine.planning.kernels import load_kernel
 from gradwire_engine.planning.transforms import Jvp, Transform, Vjp
 from tests.engine.small_graphs import graph_of, kernel_of, matrices
 
-NODES = 600
+NODES = 200
 X = np.linspace(-0.9, 0.9, 4)
 
 
 SINES = np.random.default_rng(0).random(NODES) < 0.5
 """Which nodes are sines: in no order, so that nothing repeats itself."""
+
+
+@pytest.fixture(autouse=True)
+def shorter_graphs_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut graphs from fewer operations on than usual: compiling takes most of these tests' time."""
+    for module in (segments, rolling):
+        monkeypatch.setattr(module, "LONG", 128)
 
 
 @pytest.fixture(scope="module")

@@ -93,8 +93,9 @@ def test_deform_conv_without_offsets_is_conv() -> None:
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_deform_conv_differentiates_in_every_input(rank: int) -> None:
-    x, w = _normal(1, 2, *(4,) * rank), _normal(2, 2, *(2,) * rank)
-    taps, sites = 2**rank, (3,) * rank
+    extent = 4 if rank < 3 else 3
+    x, w = _normal(1, 2, *(extent,) * rank), _normal(2, 2, *(2,) * rank)
+    taps, sites = 2**rank, (extent - 1,) * rank
     # Fractions of 0.2 to 0.4 keep every sample away from grid lines.
     offset = rng.integers(-1, 2, (1, taps * rank, *sites)) + rng.uniform(0.2, 0.4, (1, taps * rank, *sites))
     mask = rng.uniform(0.5, 1, (1, taps, *sites))
