@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from gradwire._face.verification import Verify
 from gradwire._sync.client import Client
 from gradwire._sync.connecting import connect
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, InvalidArgumentError
 from gradwire.transport.retry import Retry
 
 
@@ -56,6 +56,7 @@ def local(
 
     Raises:
         GradwireError: the server is not installed.
+        InvalidArgumentError: a setting is unknown or not valid.
     """
     try:
         from gradwire_server.process import embedded
@@ -64,7 +65,10 @@ def local(
             f"gw.local needs the server ({error}): pip install 'gradwire[server]', "
             "or connect to a running one with gw.connect('host:port')"
         ) from error
-    server = embedded.start(workers=workers, **settings)
+    try:
+        server = embedded.start(workers=workers, **settings)
+    except ValueError as error:  # about a setting
+        raise InvalidArgumentError(str(error)) from None
     try:
         return LocalClient(connect(server.address, retry=retry, verify=verify), server)
     except BaseException:

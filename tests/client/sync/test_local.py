@@ -103,3 +103,10 @@ def test_importing_the_client_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
     assert done.stdout == "[]\n"
+
+
+def test_a_wrong_setting_is_refused_by_name() -> None:
+    with pytest.raises(gw.InvalidArgumentError, match="prot=1: there is no such setting, did you mean port"):
+        gw.local(prot=1)
+    with pytest.raises(gw.InvalidArgumentError, match="workers=0: "):
+        gw.local(workers=0)
