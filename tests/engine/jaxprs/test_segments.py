@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -23,11 +24,13 @@ SINES = np.random.default_rng(0).random(NODES) < 0.5
 """Which nodes are sines: in no order, so that nothing repeats itself."""
 
 
-@pytest.fixture(autouse=True)
-def shorter_graphs_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def shorter_graphs_are_long() -> Iterator[None]:
     """Cut graphs from fewer operations on than usual: compiling takes most of these tests' time."""
-    for module in (segments, rolling):
-        monkeypatch.setattr(module, "LONG", 128)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (segments, rolling):
+            patch.setattr(module, "LONG", 128)
+        yield
 
 
 @pytest.fixture(scope="module")
