@@ -124,6 +124,22 @@ def plan(
 
 
 @app.command()
+def check(
+    model: Model,
+    input: InputOption = None,
+    address: Address = None,
+    workers: Workers = None,
+    timeout: Timeout = None,
+) -> None:
+    """Compare derivatives with differences, with one another in both modes, and a Hessian with its transpose.
+
+    Floating-point inputs of a fixed shape may be left out: they are drawn from a standard normal distribution
+    then. Ends with status 1 where two differ by more than rounding.
+    """
+    session.check(CommonOptions(model, input, None, None, None, address, workers, timeout))
+
+
+@app.command()
 def value(
     model: Model,
     input: InputOption = None,

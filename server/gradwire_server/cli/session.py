@@ -16,7 +16,7 @@ import typer
 
 import gradwire as gw
 from gradwire.graphs.reading import read
-from gradwire.graphs.signature import Signature
+from gradwire.graphs.signature import Signature, Value
 from gradwire.transport.address import VARIABLE as ADDRESS_VARIABLE
 from gradwire_server.cli.inspection import contents, without_derivative
 from gradwire_server.cli.values import Array, read_assignments, write
@@ -121,6 +121,10 @@ def _of(options: CommonOptions, kind: str) -> Any:
     return options.of
 
 
+def _is_fixed(value: Value) -> bool:
+    return value.shape is not None and all(isinstance(extent, int) for extent in value.shape)
+
+
 def show_plan(options: CommonOptions, kind: str, mode: str | None) -> None:
     """Print the plan of a derivative."""
     if kind not in ("jacobian", "hessian"):
@@ -129,10 +133,21 @@ def show_plan(options: CommonOptions, kind: str, mode: str | None) -> None:
         chosen: dict[str, Any] = {"kind": kind, "wrt": options.wrt, "of": _of(options, kind), "mode": mode}
         arrays = options.arrays(function.signature)
         for value in function.signature.inputs:
-            fixed = value.shape is not None and all(isinstance(extent, int) for extent in value.shape)
-            if not fixed and value.name not in arrays:
+            if not _is_fixed(value) and value.name not in arrays:
                 raise typer.BadParameter(f"{value}: its shape is open, give an array", param_hint="--input")
         print(function.plan(arrays, timeout=options.timeout, **chosen))
+
+
+def check(options: CommonOptions) -> None:
+    """Check a model's derivatives and print the table of what was compared; draw the inputs left out."""
+    with _function(options) as function:
+        arrays = options.arrays(function.signature)
+        random = np.random.default_rng(0)
+        for value in function.signature.inputs:
+            if value.name not in arrays and value.floating and _is_fixed(value):
+                arrays[value.name] = np.asarray(random.standard_normal(value.shape)).astype(value.dtype)
+                typer.echo(f"{value}: drawn from a standard normal distribution", err=True)
+        function.check(arrays, timeout=options.timeout)
 
 
 def value(options: CommonOptions) -> None:

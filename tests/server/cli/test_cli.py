@@ -205,3 +205,22 @@ def test_serve_lists_its_settings_and_refuses_wrong_ones(gradwire):
     assert listed.returncode == 0 and "--evaluate-seconds" in listed.stdout + listed.stderr
     wrong = gradwire("serve", "--port", "many", address=False)
     assert wrong.returncode == 2 and "port" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_check_compares_derivatives_and_draws_the_inputs_left_out(gradwire):
+    result = gradwire("check", "model.onnx", "--input", "x=x.npy")
+    assert result.returncode == 0, result.stderr
+    assert "W" in result.stderr and "drawn from a standard normal distribution" in result.stderr
+    assert result.stdout.count("  ok") == 4
+    assert "J v: graph and differences" in result.stdout
+
+
+def test_check_ends_with_status_1_where_derivatives_are_not_those_of_the_values(gradwire, tmp_path):
+    (tmp_path / "steps.onnxtxt").write_text(
+        '<ir_version: 8, opset_import: ["" : 18]> g (double[3] x) => (double[3] y)'
+        " <double k = {1000.0}> { a = Mul(x, k) b = Floor(a) y = Mul(b, x) }"
+    )
+    result = gradwire("check", "steps.onnxtxt", "-i", "x=[0.50005,2.00005,1.00005]")
+    assert result.returncode == 1
+    assert "DIFFERS" in result.stdout
+    assert "the function does not pass its check" in result.stderr
