@@ -39,7 +39,7 @@ NAMES = {name: new for name, (new, _) in CLASSES.items()} | {
     "_iterate": "iter",
 }
 # Public names of the asynchronous classes that only the package itself uses.
-INTERNAL = {"model", "transforms", "with_evaluator"}
+INTERNAL = {"of", "transforms", "with_evaluator"}
 # What docstrings say otherwise, where the two faces differ.
 PHRASES = {
     "values and derivatives as coroutines": "values and derivatives",
@@ -268,6 +268,7 @@ def imports_for(code: str, modules: dict[str, ast.Module]) -> str:
                 origin, names = node.module or "", [one.name for one in node.names]
             elif isinstance(node, ast.Import):
                 lines |= {f"import {one.name} as {one.asname}" for one in node.names if one.asname in used}
+                lines |= {f"import {one.name}" for one in node.names if not one.asname and one.name in used}
             elif isinstance(node, ast.Assign | ast.FunctionDef | ast.ClassDef):
                 targets = node.targets if isinstance(node, ast.Assign) else [ast.Name(node.name)]
                 origin, names = (

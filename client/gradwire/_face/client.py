@@ -15,7 +15,8 @@ from gradwire._face.pickling import CLIENT, refuse
 from gradwire._face.verification import Verifier, Verify
 from gradwire.errors import InvalidArgumentError
 from gradwire.frontends.sources import Source, load
-from gradwire.graphs.signature import FunctionSpec
+from gradwire.graphs.models import Model
+from gradwire.graphs.signature import FunctionSpec, Transform
 from gradwire.graphs.spec import ArraySpec, spec_of
 from gradwire.transport.address import checked
 from gradwire.transport.connection import Connection
@@ -108,7 +109,15 @@ class AsyncClient:
             OSError: the file cannot be read.
         """
         model = load(source, specs, names)
+        return self.of(model, verify=verify)
+
+    def of(
+        self, model: Model, transforms: Sequence[Transform] = (), verify: Verify | None = None
+    ) -> AsyncFunction:
+        """Return a loaded graph as a function, with transforms applied."""
         spec = FunctionSpec(model.graph_id, model.signature)
+        for transform in transforms:
+            spec = spec.then(transform)
         return AsyncFunction(self._connection, model, spec, verification=self._verifier.of(model, verify))
 
     async def put(

@@ -1,9 +1,13 @@
 """Functions on a server: transforms, and evaluation at a point."""
 
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn, Self
+
+import onnx
 
 import gradwire_wire as wire
 from gradwire._face.arguments import batched_names, bind, vectors
@@ -67,9 +71,28 @@ class BaseFunction:
         return self._spec.graph_id
 
     @property
-    def model(self) -> Model:
-        """The graph under the transforms, as it is registered."""
-        return self._model
+    def model(self) -> onnx.ModelProto:
+        """The graph under the transforms as an ONNX model, with all constants in it.
+
+        Raises `TraceError` if it would be larger than a model may be, 2 GiB.
+        """
+        return self._model.embedded()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the function to an ONNX file, with all constants in it; `client.function(path)` reads it.
+
+        Raises:
+            InvalidArgumentError: it is a derivative, which ONNX has no form for.
+            TraceError: the model would be larger than 2 GiB.
+            OSError: the file cannot be written.
+        """
+        if self.transforms:
+            steps = ", ".join(step.kind for step in self.transforms)
+            raise InvalidArgumentError(
+                f"a derivative ({steps}) has no form in ONNX: save the function that it is taken of, or "
+                "pickle this one"
+            )
+        Path(path).write_bytes(self.model.SerializeToString())
 
     @property
     def transforms(self) -> tuple[Transform, ...]:

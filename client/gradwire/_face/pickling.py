@@ -12,6 +12,6 @@ def refuse(thing: object, instead: str) -> NoReturn:
 
 CLIENT = "in the other process, connect to its address again: gw.connect({address!r})"
 FUNCTION = (
-    "in the other process, connect to the server again and make it of the same source: "
+    "pickle the function of gw.connect or gw.local, or make it again of the same source: "
     "gw.connect({address!r}).function(...)"
 )

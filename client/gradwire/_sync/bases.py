@@ -5,7 +5,7 @@ Tracing, reading files and preparing messages happen in the caller's thread; wha
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import gradwire_wire as wire
 from gradwire._face.accumulation import AsyncAccumulator
@@ -34,8 +34,11 @@ class FunctionBase:
     def __repr__(self) -> str:
         return repr(self._function).replace("<Async", "<", 1)
 
-    def __reduce__(self) -> NoReturn:
-        refuse(self, FUNCTION.format(address=self._function._connection.address))
+    def __reduce__(self) -> Any:
+        """Pickle the graph, its constants and the server's address; it reconnects when it is used."""
+        from gradwire._sync.remaking import parts_of, remade  # here: it makes functions, which stand on this
+
+        return remade, parts_of(self._function)
 
     def _repr_html_(self) -> str:
         return self._function._repr_html_().replace("<b>Async", "<b>", 1)

@@ -1,8 +1,11 @@
 # Generated from _face/evaluation.py and _face/function.py by `python scripts/generate_sync.py`: do not edit.
 """The synchronous function."""
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self, overload
+
+import onnx
 
 import gradwire_wire as wire
 from gradwire._face.evaluation import Arrays
@@ -39,6 +42,24 @@ class Function(FunctionBase):
     def graph_id(self) -> str:
         """The id of the graph under the transforms."""
         return self._function.graph_id
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The graph under the transforms as an ONNX model, with all constants in it.
+
+        Raises `TraceError` if it would be larger than a model may be, 2 GiB.
+        """
+        return self._function.model
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the function to an ONNX file, with all constants in it; `client.function(path)` reads it.
+
+        Raises:
+            InvalidArgumentError: it is a derivative, which ONNX has no form for.
+            TraceError: the model would be larger than 2 GiB.
+            OSError: the file cannot be written.
+        """
+        return self._function.save(path)
 
     @property
     def constants(self) -> Mapping[str, wire.Array]:

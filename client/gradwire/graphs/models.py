@@ -1,10 +1,12 @@
 """Graphs as they are registered: serialized bytes, their hash, signature and large constants."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from gradwire.graphs.constants import Constant
+import onnx
+
+from gradwire.graphs.constants import BoundModel, Constant
 from gradwire.graphs.reference import Reference
 from gradwire.graphs.signature import Signature
 from gradwire.graphs.spec import ArraySpec
@@ -29,3 +31,15 @@ class Model:
     bound: Mapping[str, Constant] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     again: "Callable[[Sequence[ArraySpec]], Model] | None" = field(default=None, compare=False, repr=False)
     reference: Reference | None = field(default=None, compare=False, repr=False)
+
+    def alone(self) -> "Model":
+        """Return the graph without the source that it was made from."""
+        return replace(self, bound=dict(self.bound), again=None, reference=None)
+
+    def embedded(self) -> onnx.ModelProto:
+        """Return the graph with all constants stored in it.
+
+        Raises:
+            TraceError: they do not fit into one model.
+        """
+        return BoundModel(onnx.ModelProto.FromString(self.data), self.bound).embedded()

@@ -92,7 +92,7 @@ def graph(source: Any, *specs: ArraySpec | wire.Array, limit: int = 60) -> Pictu
     function = source if isinstance(source, BaseFunction) else None
     if function is not None and specs:
         raise InvalidArgumentError("this function has its shapes already: draw it without specs")
-    loaded = load(source, specs) if function is None else function.model
+    loaded = load(source, specs) if function is None else function._model
     model = onnx.load_model_from_string(loaded.data)
     steps = () if function is None else function.transforms
     title = " | ".join([model.graph.name or "graph", *(step.kind for step in steps)])
