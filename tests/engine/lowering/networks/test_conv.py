@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import numpy as np
 import onnx
 import pytest
 from scipy import signal
 
 from gradwire_engine.errors import InvalidGraph
-from tests.engine.lowering.derivative_checks import check_op, run
+from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import check_op, one_node, run
 
 rng = np.random.default_rng(7)
 
@@ -165,3 +169,32 @@ def test_models_of_opset_1_run_without_conversion() -> None:
 def test_an_empty_batch_gives_an_empty_result(op: str) -> None:
     offsets = [np.zeros((0, 2, 4))] if op == "DeformConv" else []
     assert run(op, np.zeros((0, 1, 5)), np.ones((1, 1, 2)), *offsets).shape[0] == 0
+
+
+DEPTHWISE = [
+    ((5, 6), (3, 2), {"strides": [2, 1], "pads": [1, 0, 2, 1], "dilations": [1, 2]}),
+    ((7,), (3,), {"auto_pad": "SAME_UPPER", "strides": [2]}),
+    ((3, 4, 3), (2, 2, 2), {}),
+]
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+@pytest.mark.parametrize(("shape", "kernel", "options"), DEPTHWISE)
+def test_a_channel_with_kernels_of_its_own_is_convolved_as_by_itself(
+    shape: tuple[int, ...], kernel: tuple[int, ...], options: dict[str, Any], multiplier: int
+) -> None:
+    x, w = _normal(2, 3, *shape), _normal(3 * multiplier, 1, *kernel)
+    alone = [run("Conv", x[:, [c]], w[c * multiplier : (c + 1) * multiplier], **options) for c in range(3)]
+    found = run("Conv", x, w, group=3, **options)
+    np.testing.assert_allclose(found, np.concatenate(alone, 1), rtol=1e-12, atol=1e-14)
+    text = jax.jit(lambda x: evaluate(one_node("Conv", x, w, group=3, **options), {"x0": x, "x1": w}))
+    assert "convolution" not in text.lower(x).as_text()
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_a_channel_with_kernels_of_its_own_differentiates(multiplier: int) -> None:
+    x, w = _normal(1, 2, 4, 3), _normal(2 * multiplier, 1, 3, 2)
+    check_op("Conv", x, w, group=2, strides=[2, 1], pads=[1, 0, 1, 1], check={"order": 2})
+    check_op(
+        "ConvTranspose", x, w.reshape(2, multiplier, 3, 2), group=2, strides=[2, 2], output_padding=[1, 0]
+    )

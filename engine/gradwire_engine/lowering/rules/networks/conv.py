@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from gradwire_engine.lowering.registry import Node, Value, rule
+from gradwire_engine.lowering.rules.networks.depthwise import convolve
 from gradwire_engine.lowering.rules.networks.spatial import declared_pads, per_axis, windows_of
 
 _EXACT = lax.Precision.HIGHEST
@@ -32,15 +33,7 @@ def _check_channels(node: Node, x: Value, w: Value) -> int:
 def _convolve(node: Node, x: Value, w: Value) -> Value:
     group = _check_channels(node, x, w)
     windows = windows_of(node, x.shape[2:], w.shape[2:])
-    return lax.conv_general_dilated(
-        x,
-        w,
-        windows.strides,
-        windows.padding,
-        rhs_dilation=windows.dilations,
-        feature_group_count=group,
-        precision=_EXACT,
-    )
+    return convolve(x, w, windows.strides, windows.padding, group, kernel_dilation=windows.dilations)
 
 
 @rule("Conv")
@@ -78,15 +71,14 @@ def conv_transpose(node: Node, x: Value, w: Value, bias: Value | None = None) ->
     per_group = w.shape[1]
     flipped = lax.rev(jnp.asarray(w), tuple(range(2, w.ndim)))
     flipped = flipped.reshape(group, x.shape[1] // group, per_group, *kernel).swapaxes(1, 2)
-    y = lax.conv_general_dilated(
+    y = convolve(
         x,
         flipped.reshape(group * per_group, x.shape[1] // group, *kernel),
         (1,) * rank,
         [(spans[i] - 1 - low[i], spans[i] - 1 - high[i] + extra[i]) for i in range(rank)],
-        lhs_dilation=strides,
-        rhs_dilation=dilations,
-        feature_group_count=group,
-        precision=_EXACT,
+        group,
+        input_dilation=strides,
+        kernel_dilation=dilations,
     )
     return _add_bias(y, bias)
 
@@ -223,7 +215,7 @@ def causal_conv_with_state(
     keep = w.shape[2] - 1
     front = jnp.zeros((batch, channels, keep), x.dtype) if past is None else past
     history = jnp.concatenate([front, x], axis=2)
-    y = lax.conv_general_dilated(history, w, (1,), [(0, 0)], feature_group_count=channels, precision=_EXACT)
+    y = convolve(history, w, (1,), [(0, 0)], channels)
     y = _add_bias(y, bias)
     activation = node.attr("activation", "none")
     if activation in ("silu", "swish"):
