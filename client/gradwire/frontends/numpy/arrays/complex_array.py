@@ -10,7 +10,7 @@ import numpy
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, value_of, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, check_cast, graph_of, value_of, wrap
 from gradwire.frontends.numpy.arrays.methods import ArrayMethods
 from gradwire.frontends.numpy.complex_dispatch import call_function, call_ufunc
 from gradwire.graphs import operators as ops
@@ -154,15 +154,32 @@ class TracedComplex(ArrayMethods, NDArrayOperatorsMixin):
 
     def copy(self, order: str = "C") -> TracedComplex:
         """Copy the array; assignments to the copy do not reach it."""
-        return TracedComplex(self._real.copy(), self._imag.copy())
+        return TracedComplex(self._real.copy(order), self._imag.copy(order))
 
-    def astype(self, dtype: npt.DTypeLike, **_: Any) -> TracedComplex:
+    def receive(self, name: str, result: Any) -> None:
+        """Store the result of a call that names this array as `out`; see `TracedArray.receive`."""
+        real, imag = parts(result)
+        self._real.receive(name, real)
+        self._imag.receive(name, np.zeros_like(real) if imag is None else imag)
+
+    def astype(
+        self,
+        dtype: npt.DTypeLike,
+        order: str = "K",
+        casting: Any = "unsafe",
+        subok: bool = True,
+        copy: bool = True,
+    ) -> TracedComplex:
         """Copy the array to single or double precision.
 
         Raises:
             TraceError: the dtype is real.
+            TypeError: the casting rule does not allow it.
         """
         kind = np.dtype(dtype)
+        check_cast(self.dtype, kind, casting)
+        if kind == self.dtype:
+            return self.copy(order) if copy else self
         if kind.kind != "c":
             raise refuse(f"turning complex numbers into {kind}", "take np.real(z) or np.abs(z)")
         part = np.float32 if kind == np.complex64 else np.float64

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy
 
-from gradwire.frontends.numpy.arrays.array import graph_of
 from gradwire.frontends.numpy.arrays.complex_array import TracedComplex, combine, parts
 from gradwire.frontends.numpy.complex_dispatch import implements_complex
 from gradwire.frontends.numpy.dispatch import named
 from gradwire.frontends.numpy.functions.complex_numbers.ufuncs import bilinear
-from gradwire.frontends.numpy.functions.manipulation.creation import filled
 from gradwire.graphs.refusals import refuse
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
@@ -51,7 +49,15 @@ def _joined(real: Any, imag: Any) -> Any:
 
 def _alike(function: Callable[..., Any], z: Any, *args: Any, **kwargs: Any) -> Any:
     real, imag = _split(z)
+    args, kwargs = tuple(map(_of_part, args)), {key: _of_part(item) for key, item in kwargs.items()}
     return _joined(function(real, *args, **kwargs), function(imag, *args, **kwargs))
+
+
+def _of_part(item: Any) -> Any:
+    """Replace a complex dtype by that of its parts; return anything else as it is."""
+    if isinstance(item, type | numpy.dtype) and item in (complex, np.complex64, np.complex128):
+        return np.float32 if item == np.complex64 else np.float64
+    return item
 
 
 for _name in _ALIKE.split():
@@ -155,29 +161,52 @@ implements_complex("iscomplexobj")(lambda x: True)
 
 
 @implements_complex("full_like")
-def full_like(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None, **_: Any) -> Any:
+def full_like(
+    a: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+    *,
+    device: Any = None,
+) -> Any:
+    """Fill both parts; each is laid out like that of `a`."""
     kind = np.dtype(a.dtype if dtype is None else dtype)
-    return filled(graph_of(*_split(a), fill_value), np.shape(a) if shape is None else shape, fill_value, kind)
+    like, _ = _split(a)
+    if kind.kind != "c":
+        return np.full_like(like, fill_value, kind, order, subok, shape)
+    real, imag = parts(fill_value)
+    return combine(
+        *(
+            np.full_like(like, 0.0 if part is None else part, _of_part(kind), order, subok, shape)
+            for part in (real, imag)
+        )
+    )
 
 
 @implements_complex("zeros_like", "empty_like")
-def zeros_like(a: Any, dtype: Any = None, *, shape: Any = None, **_: Any) -> Any:
-    return full_like(a, 0, dtype, shape=shape)
+def zeros_like(
+    a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
+) -> Any:
+    return full_like(a, 0, dtype, order, subok, shape, device=device)
 
 
 @implements_complex("ones_like")
-def ones_like(a: Any, dtype: Any = None, *, shape: Any = None, **_: Any) -> Any:
-    return full_like(a, 1, dtype, shape=shape)
+def ones_like(
+    a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
+) -> Any:
+    return full_like(a, 1, dtype, order, subok, shape, device=device)
 
 
 @implements_complex("var")
-def var(x: Any, axis: Any = None, *, dtype: None = None, ddof: float = 0, keepdims: bool = False) -> Any:
+def var(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
     """Return the mean of the squared distances from the mean."""
     return sum(np.var(part, axis=axis, ddof=ddof, keepdims=keepdims) for part in parts(x))
 
 
 @implements_complex("std")
-def std(x: Any, axis: Any = None, *, dtype: None = None, ddof: float = 0, keepdims: bool = False) -> Any:
+def std(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
     return np.sqrt(var(x, axis, ddof=ddof, keepdims=keepdims))
 
 

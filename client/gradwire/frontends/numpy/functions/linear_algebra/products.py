@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced, value_of, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, check_cast, graph_of, traced, value_of, wrap
 from gradwire.frontends.numpy.axes import all_axes
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.frontends.numpy.functions.manipulation.joining import common_dtype
+from gradwire.frontends.numpy.functions.manipulation.shaping import chosen_elements
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import Shape
 
@@ -29,7 +30,7 @@ def matmul(a: Any, b: Any, /) -> Any:
 
 
 @implements("dot")
-def dot(a: Any, b: Any, out: None = None) -> Any:
+def dot(a: Any, b: Any) -> Any:
     a, b = _both(a, b)
     if not a.ndim or not b.ndim:
         return a * b
@@ -50,7 +51,7 @@ def inner(a: Any, b: Any, /) -> Any:
 
 
 @implements("outer", "linalg.outer")
-def outer(a: Any, b: Any, out: None = None) -> Any:
+def outer(a: Any, b: Any) -> Any:
     return np.ravel(a)[:, None] * np.ravel(b)[None, :]
 
 
@@ -95,7 +96,7 @@ def kron(a: Any, b: Any) -> Any:
     return np.reshape(first * second, shape)
 
 
-@implements("cross", "linalg.cross")
+@implements("cross")
 def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None) -> Any:
     axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis, axis, axis)
     a, b = _both(a, b)
@@ -112,8 +113,13 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     return np.moveaxis(np.stack(parts, axis=-1), -1, axisc)
 
 
+@implements("linalg.cross")
+def linalg_cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+    return cross(x1, x2, axis=axis)
+
+
 @implements("linalg.multi_dot")
-def multi_dot(arrays: Sequence[Any], *, out: None = None) -> Any:
+def multi_dot(arrays: Sequence[Any]) -> Any:
     """Multiply in the order of least work (matrix chain multiplication by dynamic programming).
 
     See Cormen, Leiserson, Rivest and Stein, "Introduction to Algorithms", section 14.2 (4th edition, 2022).
@@ -162,15 +168,31 @@ def matrix_power(a: Any, n: int) -> Any:
 
 @implements("einsum")
 def einsum(
-    *operands: Any, out: None = None, optimize: Any = False, dtype: Any = None, **_: Any
+    *operands: Any, optimize: Any = False, dtype: Any = None, order: str = "K", casting: str = "safe"
 ) -> TracedArray:
+    """Sum products; an equation that only picks elements of one operand gives a view, as in NumPy.
+
+    `optimize` has no effect: the compiler chooses the order.
+    """
     equation, arrays = _explicit(operands)
     graph = graph_of(*arrays)
     kind = common_dtype(*arrays, dtype=dtype)
-    values = [value_of(graph, array, kind) for array in arrays]
-    equation, shape = _checked(equation, [value.shape for value in values])
-    wide = [ops.wide(value) for value in values]
-    return wrap(ops.cast(ops.einsum(equation, wide, shape), kind))
+    for array in arrays:
+        check_cast(common_dtype(array), kind, casting)
+    equation, shape = _checked(equation, [np.shape(array) for array in arrays])
+    if len(arrays) == 1 and arrays[0].dtype == kind and _picks(equation):
+        (array,) = arrays
+        places = np.einsum(equation, np.arange(array.size).reshape(array.shape))
+        return chosen_elements(array, places)
+    wide = [ops.wide(value_of(graph, array, kind)) for array in arrays]
+    result = wrap(ops.cast(ops.einsum(equation, wide, shape), kind))
+    return result if order in ("K", "A", "C") else result.copy(order)
+
+
+def _picks(equation: str) -> bool:
+    """Whether an explicit equation of one operand sums over nothing."""
+    term, _, output = equation.partition("->")
+    return set(term) == set(output)
 
 
 def _explicit(operands: Sequence[Any]) -> tuple[str, list[Any]]:
