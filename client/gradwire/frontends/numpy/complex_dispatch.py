@@ -107,6 +107,7 @@ def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: di
         )
     result = rule(*inputs)
     # NumPy's scalars are immutable, so that "z *= 2" binds z anew.
-    if out is None or (out[0] is inputs[0] and not np.ndim(out[0])):
+    own = out is not None and out[0] is inputs[0] and hasattr(out[0], "stands_for_scalar")
+    if out is None or (own and out[0].stands_for_scalar()):
         return result
     return stored(f"np.{name}", result, out)

@@ -65,6 +65,7 @@ _SCI = {
     "Expm1": lambda x: np.expm1(x),
     "Atan2": lambda y, x: np.arctan2(y, x),
     "Hypot": lambda x, y: np.hypot(x, y),
+    "Ldexp": lambda x, n: np.ldexp(x, n),
     "LogAddExp": lambda a, b: np.logaddexp(a, b),
     "Cbrt": lambda x: np.cbrt(x),
     "Exp2": lambda x: np.exp2(x),

@@ -100,7 +100,8 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         if method == "at":
             return _at(ufunc, *inputs)
         result = _ufunc_method(ufunc, method, inputs, kwargs)
-        if out is None or (out[0] is inputs[0] and len(out) == 1 and _is_scalar(out[0])):
+        own = out is not None and len(out) == 1 and out[0] is inputs[0] is self
+        if out is None or (own and self.stands_for_scalar()):
             return result
         if len(out) == 1:
             return stored(f"np.{ufunc.__name__}", result, out)
@@ -123,7 +124,8 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         raise refuse(
             "turning a traced array into a plain NumPy array (np.asarray, np.array([...]), assigning it "
-            "into an array made by np.zeros or np.empty, indexing a plain array with it, a SciPy function)",
+            "into an array made by np.zeros or np.empty, indexing a plain array with it, an operation of "
+            "a masked array, a SciPy function)",
             "drop np.asarray; write gw.asarray([...]) for np.array([...]); make arrays that are to be "
             "filled with np.zeros_like(x) or gw.zeros(shape), and tables that are to be indexed with "
             "gw.asarray(table); for functions of SciPy use gw.special (logsumexp, softmax), "
@@ -185,6 +187,13 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
     def _describe(self) -> str:
         return f"{self.dtype} array of shape {self.shape}"
 
+    def stands_for_scalar(self) -> bool:
+        """Whether it stands for a scalar of NumPy, which is immutable: "s += 1" binds s anew.
+
+        A view without axes, as `b[0, ...]` is, can be written to.
+        """
+        return not self.shape and not isinstance(self._cell, ViewCell)
+
     def receive(self, name: str, result: Any) -> None:
         """Store the result of a call that names this array as `out`, under NumPy's rules for casts.
 
@@ -210,7 +219,9 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         cell = self._cell
         if not index.basic:
             return wrap(indexing.take(cell.read(), index))
-        if not index.shape and self.shape and not _names_ellipsis(key):
+        if not index.shape and not _names_ellipsis(key):  # NumPy gives a scalar, which is no view
+            if not self.shape:
+                return wrap(cell.read())
             found = cell.element(indexing.position(index, self.shape))
             return wrap(indexing.take(cell.settled(), index) if found is None else found)
 
@@ -305,14 +316,6 @@ def _names_ellipsis(key: Any) -> bool:
 
 def _is_current_view(cell: Cell, base: Cell, key: object) -> bool:
     return isinstance(cell, ViewCell) and cell.base is base and cell.key == key and cell.settled_now
-
-
-def _is_scalar(array: TracedArray) -> bool:
-    """Whether an array stands for a scalar of NumPy, which is immutable: "s += 1" binds s anew.
-
-    A view without axes, as `b[0, ...]` is, can be written to.
-    """
-    return not array.shape and not isinstance(array._cell, ViewCell)
 
 
 def _operand(item: Any) -> Any:
@@ -420,6 +423,7 @@ def view(
     forward: Callable[[Value], Value],
     backward: Callable[[Value], Value] | None,
     ordered: bool = False,
+    key: object = None,
 ) -> TracedArray:
     """Make a view that rearranges the elements of an array.
 
@@ -429,10 +433,11 @@ def view(
         forward: from the array's value to the view's.
         backward: the inverse of `forward`, for assignment to the view; None refuses assignment.
         ordered: whether its elements follow each other in memory as the array's do.
+        key: what makes the view.
     """
     put = None if backward is None else lambda base, new: backward(new)
     cell = array._cell
-    return TracedArray(ViewCell(cell, shape, forward, put, ordered=ordered and cell.ordered))
+    return TracedArray(ViewCell(cell, shape, forward, put, key, ordered=ordered and cell.ordered))
 
 
 def reshaped(array: TracedArray, shape: Shape) -> TracedArray:

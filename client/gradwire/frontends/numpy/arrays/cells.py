@@ -106,7 +106,7 @@ class ViewCell(Cell):
         forward: from the base's value to the view's.
         backward: from the base's value and the view's new value to the base's new value; None where
             assignment is refused.
-        key: the basic index that made it, if one did.
+        key: what made it: the parts of a basic index, or the order of transposed axes.
         contiguous: whether its elements are in order in memory, so that NumPy reshapes it without a copy.
         ordered: whether its axes come in C order in memory; a contiguous view's do.
     """

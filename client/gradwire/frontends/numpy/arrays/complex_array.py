@@ -13,6 +13,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from gradwire.frontends.numpy.arrays.array import TracedArray, check_cast, graph_of, value_of, wrap
 from gradwire.frontends.numpy.arrays.methods import ArrayMethods
 from gradwire.frontends.numpy.complex_dispatch import call_function, call_ufunc
+from gradwire.frontends.numpy.ufuncs.rules import check_plain
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import DType, GraphBuilder, Shape
 from gradwire.graphs.refusals import refuse
@@ -156,6 +157,10 @@ class TracedComplex(ArrayMethods, NDArrayOperatorsMixin):
         """Copy the array; assignments to the copy do not reach it."""
         return TracedComplex(self._real.copy(order), self._imag.copy(order))
 
+    def stands_for_scalar(self) -> bool:
+        """Whether it stands for a scalar of NumPy; see `TracedArray.stands_for_scalar`."""
+        return self._real.stands_for_scalar()
+
     def receive(self, name: str, result: Any) -> None:
         """Store the result of a call that names this array as `out`; see `TracedArray.receive`."""
         real, imag = parts(result)
@@ -196,6 +201,7 @@ def parts(item: Any) -> tuple[Any, Any]:
         return item._real, item._imag
     if isinstance(item, TracedArray | bool | int | float):
         return item, None
+    check_plain(item)
     weak = isinstance(item, complex) and not isinstance(item, np.generic)
     plain = item if weak else np.asarray(item)
     if not weak and plain.dtype.kind != "c":
@@ -215,4 +221,5 @@ def combine(real: Any, imag: Any) -> TracedComplex:
     graph, kind = graph_of(real, imag), part_dtype(real, imag)
     values = [value_of(graph, 0.0 if part is None else part, kind) for part in (real, imag)]
     shape = ops.broadcast(*(value.shape for value in values))
-    return TracedComplex(*(wrap(ops.expand(value, shape)) for value in values))
+    ordered = all(part._cell.ordered for part in (real, imag) if isinstance(part, TracedArray))
+    return TracedComplex(*(wrap(ops.expand(value, shape), ordered) for value in values))

@@ -243,8 +243,8 @@ class ArrayMethods:
         self[...] = value  # type: ignore[index]
 
     def conj(self) -> Any:
-        """The array itself: traced arrays are real."""
-        return np.conjugate(self)
+        """The array itself if it is real, otherwise `np.conjugate`."""
+        return np.conjugate(self) if self.dtype.kind == "c" else self  # type: ignore[attr-defined]
 
     conjugate = conj
 

@@ -11,6 +11,7 @@ Functions of two arrays, broadcast:
 
 - `Atan2(y, x)`: derivative 0 at the origin;
 - `Hypot(x, y)`: derivative 0 at the origin;
+- `Ldexp(x, n)`: x times 2 to the power of the integer n, right where that power alone overflows;
 - `LogAddExp(a, b)`;
 - `Xlogy(x, y)`: x log(y), 0 where x is 0 (and derivatives 0 there unless 0 < y < inf).
 
@@ -91,6 +92,29 @@ def hypot(node: Node, x: Value, y: Value) -> Value:
     total = lax.add(lax.square(lax.div(x, scale)), lax.square(lax.div(y, scale)))
     length = guarded(lax.ne(total, constant(0, x)), lax.sqrt, total, 1.0, constant(0, x))
     return lax.mul(scale, length)
+
+
+def _power_of_two(exponent: Value, dtype: Any) -> Value:
+    """Makes 2 to the power of int64 exponents within the range of normal numbers, exactly: by its bits."""
+    bits, mantissa = (np.int64, 52) if dtype == np.float64 else (np.int32, 23)
+    bias = np.finfo(dtype).maxexp - 1
+    pattern = lax.shift_left(cast(exponent + bias, bits), bits(mantissa))
+    return lax.bitcast_convert_type(pattern, dtype)
+
+
+@sci("Ldexp")
+def ldexp(node: Node, x: Value, exponent: Value) -> Value:
+    """Ldexp: in three steps, of which only the last one rounds."""
+    x, exponent = broadcast(jnp.asarray(x), jnp.asarray(exponent, np.int64))
+    wide = x if x.dtype in (np.float32, np.float64) else cast(x, np.float32)
+    low, high = int(np.finfo(wide.dtype).minexp), int(np.finfo(wide.dtype).maxexp) - 1
+    last = jnp.clip(exponent, low, high)
+    middle = jnp.clip(exponent - last, low, high)
+    first = jnp.clip(exponent - last - middle, low, high)
+    for step in (first, middle, last):
+        # The barrier keeps XLA from multiplying the powers first, which may overflow.
+        wide = lax.optimization_barrier(lax.mul(wide, _power_of_two(step, wide.dtype)))
+    return cast(wide, x.dtype)
 
 
 @sci("LogAddExp")

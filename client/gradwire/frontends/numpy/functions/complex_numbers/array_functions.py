@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy
 
+from gradwire.frontends.numpy.arrays.array import TracedArray
 from gradwire.frontends.numpy.arrays.complex_array import TracedComplex, combine, parts
 from gradwire.frontends.numpy.complex_dispatch import implements_complex
 from gradwire.frontends.numpy.dispatch import named
@@ -44,6 +45,8 @@ def _split(item: Any) -> tuple[Any, Any]:
 def _joined(real: Any, imag: Any) -> Any:
     if isinstance(real, list | tuple):
         return type(real)(_joined(*pair) for pair in zip(real, imag, strict=True))
+    if isinstance(real, TracedArray) and isinstance(imag, TracedArray) and real.dtype == imag.dtype:
+        return TracedComplex(real, imag)  # parts that are views stay views
     return combine(real, imag)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import string
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any
@@ -179,12 +180,18 @@ def einsum(
     kind = common_dtype(*arrays, dtype=dtype)
     for array in arrays:
         check_cast(common_dtype(array), kind, casting)
-    equation, shape = _checked(equation, [np.shape(array) for array in arrays])
-    if len(arrays) == 1 and arrays[0].dtype == kind and _picks(equation):
-        (array,) = arrays
+    equation, shape, single = _checked(equation, [np.shape(array) for array in arrays])
+    if len(arrays) == 1 and _picks(equation):
+        (array,) = arrays  # in its own dtype, whatever is asked for
         places = np.einsum(equation, np.arange(array.size).reshape(array.shape))
         return chosen_elements(array, places)
-    wide = [ops.wide(value_of(graph, array, kind)) for array in arrays]
+    values = [value_of(graph, array, kind) for array in arrays]
+    # An axis of one element is the same for all positions along a label.
+    squeezed = [
+        ops.reshape(value, tuple(extent for axis, extent in enumerate(value.shape) if axis not in axes))
+        for value, axes in zip(values, single, strict=True)
+    ]
+    wide = [ops.wide(value) for value in squeezed]
     result = wrap(ops.cast(ops.einsum(equation, wide, shape), kind))
     return result if order in ("K", "A", "C") else result.copy(order)
 
@@ -212,8 +219,12 @@ def _letters(numbers: Sequence[Any]) -> str:
     return "".join("..." if number is Ellipsis else alphabet[number] for number in numbers)
 
 
-def _checked(equation: str, shapes: Sequence[Shape]) -> tuple[str, Shape]:
-    """Return the equation with an explicit output, and the shape of the result.
+def _checked(equation: str, shapes: Sequence[Shape]) -> tuple[str, Shape, list[list[int]]]:
+    """Write an equation with a letter for every axis and an explicit output.
+
+    Returns:
+        The equation, the shape of its result, and for each operand the axes of one element that stand for a
+        longer one, which the equation leaves out.
 
     Raises:
         ValueError: the equation does not fit the shapes.
@@ -222,29 +233,39 @@ def _checked(equation: str, shapes: Sequence[Shape]) -> tuple[str, Shape]:
     terms = left.split(",")
     if len(terms) != len(shapes):
         raise ValueError(f"einsum: {len(terms)} terms in {equation!r} for {len(shapes)} operands")
-    extents: dict[str, int] = {}
-    dots: Shape = ()
-    for term, shape in zip(terms, shapes, strict=True):
-        head, ellipsis, tail = term.partition("...")
-        free = len(shape) - len(head) - len(tail)
-        if free < 0 or (free and not ellipsis):
+    free = [len(shape) - len(term.replace("...", "")) for term, shape in zip(terms, shapes, strict=True)]
+    for term, shape, count in zip(terms, shapes, free, strict=True):
+        if count < 0 or (count and "..." not in term):
             raise ValueError(f"einsum: term {term!r} of {equation!r} does not fit shape {shape}")
-        dots = ops.broadcast(dots, shape[len(head) : len(head) + free])
-        for label, extent in zip(head + tail, shape[: len(head)] + shape[len(head) + free :], strict=True):
-            if extents.setdefault(label, extent) != extent:
-                if 1 not in (extents[label], extent):
-                    raise ValueError(
-                        f"einsum: extent of {label!r} in {equation!r} is {extents[label]} and {extent}"
-                    )
-                extents[label] = max(extents[label], extent)
     if not arrow:
         labels = left.replace("...", "").replace(",", "")
-        output = ("..." if dots else "") + "".join(sorted(x for x in set(labels) if labels.count(x) == 1))
-    head, ellipsis, tail = output.partition("...")
-    if any(label not in extents for label in head + tail):
+        output = ("..." if any(free) else "") + "".join(
+            sorted(label for label in set(labels) if labels.count(label) == 1)
+        )
+    elif any(free) and "..." not in output:
+        raise ValueError(f"einsum: the output of {equation!r} needs an ellipsis for the other axes")
+    unused = [letter for letter in string.ascii_letters if letter not in equation]
+    dots = "".join(unused[: max(free)])
+    terms = [term.replace("...", dots[len(dots) - count :]) for term, count in zip(terms, free, strict=True)]
+    output = output.replace("...", dots)
+    extents: dict[str, int] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        for label, extent in zip(term, shape, strict=True):
+            known = extents.setdefault(label, extent)
+            if known != extent and 1 not in (known, extent):
+                raise ValueError(f"einsum: extent of {label!r} in {equation!r} is {known} and {extent}")
+            extents[label] = extent if known == 1 else known
+    if any(label not in extents for label in output):
         raise ValueError(f"einsum: the output of {equation!r} names an axis that no term has")
-    shape = tuple(extents[x] for x in head) + (dots if ellipsis else ()) + tuple(extents[x] for x in tail)
-    return f"{left}->{output}", shape
+    single = [
+        [axis for axis, label in enumerate(term) if shape[axis] == 1 != extents[label]]
+        for term, shape in zip(terms, shapes, strict=True)
+    ]
+    kept = [
+        "".join(label for axis, label in enumerate(term) if axis not in axes)
+        for term, axes in zip(terms, single, strict=True)
+    ]
+    return f"{','.join(kept)}->{output}", tuple(extents[label] for label in output), single
 
 
 @implements("convolve")

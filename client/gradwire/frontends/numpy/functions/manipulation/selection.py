@@ -52,14 +52,15 @@ def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: 
 @implements("nan_to_num")
 def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
     if x.dtype.kind != "f":
-        return x.copy()
+        return x.copy() if copy else x
     limits = np.finfo(x.dtype)
     high, low = (limits.max if posinf is None else posinf), (limits.min if neginf is None else neginf)
     finite = np.where(x == np.inf, float(high), np.where(x == -np.inf, float(low), x))
     result = np.where(np.isnan(x), nan, finite)
-    if not copy:
-        x[...] = result
-    return result
+    if copy:
+        return result
+    x[...] = result
+    return x
 
 
 @implements("round", "around")

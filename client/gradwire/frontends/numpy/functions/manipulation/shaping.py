@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -93,10 +94,20 @@ def transpose(x: Any, axes: Any = None) -> TracedArray:
         raise ValueError("axes don't match array")
     back = [order.index(axis) for axis in range(x.ndim)]
     shape = tuple(x.shape[axis] for axis in order)
+    cell = x._cell
+    before = cell.key.order if isinstance(cell, ViewCell) and isinstance(cell.key, _Transposed) else ()
+    if isinstance(cell, ViewCell) and before and [before[axis] for axis in order] == list(range(x.ndim)):
+        return TracedArray(cell.base)[...]
     long = [axis for axis in order if x.shape[axis] > 1]
-    return view(
-        x, shape, lambda v: ops.transpose(v, order), lambda v: ops.transpose(v, back), long == sorted(long)
-    )
+    ordered = long == sorted(long)
+    forward, backward = partial(ops.transpose, order=order), partial(ops.transpose, order=back)
+    return view(x, shape, forward, backward, ordered, _Transposed(order))
+
+
+class _Transposed(NamedTuple):
+    """What makes a transposed view."""
+
+    order: tuple[int, ...]
 
 
 @implements("swapaxes")
