@@ -390,7 +390,7 @@ UNARY = words(
 )
 SCI_UNARY = words(
     """
-    Cbrt Digamma Erfc Erfinv Exp2 Expit Expm1 Lgamma Log10 Log1p Log2 Sinc
+    BesselI0 BesselI1 Cbrt Digamma Erfc Erfinv Exp2 Expit Expm1 Lgamma Log10 Log1p Log2 Sinc
     """
 )
 

@@ -18,6 +18,7 @@ _F = TypeVar("_F", bound=Function)
 _functions: dict[Any, Function] = {}
 _refusals: dict[Any, str] = {}
 _modules: dict[str, ModuleType] = {}
+_products: list[Function] = []
 
 _PLACES = {
     "linalg": "linalg.", "fft": "fft.", "stride_tricks": "lib.stride_tricks.", "scimath": "emath.",
@@ -64,6 +65,17 @@ def namespace() -> ModuleType:
 def provide_namespace(module: ModuleType) -> None:
     """Register a module as the Array API namespace of traced arrays."""
     _modules["namespace"] = module
+
+
+def provides_sparse_product(function: _F) -> _F:
+    """Register the function that applies ufuncs to sparse matrices and traced arrays."""
+    _products[:] = [function]
+    return function
+
+
+def sparse_product(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Apply a ufunc of which an operand is sparse: the result of `__array_ufunc__`."""
+    return _products[0](ufunc, method, inputs, kwargs)
 
 
 def implemented() -> Collection[Any]:

@@ -80,6 +80,8 @@ _SCI = {
     "Betainc": scipy.special.betainc,
     "Igamma": scipy.special.gammainc,
     "Igammac": scipy.special.gammaincc,
+    "BesselI0": scipy.special.i0,
+    "BesselI1": scipy.special.i1,
     "BesselI0e": scipy.special.i0e,
     "BesselI1e": scipy.special.i1e,
     "StopGradient": lambda x: x,

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from gradwire.frontends.numpy import complex_dispatch
-from gradwire.frontends.numpy.arrays import indexing
+from gradwire.frontends.numpy.arrays import indexing, sparse
 from gradwire.frontends.numpy.arrays.cells import Cell, FrozenCell, ViewCell
 from gradwire.frontends.numpy.arrays.methods import ArrayMethods
-from gradwire.frontends.numpy.dispatch import call_function, namespace, stored
+from gradwire.frontends.numpy.dispatch import call_function, namespace, sparse_product, stored
 from gradwire.frontends.numpy.ufuncs.accumulation import accumulate
 from gradwire.frontends.numpy.ufuncs.rules import as_value, call, type_of
 from gradwire.graphs import operators as ops
@@ -92,6 +92,8 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
     # NumPy's protocols
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if sparse.involved(inputs):
+            return sparse_product(ufunc, method, inputs, kwargs)
         if complex_dispatch.involved(inputs):
             return complex_dispatch.call_ufunc(ufunc, method, inputs, kwargs)
         out = kwargs.pop("out", None)
@@ -122,6 +124,8 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         return namespace()
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        if sparse.asked_by_scipy(1):
+            return np.empty((), object)
         raise refuse(
             "turning a traced array into a plain NumPy array (np.asarray, np.array([...]), assigning it "
             "into an array made by np.zeros or np.empty, indexing a plain array with it, an operation of "

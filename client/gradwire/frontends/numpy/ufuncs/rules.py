@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwire.frontends.numpy.arrays.sparse import is_sparse
 from gradwire.frontends.numpy.ufuncs.special import SPECIAL
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import DType, GraphBuilder, Value
@@ -60,6 +61,11 @@ def check_plain(operand: Any) -> None:
         TraceError: it is a masked array, a matrix or an array of another subclass.
     """
     kind = type(operand)
+    if is_sparse(operand):
+        raise refuse(
+            "a sparse matrix but in a product with a traced array",
+            "write A @ x or x @ A, or take A.toarray()",
+        )
     if issubclass(kind, np.ndarray) and kind not in (np.ndarray, np.memmap):
         raise refuse(
             f"a constant of class {kind.__module__.removesuffix('.core')}.{kind.__name__}",

@@ -33,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradwire_engine.lowering import smooth
 from gradwire_engine.lowering.arrays import axis_of
 from gradwire_engine.lowering.numeric import broadcast, cast, constant, guarded, is_floating, select
 from gradwire_engine.lowering.registry import SCI, Node, Value, rule
@@ -45,13 +46,13 @@ _UNARY: dict[str, Any] = {
     "Erfc": lax.erfc,
     "Erfinv": lax.erf_inv,
     "Exp2": lax.exp2,
-    "Expit": lax.logistic,
-    "Expm1": lax.expm1,
+    "Expit": smooth.logistic,
+    "Expm1": smooth.expm1,
     "Lgamma": lax.lgamma,
     "Log10": jnp.log10,
     "Log1p": lax.log1p,
     "Log2": jnp.log2,
-    "Sinc": jnp.sinc,
+    "Sinc": smooth.sinc,
 }
 
 
@@ -120,7 +121,7 @@ def ldexp(node: Node, x: Value, exponent: Value) -> Value:
 @sci("LogAddExp")
 def logaddexp(node: Node, a: Value, b: Value) -> Value:
     """LogAddExp: log(exp(a) + exp(b))."""
-    return jnp.logaddexp(a, b)
+    return smooth.logaddexp_of(a, b)
 
 
 @sci("Xlogy")

@@ -10,9 +10,12 @@ import numpy
 
 from gradwire.frontends.numpy.arrays.array import TracedArray
 from gradwire.frontends.numpy.arrays.complex_array import TracedComplex, combine, parts
+from gradwire.frontends.numpy.axes import all_axes
 from gradwire.frontends.numpy.complex_dispatch import implements_complex
 from gradwire.frontends.numpy.dispatch import named
 from gradwire.frontends.numpy.functions.complex_numbers.ufuncs import bilinear
+from gradwire.frontends.numpy.functions.linear_algebra.norms import vector_norm
+from gradwire.frontends.numpy.functions.statistics.reductions import root
 from gradwire.graphs.refusals import refuse
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
@@ -210,7 +213,7 @@ def var(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) ->
 
 @implements_complex("std")
 def std(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
-    return np.sqrt(var(x, axis, ddof=ddof, keepdims=keepdims))
+    return root(var(x, axis, ddof=ddof, keepdims=keepdims))
 
 
 @implements_complex("linalg.norm")
@@ -218,8 +221,10 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     single = axis is not None and np.ndim(axis) == 0
     of_vectors = single or (axis is None and x.ndim == 1)
     if ord in (None, "fro", "f") or (ord == 2 and of_vectors):
-        squares = x.real**2 + x.imag**2
-        return np.sqrt(np.sum(squares, axis=tuple(axis) if np.ndim(axis) else axis, keepdims=keepdims))
+        places = all_axes(tuple(axis) if np.ndim(axis) else axis, x.ndim)
+        both = np.stack([x.real, x.imag])
+        result = vector_norm(both, axis=(0, *(place + 1 for place in places)), keepdims=keepdims)
+        return result[0] if keepdims else result
     if ord in (2, -2, "nuc"):
         raise refuse(f"np.linalg.norm of complex matrices with ord={ord!r}", "use the Frobenius norm")
     return np.linalg.norm(np.abs(x), ord, axis, keepdims)

@@ -1,5 +1,11 @@
-"""Products, decompositions, least squares and norms."""
+"""Products, of sparse matrices too, decompositions, least squares and norms."""
 
-from gradwire.frontends.numpy.functions.linear_algebra import decompositions, least_squares, norms, products
+from gradwire.frontends.numpy.functions.linear_algebra import (
+    decompositions,
+    least_squares,
+    norms,
+    products,
+    sparse_products,
+)
 
-__all__ = ["decompositions", "least_squares", "norms", "products"]
+__all__ = ["decompositions", "least_squares", "norms", "products", "sparse_products"]

@@ -222,9 +222,7 @@ def _pad_constant(array: TracedArray, widths: Sequence[tuple[int, int]], fill: A
 
 @implements("i0")
 def i0(x: TracedArray) -> TracedArray:
-    value = ops.cast(x.value, ops.FLOAT64)
-    size = ops.unary("Exp", ops.unary("Abs", value))
-    return wrap(ops.binary("Mul", size, ops.sci("BesselI0e", value)))
+    return wrap(ops.sci("BesselI0", ops.cast(x.value, ops.FLOAT64)))
 
 
 @implements("interp")

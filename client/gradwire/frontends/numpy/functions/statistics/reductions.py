@@ -196,7 +196,13 @@ def std(
     *,
     correction: float | None = None,
 ) -> Any:
-    return np.sqrt(var(x, axis, dtype, ddof, keepdims, correction=correction))
+    return root(var(x, axis, dtype, ddof, keepdims, correction=correction))
+
+
+def root(variance: Any) -> Any:
+    """Take the square root, with derivative 0 at 0 and not the infinite slope times the 0 of a variance."""
+    nothing = variance == 0
+    return np.where(nothing, variance, np.sqrt(np.where(nothing, 1, variance)))
 
 
 def _without_nan(x: TracedArray, substitute: float) -> Any:
@@ -253,4 +259,4 @@ def nanvar(x: TracedArray, axis: Any = None, *, ddof: float = 0, keepdims: Any =
 
 @implements("nanstd")
 def nanstd(x: TracedArray, axis: Any = None, *, ddof: float = 0, keepdims: Any = False) -> Any:
-    return np.sqrt(nanvar(x, axis, ddof=ddof, keepdims=keepdims))
+    return root(nanvar(x, axis, ddof=ddof, keepdims=keepdims))
