@@ -370,6 +370,11 @@ def polygamma(draw: Draw) -> Case:
     return [normal(draw, draw(shapes()))], {"n": draw(st.integers(0, 2)), "domain": SCI}
 
 
+def ldexp(draw: Draw) -> Case:
+    shape = draw(shapes())
+    return [normal(draw, shape), np.asarray(draw(st.integers(-5, 5)))], {"domain": SCI}
+
+
 COMPLEX_UNARY = words(
     """
     ComplexAcos ComplexAcosh ComplexAsin ComplexAsinh ComplexAtan ComplexAtanh ComplexLog ComplexLog1p
@@ -385,7 +390,7 @@ UNARY = words(
 )
 SCI_UNARY = words(
     """
-    Cbrt Digamma Erfc Erfinv Exp2 Expit Expm1 Lgamma Log10 Log1p Log2 Sinc
+    BesselI0 BesselI1 Cbrt Digamma Erfc Erfinv Exp2 Expit Expm1 Lgamma Log10 Log1p Log2 Sinc
     """
 )
 
@@ -442,6 +447,7 @@ FAMILIES: dict[str, Callable[[Draw], Case]] = {
     **{qualified(SCI, op): in_sci(binary, outputs=2) for op in COMPLEX_UNARY},
     **{qualified(SCI, op): complex_pairs for op in ("ComplexDiv", "ComplexPow")},
     qualified(SCI, "Pinv"): pinv,
+    qualified(SCI, "Ldexp"): ldexp,
     qualified(SCI, "Polygamma"): polygamma,
     qualified(SCI, "Sort"): sort,
 }

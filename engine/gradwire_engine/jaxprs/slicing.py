@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 from jax.extend import core as jex
+from jax.interpreters import partial_eval
 
 Array = Any
 
@@ -75,3 +77,28 @@ def equations_of(jaxpr: Any, begin: int, end: int, wanted: Sequence[Any] | None 
     outputs = list(made) if wanted is None else [item for item in variables(wanted) if item in made]
     part = jex.Jaxpr((), list(inputs), outputs, equations, jaxpr.effects, jaxpr.debug_info)
     return Slice(jex.ClosedJaxpr(part, ()), tuple(inputs), tuple(outputs))
+
+
+def needed(
+    function: Callable[[list[Array]], list[Array]], arguments: list[Array]
+) -> Callable[..., list[Array]]:
+    """Return a function without the computations that its results do not need, in loops and branches too.
+
+    In derivatives what is not needed would take part with zeros, and zero times an infinite slope is NaN.
+
+    Args:
+        function: from a list of arrays to a list of arrays; may close over tracers.
+        arguments: what it is evaluated on.
+    """
+    closed = jax.make_jaxpr(function)(arguments)
+    whole = closed.jaxpr
+    inputs = [*whole.constvars, *whole.invars]
+    names = whole.debug_info.with_unknown_names()  # of the inputs, which there are more of now
+    everything = jex.Jaxpr((), inputs, whole.outvars, whole.eqns, whole.effects, names)
+    jaxpr, _ = partial_eval.dce_jaxpr(everything, [True] * len(everything.outvars), instantiate=True)
+    program = jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr, ()))
+
+    def run(values: list[Array]) -> list[Array]:
+        return list(program(*closed.consts, *values))
+
+    return run

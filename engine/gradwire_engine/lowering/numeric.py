@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 from gradwire_engine.lowering.arrays import axis_of
 from gradwire_engine.lowering.registry import Node, Value, namespace
@@ -119,3 +122,27 @@ def pointwise(numpy_function: Callable[..., Any], lax_function: Callable[..., An
         return lax_function(*broadcast(*inputs))
 
     return apply
+
+
+@jax.custom_jvp
+def real_power(x: Value, y: Value) -> Value:
+    """Compute `x ** y` for floating `y`; at `x == 0` it has derivatives of every order that exist."""
+    return lax.pow(x, y)
+
+
+@partial(real_power.defjvp, symbolic_zeros=True)
+def _real_power_jvp(primals: Any, tangents: Any) -> tuple[Value, Value]:
+    (x, y), (dx, dy) = primals, tangents
+    result = real_power(x, y)
+    tangent = lax.full_like(result, 0)
+    zero = constant(0, x)
+    if not isinstance(dx, SymbolicZero):
+        # At x == 0, y * x^(y - 1) is 0 * inf for y == 0, where x^0 has derivative 0.
+        flat = lax.bitwise_and(lax.eq(x, zero), lax.eq(y, zero))
+        factor = select(flat, zero, y)
+        exponent = select(flat, constant(1, y), lax.sub(y, constant(1, y)))
+        tangent = lax.mul(dx, lax.mul(factor, real_power(x, exponent)))
+    if not isinstance(dy, SymbolicZero):
+        logarithm = lax.log(select(lax.eq(x, zero), constant(1, x), x))
+        tangent = lax.add(tangent, lax.mul(dy, lax.mul(logarithm, result)))
+    return result, tangent

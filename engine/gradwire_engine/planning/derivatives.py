@@ -19,6 +19,7 @@ from jax import lax
 from gradwire_engine.abstract import abstract
 from gradwire_engine.jaxprs.convolutions import holds_convolution
 from gradwire_engine.jaxprs.seeds import Seeds, push_units
+from gradwire_engine.jaxprs.slicing import needed
 from gradwire_engine.planning.transforms import Arrays, Function, check_scalar
 
 FORWARD = "forward"
@@ -55,27 +56,27 @@ def linear_part(
     Its results are lists of arrays: tangents of `of` in forward mode, cotangents of `wrt` in
     reverse mode, tangents of the gradient in `wrt` in the Hessian modes.
     """
-    wrt, of = derivative.wrt, derivative.of
+    wrt = derivative.wrt
+    # The rows of one output do not depend on what other outputs are asked for.
+    of = (derivative.of[derivative.array],) if derivative.mode == REVERSE else derivative.of
+    point = [inputs[name] for name in wrt]
 
-    def outputs(point: list[Any]) -> list[Any]:
+    def chosen(point: list[Any]) -> list[Any]:
         values = function.call({**inputs, **dict(zip(wrt, point, strict=True))})
         return [values[name] for name in of]
+
+    outputs = needed(chosen, point)
 
     def scalar(point: list[Any]) -> Any:
         (value,) = outputs(point)
         check_scalar(of[0], value.shape)
         return value.reshape(())
 
-    point = [inputs[name] for name in wrt]
     if derivative.mode == REVERSE:
-        primals, pullback = jax.vjp(outputs, point)
-        zeros = [jnp.zeros(primal.shape, primal.dtype) for primal in primals]
-        seeded = primals[derivative.array]
+        (seeded,), pullback = jax.vjp(outputs, point)
 
         def pull(cotangent: Any) -> list[Any]:
-            cotangents = [*zeros]
-            cotangents[derivative.array] = cotangent
-            (pulled,) = pullback(cotangents)
+            (pulled,) = pullback([cotangent])
             return list(pulled)
 
         return pull, abstract(seeded.shape, seeded.dtype)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax import lax
 
 from gradwire_engine.errors import InvalidInput, NotDifferentiable
+from gradwire_engine.jaxprs.slicing import needed
 from gradwire_engine.values import Named, Signature, is_floating
 
 Arrays = Mapping[str, Any]
@@ -228,6 +231,45 @@ def _gradient_at(function: Function, of: str, inputs: Arrays) -> Callable[..., A
     return forward if function.forward_only else jax.grad(scalar, has_aux=True)
 
 
+@jax.custom_jvp
+def _unless(nothing: Any, value: Any) -> Any:
+    """Zero where there is nothing to add; the derivative is that of the value."""
+    return jnp.where(nothing, jnp.zeros_like(value), value)
+
+
+@_unless.defjvp
+def _unless_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    return _unless(*primals), tangents[1]
+
+
+def _without_spoiling(
+    together: dict[str, Any], given: dict[str, Any], alone: Callable[[str], dict[str, Any]]
+) -> dict[str, Any]:
+    """Keep a tangent or cotangent that is zero from making NaN of what the others give.
+
+    Zero times an infinite slope is NaN: where there is a NaN in a sum over several tangents or cotangents, it
+    is taken again over those that are not zero, each followed by itself.
+
+    Args:
+        together: the sum.
+        given: the tangents or cotangents.
+        alone: what one of them gives, by name.
+    """
+    if len(given) == 1:
+        return together
+
+    def apart() -> dict[str, Any]:
+        total = jax.tree.map(jnp.zeros_like, together)
+        for name, item in given.items():
+            part = jax.tree.map(partial(_unless, jnp.all(item == 0)), alone(name))
+            total = jax.tree.map(jnp.add, total, part)
+        return total
+
+    spoiled = jnp.any(jnp.stack([jnp.any(jnp.isnan(leaf)) for leaf in jax.tree.leaves(together)]))
+    idle = jnp.any(jnp.stack([jnp.all(item == 0) for item in given.values()]))
+    return lax.cond(spoiled & idle, apart, lambda: together)  # type: ignore[no-any-return]
+
+
 def _apply_gradient(function: Function, transform: Gradient) -> Function:
     wrt = choose_inputs(function, transform.wrt)
     of = choose_scalar(function, transform.of)
@@ -247,8 +289,16 @@ def _apply_jvp(function: Function, transform: Jvp) -> Function:
 
     def compute(inputs: Arrays) -> tuple[Arrays, Arrays]:
         point, direction = _picked(inputs, wrt), _picked(inputs, wrt, tangents)
-        _, pushed, outputs = jax.jvp(_at(function, of, inputs), (point,), (direction,), has_aux=True)
-        return pushed, outputs
+        at = _at(function, of, inputs)
+        _, pushed, outputs = jax.jvp(at, (point,), (direction,), has_aux=True)
+
+        def along(name: str) -> dict[str, Any]:
+            def moved(value: Any) -> dict[str, Any]:
+                return at({**point, name: value})[0]
+
+            return jax.jvp(moved, (point[name],), (direction[name],))[1]  # type: ignore[no-any-return]
+
+        return _without_spoiling(pushed, direction, along), outputs
 
     return _made(function, "tangent", of, tangents, transform.keep_values, compute)
 
@@ -260,9 +310,19 @@ def _apply_vjp(function: Function, transform: Vjp) -> Function:
     cotangents = _derived("cotangent", of, function.signature.outputs, function.signature.inputs)
 
     def compute(inputs: Arrays) -> tuple[Arrays, Arrays]:
-        _, pullback, outputs = jax.vjp(_at(function, of, inputs), _picked(inputs, wrt), has_aux=True)
-        (pulled,) = pullback(_picked(inputs, of, cotangents))
-        return pulled, outputs
+        point, given = _picked(inputs, wrt), _picked(inputs, of, cotangents)
+        _, pullback, outputs = jax.vjp(_at(function, of, inputs), point, has_aux=True)
+        (pulled,) = pullback(given)
+
+        def of_one(name: str) -> dict[str, Any]:
+            def chosen(values: list[Any]) -> list[Any]:
+                return [_at(function, of, inputs)(dict(zip(wrt, values, strict=True)))[0][name]]
+
+            values = [point[key] for key in wrt]
+            _, pull = jax.vjp(needed(chosen, values), values)
+            return dict(zip(wrt, pull([given[name]])[0], strict=True))
+
+        return _without_spoiling(pulled, given, of_one), outputs
 
     return _made(function, "cotangent", wrt, cotangents, transform.keep_values, compute)
 

@@ -15,6 +15,7 @@ import numpy as np
 import typer
 
 import gradwire as gw
+from gradwire._face.arguments import fixed_type
 from gradwire.graphs.reading import read
 from gradwire.graphs.signature import Signature, Value
 from gradwire.transport.address import VARIABLE as ADDRESS_VARIABLE
@@ -145,7 +146,8 @@ def check(options: CommonOptions) -> None:
         random = np.random.default_rng(0)
         for value in function.signature.inputs:
             if value.name not in arrays and value.floating and _is_fixed(value):
-                arrays[value.name] = np.asarray(random.standard_normal(value.shape)).astype(value.dtype)
+                shape, dtype = fixed_type(value)
+                arrays[value.name] = np.asarray(random.standard_normal(shape)).astype(dtype)
                 typer.echo(f"{value}: drawn from a standard normal distribution", err=True)
         function.check(arrays, timeout=options.timeout)
 

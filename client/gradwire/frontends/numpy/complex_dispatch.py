@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gradwire.frontends.numpy.dispatch import Function, entering, public_name
+from gradwire.frontends.numpy.dispatch import Function, call_into, entering, public_name, stored
 from gradwire.graphs.refusals import refuse
 
 _F = TypeVar("_F", bound=Function)
@@ -62,7 +62,7 @@ def call_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     implementation = _functions.get(function)
     if implementation is None:
         raise _refused(public_name(function), function.__name__)
-    return implementation(*args, **kwargs)
+    return call_into(function, implementation, args, kwargs)
 
 
 def _refused(written: str, name: str) -> Exception:
@@ -107,16 +107,7 @@ def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: di
         )
     result = rule(*inputs)
     # NumPy's scalars are immutable, so that "z *= 2" binds z anew.
-    if out is None or (out[0] is inputs[0] and not np.ndim(out[0])):
+    own = out is not None and out[0] is inputs[0] and hasattr(out[0], "stands_for_scalar")
+    if out is None or (own and out[0].stands_for_scalar()):
         return result
-    return _stored(name, result, out[0])
-
-
-def _stored(name: str, result: Any, target: Any) -> Any:
-    if involved([result]) and not involved([target]):
-        raise TypeError(
-            f"cannot cast the result of np.{name} from {result.dtype} to {target.dtype} in place; "
-            "write z = x + w, or make x complex with .astype(complex)"
-        )
-    target[...] = result
-    return target
+    return stored(f"np.{name}", result, out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -55,3 +57,36 @@ def test_linear_algebra_keeps_single_precision_and_makes_integers_double() -> No
 def test_what_has_no_derivative_is_refused_with_advice(function: object, advice: str) -> None:
     with pytest.raises(TraceError, match=advice):
         trace(function, [spec((4, 3))])  # type: ignore[arg-type]
+
+
+A, B, C = np.arange(24.0).reshape(2, 3, 4) / 7, np.arange(40.0).reshape(2, 4, 5) / 9, np.arange(5.0) - 1
+SUMS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "of batches": ("...ij,...jk->...ik", (A, B)),
+    "of a batch and a matrix": ("...ij,...jk", (A, B[0])),
+    "with axes of one element": ("bij,bjk->bik", (A[:1], B)),
+    "along an axis of one element": ("bij,bjk->bik", (A[:, :, :1], B)),
+    "of three with ellipses of three lengths": ("...ij,...j,...k->...ik", (A, A[:, 0], C)),
+    "of diagonals of batches": ("...ii->...i", (A[:, :, :3],)),
+    "of traces of batches": ("...ii", (A[:, :, :3],)),
+    "with the ellipsis inside": ("i...j,i...->j...", (A, A[:, :1, 0])),
+    "of ellipses alone": ("...,...->...", (A, A[0])),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_einsum_has_numpys_ellipses_and_broadcasting(name: str) -> None:
+    equation, operands = SUMS[name]
+    agree(lambda *arrays: np.einsum(equation, *arrays), *operands)
+
+
+EMPTY = np.zeros((2, 0, 0))
+
+
+def test_matrices_of_no_elements_have_numpys_determinants_and_decompositions() -> None:
+    agree(
+        lambda a: (
+            np.linalg.det(a), np.linalg.det(a[0]), *np.linalg.slogdet(a), np.linalg.inv(a),
+            np.linalg.cholesky(a), *np.linalg.eigh(a), *np.linalg.qr(a), np.linalg.norm(a),
+        ),
+        EMPTY,
+    )  # fmt: skip

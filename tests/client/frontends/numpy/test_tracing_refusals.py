@@ -79,6 +79,13 @@ REFUSALS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "bool key": (lambda x: x[True], r"np\.where"),
     "slice bound": (lambda x: x[: x.astype(np.int64)[0]], r"np\.arange\(length\)"),
     "ufunc": (lambda x: np.nextafter(x, 1.0), r"ufunc nextafter"),
+    "masked arrays": (lambda x: x * np.ma.masked_array(PLAIN, [0, 1, 0]), r"MaskedArray.*a\.filled"),
+    "masked arrays first": (lambda x: np.ma.masked_array(PLAIN, [0, 1, 0]) * x, r"masked array"),
+    "masked arrays in functions": (lambda x: np.where(x > 0, x, np.ma.masked_array(PLAIN)), r"MaskedArray"),
+    "masked arrays assigned": (lambda x: x.__setitem__(..., np.ma.masked_array(PLAIN)), r"MaskedArray"),
+    "masked complex arrays": (lambda x: x * np.ma.masked_array(PLAIN * 1j), r"MaskedArray"),
+    "matrices": (lambda x: x * np.matrix(np.eye(3)), r"numpy\.matrix.*np\.asarray"),
+    "matrices first": (lambda x: np.matrix(np.eye(3)) * x, r"numpy\.matrix"),
     "unknown function": (lambda x: np.setxor1d(x, x), r"np\.setxor1d"),
     "unknown argument": (lambda x: np.var(x, where=x > 0), r"np\.var with these arguments"),
     "one-argument where": (lambda x: np.where(x > 0), r"np\.where\(condition, a, b\)"),
@@ -112,6 +119,7 @@ REFUSALS: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("name", REFUSALS)
 def test_refusals_say_what_to_write_instead(name: str) -> None:
     function, advice = REFUSALS[name]

@@ -55,6 +55,17 @@ def test_polygamma_agrees_with_scipy_and_its_derivative_is_the_next_one(n: int) 
     np.testing.assert_allclose(np.diag(jacobian), scipy.special.polygamma(n + 1, x), rtol=1e-12)
 
 
+def test_ldexp_is_right_where_the_power_alone_overflows_or_vanishes() -> None:
+    x = np.array([1e300, 1e-300, 3.0, -7.25, 1e-300, 5.0, np.inf, 0.0])
+    n = np.array([-1100, 1500, -5, 1000, -1000, 5000, -5000, 5000])
+    with np.errstate(over="ignore", under="ignore"):
+        expected = np.ldexp(x, n)
+    np.testing.assert_array_equal(evaluate("Ldexp", x, n), expected)
+    single = np.array([1e30, 1e-30, 3.0], np.float32), np.array([-140, 180, 100])
+    np.testing.assert_array_equal(evaluate("Ldexp", *single), np.ldexp(*single))
+    check("Ldexp", np.array([0.3, -1.5]), np.array([3, -2]), wrt=[0])
+
+
 TWO_ARRAYS = {"Atan2": np.arctan2, "Hypot": np.hypot, "LogAddExp": np.logaddexp, "Xlogy": scipy.special.xlogy}
 
 

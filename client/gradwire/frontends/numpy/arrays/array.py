@@ -12,12 +12,12 @@ import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from gradwire.frontends.numpy import complex_dispatch
-from gradwire.frontends.numpy.arrays import indexing
+from gradwire.frontends.numpy.arrays import indexing, sparse
 from gradwire.frontends.numpy.arrays.cells import Cell, FrozenCell, ViewCell
 from gradwire.frontends.numpy.arrays.methods import ArrayMethods
-from gradwire.frontends.numpy.dispatch import call_function, namespace
+from gradwire.frontends.numpy.dispatch import call_function, namespace, sparse_product, stored
 from gradwire.frontends.numpy.ufuncs.accumulation import accumulate
-from gradwire.frontends.numpy.ufuncs.rules import as_value, call
+from gradwire.frontends.numpy.ufuncs.rules import as_value, call, type_of
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import DType, GraphBuilder, GraphValue, Shape
 from gradwire.graphs.refusals import refuse
@@ -92,6 +92,8 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
     # NumPy's protocols
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if sparse.involved(inputs):
+            return sparse_product(ufunc, method, inputs, kwargs)
         if complex_dispatch.involved(inputs):
             return complex_dispatch.call_ufunc(ufunc, method, inputs, kwargs)
         out = kwargs.pop("out", None)
@@ -100,15 +102,21 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         if method == "at":
             return _at(ufunc, *inputs)
         result = _ufunc_method(ufunc, method, inputs, kwargs)
-        # NumPy's scalars are immutable: "s += 1" binds the name to a new object.
-        if out is None or (out[0] is inputs[0] and not self.shape and len(out) == 1):
+        own = out is not None and len(out) == 1 and out[0] is inputs[0] is self
+        if out is None or (own and self.stands_for_scalar()):
             return result
-        return _store(ufunc, result, out)
+        if len(out) == 1:
+            return stored(f"np.{ufunc.__name__}", result, out)
+        return tuple(
+            item if target is None else stored(f"np.{ufunc.__name__}", item, target)
+            for item, target in zip(result, out, strict=True)
+        )
 
     def __array_function__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if complex_dispatch.involved((*args, *kwargs.values())):
+        # A real result may be stored in a complex array: `out` does not make a call complex.
+        if complex_dispatch.involved((*args, *(item for key, item in kwargs.items() if key != "out"))):
             return complex_dispatch.call_function(function, args, kwargs)
         return call_function(function, args, kwargs)
 
@@ -116,9 +124,12 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         return namespace()
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        if sparse.asked_by_scipy(1):
+            return np.empty((), object)
         raise refuse(
             "turning a traced array into a plain NumPy array (np.asarray, np.array([...]), assigning it "
-            "into an array made by np.zeros or np.empty, indexing a plain array with it, a SciPy function)",
+            "into an array made by np.zeros or np.empty, indexing a plain array with it, an operation of "
+            "a masked array, a SciPy function)",
             "drop np.asarray; write gw.asarray([...]) for np.array([...]); make arrays that are to be "
             "filled with np.zeros_like(x) or gw.zeros(shape), and tables that are to be indexed with "
             "gw.asarray(table); for functions of SciPy use gw.special (logsumexp, softmax), "
@@ -180,6 +191,31 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
     def _describe(self) -> str:
         return f"{self.dtype} array of shape {self.shape}"
 
+    def stands_for_scalar(self) -> bool:
+        """Whether it stands for a scalar of NumPy, which is immutable: "s += 1" binds s anew.
+
+        A view without axes, as `b[0, ...]` is, can be written to.
+        """
+        return not self.shape and not isinstance(self._cell, ViewCell)
+
+    def receive(self, name: str, result: Any) -> None:
+        """Store the result of a call that names this array as `out`, under NumPy's rules for casts.
+
+        Raises:
+            TypeError: NumPy would not cast the result to this array's dtype.
+            ValueError: the result does not broadcast to this array.
+        """
+        if not np.can_cast(result.dtype, self.dtype, "same_kind"):
+            raise TypeError(
+                f"cannot cast the result of {name} from {result.dtype} to {self.dtype} "
+                "in place; use .astype first"
+            )
+        if not fits(result.shape, self.shape):
+            raise ValueError(
+                f"non-broadcastable output operand with shape {self.shape} doesn't match {result.shape}"
+            )
+        self._cell.write(ops.expand(ops.cast(value_of(self.graph, result), self.dtype), self.shape))
+
     # Indexing
 
     def __getitem__(self, key: Any) -> TracedArray:
@@ -187,7 +223,9 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         cell = self._cell
         if not index.basic:
             return wrap(indexing.take(cell.read(), index))
-        if not index.shape and self.shape:
+        if not index.shape and not _names_ellipsis(key):  # NumPy gives a scalar, which is no view
+            if not self.shape:
+                return wrap(cell.read())
             found = cell.element(indexing.position(index, self.shape))
             return wrap(indexing.take(cell.settled(), index) if found is None else found)
 
@@ -197,9 +235,10 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         def backward(base: GraphValue, new: GraphValue) -> GraphValue:
             return indexing.put(base, index, new)
 
-        whole = not isinstance(cell, ViewCell) or cell.contiguous
-        adjacent = whole and indexing.is_contiguous(index, self.shape)
-        return TracedArray(ViewCell(cell, index.shape, forward, backward, index.parts, adjacent))
+        adjacent = cell.contiguous and indexing.is_contiguous(index, self.shape)
+        return TracedArray(
+            ViewCell(cell, index.shape, forward, backward, index.parts, adjacent, ordered=cell.ordered)
+        )
 
     def __setitem__(self, key: Any, new: Any) -> None:
         plain = _plain_key(key)
@@ -238,11 +277,25 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
 
     def copy(self, order: str = "C") -> Self:
         """Copy the array; assignments to the copy do not reach it."""
-        return type(self)(Cell(self.value))
+        return type(self)(Cell(self.value, copied_in_order(self, order)))
 
-    def astype(self, dtype: npt.DTypeLike, **_: Any) -> Any:
-        """Copy the array to another dtype; complex64 and complex128 give a `TracedComplex`."""
+    def astype(
+        self,
+        dtype: npt.DTypeLike,
+        order: str = "K",
+        casting: Any = "unsafe",
+        subok: bool = True,
+        copy: bool = True,
+    ) -> Any:
+        """Copy the array to another dtype; complex64 and complex128 give a `TracedComplex`.
+
+        Raises:
+            TypeError: the casting rule does not allow it.
+        """
         kind = np.dtype(dtype)
+        check_cast(self.dtype, kind, casting)
+        if kind == self.dtype:
+            return self.copy(order) if copy else self
         if kind.kind == "c":
             part = ops.FLOAT32 if kind == np.complex64 else ops.FLOAT64
             return wrap(ops.cast(self.value, part)) * kind.type(1)
@@ -260,6 +313,11 @@ def _plain_key(key: Any) -> Any:
     return _operand(key)
 
 
+def _names_ellipsis(key: Any) -> bool:
+    """Whether a key holds "...", which makes a view also of a single element."""
+    return key is Ellipsis or (isinstance(key, tuple) and any(item is Ellipsis for item in key))
+
+
 def _is_current_view(cell: Cell, base: Cell, key: object) -> bool:
     return isinstance(cell, ViewCell) and cell.base is base and cell.key == key and cell.settled_now
 
@@ -268,9 +326,30 @@ def _operand(item: Any) -> Any:
     return item.value if isinstance(item, TracedArray) else item
 
 
-def wrap(value: GraphValue) -> TracedArray:
-    """Make an array that holds a value."""
-    return TracedArray(Cell(value))
+def wrap(value: GraphValue, ordered: bool = True) -> TracedArray:
+    """Make an array that holds a value; `ordered` says whether NumPy lays it out in C order."""
+    return TracedArray(Cell(value, ordered))
+
+
+def check_cast(source: Any, target: Any, casting: Any) -> None:
+    """Check a cast against one of NumPy's rules ("no", "equiv", "safe", "same_kind", "unsafe").
+
+    Raises:
+        TypeError: the rule does not allow it.
+    """
+    if not np.can_cast(source, target, casting):
+        raise TypeError(f"cannot cast from {source} to {target} according to the rule {casting!r}")
+
+
+def copied_in_order(array: TracedArray, order: str) -> bool:
+    """Whether NumPy lays out a copy in C order; "K" and "A" keep the order of the original.
+
+    Raises:
+        ValueError: NumPy has no such order.
+    """
+    if order not in ("C", "F", "A", "K"):
+        raise ValueError(f"order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
+    return order == "C" or array.ndim < 2 or (order != "F" and array._cell.ordered)
 
 
 def graph_of(*arrays: Any) -> GraphBuilder:
@@ -309,7 +388,9 @@ def apply(ufunc: np.ufunc, *operands: Any, dtype: npt.DTypeLike | None = None) -
     """Apply a ufunc to operands of which at least one is traced."""
     graph = graph_of(*operands)
     kind = None if dtype is None else np.dtype(dtype)
-    results = [wrap(v) for v in call(ufunc, [_operand(item) for item in operands], graph, kind)]
+    # A result is laid out as its operands are.
+    ordered = all(item._cell.ordered for item in operands if isinstance(item, TracedArray))
+    results = [wrap(v, ordered) for v in call(ufunc, [_operand(item) for item in operands], graph, kind)]
     return results[0] if len(results) == 1 else tuple(results)
 
 
@@ -345,6 +426,8 @@ def view(
     shape: Shape,
     forward: Callable[[GraphValue], GraphValue],
     backward: Callable[[GraphValue], GraphValue] | None,
+    ordered: bool = False,
+    key: object = None,
 ) -> TracedArray:
     """Make a view that rearranges the elements of an array.
 
@@ -353,15 +436,18 @@ def view(
         shape: the shape of the view.
         forward: from the array's value to the view's.
         backward: the inverse of `forward`, for assignment to the view; None refuses assignment.
+        ordered: whether its elements follow each other in memory as the array's do.
+        key: what makes the view.
     """
     put = None if backward is None else lambda base, new: backward(new)
-    return TracedArray(ViewCell(array._cell, shape, forward, put))
+    cell = array._cell
+    return TracedArray(ViewCell(cell, shape, forward, put, key, ordered=ordered and cell.ordered))
 
 
 def reshaped(array: TracedArray, shape: Shape) -> TracedArray:
     """Reshape an array: a view where NumPy makes one, otherwise a copy that refuses assignment."""
     cell = array._cell
-    if isinstance(cell, ViewCell) and not cell.contiguous:
+    if not cell.contiguous and array.shape != shape:
         return TracedArray(FrozenCell(ops.reshape(cell.read(), shape)))
     before = array.shape
 
@@ -377,7 +463,7 @@ def reshaped(array: TracedArray, shape: Shape) -> TracedArray:
 def _ufunc_method(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     name = ufunc.__name__
     dtype = kwargs.pop("dtype", None)
-    kwargs.pop("casting", None)
+    _check_casts(ufunc, inputs, dtype, kwargs.pop("casting", "same_kind"))
     if method == "__call__":
         if name in ("matmul", "vecdot") and ("axis" in kwargs or "axes" in kwargs):
             return _with_core_axis(ufunc, inputs, kwargs)
@@ -394,8 +480,25 @@ def _ufunc_method(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: d
         return function(inputs[0], **{"axis": 0, **kwargs})
     if method == "accumulate" and name in (*_ACCUMULATIONS, "maximum", "minimum"):
         array = traced(graph_of(*inputs), inputs[0])
-        return wrap(accumulate(ufunc, array.value, kwargs.pop("axis", 0), dtype))
+        axis = kwargs.pop("axis", 0)
+        _no_more(f"{name}.accumulate", kwargs)
+        return wrap(accumulate(ufunc, array.value, axis, dtype))
     raise refuse(f"np.{name}.{method}", "write the loop, or use a reduction such as np.sum or np.max")
+
+
+def _check_casts(ufunc: np.ufunc, inputs: Sequence[Any], dtype: Any, casting: str) -> None:
+    """Check that the operands may be cast to the dtype that is asked for, as NumPy does.
+
+    Raises:
+        TypeError: one of them may not.
+    """
+    for item in inputs if dtype is not None else ():
+        kind = type_of(_operand(item))
+        if not isinstance(kind, type) and not np.can_cast(kind, dtype, casting):  # type: ignore[arg-type]
+            raise TypeError(
+                f"Cannot cast ufunc '{ufunc.__name__}' input from {kind} to {np.dtype(dtype)} "
+                f"with casting rule '{casting}'"
+            )
 
 
 def _no_more(name: str, kwargs: dict[str, Any]) -> None:
@@ -419,26 +522,3 @@ def _at(ufunc: np.ufunc, target: Any, key: Any, amount: Any) -> None:
     index = indexing.parse(_plain_key(key), target.shape)
     value = fitted(target.graph, amount, index.shape, target.dtype)
     target._cell.write(indexing.reduce_at(target.value, index, value, _AT[ufunc.__name__]))
-
-
-def _store(ufunc: np.ufunc, result: Any, out: Any) -> Any:
-    """Store a result in `out`, under NumPy's rules for shapes and casts."""
-    results = result if isinstance(result, tuple) else (result,)
-    for item, target in zip(results, out, strict=True):
-        if not isinstance(target, TracedArray):
-            raise refuse(
-                f"np.{ufunc.__name__} into a plain NumPy array (out=, or += on one)",
-                "a plain array cannot hold traced values: write y = y + x, or make y with np.zeros_like(x) "
-                "or gw.zeros(shape)",
-            )
-        if not np.can_cast(item.dtype, target.dtype, "same_kind"):
-            raise TypeError(
-                f"cannot cast the result of np.{ufunc.__name__} from {item.dtype} to {target.dtype} "
-                "in place; use .astype first"
-            )
-        if not fits(item.shape, target.shape):
-            raise ValueError(
-                f"non-broadcastable output operand with shape {target.shape} doesn't match {item.shape}"
-            )
-        target._cell.write(ops.expand(ops.cast(item.value, target.dtype), target.shape))
-    return out[0] if len(out) == 1 else out

@@ -21,18 +21,28 @@ from gradwire.graphs.refusals import refuse
 
 
 class Cell:
-    """An array's current value, and the single-element writes that it does not contain yet."""
+    """An array's current value, and the single-element writes that it does not contain yet.
 
-    __slots__ = ("_pending", "_value", "body", "dtype", "graph", "shape", "version")
+    `ordered` says whether its axes come in C order in memory, as NumPy lays the array out: reshaping makes
+    a view only where they do.
+    """
 
-    def __init__(self, value: GraphValue) -> None:
+    __slots__ = ("_pending", "_value", "body", "dtype", "graph", "ordered", "shape", "version")
+
+    def __init__(self, value: GraphValue, ordered: bool = True) -> None:
         self.graph: GraphBuilder = value.graph
         self.body: Body = value.graph.body
         self.shape: Shape = value.shape
         self.dtype: DType = value.dtype
         self.version = 0
+        self.ordered = ordered
         self._value = value
         self._pending: dict[int, GraphValue] = {}
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether its elements are in order in memory, so that NumPy reshapes it without a copy."""
+        return self.ordered or len(self.shape) < 2
 
     def read(self) -> GraphValue:
         """Return the current value, with pending writes merged."""
@@ -96,11 +106,12 @@ class ViewCell(Cell):
         forward: from the base's value to the view's.
         backward: from the base's value and the view's new value to the base's new value; None where
             assignment is refused.
-        key: the basic index that made it, if one did.
+        key: what made it: the parts of a basic index, or the order of transposed axes.
         contiguous: whether its elements are in order in memory, so that NumPy reshapes it without a copy.
+        ordered: whether its axes come in C order in memory; a contiguous view's do.
     """
 
-    __slots__ = ("_backward", "_forward", "_seen", "base", "contiguous", "key")
+    __slots__ = ("_backward", "_contiguous", "_forward", "_seen", "base", "key")
 
     def __init__(
         self,
@@ -110,6 +121,7 @@ class ViewCell(Cell):
         backward: Callable[[GraphValue, GraphValue], GraphValue] | None,
         key: object = None,
         contiguous: bool = False,
+        ordered: bool = False,
     ) -> None:
         self.graph = base.graph
         self.body = base.body
@@ -117,10 +129,15 @@ class ViewCell(Cell):
         self.dtype = base.dtype
         self.base = base
         self.key = key
-        self.contiguous = contiguous
+        self.ordered = ordered or contiguous
+        self._contiguous = contiguous
         self._forward = forward
         self._backward = backward
         self._seen = -1
+
+    @property
+    def contiguous(self) -> bool:
+        return self._contiguous
 
     @property
     def version(self) -> int:  # type: ignore[override]

@@ -10,9 +10,12 @@ import numpy
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, value_of, wrap
+from gradwire.frontends.numpy.arrays import sparse
+from gradwire.frontends.numpy.arrays.array import TracedArray, check_cast, graph_of, value_of, wrap
 from gradwire.frontends.numpy.arrays.methods import ArrayMethods
 from gradwire.frontends.numpy.complex_dispatch import call_function, call_ufunc
+from gradwire.frontends.numpy.dispatch import sparse_product
+from gradwire.frontends.numpy.ufuncs.rules import check_plain
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import DType, GraphBuilder, Shape
 from gradwire.graphs.refusals import refuse
@@ -96,6 +99,8 @@ class TracedComplex(ArrayMethods, NDArrayOperatorsMixin):
     # NumPy's protocols
 
     def __array_ufunc__(self, ufunc: numpy.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if sparse.involved(inputs):
+            return sparse_product(ufunc, method, inputs, kwargs)
         return call_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(
@@ -107,6 +112,8 @@ class TracedComplex(ArrayMethods, NDArrayOperatorsMixin):
         return self._real.__array_namespace__(api_version=api_version)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        if sparse.asked_by_scipy(1):
+            return np.empty((), object)
         raise refuse(
             f"a traced {self.dtype} array of shape {self.shape} where plain or real numbers are needed "
             "(np.asarray, np.array([...]), a real array)",
@@ -154,15 +161,36 @@ class TracedComplex(ArrayMethods, NDArrayOperatorsMixin):
 
     def copy(self, order: str = "C") -> TracedComplex:
         """Copy the array; assignments to the copy do not reach it."""
-        return TracedComplex(self._real.copy(), self._imag.copy())
+        return TracedComplex(self._real.copy(order), self._imag.copy(order))
 
-    def astype(self, dtype: npt.DTypeLike, **_: Any) -> TracedComplex:
+    def stands_for_scalar(self) -> bool:
+        """Whether it stands for a scalar of NumPy; see `TracedArray.stands_for_scalar`."""
+        return self._real.stands_for_scalar()
+
+    def receive(self, name: str, result: Any) -> None:
+        """Store the result of a call that names this array as `out`; see `TracedArray.receive`."""
+        real, imag = parts(result)
+        self._real.receive(name, real)
+        self._imag.receive(name, np.zeros_like(real) if imag is None else imag)
+
+    def astype(
+        self,
+        dtype: npt.DTypeLike,
+        order: str = "K",
+        casting: Any = "unsafe",
+        subok: bool = True,
+        copy: bool = True,
+    ) -> TracedComplex:
         """Copy the array to single or double precision.
 
         Raises:
             TraceError: the dtype is real.
+            TypeError: the casting rule does not allow it.
         """
         kind = np.dtype(dtype)
+        check_cast(self.dtype, kind, casting)
+        if kind == self.dtype:
+            return self.copy(order) if copy else self
         if kind.kind != "c":
             raise refuse(f"turning complex numbers into {kind}", "take np.real(z) or np.abs(z)")
         part = np.float32 if kind == np.complex64 else np.float64
@@ -179,6 +207,7 @@ def parts(item: Any) -> tuple[Any, Any]:
         return item._real, item._imag
     if isinstance(item, TracedArray | bool | int | float):
         return item, None
+    check_plain(item)
     weak = isinstance(item, complex) and not isinstance(item, np.generic)
     plain = item if weak else np.asarray(item)
     if not weak and plain.dtype.kind != "c":
@@ -198,4 +227,5 @@ def combine(real: Any, imag: Any) -> TracedComplex:
     graph, kind = graph_of(real, imag), part_dtype(real, imag)
     values = [value_of(graph, 0.0 if part is None else part, kind) for part in (real, imag)]
     shape = ops.broadcast(*(value.shape for value in values))
-    return TracedComplex(*(wrap(ops.expand(value, shape)) for value in values))
+    ordered = all(part._cell.ordered for part in (real, imag) if isinstance(part, TracedArray))
+    return TracedComplex(*(wrap(ops.expand(value, shape), ordered) for value in values))

@@ -30,69 +30,148 @@ class ArrayMethods:
             )
         return str(self)
 
-    def sum(self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Any:
+    def sum(
+        self,
+        axis: Any = None,
+        dtype: Any = None,
+        out: Any = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = True,
+    ) -> Any:
         """`np.sum`."""
-        return np.sum(self, axis=axis, dtype=dtype, keepdims=keepdims)
+        return np.sum(self, axis=axis, dtype=dtype, out=out, keepdims=keepdims, initial=initial, where=where)
 
-    def prod(self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Any:
+    def prod(
+        self,
+        axis: Any = None,
+        dtype: Any = None,
+        out: Any = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = True,
+    ) -> Any:
         """`np.prod`."""
-        return np.prod(self, axis=axis, dtype=dtype, keepdims=keepdims)
+        return np.prod(self, axis=axis, dtype=dtype, out=out, keepdims=keepdims, initial=initial, where=where)
 
-    def mean(self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Any:
+    def mean(
+        self,
+        axis: Any = None,
+        dtype: Any = None,
+        out: Any = None,
+        keepdims: bool = False,
+        *,
+        where: Any = True,
+    ) -> Any:
         """`np.mean`."""
-        return np.mean(self, axis=axis, dtype=dtype, keepdims=keepdims)
+        return np.mean(self, axis=axis, dtype=dtype, out=out, keepdims=keepdims, where=where)
 
     def var(
-        self, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, keepdims: bool = False
+        self,
+        axis: Any = None,
+        dtype: Any = None,
+        out: Any = None,
+        ddof: float = 0,
+        keepdims: bool = False,
+        **further: Any,
     ) -> Any:
         """`np.var`."""
-        return np.var(self, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
+        return np.var(self, axis=axis, dtype=dtype, out=out, ddof=ddof, keepdims=keepdims, **further)
 
     def std(
-        self, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, keepdims: bool = False
+        self,
+        axis: Any = None,
+        dtype: Any = None,
+        out: Any = None,
+        ddof: float = 0,
+        keepdims: bool = False,
+        **further: Any,
     ) -> Any:
         """`np.std`."""
-        return np.std(self, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
+        return np.std(self, axis=axis, dtype=dtype, out=out, ddof=ddof, keepdims=keepdims, **further)
 
-    def min(self, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
+    def min(
+        self,
+        axis: Any = None,
+        out: Any = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = True,
+    ) -> Any:
         """`np.min`."""
-        return np.min(self, axis=axis, keepdims=keepdims)
+        return np.min(self, axis=axis, out=out, keepdims=keepdims, initial=initial, where=where)
 
-    def max(self, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
+    def max(
+        self,
+        axis: Any = None,
+        out: Any = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = True,
+    ) -> Any:
         """`np.max`."""
-        return np.max(self, axis=axis, keepdims=keepdims)
+        return np.max(self, axis=axis, out=out, keepdims=keepdims, initial=initial, where=where)
 
-    def any(self, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
+    def any(self, axis: Any = None, out: Any = None, keepdims: bool = False, *, where: Any = True) -> Any:
         """`np.any`."""
-        return np.any(self, axis=axis, keepdims=keepdims)
+        return np.any(self, axis=axis, out=out, keepdims=keepdims, where=where)
 
-    def all(self, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
+    def all(self, axis: Any = None, out: Any = None, keepdims: bool = False, *, where: Any = True) -> Any:
         """`np.all`."""
-        return np.all(self, axis=axis, keepdims=keepdims)
+        return np.all(self, axis=axis, out=out, keepdims=keepdims, where=where)
 
-    def argmin(self, axis: Any = None, out: None = None, *, keepdims: bool = False) -> Any:
+    def argmin(self, axis: Any = None, out: Any = None, *, keepdims: bool = False) -> Any:
         """`np.argmin`."""
-        return np.argmin(self, axis=axis, keepdims=keepdims)
+        return np.argmin(self, axis=axis, out=out, keepdims=keepdims)
 
-    def argmax(self, axis: Any = None, out: None = None, *, keepdims: bool = False) -> Any:
+    def argmax(self, axis: Any = None, out: Any = None, *, keepdims: bool = False) -> Any:
         """`np.argmax`."""
-        return np.argmax(self, axis=axis, keepdims=keepdims)
+        return np.argmax(self, axis=axis, out=out, keepdims=keepdims)
 
-    def ptp(self, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
+    def ptp(self, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:
         """`np.ptp`."""
-        return np.ptp(self, axis=axis, keepdims=keepdims)
+        return np.ptp(self, axis=axis, out=out, keepdims=keepdims)
 
-    def cumsum(self, axis: Any = None, dtype: Any = None) -> Any:
+    def cumsum(self, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
         """`np.cumsum`."""
-        return np.cumsum(self, axis=axis, dtype=dtype)
+        return np.cumsum(self, axis=axis, dtype=dtype, out=out)
 
-    def cumprod(self, axis: Any = None, dtype: Any = None) -> Any:
+    def cumprod(self, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
         """`np.cumprod`."""
-        return np.cumprod(self, axis=axis, dtype=dtype)
+        return np.cumprod(self, axis=axis, dtype=dtype, out=out)
 
-    def reshape(self, *shape: Any, order: str = "C") -> Any:
+    def choose(self, choices: Any, out: Any = None, mode: str = "raise") -> Any:
+        """`np.choose`."""
+        return np.choose(self, choices, out=out, mode=mode)
+
+    def compress(self, condition: Any, axis: Any = None, out: Any = None) -> Any:
+        """`np.compress`."""
+        return np.compress(condition, self, axis=axis, out=out)
+
+    def nonzero(self) -> Any:
+        """`np.nonzero`, which is refused."""
+        return np.nonzero(self)
+
+    def searchsorted(self, v: Any, side: str = "left", sorter: Any = None) -> Any:
+        """`np.searchsorted`."""
+        return np.searchsorted(self, v, side, sorter)
+
+    def argpartition(self, kth: Any, axis: Any = -1, kind: str = "introselect", order: Any = None) -> Any:
+        """`np.argpartition`."""
+        return np.argpartition(self, kth, axis, kind, order)
+
+    def partition(self, kth: Any, axis: Any = -1, kind: str = "introselect", order: Any = None) -> None:
+        """Partition in place."""
+        self[...] = np.partition(self, kth, axis, kind, order)  # type: ignore[index]
+
+    def put(self, indices: Any, values: Any, mode: str = "raise") -> None:
+        """`np.put`."""
+        np.put(self, indices, values, mode)
+
+    def reshape(self, *shape: Any, order: str = "C", copy: Any = None) -> Any:
         """`np.reshape`; the shape as one tuple or as several integers."""
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order)
+        made = np.reshape(self, shape[0] if len(shape) == 1 else shape, order)
+        return made.copy() if copy else made
 
     def ravel(self, order: str = "C") -> Any:
         """`np.ravel`."""
@@ -125,13 +204,13 @@ class ArrayMethods:
         """`np.squeeze`."""
         return np.squeeze(self, axis)
 
-    def dot(self, other: Any) -> Any:
+    def dot(self, other: Any, out: Any = None) -> Any:
         """`np.dot`."""
-        return np.dot(self, other)
+        return np.dot(self, other, out=out)
 
-    def take(self, indices: Any, axis: Any = None, out: None = None, mode: str = "raise") -> Any:
+    def take(self, indices: Any, axis: Any = None, out: Any = None, mode: str = "raise") -> Any:
         """`np.take`."""
-        return np.take(self, indices, axis=axis, mode=mode)
+        return np.take(self, indices, axis=axis, out=out, mode=mode)
 
     def repeat(self, repeats: Any, axis: Any = None) -> Any:
         """`np.repeat`."""
@@ -141,33 +220,35 @@ class ArrayMethods:
         """`np.diagonal`."""
         return np.diagonal(self, offset, axis1, axis2)
 
-    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None) -> Any:
+    def trace(
+        self, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
+    ) -> Any:
         """`np.trace`."""
-        return np.trace(self, offset, axis1, axis2, dtype)
+        return np.trace(self, offset, axis1, axis2, dtype, out)
 
-    def clip(self, min: Any = None, max: Any = None) -> Any:
+    def clip(self, min: Any = None, max: Any = None, out: Any = None, **further: Any) -> Any:
         """`np.clip`."""
-        return np.clip(self, min, max)
+        return np.clip(self, min, max, out=out, **further)
 
-    def round(self, decimals: int = 0) -> Any:
+    def round(self, decimals: int = 0, out: Any = None) -> Any:
         """`np.round`."""
-        return np.round(self, decimals)
+        return np.round(self, decimals, out=out)
 
-    def argsort(self, axis: Any = -1, kind: Any = None, order: None = None, *, stable: Any = None) -> Any:
+    def argsort(self, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
         """`np.argsort`."""
-        return np.argsort(self, axis=axis)
+        return np.argsort(self, axis, kind, order, stable=stable)
 
-    def sort(self, axis: int = -1, kind: Any = None, order: None = None, *, stable: Any = None) -> None:
+    def sort(self, axis: int = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> None:
         """Sort in place."""
-        self[...] = np.sort(self, axis=axis)  # type: ignore[index]
+        self[...] = np.sort(self, axis, kind, order, stable=stable)  # type: ignore[index]
 
-    def fill(self, number: Any) -> None:
+    def fill(self, value: Any) -> None:
         """Set every element."""
-        self[...] = number  # type: ignore[index]
+        self[...] = value  # type: ignore[index]
 
     def conj(self) -> Any:
-        """Return the array itself: traced arrays are real."""
-        return np.conjugate(self)
+        """Return the array itself if it is real, otherwise `np.conjugate`."""
+        return np.conjugate(self) if self.dtype.kind == "c" else self  # type: ignore[attr-defined]
 
     conjugate = conj
 
@@ -197,5 +278,11 @@ class ArrayMethods:
         return "cpu"
 
     def to_device(self, device: str, /, *, stream: Any = None) -> Any:
-        """Return the array itself."""
+        """Return the array itself, on the only device there is.
+
+        Raises:
+            ValueError: another device is asked for.
+        """
+        if device != "cpu" or stream is not None:
+            raise ValueError(f"traced arrays are on the device 'cpu', not on {device!r} (stream {stream!r})")
         return self

@@ -108,12 +108,12 @@ def _scaled(result: Any, count: int, norm: str) -> Any:
 
 
 @_of_any("fft.fft")
-def fft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None, out: None = None) -> Any:
+def fft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None) -> Any:
     return _forward(a, n, axis, norm, onesided=False)
 
 
 @_of_any("fft.ifft")
-def ifft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None, out: None = None) -> Any:
+def ifft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None) -> Any:
     real, imag = parts(a)
     place = one_axis(axis, real.ndim)
     count = _length(n, real.shape[place])
@@ -129,12 +129,12 @@ def _unscaled(result: Any, count: int, norm: str) -> Any:
 
 
 @implements("fft.rfft")
-def rfft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None, out: None = None) -> Any:
+def rfft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None) -> Any:
     return _forward(a, n, axis, norm, onesided=True)
 
 
 @_of_any("fft.irfft")
-def irfft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None, out: None = None) -> Any:
+def irfft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None) -> Any:
     """Take the real part of the inverse transform of the bins, with mirrored bins counted twice."""
     real, _ = parts(a)
     place = one_axis(axis, real.ndim)
@@ -149,12 +149,12 @@ def irfft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None, out: N
 
 
 @_of_any("fft.hfft")
-def hfft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None, out: None = None) -> Any:
+def hfft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None) -> Any:
     return irfft(np.conjugate(a), n, axis, _SWAPPED[_norm(norm)])
 
 
 @implements("fft.ihfft")
-def ihfft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None, out: None = None) -> Any:
+def ihfft(a: Any, n: Any = None, axis: int = -1, norm: str | None = None) -> Any:
     return np.conjugate(rfft(a, n, axis, _SWAPPED[_norm(norm)]))
 
 
@@ -177,23 +177,23 @@ def _each(transform: Any, a: Any, extents: Sequence[tuple[int | None, int]], nor
 
 
 @_of_any("fft.fftn")
-def fftn(a: Any, s: Any = None, axes: Any = None, norm: str | None = None, out: None = None) -> Any:
+def fftn(a: Any, s: Any = None, axes: Any = None, norm: str | None = None) -> Any:
     return _each(fft, a, _extents(a, s, axes), norm)
 
 
 @_of_any("fft.ifftn")
-def ifftn(a: Any, s: Any = None, axes: Any = None, norm: str | None = None, out: None = None) -> Any:
+def ifftn(a: Any, s: Any = None, axes: Any = None, norm: str | None = None) -> Any:
     return _each(ifft, a, _extents(a, s, axes), norm)
 
 
 @implements("fft.rfftn")
-def rfftn(a: Any, s: Any = None, axes: Any = None, norm: str | None = None, out: None = None) -> Any:
+def rfftn(a: Any, s: Any = None, axes: Any = None, norm: str | None = None) -> Any:
     *others, (n, axis) = _extents(a, s, axes)
     return _each(fft, rfft(a, n, axis, norm), others, norm)
 
 
 @_of_any("fft.irfftn")
-def irfftn(a: Any, s: Any = None, axes: Any = None, norm: str | None = None, out: None = None) -> Any:
+def irfftn(a: Any, s: Any = None, axes: Any = None, norm: str | None = None) -> Any:
     *others, (n, axis) = _extents(a, s, axes)
     for length, place in others:
         a = ifft(a, length, place, norm)
@@ -201,22 +201,22 @@ def irfftn(a: Any, s: Any = None, axes: Any = None, norm: str | None = None, out
 
 
 @_of_any("fft.fft2")
-def fft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: str | None = None, out: None = None) -> Any:
+def fft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: str | None = None) -> Any:
     return fftn(a, s, axes, norm)
 
 
 @_of_any("fft.ifft2")
-def ifft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: str | None = None, out: None = None) -> Any:
+def ifft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: str | None = None) -> Any:
     return ifftn(a, s, axes, norm)
 
 
 @implements("fft.rfft2")
-def rfft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: str | None = None, out: None = None) -> Any:
+def rfft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: str | None = None) -> Any:
     return rfftn(a, s, axes, norm)
 
 
 @_of_any("fft.irfft2")
-def irfft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: str | None = None, out: None = None) -> Any:
+def irfft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: str | None = None) -> Any:
     return irfftn(a, s, axes, norm)
 
 

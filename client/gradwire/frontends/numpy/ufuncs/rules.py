@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwire.frontends.numpy.arrays.sparse import is_sparse
 from gradwire.frontends.numpy.ufuncs.special import SPECIAL
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import DType, GraphBuilder, GraphValue
@@ -49,7 +50,28 @@ def as_value(graph: GraphBuilder, operand: Any, dtype: DType) -> GraphValue:
         return cast(operand, dtype)
     if isinstance(operand, bool | int | float):
         return graph.scalar(operand, dtype)
+    check_plain(operand)
     return graph.constant(np.asarray(operand).astype(dtype, copy=False))
+
+
+def check_plain(operand: Any) -> None:
+    """Check that an array is one of NumPy's own: a subclass may compute differently.
+
+    Raises:
+        TraceError: it is a masked array, a matrix or an array of another subclass.
+    """
+    kind = type(operand)
+    if is_sparse(operand):
+        raise refuse(
+            "a sparse matrix but in a product with a traced array",
+            "write A @ x or x @ A, or take A.toarray()",
+        )
+    if issubclass(kind, np.ndarray) and kind not in (np.ndarray, np.memmap):
+        raise refuse(
+            f"a constant of class {kind.__module__.removesuffix('.core')}.{kind.__name__}",
+            "take np.asarray(a) (of a matrix, with @ for products), and of a masked array a.filled(0.0) and "
+            "np.where(a.mask, other, result)",
+        )
 
 
 def call(
@@ -265,7 +287,7 @@ def _log_add_exp2(a: GraphValue, b: GraphValue) -> GraphValue:
 
 
 def _ldexp(x: GraphValue, exponent: GraphValue) -> GraphValue:
-    return binary("Mul", x, sci("Exp2", cast(exponent, x.dtype)))
+    return sci("Ldexp", x, cast(exponent, ops.INT64))
 
 
 def _shift_left(a: GraphValue, b: GraphValue) -> GraphValue:

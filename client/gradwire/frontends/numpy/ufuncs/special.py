@@ -7,8 +7,10 @@ the derivative of a branch that is not taken must be finite too.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+
+import numpy as np
 
 from gradwire.graphs.builder import GraphValue
 from gradwire.graphs.operators import binary, compare, constant_like, predicate, sci, unary, where
@@ -24,6 +26,10 @@ def _shifted(x: GraphValue, amount: float) -> GraphValue:
 
 def _less(x: GraphValue, number: float) -> GraphValue:
     return compare("Less", x, constant_like(x, number))
+
+
+def _at_most(x: GraphValue, number: float) -> GraphValue:
+    return compare("LessOrEqual", x, constant_like(x, number))
 
 
 def _is(x: GraphValue, number: float) -> GraphValue:
@@ -57,8 +63,30 @@ def _gamma(x: GraphValue) -> GraphValue:
     return binary("Mul", _sign_or_nan(x), unary("Exp", sci("Lgamma", x)))
 
 
+def _sine_of_pi(x: GraphValue) -> GraphValue:
+    """Compute sin(pi x), exactly 0 at integers."""
+    whole = unary("Round", x)
+    half = _scaled(0.5, whole)
+    odd = _not(compare("Equal", unary("Floor", half), half))
+    sine = unary("Sin", _scaled(math.pi, binary("Sub", x, whole)))
+    return where(odd, unary("Neg", sine), sine)
+
+
 def _reciprocal_gamma(x: GraphValue) -> GraphValue:
-    return binary("Mul", _sign_of_gamma(x), unary("Exp", unary("Neg", sci("Lgamma", x))))
+    """Compute 1 / gamma, analytic everywhere: below 1/2 by reflection, as gamma(1 - x) sin(pi x) / pi."""
+    left = _less(x, 0.5)
+    sine = _sine_of_pi(x)
+    reflected = sci("Lgamma", binary("Sub", constant_like(x, 1), _guarded(left, x, 0.25)))
+    # At integers the sine is 0 also where the other factor overflows.
+    bounded = where(_is(sine, 0), binary("Min", reflected, constant_like(x, _largest_exponent(x))), reflected)
+    below = _scaled(1 / math.pi, binary("Mul", unary("Exp", bounded), sine))
+    above = unary("Exp", unary("Neg", sci("Lgamma", _guarded(_not(left), x, 1))))
+    return where(left, below, above)
+
+
+def _largest_exponent(x: GraphValue) -> float:
+    """Return a number whose exponential is just finite in the dtype of `x`."""
+    return math.floor(math.log(float(np.finfo(x.dtype).max)))
 
 
 def _beta(a: GraphValue, b: GraphValue) -> GraphValue:
@@ -80,16 +108,33 @@ def _betaln(a: GraphValue, b: GraphValue) -> GraphValue:
 
 
 def _pochhammer(x: GraphValue, m: GraphValue) -> GraphValue:
+    """Compute gamma(x + m) / gamma(x), at poles of both by reflection."""
     total = binary("Add", x, m)
-    sign = binary("Mul", _sign_of_gamma(total), _sign_of_gamma(x))
-    size = unary("Exp", binary("Sub", sci("Lgamma", total), sci("Lgamma", x)))
-    return binary("Mul", sign, size)
+    positive = _not(compare("Or", _at_most(x, 0), _at_most(total, 0)))
+    p, q = _guarded(positive, total, 1), _guarded(positive, x, 1)
+    ratio = unary("Exp", binary("Sub", sci("Lgamma", p), sci("Lgamma", q)))
+    whole = compare("And", compare("Equal", unary("Floor", m), m), compare("Equal", unary("Floor", x), x))
+    both = compare("And", whole, compare("And", _at_most(x, 0), _at_most(total, 0)))
+    half = _scaled(0.5, m)
+    sign = where(compare("Equal", unary("Floor", half), half), constant_like(m, 1), constant_like(m, -1))
+    a, b = (binary("Sub", constant_like(x, 1), _guarded(both, item, 0)) for item in (x, total))
+    reflected = binary("Mul", sign, unary("Exp", binary("Sub", sci("Lgamma", a), sci("Lgamma", b))))
+    either = _not(compare("Or", positive, both))
+    product = binary("Mul", _gamma(_guarded(either, total, 1)), _reciprocal_gamma(_guarded(either, x, 1)))
+    return where(positive, ratio, where(both, reflected, product))
 
 
 def _binomial(n: GraphValue, k: GraphValue) -> GraphValue:
-    """Compute the binomial coefficient as 1 / ((n + 1) B(n - k + 1, k + 1))."""
-    beta = _beta(_shifted(binary("Sub", n, k), 1), _shifted(k, 1))
-    return unary("Reciprocal", binary("Mul", _shifted(n, 1), beta))
+    """Compute the binomial coefficient as 1 / ((n + 1) B(n - k + 1, k + 1)), or by gamma functions."""
+    upper, first, second = _shifted(n, 1), _shifted(binary("Sub", n, k), 1), _shifted(k, 1)
+    zero = constant_like(n, 0)
+    positive = compare("And", compare("Greater", first, zero), compare("Greater", second, zero))
+    usual = compare("And", positive, compare("Greater", upper, zero))
+    a, b, c = (_guarded(usual, item, 1) for item in (upper, first, second))
+    regular = unary("Reciprocal", binary("Mul", a, unary("Exp", sci("Betaln", b, c))))
+    a, b, c = (_guarded(_not(usual), item, 1) for item in (upper, first, second))
+    other = binary("Mul", _gamma(a), binary("Mul", _reciprocal_gamma(b), _reciprocal_gamma(c)))
+    return where(usual, regular, other)
 
 
 def _logit(p: GraphValue) -> GraphValue:
@@ -175,25 +220,46 @@ def _pseudo_huber(delta: GraphValue, r: GraphValue) -> GraphValue:
     return where(unusable, at_zero, value)
 
 
-def _exprel(x: GraphValue) -> GraphValue:
-    """Compute (exp(x) - 1) / x, near 0 by its series, so that derivatives are right there too."""
-    small = compare("Less", unary("Abs", x), constant_like(x, 1e-1))
+def _by_series(
+    x: GraphValue, bound: float, coefficients: Sequence[float], formula: Callable[[GraphValue], GraphValue]
+) -> GraphValue:
+    """Evaluate a power series near 0 and a formula elsewhere, with the derivatives of each."""
+    small = compare("Less", unary("Abs", x), constant_like(x, bound))
     t = _guarded(small, x, 0)
-    series = constant_like(x, 1 / math.factorial(12))
-    for n in range(11, 0, -1):
-        series = binary("Add", binary("Mul", series, t), constant_like(x, 1 / math.factorial(n)))
-    away = where(small, constant_like(x, 1), x)
-    return where(small, series, binary("Div", sci("Expm1", away), away))
+    series = constant_like(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        series = binary("Add", binary("Mul", series, t), constant_like(x, coefficient))
+    return where(small, series, formula(where(small, constant_like(x, 1), x)))
+
+
+_EXPREL = [1 / math.factorial(n) for n in range(1, 13)]
+_LOG1P = [(-1) ** n / (n + 1) for n in range(18)]
+
+
+def _exprel(x: GraphValue) -> GraphValue:
+    """Compute (exp(x) - 1) / x."""
+    return _by_series(x, 0.1, _EXPREL, lambda away: binary("Div", sci("Expm1", away), away))
 
 
 def _boxcox(x: GraphValue, power: GraphValue) -> GraphValue:
     """Compute (x^power - 1) / power, the logarithm for power 0."""
-    return binary("Mul", unary("Log", x), _exprel(binary("Mul", power, unary("Log", x))))
+    return _power_transform(unary("Log", x), power)
 
 
 def _boxcox1p(x: GraphValue, power: GraphValue) -> GraphValue:
-    logarithm = sci("Log1p", x)
-    return binary("Mul", logarithm, _exprel(binary("Mul", power, logarithm)))
+    return _power_transform(sci("Log1p", x), power)
+
+
+def _power_transform(logarithm: GraphValue, power: GraphValue) -> GraphValue:
+    """Compute (exp(power logarithm) - 1) / power, by exprel only near 0: its slope would cancel elsewhere."""
+    exponent = binary("Mul", power, logarithm)
+    near = compare("Less", unary("Abs", exponent), constant_like(exponent, 1))
+    close = binary("Mul", logarithm, _exprel(_guarded(near, exponent, 0)))
+    safe = where(near, constant_like(power, 1), power)
+    far = binary(
+        "Div", sci("Expm1", where(near, constant_like(exponent, 1), binary("Mul", safe, logarithm))), safe
+    )
+    return where(near, close, far)
 
 
 def _inverse_boxcox(y: GraphValue, power: GraphValue) -> GraphValue:
@@ -205,10 +271,11 @@ def _inverse_boxcox1p(y: GraphValue, power: GraphValue) -> GraphValue:
 
 
 def _log1p_over(y: GraphValue, power: GraphValue) -> GraphValue:
-    """Compute log(1 + power y) / power, y for power 0."""
-    zero = _is(power, 0)
-    safe = where(zero, constant_like(power, 1), power)
-    return where(zero, y, binary("Div", sci("Log1p", binary("Mul", safe, y)), safe))
+    """Compute log(1 + power y) / power, y for power 0, as y times log(1 + z) / z at z = power y."""
+    ratio = _by_series(
+        binary("Mul", power, y), 0.1, _LOG1P, lambda away: binary("Div", sci("Log1p", away), away)
+    )
+    return binary("Mul", y, ratio)
 
 
 def _exp10(x: GraphValue) -> GraphValue:
@@ -225,10 +292,6 @@ def _powm1(x: GraphValue, y: GraphValue) -> GraphValue:
     return sci("Expm1", sci("Xlogy", y, x))
 
 
-def _bessel(op: str, x: GraphValue) -> GraphValue:
-    return binary("Mul", unary("Exp", unary("Abs", x)), sci(op, x))
-
-
 def _chi_square(op: str, degrees: GraphValue, x: GraphValue) -> GraphValue:
     return sci(op, _scaled(0.5, degrees), _scaled(0.5, x))
 
@@ -242,11 +305,20 @@ def _betainc_complement(a: GraphValue, b: GraphValue, x: GraphValue) -> GraphVal
 
 
 def _student(degrees: GraphValue, t: GraphValue) -> GraphValue:
-    """Compute the distribution function of Student's t, by the smaller tail."""
+    """Compute the distribution function of Student's t, in the middle as that of a beta variable.
+
+    With u = t / sqrt(degrees + t^2) it is I((1 + u) / 2; degrees / 2, degrees / 2), smooth at 0.
+    """
     square = binary("Mul", t, t)
-    share = binary("Div", degrees, binary("Add", degrees, square))
-    tail = _scaled(0.5, sci("Betainc", _scaled(0.5, degrees), constant_like(t, 0.5), share))
-    return where(_less(t, 0), tail, binary("Sub", constant_like(t, 1), tail))
+    half = _scaled(0.5, degrees)
+    middle = compare("Less", square, degrees)
+    near = _guarded(middle, t, 0)
+    root = unary("Sqrt", binary("Add", degrees, binary("Mul", near, near)))
+    inner = sci("Betainc", half, half, _shifted(_scaled(0.5, binary("Div", near, root)), 0.5))
+    share = binary("Div", degrees, binary("Add", degrees, where(middle, degrees, square)))
+    tail = _scaled(0.5, sci("Betainc", half, constant_like(t, 0.5), share))
+    outer = where(_less(t, 0), tail, binary("Sub", constant_like(t, 1), tail))
+    return where(middle, inner, outer)
 
 
 def _fisher(dfn: GraphValue, dfd: GraphValue, x: GraphValue) -> GraphValue:
@@ -268,7 +340,8 @@ def _radian(degrees: GraphValue, minutes: GraphValue, seconds: GraphValue) -> Gr
 _SCI = {
     "gammaln": "Lgamma", "loggamma": "Lgamma", "psi": "Digamma", "digamma": "Digamma", "erfc": "Erfc",
     "erfinv": "Erfinv", "expit": "Expit", "xlogy": "Xlogy", "gammainc": "Igamma", "gammaincc": "Igammac",
-    "betainc": "Betainc", "i0e": "BesselI0e", "i1e": "BesselI1e", "log_ndtr": "LogNdtr", "ndtri": "Ndtri",
+    "betainc": "Betainc", "i0": "BesselI0", "i1": "BesselI1", "i0e": "BesselI0e", "i1e": "BesselI1e",
+    "log_ndtr": "LogNdtr", "ndtri": "Ndtri",
 }  # fmt: skip
 
 SPECIAL: dict[str, Callable[..., GraphValue | tuple[GraphValue, ...]]] = {
@@ -301,8 +374,6 @@ SPECIAL: dict[str, Callable[..., GraphValue | tuple[GraphValue, ...]]] = {
     "exp10": _exp10,
     "cosm1": _cosm1,
     "powm1": _powm1,
-    "i0": partial(_bessel, "BesselI0e"),
-    "i1": partial(_bessel, "BesselI1e"),
     "chdtr": partial(_chi_square, "Igamma"),
     "chdtrc": partial(_chi_square, "Igammac"),
     "gdtr": partial(_gamma_distribution, "Igamma"),

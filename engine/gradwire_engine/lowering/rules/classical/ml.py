@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradwire_engine.lowering import smooth
 from gradwire_engine.lowering.registry import ML, Node, Value, is_static, namespace, rule
 from gradwire_engine.lowering.rules.classical.scores import (
     floating,
@@ -201,7 +202,7 @@ def _kernel(node: Node, x: Value, vectors: np.ndarray[Any, Any]) -> Value:
         case "POLY":
             return lax.integer_pow(gamma * dots + offset, int(degree))
         case "SIGMOID":
-            return jnp.tanh(gamma * dots + offset)
+            return smooth.tanh(gamma * dots + offset)
         case "RBF":
             difference = x[:, None] - vectors
             return jnp.exp(-gamma * jnp.sum(difference * difference, axis=-1))
@@ -231,7 +232,7 @@ def _couple(node: Node, margins: Value, classes: int) -> Value:
     """
     a, b = _floats(node, "prob_a", margins.dtype), _floats(node, "prob_b", margins.dtype)
     first, second = np.triu_indices(classes, 1)
-    pair = jnp.clip(lax.logistic(-(margins * a + b)), 1e-7, 1 - 1e-7)
+    pair = jnp.clip(smooth.logistic(-(margins * a + b)), 1e-7, 1 - 1e-7)
     r = jnp.zeros((margins.shape[0], classes, classes), margins.dtype)
     r = r.at[:, first, second].set(pair).at[:, second, first].set(1 - pair)
     q = -jnp.swapaxes(r, 1, 2) * r + jnp.sum(r * r, axis=1)[:, :, None] * np.eye(classes)

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jax.scipy.special import erfinv
 
+from gradwire_engine.lowering import smooth
 from gradwire_engine.lowering.registry import Node, Value
 
 POST_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
@@ -50,7 +51,7 @@ def post_transform(node: Node, scores: Value, name: str | None = None) -> Value:
         case "SOFTMAX":
             return softmax(scores)
         case "LOGISTIC":
-            return lax.logistic(scores)
+            return smooth.logistic(scores)
         case "SOFTMAX_ZERO":
             return _softmax_zero(scores)
         case "PROBIT":

@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from gradwire_engine.lowering import smooth
 from gradwire_engine.lowering.numeric import (
     aligned,
     broadcast,
@@ -27,6 +28,7 @@ from gradwire_engine.lowering.numeric import (
     is_floating,
     magnitude,
     pointwise,
+    real_power,
     select,
     widened,
 )
@@ -35,9 +37,9 @@ from gradwire_engine.lowering.registry import Node, Value, is_static, namespace,
 _UNARY: dict[str, tuple[int, Any, Any]] = {
     "Abs": (1, np.abs, magnitude),
     "Acos": (7, np.arccos, lax.acos),
-    "Acosh": (9, np.arccosh, lax.acosh),
+    "Acosh": (9, np.arccosh, smooth.acosh),
     "Asin": (7, np.arcsin, lax.asin),
-    "Asinh": (9, np.arcsinh, lax.asinh),
+    "Asinh": (9, np.arcsinh, smooth.asinh),
     "Atan": (7, np.arctan, lax.atan),
     "Atanh": (9, np.arctanh, lax.atanh),
     "Ceil": (1, np.ceil, lax.ceil),
@@ -54,7 +56,7 @@ _UNARY: dict[str, tuple[int, Any, Any]] = {
     "Sinh": (9, np.sinh, lax.sinh),
     "Sqrt": (1, np.sqrt, lax.sqrt),
     "Tan": (1, np.tan, lax.tan),
-    "Tanh": (1, np.tanh, lax.tanh),
+    "Tanh": (1, np.tanh, smooth.tanh),
 }
 
 _BINARY: dict[str, tuple[int, Any, Any]] = {
@@ -117,27 +119,20 @@ LARGEST_UNROLLED_POWER = 32
 
 
 @jax.custom_jvp
-def _real_power(x: Value, y: Value) -> Value:
-    """Compute `x ** y` for floating `y`; at `x == 0` it has derivatives of every order that exist."""
-    return lax.pow(x, y)
+def _whole_power(x: Value, n: Value) -> Value:
+    """Compute `x ** n` for integers `n`; at `x == 0` it has derivatives of every order."""
+    return lax.pow(x, n)
 
 
-@partial(_real_power.defjvp, symbolic_zeros=True)
-def _real_power_jvp(primals: Any, tangents: Any) -> tuple[Value, Value]:
-    (x, y), (dx, dy) = primals, tangents
-    result = _real_power(x, y)
-    tangent = lax.full_like(result, 0)
-    zero = constant(0, x)
-    if not isinstance(dx, SymbolicZero):
-        # At x == 0, y * x^(y - 1) is 0 * inf for y == 0, where x^0 has derivative 0.
-        flat = lax.bitwise_and(lax.eq(x, zero), lax.eq(y, zero))
-        factor = select(flat, zero, y)
-        exponent = select(flat, constant(1, y), lax.sub(y, constant(1, y)))
-        tangent = lax.mul(dx, lax.mul(factor, _real_power(x, exponent)))
-    if not isinstance(dy, SymbolicZero):
-        logarithm = lax.log(select(lax.eq(x, zero), constant(1, x), x))
-        tangent = lax.add(tangent, lax.mul(dy, lax.mul(logarithm, result)))
-    return result, tangent
+@partial(_whole_power.defjvp, symbolic_zeros=True)
+def _whole_power_jvp(primals: Any, tangents: Any) -> tuple[Value, Value]:
+    (x, n), (dx, _) = primals, tangents
+    result = _whole_power(x, n)
+    if isinstance(dx, SymbolicZero):
+        return result, lax.full_like(result, 0)
+    # At n == 0 the factor is 0, and x^(n - 1) may be infinite.
+    lower = select(lax.eq(n, constant(0, n)), n, lax.sub(n, constant(1, n)))
+    return result, lax.mul(dx, lax.mul(cast(n, x.dtype), _whole_power(x, lower)))
 
 
 def _integer_exponent(y: Value) -> Value | None:
@@ -167,13 +162,13 @@ def power(node: Node, x: Value, y: Value) -> Value:
     if integral is None:
         working = jnp.promote_types(x.dtype, y.dtype)
         bases, exponents = broadcast(jnp.asarray(x, working), jnp.asarray(y, working))
-        return cast(_real_power(bases, exponents), x.dtype)
+        return cast(real_power(bases, exponents), x.dtype)
     if is_static(integral) and integral.size and not is_static(x):
         first = int(np.ravel(integral)[0])
         if abs(first) <= LARGEST_UNROLLED_POWER and np.all(integral == first):
             shape = np.broadcast_shapes(x.shape, y.shape)
             return jnp.broadcast_to(lax.integer_pow(x, first), shape)
-    return lax.pow(*broadcast(jnp.asarray(x), jnp.asarray(integral)))
+    return _whole_power(*broadcast(jnp.asarray(x), jnp.asarray(integral)))
 
 
 def _clipped(x: Value, low: Value, high: Value) -> Value:

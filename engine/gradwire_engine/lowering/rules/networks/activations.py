@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradwire_engine.lowering import smooth
 from gradwire_engine.lowering.arrays import axis_of
 from gradwire_engine.lowering.numeric import cast, constant, float_attribute, magnitude, select, widened
 from gradwire_engine.lowering.registry import Node, Value, is_static, namespace, rule
@@ -62,7 +63,7 @@ def _exponential_unit(x: Value, alpha: float, gamma: float = 1.0, width: float =
     inner = select(left, x, constant(0, x))
     if width != 1.0:
         inner = lax.div(inner, constant(width, x))
-    curved = lax.mul(lax.expm1(inner), constant(gamma * alpha, x))
+    curved = lax.mul(smooth.expm1(inner), constant(gamma * alpha, x))
     return select(left, curved, x if gamma == 1.0 else lax.mul(x, constant(gamma, x)))
 
 
@@ -93,32 +94,21 @@ def gelu(node: Node, x: Value) -> Value:
         cubic = lax.mul(lax.integer_pow(x, 3), constant(0.044715, x))
         inner = lax.mul(lax.add(x, cubic), constant(2 * sqrt(2 / pi), x))
         # (1 + tanh(u)) / 2 is the logistic function of 2 u, which does not cancel for negative u.
-        return lax.mul(x, lax.logistic(inner))
+        return lax.mul(x, smooth.logistic(inner))
     # 1 + erf(z) cancels for negative z; erfc(-z) is the same number without it.
     return lax.mul(lax.mul(x, constant(0.5, x)), lax.erfc(lax.mul(x, constant(-sqrt(0.5), x))))
-
-
-def softplus_of(x: Value) -> Value:
-    """Compute `log(1 + exp(x))` without overflow or loss of small values.
-
-    Each branch is the whole function in another form, so that derivatives of any order are right
-    where the branches meet.
-    """
-    positive = lax.gt(x, constant(0, x))
-    folded = select(positive, lax.neg(x), x)
-    return lax.add(lax.log1p(lax.exp(folded)), select(positive, x, constant(0, x)))
 
 
 @rule("Softplus", since=1)
 def softplus(node: Node, x: Value) -> Value:
     """Softplus: log(1 + exp(x))."""
-    return softplus_of(x)
+    return smooth.softplus(x)
 
 
 @rule("Mish", since=18)
 def mish(node: Node, x: Value) -> Value:
     """Mish: x tanh(softplus(x))."""
-    return lax.mul(x, lax.tanh(softplus_of(x)))
+    return lax.mul(x, smooth.tanh(smooth.softplus(x)))
 
 
 @rule("Softsign", since=1)
@@ -130,7 +120,7 @@ def softsign(node: Node, x: Value) -> Value:
 @rule("Sigmoid", since=1)
 def sigmoid(node: Node, x: Value) -> Value:
     """Sigmoid: the logistic function."""
-    return lax.logistic(x)
+    return smooth.logistic(x)
 
 
 def _hard_sigmoid(x: Value, alpha: float, beta: float) -> Value:
@@ -152,7 +142,7 @@ def hard_swish(node: Node, x: Value) -> Value:
 
 def _swish(node: Node, x: Value) -> Value:
     alpha = float_attribute(node, "alpha", 1.0)
-    return lax.mul(x, lax.logistic(x if alpha == 1.0 else lax.mul(x, constant(alpha, x))))
+    return lax.mul(x, smooth.logistic(x if alpha == 1.0 else lax.mul(x, constant(alpha, x))))
 
 
 @rule("Swish", since=24)

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 from onnx import helper
 
+from gradwire_engine.lowering import smooth
 from gradwire_engine.lowering.registry import Node, Value, rule
 
 _einsum = partial(jnp.einsum, precision=lax.Precision.HIGHEST)
@@ -132,7 +133,7 @@ def attention(
     root = math.sqrt(float(node.attr("scale", 1.0 / math.sqrt(q.shape[3]))))
     stages = [_scores(node, q * root, k * root)]
     softcap = float(node.attr("softcap", 0.0))
-    stages.append(softcap * jnp.tanh(stages[0] / softcap) if softcap > 0 else stages[0])
+    stages.append(softcap * smooth.tanh(stages[0] / softcap) if softcap > 0 else stages[0])
     queries, keys = stages[0].shape[2:]
     allowed = _allowed(node, queries, keys, past, lengths)
     biased = stages[1]

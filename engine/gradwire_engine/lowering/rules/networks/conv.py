@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradwire_engine.lowering import smooth
 from gradwire_engine.lowering.registry import Node, Value, rule
 from gradwire_engine.lowering.rules.networks.depthwise import convolve
 from gradwire_engine.lowering.rules.networks.spatial import declared_pads, per_axis, windows_of
@@ -219,7 +220,7 @@ def causal_conv_with_state(
     y = _add_bias(y, bias)
     activation = node.attr("activation", "none")
     if activation in ("silu", "swish"):
-        y = y * lax.logistic(y)
+        y = y * smooth.logistic(y)
     elif activation != "none":
         raise node.fail(f"activation {activation!r} is not none, silu or swish")
     return y, history[:, :, history.shape[2] - keep :]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradwire_engine.lowering import smooth
 from gradwire_engine.lowering.registry import Node, Value, rule
 
 Activation = Callable[[Value], Value]
@@ -34,11 +35,11 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., Value], tuple[float, ...]]] = {
     "hardsigmoid": (_hard_sigmoid, (float(np.float32(0.2)), 0.5)),
     "leakyrelu": (lambda x, alpha: jnp.where(x >= 0, x, alpha * x), (float(np.float32(0.01)),)),
     "relu": (lambda x: jnp.where(x > 0, x, 0), ()),
-    "scaledtanh": (lambda x, alpha, beta: alpha * lax.tanh(beta * x), (1.0, 1.0)),
-    "sigmoid": (lax.logistic, ()),
-    "softplus": (lambda x: jnp.logaddexp(x, jnp.zeros((), x.dtype)), ()),
+    "scaledtanh": (lambda x, alpha, beta: alpha * smooth.tanh(beta * x), (1.0, 1.0)),
+    "sigmoid": (smooth.logistic, ()),
+    "softplus": (smooth.softplus, ()),
     "softsign": (lambda x: x / (1 + x * lax.sign(x)), ()),
-    "tanh": (lax.tanh, ()),
+    "tanh": (smooth.tanh, ()),
     "thresholdedrelu": (lambda x, alpha: jnp.where(x > alpha, x, 0), (1.0,)),
 }
 """Function and default alpha (and beta) of each activation, by lower-case name."""

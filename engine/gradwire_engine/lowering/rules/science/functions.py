@@ -11,6 +11,7 @@ Functions of two arrays, broadcast:
 
 - `Atan2(y, x)`: derivative 0 at the origin;
 - `Hypot(x, y)`: derivative 0 at the origin;
+- `Ldexp(x, n)`: x times 2 to the power of the integer n, right where that power alone overflows;
 - `LogAddExp(a, b)`;
 - `Xlogy(x, y)`: x log(y), 0 where x is 0 (and derivatives 0 there unless 0 < y < inf).
 
@@ -32,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradwire_engine.lowering import smooth
 from gradwire_engine.lowering.arrays import axis_of
 from gradwire_engine.lowering.numeric import broadcast, cast, constant, guarded, is_floating, select
 from gradwire_engine.lowering.registry import SCI, Node, Value, rule
@@ -44,13 +46,13 @@ _UNARY: dict[str, Any] = {
     "Erfc": lax.erfc,
     "Erfinv": lax.erf_inv,
     "Exp2": lax.exp2,
-    "Expit": lax.logistic,
-    "Expm1": lax.expm1,
+    "Expit": smooth.logistic,
+    "Expm1": smooth.expm1,
     "Lgamma": lax.lgamma,
     "Log10": jnp.log10,
     "Log1p": lax.log1p,
     "Log2": jnp.log2,
-    "Sinc": jnp.sinc,
+    "Sinc": smooth.sinc,
 }
 
 
@@ -93,10 +95,33 @@ def hypot(node: Node, x: Value, y: Value) -> Value:
     return lax.mul(scale, length)
 
 
+def _power_of_two(exponent: Value, dtype: Any) -> Value:
+    """Makes 2 to the power of int64 exponents within the range of normal numbers, exactly: by its bits."""
+    bits, mantissa = (np.int64, 52) if dtype == np.float64 else (np.int32, 23)
+    bias = np.finfo(dtype).maxexp - 1
+    pattern = lax.shift_left(cast(exponent + bias, bits), bits(mantissa))
+    return lax.bitcast_convert_type(pattern, dtype)
+
+
+@sci("Ldexp")
+def ldexp(node: Node, x: Value, exponent: Value) -> Value:
+    """Ldexp: in three steps, of which only the last one rounds."""
+    x, exponent = broadcast(jnp.asarray(x), jnp.asarray(exponent, np.int64))
+    wide = x if x.dtype in (np.float32, np.float64) else cast(x, np.float32)
+    low, high = int(np.finfo(wide.dtype).minexp), int(np.finfo(wide.dtype).maxexp) - 1
+    last = jnp.clip(exponent, low, high)
+    middle = jnp.clip(exponent - last, low, high)
+    first = jnp.clip(exponent - last - middle, low, high)
+    for step in (first, middle, last):
+        # The barrier keeps XLA from multiplying the powers first, which may overflow.
+        wide = lax.optimization_barrier(lax.mul(wide, _power_of_two(step, wide.dtype)))
+    return cast(wide, x.dtype)
+
+
 @sci("LogAddExp")
 def logaddexp(node: Node, a: Value, b: Value) -> Value:
     """LogAddExp: log(exp(a) + exp(b))."""
-    return jnp.logaddexp(a, b)
+    return smooth.logaddexp_of(a, b)
 
 
 @sci("Xlogy")

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy
 
-from gradwire.frontends.numpy.arrays.array import graph_of
+from gradwire.frontends.numpy.arrays.array import TracedArray
 from gradwire.frontends.numpy.arrays.complex_array import TracedComplex, combine, parts
+from gradwire.frontends.numpy.axes import all_axes
 from gradwire.frontends.numpy.complex_dispatch import implements_complex
 from gradwire.frontends.numpy.dispatch import named
 from gradwire.frontends.numpy.functions.complex_numbers.ufuncs import bilinear
-from gradwire.frontends.numpy.functions.manipulation.creation import filled
+from gradwire.frontends.numpy.functions.linear_algebra.norms import vector_norm
+from gradwire.frontends.numpy.functions.statistics.reductions import root
 from gradwire.graphs.refusals import refuse
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
@@ -46,12 +48,22 @@ def _split(item: Any) -> tuple[Any, Any]:
 def _joined(real: Any, imag: Any) -> Any:
     if isinstance(real, list | tuple):
         return type(real)(_joined(*pair) for pair in zip(real, imag, strict=True))
+    if isinstance(real, TracedArray) and isinstance(imag, TracedArray) and real.dtype == imag.dtype:
+        return TracedComplex(real, imag)  # parts that are views stay views
     return combine(real, imag)
 
 
 def _alike(function: Callable[..., Any], z: Any, *args: Any, **kwargs: Any) -> Any:
     real, imag = _split(z)
+    args, kwargs = tuple(map(_of_part, args)), {key: _of_part(item) for key, item in kwargs.items()}
     return _joined(function(real, *args, **kwargs), function(imag, *args, **kwargs))
+
+
+def _of_part(item: Any) -> Any:
+    """Replace a complex dtype by that of its parts; return anything else as it is."""
+    if isinstance(item, type | numpy.dtype) and item in (complex, np.complex64, np.complex128):
+        return np.float32 if item == np.complex64 else np.float64
+    return item
 
 
 for _name in _ALIKE.split():
@@ -155,30 +167,53 @@ implements_complex("iscomplexobj")(lambda x: True)
 
 
 @implements_complex("full_like")
-def full_like(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None, **_: Any) -> Any:
+def full_like(
+    a: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+    *,
+    device: Any = None,
+) -> Any:
+    """Fill both parts; each is laid out like that of `a`."""
     kind = np.dtype(a.dtype if dtype is None else dtype)
-    return filled(graph_of(*_split(a), fill_value), np.shape(a) if shape is None else shape, fill_value, kind)
+    like, _ = _split(a)
+    if kind.kind != "c":
+        return np.full_like(like, fill_value, kind, order, subok, shape)
+    real, imag = parts(fill_value)
+    return combine(
+        *(
+            np.full_like(like, 0.0 if part is None else part, _of_part(kind), order, subok, shape)
+            for part in (real, imag)
+        )
+    )
 
 
 @implements_complex("zeros_like", "empty_like")
-def zeros_like(a: Any, dtype: Any = None, *, shape: Any = None, **_: Any) -> Any:
-    return full_like(a, 0, dtype, shape=shape)
+def zeros_like(
+    a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
+) -> Any:
+    return full_like(a, 0, dtype, order, subok, shape, device=device)
 
 
 @implements_complex("ones_like")
-def ones_like(a: Any, dtype: Any = None, *, shape: Any = None, **_: Any) -> Any:
-    return full_like(a, 1, dtype, shape=shape)
+def ones_like(
+    a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
+) -> Any:
+    return full_like(a, 1, dtype, order, subok, shape, device=device)
 
 
 @implements_complex("var")
-def var(x: Any, axis: Any = None, *, dtype: None = None, ddof: float = 0, keepdims: bool = False) -> Any:
+def var(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
     """Return the mean of the squared distances from the mean."""
     return sum(np.var(part, axis=axis, ddof=ddof, keepdims=keepdims) for part in parts(x))
 
 
 @implements_complex("std")
-def std(x: Any, axis: Any = None, *, dtype: None = None, ddof: float = 0, keepdims: bool = False) -> Any:
-    return np.sqrt(var(x, axis, ddof=ddof, keepdims=keepdims))
+def std(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
+    return root(var(x, axis, ddof=ddof, keepdims=keepdims))
 
 
 @implements_complex("linalg.norm")
@@ -186,8 +221,10 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     single = axis is not None and np.ndim(axis) == 0
     of_vectors = single or (axis is None and x.ndim == 1)
     if ord in (None, "fro", "f") or (ord == 2 and of_vectors):
-        squares = x.real**2 + x.imag**2
-        return np.sqrt(np.sum(squares, axis=tuple(axis) if np.ndim(axis) else axis, keepdims=keepdims))
+        places = all_axes(tuple(axis) if np.ndim(axis) else axis, x.ndim)
+        both = np.stack([x.real, x.imag])
+        result = vector_norm(both, axis=(0, *(place + 1 for place in places)), keepdims=keepdims)
+        return result[0] if keepdims else result
     if ord in (2, -2, "nuc"):
         raise refuse(f"np.linalg.norm of complex matrices with ord={ord!r}", "use the Frobenius norm")
     return np.linalg.norm(np.abs(x), ord, axis, keepdims)

@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from gradwire.frontends.numpy.arrays.array import wrap
 from gradwire.frontends.numpy.axes import all_axes
 from gradwire.frontends.numpy.dispatch import implements
+from gradwire.graphs import operators as ops
 
 
 @implements("linalg.norm")
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     x = x if x.dtype.kind == "f" else x.astype(np.float64)
     if axis is None and (ord is None or (ord in ("f", "fro") and x.ndim == 2) or (ord == 2 and x.ndim == 1)):
-        result = np.sqrt(np.square(np.ravel(x)).sum())
+        result = _euclidean(np.ravel(x), (0,), False)
         return np.reshape(result, (1,) * x.ndim) if keepdims else result
     axes = all_axes(axis, x.ndim)
     if len(axes) == 1:
@@ -34,15 +36,25 @@ def _vector_norm(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any
     if ord == 1:
         return np.abs(x).sum(axes, keepdims=keepdims)
     if ord == 2:
-        return np.sqrt(np.square(x).sum(axes, keepdims=keepdims))
+        return _euclidean(x, axes, keepdims)
     if isinstance(ord, str):
         raise ValueError(f"Invalid norm order '{ord}' for vectors")
-    return (np.abs(x) ** ord).sum(axes, keepdims=keepdims) ** (1.0 / ord)
+    total = (np.abs(x) ** ord).sum(axes, keepdims=keepdims)
+    if ord < 0:
+        return total ** (1.0 / ord)
+    # At the zero vector the derivative is 0, not the root's infinite slope times 0.
+    nothing = total == 0
+    return np.where(nothing, 0.0, np.where(nothing, 1.0, total) ** (1.0 / ord))
+
+
+def _euclidean(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """Take the root of the sum of squares, by an operator with derivative 0 at the zero vector."""
+    return wrap(ops.reduce("ReduceL2", x.value, axes, bool(keepdims)))
 
 
 def _matrix_norm(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     if ord in ("fro", "f"):
-        return np.sqrt(np.square(x).sum(axes, keepdims=keepdims))
+        return _euclidean(x, axes, keepdims)
     rows, columns = axes
     if ord in (1, -1, np.inf, -np.inf):
         summed, searched = (rows, columns) if abs(ord) == 1 else (columns, rows)

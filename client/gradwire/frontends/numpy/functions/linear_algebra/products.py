@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import operator
+import string
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced, value_of, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, check_cast, graph_of, traced, value_of, wrap
 from gradwire.frontends.numpy.axes import all_axes
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.frontends.numpy.functions.manipulation.joining import common_dtype
+from gradwire.frontends.numpy.functions.manipulation.shaping import chosen_elements
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import Shape
 
@@ -29,7 +31,7 @@ def matmul(a: Any, b: Any, /) -> Any:
 
 
 @implements("dot")
-def dot(a: Any, b: Any, out: None = None) -> Any:
+def dot(a: Any, b: Any) -> Any:
     a, b = _both(a, b)
     if not a.ndim or not b.ndim:
         return a * b
@@ -50,7 +52,7 @@ def inner(a: Any, b: Any, /) -> Any:
 
 
 @implements("outer", "linalg.outer")
-def outer(a: Any, b: Any, out: None = None) -> Any:
+def outer(a: Any, b: Any) -> Any:
     return np.ravel(a)[:, None] * np.ravel(b)[None, :]
 
 
@@ -95,7 +97,7 @@ def kron(a: Any, b: Any) -> Any:
     return np.reshape(first * second, shape)
 
 
-@implements("cross", "linalg.cross")
+@implements("cross")
 def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None) -> Any:
     axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis, axis, axis)
     a, b = _both(a, b)
@@ -112,8 +114,13 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     return np.moveaxis(np.stack(parts, axis=-1), -1, axisc)
 
 
+@implements("linalg.cross")
+def linalg_cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+    return cross(x1, x2, axis=axis)
+
+
 @implements("linalg.multi_dot")
-def multi_dot(arrays: Sequence[Any], *, out: None = None) -> Any:
+def multi_dot(arrays: Sequence[Any]) -> Any:
     """Multiply in the order of least work (matrix chain multiplication by dynamic programming).
 
     See Cormen, Leiserson, Rivest and Stein, "Introduction to Algorithms", section 14.2 (4th edition, 2022).
@@ -162,15 +169,37 @@ def matrix_power(a: Any, n: int) -> Any:
 
 @implements("einsum")
 def einsum(
-    *operands: Any, out: None = None, optimize: Any = False, dtype: Any = None, **_: Any
+    *operands: Any, optimize: Any = False, dtype: Any = None, order: str = "K", casting: str = "safe"
 ) -> TracedArray:
+    """Sum products; an equation that only picks elements of one operand gives a view, as in NumPy.
+
+    `optimize` has no effect: the compiler chooses the order.
+    """
     equation, arrays = _explicit(operands)
     graph = graph_of(*arrays)
     kind = common_dtype(*arrays, dtype=dtype)
+    for array in arrays:
+        check_cast(common_dtype(array), kind, casting)
+    equation, shape, single = _checked(equation, [np.shape(array) for array in arrays])
+    if len(arrays) == 1 and _picks(equation):
+        (array,) = arrays  # in its own dtype, whatever is asked for
+        places = np.einsum(equation, np.arange(array.size).reshape(array.shape))
+        return chosen_elements(array, places)
     values = [value_of(graph, array, kind) for array in arrays]
-    equation, shape = _checked(equation, [value.shape for value in values])
-    wide = [ops.wide(value) for value in values]
-    return wrap(ops.cast(ops.einsum(equation, wide, shape), kind))
+    # An axis of one element is the same for all positions along a label.
+    squeezed = [
+        ops.reshape(value, tuple(extent for axis, extent in enumerate(value.shape) if axis not in axes))
+        for value, axes in zip(values, single, strict=True)
+    ]
+    wide = [ops.wide(value) for value in squeezed]
+    result = wrap(ops.cast(ops.einsum(equation, wide, shape), kind))
+    return result if order in ("K", "A", "C") else result.copy(order)
+
+
+def _picks(equation: str) -> bool:
+    """Whether an explicit equation of one operand sums over nothing."""
+    term, _, output = equation.partition("->")
+    return set(term) == set(output)
 
 
 def _explicit(operands: Sequence[Any]) -> tuple[str, list[Any]]:
@@ -190,8 +219,12 @@ def _letters(numbers: Sequence[Any]) -> str:
     return "".join("..." if number is Ellipsis else alphabet[number] for number in numbers)
 
 
-def _checked(equation: str, shapes: Sequence[Shape]) -> tuple[str, Shape]:
-    """Return the equation with an explicit output, and the shape of the result.
+def _checked(equation: str, shapes: Sequence[Shape]) -> tuple[str, Shape, list[list[int]]]:
+    """Write an equation with a letter for every axis and an explicit output.
+
+    Returns:
+        The equation, the shape of its result, and for each operand the axes of one element that stand for a
+        longer one, which the equation leaves out.
 
     Raises:
         ValueError: the equation does not fit the shapes.
@@ -200,29 +233,39 @@ def _checked(equation: str, shapes: Sequence[Shape]) -> tuple[str, Shape]:
     terms = left.split(",")
     if len(terms) != len(shapes):
         raise ValueError(f"einsum: {len(terms)} terms in {equation!r} for {len(shapes)} operands")
-    extents: dict[str, int] = {}
-    dots: Shape = ()
-    for term, shape in zip(terms, shapes, strict=True):
-        head, ellipsis, tail = term.partition("...")
-        free = len(shape) - len(head) - len(tail)
-        if free < 0 or (free and not ellipsis):
+    free = [len(shape) - len(term.replace("...", "")) for term, shape in zip(terms, shapes, strict=True)]
+    for term, shape, count in zip(terms, shapes, free, strict=True):
+        if count < 0 or (count and "..." not in term):
             raise ValueError(f"einsum: term {term!r} of {equation!r} does not fit shape {shape}")
-        dots = ops.broadcast(dots, shape[len(head) : len(head) + free])
-        for label, extent in zip(head + tail, shape[: len(head)] + shape[len(head) + free :], strict=True):
-            if extents.setdefault(label, extent) != extent:
-                if 1 not in (extents[label], extent):
-                    raise ValueError(
-                        f"einsum: extent of {label!r} in {equation!r} is {extents[label]} and {extent}"
-                    )
-                extents[label] = max(extents[label], extent)
     if not arrow:
         labels = left.replace("...", "").replace(",", "")
-        output = ("..." if dots else "") + "".join(sorted(x for x in set(labels) if labels.count(x) == 1))
-    head, ellipsis, tail = output.partition("...")
-    if any(label not in extents for label in head + tail):
+        output = ("..." if any(free) else "") + "".join(
+            sorted(label for label in set(labels) if labels.count(label) == 1)
+        )
+    elif any(free) and "..." not in output:
+        raise ValueError(f"einsum: the output of {equation!r} needs an ellipsis for the other axes")
+    unused = [letter for letter in string.ascii_letters if letter not in equation]
+    dots = "".join(unused[: max(free)])
+    terms = [term.replace("...", dots[len(dots) - count :]) for term, count in zip(terms, free, strict=True)]
+    output = output.replace("...", dots)
+    extents: dict[str, int] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        for label, extent in zip(term, shape, strict=True):
+            known = extents.setdefault(label, extent)
+            if known != extent and 1 not in (known, extent):
+                raise ValueError(f"einsum: extent of {label!r} in {equation!r} is {known} and {extent}")
+            extents[label] = extent if known == 1 else known
+    if any(label not in extents for label in output):
         raise ValueError(f"einsum: the output of {equation!r} names an axis that no term has")
-    shape = tuple(extents[x] for x in head) + (dots if ellipsis else ()) + tuple(extents[x] for x in tail)
-    return f"{left}->{output}", shape
+    single = [
+        [axis for axis, label in enumerate(term) if shape[axis] == 1 != extents[label]]
+        for term, shape in zip(terms, shapes, strict=True)
+    ]
+    kept = [
+        "".join(label for axis, label in enumerate(term) if axis not in axes)
+        for term, axes in zip(terms, single, strict=True)
+    ]
+    return f"{','.join(kept)}->{output}", tuple(extents[label] for label in output), single
 
 
 @implements("convolve")

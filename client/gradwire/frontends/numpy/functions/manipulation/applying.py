@@ -11,6 +11,7 @@ import numpy
 from gradwire.frontends.numpy.arrays.array import graph_of, traced
 from gradwire.frontends.numpy.axes import all_axes, one_axis
 from gradwire.frontends.numpy.dispatch import implements
+from gradwire.frontends.numpy.functions.manipulation.shaping import chosen_elements
 from gradwire.graphs.refusals import refuse
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
@@ -84,7 +85,7 @@ def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: 
 def sliding_window_view(
     x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False
 ) -> Any:
-    """Gather every window, which makes a copy."""
+    """View every window; NumPy's view cannot be written to either."""
     if writeable:
         raise refuse(
             "np.lib.stride_tricks.sliding_window_view with writeable=True", "assign to the array itself"
@@ -96,7 +97,6 @@ def sliding_window_view(
     for extent, place in zip(windows, axes, strict=True):
         if not 0 <= extent <= x.shape[place]:
             raise ValueError("window shape cannot be larger than input array shape")
-        starts = np.arange(x.shape[place] - extent + 1)
-        taken = np.take(x, starts[:, None] + np.arange(extent), axis=place)
-        x = np.moveaxis(taken, place + 1, -1)
-    return x
+    positions = np.arange(x.size).reshape(x.shape)
+    places = np.lib.stride_tricks.sliding_window_view(positions, windows, axis=axes)
+    return chosen_elements(x, places, writable=False)

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradwire.frontends.numpy.arrays.array import TracedArray, fitted, graph_of, traced, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, copied_in_order, fitted, graph_of, traced, wrap
 from gradwire.frontends.numpy.arrays.complex_array import TracedComplex, combine, parts
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.frontends.numpy.functions.manipulation.joining import common_dtype
 from gradwire.frontends.numpy.functions.manipulation.shaping import as_shape
 from gradwire.graphs.builder import GraphBuilder, active
+from gradwire.graphs.refusals import refuse
 
 
 def filled(graph: GraphBuilder, shape: Any, number: Any, dtype: npt.DTypeLike) -> Any:
@@ -98,43 +99,84 @@ def full_like(
     device: Any = None,
 ) -> Any:
     kind = np.asarray(a).dtype if not isinstance(a, TracedArray) else a.dtype
-    return filled(graph_of(a, fill_value), np.shape(a) if shape is None else shape, fill_value, dtype or kind)
+    made = filled(graph_of(a, fill_value), np.shape(a) if shape is None else shape, fill_value, dtype or kind)
+    if isinstance(made, TracedArray):
+        # Laid out like `a` only if it has as many axes.
+        like = a if isinstance(a, TracedArray) and a.ndim == made.ndim else made
+        made._cell.ordered = copied_in_order(like, order)
+    return made
 
 
 @implements("zeros_like", "empty_like")
 def zeros_like(
     a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
 ) -> Any:
-    return full_like(a, 0, dtype, shape=shape)
+    return full_like(a, 0, dtype, order, subok, shape, device=device)
 
 
 @implements("ones_like")
 def ones_like(
     a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
 ) -> Any:
-    return full_like(a, 1, dtype, shape=shape)
+    return full_like(a, 1, dtype, order, subok, shape, device=device)
 
 
 @implements("copy")
 def copy(a: TracedArray, order: str = "K", subok: bool = False) -> Any:
-    return a.copy()
+    return a.copy(order)
 
 
-@implements("array", "asarray", "asanyarray", "ascontiguousarray")
-def array(obj: Any, dtype: Any = None, *_: Any, ndmin: int = 0, **__: Any) -> Any:
-    """Implement what NumPy calls with `like=` a traced array; memory order has no meaning in a graph."""
-    made = asarray(obj, dtype=dtype, copy=True)
-    return made.reshape((1,) * max(0, ndmin - made.ndim) + made.shape)
+@implements("array")
+def array(
+    object: Any,
+    dtype: Any = None,
+    *,
+    copy: Any = True,
+    order: str = "K",
+    subok: bool = False,
+    ndmin: int = 0,
+    ndmax: int = 0,
+) -> Any:
+    """Implement what NumPy calls with `like=` a traced array."""
+    if ndmax:
+        raise refuse("np.array with ndmax=", "give the array its shape with np.reshape")
+    made = _laid_out(asarray(object, dtype=dtype, copy=copy), order)
+    return made.reshape((1,) * (ndmin - made.ndim) + made.shape) if ndmin > made.ndim else made
+
+
+@implements("asarray", "asanyarray")
+def asarray_like(
+    a: Any, dtype: Any = None, order: str | None = None, *, device: Any = None, copy: bool | None = None
+) -> Any:
+    """Implement what NumPy calls with `like=` a traced array."""
+    return _laid_out(asarray(a, dtype=dtype, copy=copy), order or "K")
+
+
+@implements("ascontiguousarray")
+def ascontiguousarray(a: Any, dtype: Any = None) -> Any:
+    return _laid_out(asarray(a, dtype=dtype), "C")
+
+
+def _laid_out(made: Any, order: str) -> Any:
+    """Copy an array where NumPy would, to lay it out in the order "C" or "F"."""
+    if not isinstance(made, TracedArray) or made.ndim < 2 or order in ("K", "A"):
+        return made
+    return made if order == "C" and made._cell.contiguous else made.copy(order)
 
 
 @implements("astype")
 def astype(x: TracedArray, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
-    return x.astype(dtype)
+    return x.astype(dtype, copy=copy)
 
 
-@implements("real", "real_if_close")
+@implements("real")
 def real(val: TracedArray) -> Any:
     return val
+
+
+@implements("real_if_close")
+def real_if_close(a: TracedArray, tol: float = 100) -> Any:
+    return a
 
 
 @implements("imag")
@@ -234,8 +276,20 @@ def diagflat(v: Any, k: int = 0) -> Any:
 
 @implements("fill_diagonal")
 def fill_diagonal(a: Any, val: Any, wrap: bool = False) -> None:
-    rows = np.arange(min(a.shape))
-    a[(rows,) * a.ndim] = val
+    """Fill every (columns + 1)-th element; `wrap` goes on past a tall matrix's square part."""
+    if not isinstance(a, TracedArray):
+        raise refuse(
+            "np.fill_diagonal of a plain NumPy array",
+            "make the array with np.zeros_like(x) or gw.zeros(shape)",
+        )
+    if a.ndim < 2 or (a.ndim > 2 and len(set(a.shape)) > 1):
+        raise ValueError("All dimensions of input must be of equal length, and there must be at least 2")
+    step = sum(int(np.prod(a.shape[axis + 1 :])) for axis in range(a.ndim))
+    last = a.size if wrap or a.ndim > 2 else a.shape[1] * a.shape[1]
+    places = np.arange(0, min(last, a.size), step)
+    values = np.ravel(traced(a.graph, val))
+    repeated = np.take(values, np.arange(places.size) % max(values.size, 1))
+    a[np.unravel_index(places, a.shape)] = repeated
 
 
 @implements("vander")
@@ -266,7 +320,11 @@ def _like(function: Any) -> Any:
     def make(*args: Any, **kwargs: Any) -> Any:
         graph = active.get()
         plain = function(*args, **kwargs)
-        return plain if graph is None else traced(graph, plain)
+        if graph is None:
+            return plain
+        made = traced(graph, plain)
+        made._cell.ordered = plain.flags.c_contiguous
+        return made
 
     return make
 

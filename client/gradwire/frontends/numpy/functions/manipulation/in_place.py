@@ -32,6 +32,8 @@ def _target(name: str, array: Any) -> TracedArray:
 @implements("put")
 def put(a: Any, ind: Any, v: Any, mode: str = "raise") -> None:
     target = _target("put", a)
+    if mode not in ("raise", "wrap", "clip"):
+        raise ValueError(f"clipmode must be one of 'clip', 'raise', or 'wrap' (got {mode!r})")
     places = ind if isinstance(ind, TracedArray) else np.asarray(ind)
     if mode == "wrap":
         places = places % target.size

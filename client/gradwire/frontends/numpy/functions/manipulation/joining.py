@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced, value_of, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, check_cast, graph_of, traced, value_of, wrap
 from gradwire.frontends.numpy.axes import along, one_axis
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.frontends.numpy.functions.manipulation.shaping import atleast_1d, atleast_2d, atleast_3d
@@ -48,13 +48,23 @@ def holds_traced(item: Any) -> bool:
     )
 
 
+def _checked_dtype(parts: Any, dtype: Any, casting: Any) -> np.dtype[Any]:
+    """Return the dtype of joined arrays, if the casting rule lets each of them have it.
+
+    Raises:
+        TypeError: it does not.
+    """
+    kind = common_dtype(*parts, dtype=dtype)
+    for part in parts:
+        check_cast(part.dtype if isinstance(part, TracedArray) else np.asarray(part).dtype, kind, casting)
+    return kind
+
+
 @implements("concatenate", "concat")
-def concatenate(
-    arrays: Any, axis: Any = 0, out: None = None, *, dtype: Any = None, casting: str = "same_kind"
-) -> TracedArray:
+def concatenate(arrays: Any, axis: Any = 0, *, dtype: Any = None, casting: str = "same_kind") -> TracedArray:
     parts = _nested(arrays)
     graph = graph_of(*parts)
-    kind = common_dtype(*parts, dtype=dtype)
+    kind = _checked_dtype(parts, dtype, casting)
     values = [value_of(graph, part, kind) for part in parts]
     if axis is None:
         values, axis = [ops.reshape(value, (value.size,)) for value in values], 0
@@ -74,9 +84,7 @@ def concatenate(
 
 
 @implements("stack")
-def stack(
-    arrays: Any, axis: int = 0, out: None = None, *, dtype: Any = None, casting: str = "same_kind"
-) -> TracedArray:
+def stack(arrays: Any, axis: int = 0, *, dtype: Any = None, casting: str = "same_kind") -> TracedArray:
     parts = _nested(arrays)
     shapes = {np.shape(part) for part in parts}
     if len(shapes) != 1:
@@ -84,7 +92,7 @@ def stack(
     shape = shapes.pop()
     place = one_axis(axis, len(shape) + 1)
     graph = graph_of(*parts)
-    kind = common_dtype(*parts, dtype=dtype)
+    kind = _checked_dtype(parts, dtype, casting)
     longer = (*shape[:place], 1, *shape[place:])
     return wrap(ops.concat([ops.reshape(value_of(graph, part, kind), longer) for part in parts], place))
 
@@ -98,13 +106,13 @@ def _raised(lift: Any, arrays: Any) -> list[Any]:
 
 @implements("vstack")
 def vstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> TracedArray:
-    return concatenate(_raised(atleast_2d, tup), 0, dtype=dtype)
+    return concatenate(_raised(atleast_2d, tup), 0, dtype=dtype, casting=casting)
 
 
 @implements("hstack")
 def hstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> TracedArray:
     parts = _raised(atleast_1d, tup)
-    return concatenate(parts, 0 if parts[0].ndim == 1 else 1, dtype=dtype)
+    return concatenate(parts, 0 if parts[0].ndim == 1 else 1, dtype=dtype, casting=casting)
 
 
 @implements("dstack")
@@ -193,7 +201,8 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
         np.reshape(x, tuple(-1 if item == order[place] else 1 for item in range(rank)))
         for place, x in enumerate(xi)
     ]
-    return tuple(grids) if sparse else tuple(np.broadcast_arrays(*grids))
+    grids = tuple(grids) if sparse else tuple(np.broadcast_arrays(*grids))
+    return tuple(grid.copy() for grid in grids) if copy else grids
 
 
 @implements("ix_")

@@ -42,9 +42,7 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
 
 
 @implements("clip")
-def clip(
-    a: Any, a_min: Any = None, a_max: Any = None, out: None = None, *, min: Any = None, max: Any = None
-) -> Any:
+def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
     low, high = (a_min if min is None else min), (a_max if max is None else max)
     result = a if low is None else np.maximum(a, low)
     result = result if high is None else np.minimum(result, high)
@@ -54,18 +52,19 @@ def clip(
 @implements("nan_to_num")
 def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
     if x.dtype.kind != "f":
-        return x.copy()
+        return x.copy() if copy else x
     limits = np.finfo(x.dtype)
     high, low = (limits.max if posinf is None else posinf), (limits.min if neginf is None else neginf)
     finite = np.where(x == np.inf, float(high), np.where(x == -np.inf, float(low), x))
     result = np.where(np.isnan(x), nan, finite)
-    if not copy:
-        x[...] = result
-    return result
+    if copy:
+        return result
+    x[...] = result
+    return x
 
 
 @implements("round", "around")
-def round_(a: Any, decimals: int = 0, out: None = None) -> Any:
+def round_(a: Any, decimals: int = 0) -> Any:
     if a.dtype.kind in "iub":
         if decimals >= 0:
             return a.copy()
@@ -104,13 +103,15 @@ def sinc(x: TracedArray) -> TracedArray:
 
 
 @implements("take")
-def take(a: Any, indices: Any, axis: Any = None, out: None = None, mode: str = "raise") -> Any:
+def take(a: Any, indices: Any, axis: Any = None, mode: str = "raise") -> Any:
     graph = graph_of(a, indices)
     a = traced(graph, a)
     if axis is None:
         a, axis = a.ravel(), 0
     place = one_axis(axis, a.ndim)
     extent = a.shape[place]
+    if mode not in ("raise", "wrap", "clip"):
+        raise ValueError(f"clipmode must be one of 'clip', 'raise', or 'wrap' (got {mode!r})")
     if mode == "wrap":
         indices = indices % extent if isinstance(indices, TracedArray) else np.mod(indices, extent)
     elif mode == "clip":
@@ -138,7 +139,14 @@ def _but(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 
 @implements("choose")
-def choose(a: Any, choices: Sequence[Any], out: None = None, mode: str = "raise") -> Any:
+def choose(a: Any, choices: Sequence[Any], mode: str = "raise") -> Any:
+    """Choose without a check of the range of traced positions, since a graph cannot raise."""
+    if mode not in ("raise", "wrap", "clip"):
+        raise ValueError(f"clipmode must be one of 'clip', 'raise', or 'wrap' (got {mode!r})")
+    if mode == "wrap":
+        a = np.mod(a, len(choices))
+    elif mode == "clip":
+        a = np.clip(a, 0, len(choices) - 1)
     result = choices[-1]
     for number in reversed(range(len(choices) - 1)):
         result = np.where(np.equal(a, number), choices[number], result)
@@ -147,6 +155,10 @@ def choose(a: Any, choices: Sequence[Any], out: None = None, mode: str = "raise"
 
 @implements("pad")
 def pad(array: TracedArray, pad_width: Any, mode: str = "constant", **kwargs: Any) -> Any:
+    taken = {"constant": ["constant_values"], "reflect": ["reflect_type"], "symmetric": ["reflect_type"]}
+    unknown = [key for key in kwargs if key not in taken.get(mode, [])]
+    if unknown:
+        raise ValueError(f"unsupported keyword arguments for mode '{mode}': {unknown}")
     if isinstance(pad_width, dict):
         pad_width = [pad_width.get(axis, pad_width.get(axis - array.ndim, 0)) for axis in range(array.ndim)]
         pad_width = [width if np.ndim(width) else (width, width) for width in pad_width]
@@ -158,12 +170,38 @@ def pad(array: TracedArray, pad_width: Any, mode: str = "constant", **kwargs: An
     if mode not in ("edge", "reflect", "symmetric", "wrap"):
         raise refuse(f"np.pad with mode={mode!r}", "use constant, edge, reflect, symmetric or wrap")
     result: Any = array
+    odd = mode in ("reflect", "symmetric") and kwargs.get("reflect_type", "even") == "odd"
     for axis, width in enumerate(widths):
-        if any(width):
+        if any(width) and odd:
+            result = _pad_oddly(result, axis, width, mode)
+        elif any(width):
             # Padding the positions with NumPy tells which element goes where.
             order = np.pad(np.arange(array.shape[axis]), width, mode, **kwargs)  # type: ignore[call-overload]
             result = along(result, axis, order)
     return result if result is not array else array.copy()
+
+
+def _pad_oddly(x: Any, axis: int, width: tuple[int, int], mode: str) -> Any:
+    """Pad by reflection through the point at each end.
+
+    Each element is s x[p] + a x[first] + b x[last], where p is its position under even reflection. How NumPy
+    pads the powers 1, n and n^2 tells the three factors.
+    """
+    last = x.shape[axis] - 1
+    places = np.arange(last + 1)
+    p = np.pad(places, width, mode)  # type: ignore[call-overload]
+    ones, firsts, squares = (
+        np.pad(places**power, width, mode, reflect_type="odd")  # type: ignore[call-overload]
+        for power in range(3)
+    )
+    inside = (p > 0) & (p < last)
+    s = np.where(inside, (firsts * last - squares) // np.where(inside, p * (last - p), 1), 0)
+    b = (firsts - s * p) // max(last, 1)
+    a = ones - s - b
+    tail = (-1,) + (1,) * (x.ndim - axis - 1)
+    factors = ((s, p), (a, np.zeros_like(p)), (b, np.full_like(p, last)))
+    terms = [along(x, axis, place) * factor.reshape(tail).astype(x.dtype) for factor, place in factors]
+    return terms[0] + terms[1] + terms[2]
 
 
 def _pad_constant(array: TracedArray, widths: Sequence[tuple[int, int]], fill: Any) -> Any:
@@ -184,9 +222,7 @@ def _pad_constant(array: TracedArray, widths: Sequence[tuple[int, int]], fill: A
 
 @implements("i0")
 def i0(x: TracedArray) -> TracedArray:
-    value = ops.cast(x.value, ops.FLOAT64)
-    size = ops.unary("Exp", ops.unary("Abs", value))
-    return wrap(ops.binary("Mul", size, ops.sci("BesselI0e", value)))
+    return wrap(ops.sci("BesselI0", ops.cast(x.value, ops.FLOAT64)))
 
 
 @implements("interp")
@@ -218,7 +254,7 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
 
 
 @implements("compress")
-def compress(condition: Any, a: Any, axis: Any = None, out: None = None) -> Any:
+def compress(condition: Any, a: Any, axis: Any = None) -> Any:
     if isinstance(condition, TracedArray):
         raise refuse("np.compress with a traced condition", "use np.where(condition, a, b), or a sum over it")
     places = np.flatnonzero(condition)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradwire.frontends.numpy.arrays.array import TracedArray, fits, graph_of, reshaped, traced, view, wrap
+from gradwire.frontends.numpy.arrays.cells import ViewCell
 from gradwire.frontends.numpy.axes import all_axes, along, one_axis
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.graphs import operators as ops
@@ -50,16 +52,38 @@ def reshape(
             extents[extents.index(-1)] = x.size // rest
     if min(extents, default=0) < 0 or ops.size_of(tuple(extents)) != x.size:
         raise ValueError(f"cannot reshape array of size {x.size} into shape {shape}")
-    if order == "F":
-        return np.transpose(reshaped(transpose(x), tuple(extents[::-1])))
-    if order not in ("C", "A"):
-        raise refuse(f"np.reshape with order={order!r}", 'use order "C" or "F"')
-    return reshaped(x.copy() if copy else x, tuple(extents))
+    x = x.copy() if copy else x
+    if in_memory_order(x, order, "np.reshape"):
+        return reshaped(x, tuple(extents))
+    return np.transpose(reshaped(transpose(x), tuple(extents[::-1])))
+
+
+def in_memory_order(x: Any, order: str, name: str) -> bool:
+    """Whether to read elements with the last axis fastest ("C"), not the first ("F").
+
+    Args:
+        x: the array that is read.
+        order: "C", "F", or "A" or "K", which read an array with one long axis like "C".
+        name: of the function, for messages.
+
+    Raises:
+        TraceError: the order of elements in memory would decide, which a trace does not know.
+        ValueError: NumPy has no such order.
+    """
+    if order not in ("C", "F", "A", "K"):
+        raise ValueError(f"order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
+    if order in ("A", "K") and sum(extent > 1 for extent in x.shape) > 1:
+        raise refuse(
+            f"{name} with order={order!r}",
+            'it goes by how elements lie in memory, which is not part of a function: use order "C" or "F"',
+        )
+    return order != "F"
 
 
 @implements("ravel")
 def ravel(x: TracedArray, order: str = "C") -> Any:
-    return reshape(x, (-1,) if x.size else (0,), "C" if order == "K" else order)
+    in_memory_order(x, order, "np.ravel")
+    return reshape(x, (-1,) if x.size else (0,), "F" if order == "F" else "C")
 
 
 @implements("transpose", "permute_dims")
@@ -70,7 +94,20 @@ def transpose(x: Any, axes: Any = None) -> TracedArray:
         raise ValueError("axes don't match array")
     back = [order.index(axis) for axis in range(x.ndim)]
     shape = tuple(x.shape[axis] for axis in order)
-    return view(x, shape, lambda v: ops.transpose(v, order), lambda v: ops.transpose(v, back))
+    cell = x._cell
+    before = cell.key.order if isinstance(cell, ViewCell) and isinstance(cell.key, _Transposed) else ()
+    if isinstance(cell, ViewCell) and before and [before[axis] for axis in order] == list(range(x.ndim)):
+        return TracedArray(cell.base)[...]
+    long = [axis for axis in order if x.shape[axis] > 1]
+    ordered = long == sorted(long)
+    forward, backward = partial(ops.transpose, order=order), partial(ops.transpose, order=back)
+    return view(x, shape, forward, backward, ordered, _Transposed(order))
+
+
+class _Transposed(NamedTuple):
+    """What makes a transposed view."""
+
+    order: tuple[int, ...]
 
 
 @implements("swapaxes")
@@ -109,7 +146,7 @@ def _same_elements(x: TracedArray, shape: Shape) -> TracedArray:
     def forward(value: GraphValue) -> GraphValue:
         return ops.reshape(value, shape)
 
-    return view(x, shape, forward, lambda value: ops.reshape(value, before))
+    return view(x, shape, forward, lambda value: ops.reshape(value, before), ordered=True)
 
 
 @implements("expand_dims")
@@ -158,7 +195,7 @@ def broadcast_to(x: TracedArray, shape: Any, subok: bool = False) -> TracedArray
     target = as_shape(shape)
     if not fits(x.shape, target):
         raise ValueError(f"cannot broadcast an array of shape {x.shape} to shape {target}")
-    return view(x, target, lambda value: ops.expand(value, target), None)
+    return view(x, target, lambda value: ops.expand(value, target), None, ordered=True)
 
 
 @implements("broadcast_arrays")
@@ -269,12 +306,28 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
 
 @implements("diagonal")
 def diagonal(x: TracedArray, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """Take the diagonals along two axes; they become the last axis."""
-    moved = moveaxis(x, (axis1, axis2), (-2, -1))
-    rows, columns = moved.shape[-2:]
-    count = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
-    steps = np.arange(count)
-    return moved[..., steps - min(offset, 0), steps + max(offset, 0)]
+    """View the diagonals along two axes, which become the last axis; NumPy's view cannot be written to."""
+    places = np.diagonal(np.arange(x.size).reshape(x.shape), offset, axis1, axis2)
+    return chosen_elements(x, places, writable=False)
+
+
+def chosen_elements(x: TracedArray, places: Any, writable: bool = True) -> TracedArray:
+    """View elements of an array at flat positions that are all different.
+
+    Args:
+        x: the array.
+        places: integers, of the shape of the view.
+        writable: whether the view can be assigned to.
+    """
+    flat = x.graph.constant(np.asarray(places, np.int64))
+
+    def forward(value: GraphValue) -> GraphValue:
+        return ops.gather(ops.reshape(value, (value.size,)), flat, 0)
+
+    def backward(value: GraphValue, new: GraphValue) -> GraphValue:
+        return ops.scatter_flat(value, flat, ops.reshape(new, (new.size,)))
+
+    return TracedArray(ViewCell(x._cell, flat.shape, forward, backward if writable else None))
 
 
 @implements("linalg.diagonal")
@@ -288,9 +341,7 @@ def linalg_trace(x: TracedArray, /, *, offset: int = 0, dtype: Any = None) -> An
 
 
 @implements("trace")
-def trace(
-    x: TracedArray, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: None = None
-) -> Any:
+def trace(x: TracedArray, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None) -> Any:
     return diagonal(x, offset, axis1, axis2).sum(-1, dtype)
 
 

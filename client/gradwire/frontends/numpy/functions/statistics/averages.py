@@ -47,7 +47,6 @@ def quantile(
     a: Any,
     q: Any,
     axis: Any = None,
-    out: None = None,
     overwrite_input: bool = False,
     method: str = "linear",
     keepdims: bool = False,
@@ -127,20 +126,17 @@ def percentile(
     a: Any,
     q: Any,
     axis: Any = None,
-    out: None = None,
     overwrite_input: bool = False,
     method: str = "linear",
     keepdims: bool = False,
 ) -> Any:
     if isinstance(q, TracedArray):
         raise refuse("np.percentile with a traced q", "keep q fixed")
-    return quantile(a, np.true_divide(q, 100), axis, None, False, method, keepdims)
+    return quantile(a, np.true_divide(q, 100), axis, False, method, keepdims)
 
 
 @implements("median")
-def median(
-    a: Any, axis: Any = None, out: None = None, overwrite_input: bool = False, keepdims: bool = False
-) -> Any:
+def median(a: Any, axis: Any = None, overwrite_input: bool = False, keepdims: bool = False) -> Any:
     a = a if a.dtype.kind == "f" else a.astype(np.float64)
     ordered = np.sort(axes_last(a, axis), axis=-1)
     middle = ordered.shape[-1] // 2
@@ -161,15 +157,16 @@ def cov(
     rows = [np.atleast_2d(item) for item in (m, y) if item is not None]
     rows = [item if rowvar or item.shape[0] == 1 else item.T for item in rows]
     x = np.concatenate(rows, axis=0) if len(rows) > 1 else rows[0]
-    x = x if x.dtype.kind == "f" else x.astype(np.float64)
+    if dtype is not None or x.dtype.kind != "f":
+        x = x.astype(np.float64 if dtype is None else dtype)
     freedom = x.shape[1] - ((0 if bias else 1) if ddof is None else ddof)
     centered = x - x.mean(1, keepdims=True)
     return np.squeeze(np.matmul(centered, centered.T) / freedom)
 
 
 @implements("corrcoef")
-def corrcoef(x: Any, y: Any = None, rowvar: bool = True) -> Any:
-    covariance = cov(x, y, rowvar)
+def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Any:
+    covariance = cov(x, y, rowvar, dtype=dtype)
     if covariance.ndim == 0:
         return covariance / covariance
     deviation = np.sqrt(np.diagonal(covariance))

@@ -22,23 +22,23 @@ def _filled(x: TracedArray, number: float) -> Any:
 
 
 @implements("nancumsum")
-def nancumsum(a: Any, axis: Any = None, dtype: Any = None, out: None = None) -> Any:
+def nancumsum(a: Any, axis: Any = None, dtype: Any = None) -> Any:
     return cumsum(_filled(a, 0.0), axis, dtype)
 
 
 @implements("nancumprod")
-def nancumprod(a: Any, axis: Any = None, dtype: Any = None, out: None = None) -> Any:
+def nancumprod(a: Any, axis: Any = None, dtype: Any = None) -> Any:
     return cumprod(_filled(a, 1.0), axis, dtype)
 
 
 @implements("nanargmax")
-def nanargmax(a: Any, axis: Any = None, out: None = None, *, keepdims: Any = False) -> Any:
+def nanargmax(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
     """Return the position of the extremum, 0 where all elements are NaN, since a graph cannot raise."""
     return np.argmax(_filled(a, -np.inf), axis=axis, keepdims=keepdims)
 
 
 @implements("nanargmin")
-def nanargmin(a: Any, axis: Any = None, out: None = None, *, keepdims: Any = False) -> Any:
+def nanargmin(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
     """Return the position of the extremum, 0 where all elements are NaN, since a graph cannot raise."""
     return np.argmin(_filled(a, np.inf), axis=axis, keepdims=keepdims)
 
@@ -48,7 +48,6 @@ def nanquantile(
     a: Any,
     q: Any,
     axis: Any = None,
-    out: None = None,
     overwrite_input: bool = False,
     method: str = "linear",
     keepdims: bool = False,
@@ -78,18 +77,15 @@ def nanpercentile(
     a: Any,
     q: Any,
     axis: Any = None,
-    out: None = None,
     overwrite_input: bool = False,
     method: str = "linear",
     keepdims: bool = False,
 ) -> Any:
     if isinstance(q, TracedArray):
         raise refuse("np.nanpercentile with a traced q", "keep q fixed")
-    return nanquantile(a, np.true_divide(q, 100), axis, None, False, method, keepdims)
+    return nanquantile(a, np.true_divide(q, 100), axis, False, method, keepdims)
 
 
 @implements("nanmedian")
-def nanmedian(
-    a: Any, axis: Any = None, out: None = None, overwrite_input: bool = False, keepdims: bool = False
-) -> Any:
-    return nanquantile(a, 0.5, axis, None, False, "linear", keepdims)
+def nanmedian(a: Any, axis: Any = None, overwrite_input: bool = False, keepdims: bool = False) -> Any:
+    return nanquantile(a, 0.5, axis, False, "linear", keepdims)

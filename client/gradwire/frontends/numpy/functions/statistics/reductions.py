@@ -43,7 +43,6 @@ def sum_(
     x: Any,
     axis: Any = None,
     dtype: Any = None,
-    out: None = None,
     keepdims: Any = False,
     initial: Any = None,
     where: Any = True,
@@ -58,7 +57,6 @@ def prod(
     x: Any,
     axis: Any = None,
     dtype: Any = None,
-    out: None = None,
     keepdims: Any = False,
     initial: Any = None,
     where: Any = True,
@@ -70,14 +68,14 @@ def prod(
 
 @implements("max", "amax")
 def max_(
-    x: Any, axis: Any = None, out: None = None, keepdims: Any = False, initial: Any = None, where: Any = True
+    x: Any, axis: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
 ) -> TracedArray:
     return _extremum("ReduceMax", np.maximum, x, axis, keepdims, initial, where)
 
 
 @implements("min", "amin")
 def min_(
-    x: Any, axis: Any = None, out: None = None, keepdims: Any = False, initial: Any = None, where: Any = True
+    x: Any, axis: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
 ) -> TracedArray:
     return _extremum("ReduceMin", np.minimum, x, axis, keepdims, initial, where)
 
@@ -99,21 +97,17 @@ def _extremum(
 
 
 @implements("ptp")
-def ptp(x: Any, axis: Any = None, out: None = None, keepdims: Any = False) -> Any:
-    return max_(x, axis, None, keepdims) - min_(x, axis, None, keepdims)
+def ptp(x: Any, axis: Any = None, keepdims: Any = False) -> Any:
+    return max_(x, axis, keepdims) - min_(x, axis, keepdims)
 
 
 @implements("any")
-def any_(
-    x: Any, axis: Any = None, out: None = None, keepdims: Any = False, *, where: Any = True
-) -> TracedArray:
+def any_(x: Any, axis: Any = None, keepdims: Any = False, *, where: Any = True) -> TracedArray:
     return _test("ReduceMax", _chosen(x, where, False), axis, keepdims)
 
 
 @implements("all")
-def all_(
-    x: Any, axis: Any = None, out: None = None, keepdims: Any = False, *, where: Any = True
-) -> TracedArray:
+def all_(x: Any, axis: Any = None, keepdims: Any = False, *, where: Any = True) -> TracedArray:
     return _test("ReduceMin", _chosen(x, where, True), axis, keepdims)
 
 
@@ -125,16 +119,16 @@ def _test(op: str, x: TracedArray, axis: Any, keepdims: Any) -> TracedArray:
 
 @implements("count_nonzero")
 def count_nonzero(x: TracedArray, axis: Any = None, *, keepdims: Any = False) -> TracedArray:
-    return sum_(x.astype(np.bool_), axis, np.int64, None, keepdims)
+    return sum_(x.astype(np.bool_), axis, np.int64, keepdims)
 
 
 @implements("argmax")
-def argmax(x: TracedArray, axis: Any = None, out: None = None, *, keepdims: Any = False) -> TracedArray:
+def argmax(x: TracedArray, axis: Any = None, *, keepdims: Any = False) -> TracedArray:
     return _arg_extremum("ArgMax", x, axis, keepdims)
 
 
 @implements("argmin")
-def argmin(x: TracedArray, axis: Any = None, out: None = None, *, keepdims: Any = False) -> TracedArray:
+def argmin(x: TracedArray, axis: Any = None, *, keepdims: Any = False) -> TracedArray:
     return _arg_extremum("ArgMin", x, axis, keepdims)
 
 
@@ -163,12 +157,12 @@ def _mean_value(x: TracedArray, axis: Any, dtype: Any, keepdims: Any) -> tuple[T
 
 @implements("mean")
 def mean(
-    x: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False, *, where: Any = True
+    x: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False, *, where: Any = True
 ) -> TracedArray:
     if where is not True:
-        total: Any = sum_(x, axis, dtype, None, keepdims, None, where)
+        total: Any = sum_(x, axis, dtype, keepdims, None, where)
         taking_part = traced(graph_of(x, where), np.broadcast_to(where, np.shape(x)))
-        count = sum_(taking_part, axis, np.int64, None, keepdims)
+        count = sum_(taking_part, axis, np.int64, keepdims)
         return total / (count.astype(total.dtype) if total.dtype.kind == "f" else count)  # type: ignore[no-any-return]
     value, kind = _mean_value(traced(graph_of(x), x), axis, dtype, keepdims)
     return wrap(ops.cast(value.value, kind))
@@ -179,7 +173,6 @@ def var(
     x: Any,
     axis: Any = None,
     dtype: Any = None,
-    out: None = None,
     ddof: float = 0,
     keepdims: Any = False,
     *,
@@ -189,7 +182,7 @@ def var(
     center, kind = _mean_value(x, axis, dtype, True)
     deviation = wrap(ops.cast(x.value, center.dtype)) - center
     freedom = max(extent_of(x, axis) - (ddof if correction is None else correction), 0)
-    result = sum_(deviation * deviation, axis, None, None, keepdims) / freedom
+    result = sum_(deviation * deviation, axis, None, keepdims) / freedom
     return wrap(ops.cast(result.value, kind))
 
 
@@ -198,13 +191,18 @@ def std(
     x: Any,
     axis: Any = None,
     dtype: Any = None,
-    out: None = None,
     ddof: float = 0,
     keepdims: Any = False,
     *,
     correction: float | None = None,
 ) -> Any:
-    return np.sqrt(var(x, axis, dtype, None, ddof, keepdims, correction=correction))
+    return root(var(x, axis, dtype, ddof, keepdims, correction=correction))
+
+
+def root(variance: Any) -> Any:
+    """Take the square root, with derivative 0 at 0 and not the infinite slope times the 0 of a variance."""
+    nothing = variance == 0
+    return np.where(nothing, variance, np.sqrt(np.where(nothing, 1, variance)))
 
 
 def _without_nan(x: TracedArray, substitute: float) -> Any:
@@ -213,12 +211,12 @@ def _without_nan(x: TracedArray, substitute: float) -> Any:
 
 @implements("nansum")
 def nansum(x: TracedArray, axis: Any = None, dtype: Any = None, *, keepdims: Any = False) -> Any:
-    return sum_(_without_nan(x, 0), axis, dtype, None, keepdims)
+    return sum_(_without_nan(x, 0), axis, dtype, keepdims)
 
 
 @implements("nanprod")
 def nanprod(x: TracedArray, axis: Any = None, dtype: Any = None, *, keepdims: Any = False) -> Any:
-    return prod(_without_nan(x, 1), axis, dtype, None, keepdims)
+    return prod(_without_nan(x, 1), axis, dtype, keepdims)
 
 
 @implements("nanmax")
@@ -232,33 +230,33 @@ def nanmin(x: TracedArray, axis: Any = None, *, keepdims: Any = False) -> Any:
 
 
 def _nan_extremum(extremum: Any, neutral: float, x: TracedArray, axis: Any, keepdims: Any) -> Any:
-    result = extremum(_without_nan(x, neutral), axis, None, keepdims)
+    result = extremum(_without_nan(x, neutral), axis, keepdims)
     if x.dtype.kind != "f":
         return result
     # Where all elements are NaN, the result is NaN.
-    return np.where(all_(np.isnan(x), axis, None, keepdims), np.nan, result)
+    return np.where(all_(np.isnan(x), axis, keepdims), np.nan, result)
 
 
 @implements("nanmean")
 def nanmean(x: TracedArray, axis: Any = None, *, keepdims: Any = False) -> Any:
     if x.dtype.kind != "f":
-        return mean(x, axis, None, None, keepdims)
-    count = sum_(~np.isnan(x), axis, x.dtype, None, keepdims)
+        return mean(x, axis, None, keepdims)
+    count = sum_(~np.isnan(x), axis, x.dtype, keepdims)
     return nansum(x, axis, keepdims=keepdims) / count
 
 
 @implements("nanvar")
 def nanvar(x: TracedArray, axis: Any = None, *, ddof: float = 0, keepdims: Any = False) -> Any:
     if x.dtype.kind != "f":
-        return var(x, axis, None, None, ddof, keepdims)
-    count = sum_(~np.isnan(x), axis, x.dtype, None, keepdims)
+        return var(x, axis, None, ddof, keepdims)
+    count = sum_(~np.isnan(x), axis, x.dtype, keepdims)
     # NaN is replaced before it is squared: in derivatives zero times NaN would be NaN.
     deviation = np.where(np.isnan(x), 0.0, _without_nan(x, 0) - nanmean(x, axis, keepdims=True))
     # Too few numbers give NaN, as 0 / 0 does.
     freedom = np.where(count > ddof, count - ddof, np.nan)
-    return sum_(deviation * deviation, axis, None, None, keepdims) / freedom
+    return sum_(deviation * deviation, axis, None, keepdims) / freedom
 
 
 @implements("nanstd")
 def nanstd(x: TracedArray, axis: Any = None, *, ddof: float = 0, keepdims: Any = False) -> Any:
-    return np.sqrt(nanvar(x, axis, ddof=ddof, keepdims=keepdims))
+    return root(nanvar(x, axis, ddof=ddof, keepdims=keepdims))

@@ -13,12 +13,12 @@ from gradwire.frontends.numpy.ufuncs.accumulation import accumulate
 
 
 @implements("cumsum")
-def cumsum(x: TracedArray, axis: Any = None, dtype: Any = None, out: None = None) -> TracedArray:
+def cumsum(x: TracedArray, axis: Any = None, dtype: Any = None) -> TracedArray:
     return _accumulated(np.add, x, axis, dtype)
 
 
 @implements("cumprod")
-def cumprod(x: TracedArray, axis: Any = None, dtype: Any = None, out: None = None) -> TracedArray:
+def cumprod(x: TracedArray, axis: Any = None, dtype: Any = None) -> TracedArray:
     return _accumulated(np.multiply, x, axis, dtype)
 
 
@@ -68,8 +68,11 @@ def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
 
 
 @implements("ediff1d")
-def ediff1d(x: TracedArray) -> Any:
-    return diff(x.ravel())
+def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
+    steps = diff(np.ravel(traced(graph_of(ary, to_end, to_begin), ary)))
+    ends = [None if end is None else np.ravel(end) for end in (to_begin, to_end)]
+    arrays = [array for array in (ends[0], steps, ends[1]) if array is not None]
+    return np.concatenate(arrays, dtype=steps.dtype) if len(arrays) > 1 else steps
 
 
 @implements("gradient")
