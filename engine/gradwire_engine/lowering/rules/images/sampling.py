@@ -49,11 +49,15 @@ def _reflected_index(index: Value, size: int, align_corners: bool) -> Value:
 def _axis_taps(
     position: Value, size: int, mode: str, padding: str, align_corners: bool
 ) -> tuple[Value, Value]:
-    """Returns the elements read along one axis and their weights, each with a last axis of taps."""
+    """Returns the elements read along one axis and their weights, each with a last axis of taps.
+
+    With a border, linear interpolation clips the position; cubic interpolation takes its weights from the
+    position as it is and clips only the elements that they weigh, as PyTorch and onnxruntime do.
+    """
     if mode == "nearest":
         position = jnp.round(position)
     low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
-    if padding == "border":
+    if padding == "border" and mode != "cubic":
         inside = (position >= low) & (position <= high)
         position = jnp.where(inside, position, jnp.clip(position, 0.0, size - 1.0))
     elif padding == "reflection":
@@ -63,7 +67,9 @@ def _axis_taps(
     else:
         first, last = (0, 2) if mode == "linear" else (-1, 3)
         base = jnp.floor(position)
-        index = base.astype(np.int32)[..., None] + np.arange(first, last, dtype=np.int32)
+        # Positions far outside stay outside, and stay numbers of int32.
+        start = jnp.clip(base, -4.0, size + 4.0) if padding != "reflection" else base
+        index = start.astype(np.int32)[..., None] + np.arange(first, last, dtype=np.int32)
         fraction = (position - base)[..., None]
         if mode == "linear":
             weights = jnp.concatenate([1 - fraction, fraction], axis=-1)
