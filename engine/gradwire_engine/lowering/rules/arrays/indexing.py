@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from gradwire_engine.lowering.arrays import axis_of, row_numbers, scatter_rows, take, take_rows, wrap_index
+from gradwire_engine.lowering.arrays import axis_of, row_numbers, take, take_rows, wrap_index, write_rows
 from gradwire_engine.lowering.registry import Node, Value, namespace, rule
 
 
@@ -96,7 +96,7 @@ def scatter_elements(node: Node, data: Value, indices: Value, updates: Value) ->
     if not indices.size:
         return data
     rows = _element_rows(node, data.shape, indices, axis).reshape(-1)
-    written = scatter_rows(data.reshape(-1), rows, updates.reshape(-1), _reduction(node))
+    written = write_rows(data.reshape(-1), rows, updates.reshape(-1), _reduction(node))
     return written.reshape(data.shape)
 
 
@@ -106,7 +106,7 @@ def scatter_nd(node: Node, data: Value, indices: Value, updates: Value) -> Value
     rows, window = _tuple_rows(node, data.shape, indices, 0)
     if not rows.size or not data.size:
         return data
-    written = scatter_rows(
+    written = write_rows(
         data.reshape(-1, *window), rows.reshape(-1), updates.reshape(-1, *window), _reduction(node)
     )
     return written.reshape(data.shape)
@@ -231,7 +231,7 @@ def tensor_scatter(node: Node, cache: Value, update: Value, write_indices: Value
         (batch, middle, length),
     )
     window = cache.shape[axis + 1 :]
-    written = scatter_rows(cache.reshape(-1, *window), rows.reshape(-1), update.reshape(-1, *window), "none")
+    written = write_rows(cache.reshape(-1, *window), rows.reshape(-1), update.reshape(-1, *window), "none")
     return written.reshape(cache.shape)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gradwire_engine.lowering.arrays import take
+from gradwire_engine.lowering.arrays import marked, take, wrap_index
 from gradwire_engine.lowering.registry import Node, Value, is_static, rule
 from gradwire_engine.lowering.rules.images.resampling import cubic_kernel
 
@@ -208,7 +208,9 @@ def roi_align(node: Node, data: Value, rois: Value, batch_indices: Value) -> Val
         for start, size, number, (count, most), extent in zip(starts, sizes, bins, counts, space, strict=True)
     )
     regions = rois.shape[0]
-    owner = jnp.clip(jnp.asarray(batch_indices).astype(np.int32), 0, batch - 1).reshape(-1, 1, 1, 1, 1, 1, 1)
+    images = jnp.asarray(wrap_index(node, batch_indices, batch, negative=False))
+    known = (images >= 0) & (images < batch)
+    owner = jnp.where(known, images, 0).astype(np.int32).reshape(-1, 1, 1, 1, 1, 1, 1)
     # (regions, rows, columns, samples down, samples across, corner, corner)
     down = yi.reshape(regions, bins[0], 1, -1, 1, 2, 1)
     across = xi.reshape(regions, 1, bins[1], 1, -1, 1, 2)
@@ -227,4 +229,6 @@ def roi_align(node: Node, data: Value, rois: Value, batch_indices: Value) -> Val
         largest = weighted.max(axis=inner)
         pooled = jnp.where(exists.any(axis=inner)[..., None], largest, jnp.zeros_like(largest))
         pooled = pooled.transpose(0, 3, 1, 2)
+    if not is_static(batch_indices):
+        pooled = marked(pooled, known.reshape(-1, 1, 1, 1))
     return pooled.astype(data.dtype)
