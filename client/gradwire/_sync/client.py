@@ -1,14 +1,14 @@
 # Generated from _face/client.py by `python scripts/generate_sync.py`: do not edit.
 """The synchronous client."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, Unpack
 
 import numpy.typing as npt
 
 import gradwire_wire as wire
 from gradwire._face.client import specs_at
-from gradwire._face.options import GradientOptions, HessianOptions, JacobianOptions, ProductOptions
+from gradwire._face.options import GradientOptions, HessianOptions, JacobianOptions, ProductOptions, Rounding
 from gradwire._sync.bases import ClientBase
 from gradwire._sync.function import Function
 from gradwire.frontends.sources import Source
@@ -43,7 +43,14 @@ class Client(ClientBase):
         self._bridge.run(self._client.wait_ready(timeout))
 
     def function(
-        self, source: Source, *specs: ArraySpec | wire.Array, names: Sequence[str] | None = None
+        self,
+        source: Source,
+        *specs: ArraySpec | wire.Array,
+        names: Sequence[str] | None = None,
+        fixed: Mapping[str, npt.ArrayLike] | None = None,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+        rounding: Rounding | None = None,
     ) -> Function:
         """Makes a function of NumPy code, an ONNX model or a framework's object.
 
@@ -59,13 +66,25 @@ class Client(ClientBase):
                 JAX or scikit-learn.
             *specs: shapes and dtypes of a Python function's arguments: `gw.spec((2, 3))`, or arrays.
             names: names of the inputs; those of the function's parameters by default.
+            fixed: values of a model's inputs that become constants, which may decide shapes and branches:
+                `fixed={"sr": 16000}`.
+            inputs: a model's values to be the inputs: its own, weights (initializers) and inner values; all
+                that the outputs need.
+            outputs: a model's values to be the outputs: its own and inner values.
+            rounding: "straight_through" gives Round, Floor, Ceil and pairs of QuantizeLinear and
+                DequantizeLinear the derivative of the identity; their own derivative is zero.
 
         Raises:
             TraceError: the function cannot be traced.
             InvalidArgumentError: the source is no model, or the specs do not fit it.
             OSError: the file cannot be read.
         """
-        return Function(self._client.function(source, *specs, names=names), self._bridge)
+        return Function(
+            self._client.function(
+                source, *specs, names=names, fixed=fixed, inputs=inputs, outputs=outputs, rounding=rounding
+            ),
+            self._bridge,
+        )
 
     def put(
         self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None, *, timeout: float | None = None

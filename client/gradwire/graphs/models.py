@@ -7,6 +7,7 @@ from types import MappingProxyType
 from gradwire.graphs.constants import Constant
 from gradwire.graphs.signature import Signature
 from gradwire.graphs.spec import ArraySpec
+from gradwire_wire.choices import GraphChoices
 
 
 @dataclass(frozen=True)
@@ -15,9 +16,10 @@ class Model:
 
     Attributes:
         data: its serialized bytes.
-        graph_id: their SHA-256.
+        graph_id: their SHA-256; that of the choices besides, if there are any.
         signature: its inputs, without the hidden ones, and outputs.
         bound: large constants, by the name of the hidden input that they are the value of.
+        choices: what the server makes of the model.
         again: loads the same source for other shapes; None for a model, which has its own shapes.
     """
 
@@ -25,4 +27,5 @@ class Model:
     graph_id: str
     signature: Signature
     bound: Mapping[str, Constant] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    choices: GraphChoices = field(default_factory=GraphChoices, compare=False)
     again: "Callable[[Sequence[ArraySpec]], Model] | None" = field(default=None, compare=False, repr=False)

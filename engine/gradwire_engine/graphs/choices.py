@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,41 +10,12 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, helper, numpy_helper
 
 from gradwire_engine.errors import InvalidInput
+from gradwire_engine.graphs.checks import bodies_of
 from gradwire_engine.graphs.nodes import keep_needed, nodes_in
 from gradwire_engine.graphs.repairs import types_of
-
-STRAIGHT_THROUGH = "straight_through"
-"""Round, Floor, Ceil and pairs of QuantizeLinear and DequantizeLinear have the derivative of the identity."""
+from gradwire_engine.values import STRAIGHT_THROUGH, Choices
 
 _ROUNDING = ("Round", "Floor", "Ceil", "QuantizeLinear")
-
-
-@dataclass(frozen=True, eq=False)
-class Choices:
-    """What a graph is registered with; the same model with other choices is another graph.
-
-    Attributes:
-        fixed: inputs that become constants, by name.
-        inputs: the inputs of the function: inputs of the model, initializers and inner values; empty for
-            the model's own.
-        outputs: its outputs: outputs of the model and inner values; empty for the model's own.
-        rounding: "" or "straight_through".
-    """
-
-    fixed: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    rounding: str = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.fixed or self.inputs or self.outputs or self.rounding)
-
-    def update(self, digest: hashlib._Hash) -> None:
-        """Feed the choices to a hash."""
-        for name, array in sorted(self.fixed.items()):
-            digest.update(f"fixed {name!r} {array.dtype.name} {array.shape} ".encode())
-            digest.update(array.tobytes())
-        digest.update(f"{self.inputs!r} {self.outputs!r} {self.rounding}".encode())
 
 
 def apply(model: ModelProto, choices: Choices, declared: Iterable[ValueInfoProto]) -> None:
@@ -68,7 +37,7 @@ def apply(model: ModelProto, choices: Choices, declared: Iterable[ValueInfoProto
     if choices.inputs or choices.outputs:
         _cut(model, choices, declared)
     if choices.rounding and not any(
-        node.op_type in _ROUNDING for owner in (model.graph, *model.functions) for node in nodes_in(owner)
+        node.op_type in _ROUNDING for owner in bodies_of(model) for node in nodes_in(owner)
     ):
         raise InvalidInput(
             f"rounding={choices.rounding!r} has no effect: the graph has no {', '.join(_ROUNDING[:-1])} or "

@@ -30,14 +30,14 @@ from gradwire_engine.graphs.checks import (
     refuse_unsafe,
     tensors_in,
 )
-from gradwire_engine.graphs.choices import STRAIGHT_THROUGH, Choices, apply
+from gradwire_engine.graphs.choices import apply
 from gradwire_engine.graphs.nodes import graphs_in, nodes_in
 from gradwire_engine.graphs.repairs import checked, keep_numbers, tidy
 from gradwire_engine.graphs.steps import warnings_of
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import find_rule
 from gradwire_engine.lowering.domains import domain_of, opsets_of
-from gradwire_engine.values import GraphInfo, Signature, TensorType
+from gradwire_engine.values import STRAIGHT_THROUGH, Choices, GraphInfo, Signature, TensorType
 
 PINNED_OPSET = 21
 """Models too old for a rule are converted up to this opset; newer ones are read at their own."""
@@ -57,13 +57,11 @@ class Graph:
         info: identity, signature and warnings.
         model: the serialized model without its weights, at an opset that the rules read.
         weights: the large constants, by name.
-        straight_through: whether rounding has the derivative of the identity.
     """
 
     info: GraphInfo
     model: bytes
     weights: dict[str, np.ndarray[Any, Any]]
-    straight_through: bool = False
 
     def proto(self) -> ModelProto:
         """The model as a message."""
@@ -142,8 +140,9 @@ def parse(
         node_count=sum(1 for owner in bodies_of(model) for _ in nodes_in(owner)),
         weight_bytes=sum(array.nbytes for array in weights.values()),
         opset=opsets_of(model).get("", 0),
+        straight_through=straight_through,
     )
-    return Graph(info, model.SerializeToString(), weights, straight_through)
+    return Graph(info, model.SerializeToString(), weights)
 
 
 def _unsupported(model: ModelProto) -> tuple[NodeProto, int] | None:

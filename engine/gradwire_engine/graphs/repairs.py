@@ -6,10 +6,11 @@ is checked where it fits and dropped where it does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import onnx
 from onnx import (
+    FunctionProto,
     GraphProto,
     ModelProto,
     NodeProto,
@@ -24,6 +25,7 @@ from gradwire_engine.errors import InvalidGraph, one_line
 from gradwire_engine.graphs.checks import bodies_of
 from gradwire_engine.graphs.nodes import graphs_in, keep_needed, nodes_in, sort
 from gradwire_engine.limits import Limits
+from gradwire_engine.lowering.rules.control_flow.subgraphs import reads
 from gradwire_engine.lowering.sparse import dense
 
 _ML = "ai.onnx.ml"
@@ -50,7 +52,8 @@ def tidy(model: ModelProto, limits: Limits) -> None:
 
 
 def _unname_domain(model: ModelProto) -> None:
-    for owner in (model, *model.functions):
+    owners: list[ModelProto | FunctionProto] = [model, *model.functions]
+    for owner in owners:
         known = {(item.domain, item.version) for item in owner.opset_import}
         for index in reversed(range(len(owner.opset_import))):
             item = owner.opset_import[index]
@@ -92,7 +95,7 @@ def keep_numbers(model: ModelProto) -> tuple[str, ...]:
         InvalidGraph: no output is an array of numbers.
     """
     graph = model.graph
-    zipped = set()
+    zipped: set[str] = set()
     for node in graph.node:
         if node.op_type == "ZipMap" and node.domain == _ML:
             zipped.update(node.output)
@@ -104,27 +107,31 @@ def keep_numbers(model: ModelProto) -> tuple[str, ...]:
             value.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, None))
     kinds = {value.name: _kind(value) for value in graph.output}
     dropped = [name for name, kind in kinds.items() if kind]
-    if not dropped:
-        return ()
     if len(dropped) == len(kinds):
         raise InvalidGraph(
             "no output is an array of numbers: "
             + ", ".join(f"{name!r} is {kind}" for name, kind in kinds.items())
             + "; choose arrays inside the graph with outputs=, or export the model with tensors as outputs"
         )
+    if dropped:
+        _drop_outputs(graph, dropped)
+    read = {value.name for value in graph.output}.union(*map(reads, graph.node))
+    for node in graph.node:
+        if node.domain == _ML and node.output[0] not in read:
+            _number_labels(node)
+    return tuple(f"output {name!r} is left out: it is no array of numbers" for name in dropped)
+
+
+def _drop_outputs(graph: GraphProto, dropped: Collection[str]) -> None:
+    """Remove outputs, with the nodes that only they need, and the inputs of other things than numbers."""
     kept = [value for value in graph.output if value.name not in dropped]
-    before = {value.name for value in graph.input if _kind(value)}
     del graph.output[:]
     graph.output.extend(kept)
     names = keep_needed(graph, [value.name for value in kept])
-    for node in graph.node:
-        if node.domain == _ML and node.output[0] not in names:
-            _number_labels(node)
     for index in reversed(range(len(graph.input))):
-        name = graph.input[index].name
-        if name in before and name not in names:
+        value = graph.input[index]
+        if _kind(value) and value.name not in names:
             del graph.input[index]
-    return tuple(f"output {name!r} is left out: it is no array of numbers" for name in dropped)
 
 
 def _number_labels(node: NodeProto) -> None:
@@ -197,7 +204,7 @@ def _restore_outputs(model: ModelProto, declared: list[ValueInfoProto]) -> None:
 
 def _type_name(code: int) -> str:
     try:
-        return TensorProto.DataType.Name(code).lower()  # type: ignore[arg-type]
+        return TensorProto.DataType.Name(code).lower()
     except ValueError:
         return f"of element type {code}"
 

@@ -129,7 +129,7 @@ def trace(graph: Graph, arguments: Arguments, limits: Limits) -> TracedGraph:
 
     def run(weights: list[Any], inputs: list[Any]) -> list[Any]:
         values = dict(zip(weight_names, weights, strict=True)) | dict(zip(names, inputs, strict=True))
-        outputs = evaluate(model, values, limits, notes, passes_rounding=graph.straight_through)
+        outputs = evaluate(model, values, limits, notes, passes_rounding=graph.info.straight_through)
         not_arrays[:] = [value is None or isinstance(value, list) or _is_text(value) for value in outputs]
         return [value for value, other in zip(outputs, not_arrays, strict=True) if not other]
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gradwire_engine.graphs.choices import Choices
 from gradwire_engine.graphs.graph import Graph, parse
 from gradwire_engine.limits import Limits
 from gradwire_engine.planning.function import fixed_arguments, trace
-from gradwire_engine.values import Signature, TensorType
+from gradwire_engine.values import Choices, Signature, TensorType
 
 
 def register(

@@ -57,6 +57,18 @@ Vectors = Annotated[
 ]
 
 
+Fixed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fix", metavar="NAME=VALUE", help="make an input a constant, such as sr=16000; may repeat"
+    ),
+]
+Rounding = Annotated[
+    str | None,
+    typer.Option(help="straight_through: Round, Floor, Ceil and quantization have the identity's derivative"),
+]
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
 )
@@ -76,9 +88,9 @@ def demo(workers: Annotated[int, typer.Option(min=1, help="workers of the local 
 
 
 @app.command()
-def inspect(model: Model, address: Address = None) -> None:
+def inspect(model: Model, address: Address = None, fix: Fixed = None, rounding: Rounding = None) -> None:
     """Show a model's inputs, outputs, operators and warnings, and whether all of it can be differentiated."""
-    session.inspect(model, address)
+    session.inspect(Request(model, None, None, None, None, address, 1, None, fix, rounding))
 
 
 @app.command()
@@ -92,9 +104,13 @@ def plan(
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    fix: Fixed = None,
+    rounding: Rounding = None,
 ) -> None:
     """Show how a derivative would be computed: mode, blocks, bytes and memory. Nothing is evaluated."""
-    session.show_plan(Request(model, input, wrt, of, None, address, workers, timeout), kind, mode)
+    session.show_plan(
+        Request(model, input, wrt, of, None, address, workers, timeout, fix, rounding), kind, mode
+    )
 
 
 @app.command()
@@ -105,9 +121,11 @@ def value(
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    fix: Fixed = None,
+    rounding: Rounding = None,
 ) -> None:
     """Evaluate a model."""
-    session.value(Request(model, input, None, None, output, address, workers, timeout))
+    session.value(Request(model, input, None, None, output, address, workers, timeout, fix, rounding))
 
 
 @app.command()
@@ -121,9 +139,13 @@ def jacobian(
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    fix: Fixed = None,
+    rounding: Rounding = None,
 ) -> None:
     """The Jacobian: shape output.shape + input.shape."""
-    session.derivative(Request(model, input, wrt, of, output, address, workers, timeout), "jacobian", mode)
+    session.derivative(
+        Request(model, input, wrt, of, output, address, workers, timeout, fix, rounding), "jacobian", mode
+    )
 
 
 @app.command()
@@ -137,9 +159,13 @@ def hessian(
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    fix: Fixed = None,
+    rounding: Rounding = None,
 ) -> None:
     """The Hessian of an output of one element: shape input.shape + input.shape."""
-    session.derivative(Request(model, input, wrt, of, output, address, workers, timeout), "hessian", mode)
+    session.derivative(
+        Request(model, input, wrt, of, output, address, workers, timeout, fix, rounding), "hessian", mode
+    )
 
 
 @app.command()
@@ -153,9 +179,13 @@ def jvp(
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    fix: Fixed = None,
+    rounding: Rounding = None,
 ) -> None:
     """The Jacobian times tangents of the inputs."""
-    session.product(Request(model, input, wrt, of, output, address, workers, timeout), "jvp", vector)
+    session.product(
+        Request(model, input, wrt, of, output, address, workers, timeout, fix, rounding), "jvp", vector
+    )
 
 
 @app.command()
@@ -169,6 +199,10 @@ def vjp(
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    fix: Fixed = None,
+    rounding: Rounding = None,
 ) -> None:
     """Cotangents of the outputs times the Jacobian."""
-    session.product(Request(model, input, wrt, of, output, address, workers, timeout), "vjp", vector)
+    session.product(
+        Request(model, input, wrt, of, output, address, workers, timeout, fix, rounding), "vjp", vector
+    )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -32,6 +32,8 @@ class Request:
     address: str | None
     workers: int | None
     timeout: float | None
+    fixed: list[str] | None = None
+    rounding: str | None = None
 
     def arrays(self, signature: Signature) -> dict[str, Array]:
         """Read the inputs, in the dtypes that the model asks for."""
@@ -64,7 +66,11 @@ def _client(address: str | None, workers: int | None) -> Iterator[gw.Client]:
 @contextmanager
 def _function(request: Request) -> Iterator[gw.Function]:
     with _client(request.address, request.workers) as client:
-        function = client.function(_source(request.model))
+        function = client.function(
+            _source(request.model),
+            fixed=read_assignments(request.fixed, "--fix") or None,
+            rounding=_rounding(request.rounding),
+        )
         for warning in function.describe().warnings:
             typer.echo(f"warning: {warning}", err=True)
         yield function
@@ -77,15 +83,21 @@ def _source(path: Path) -> Path | str:
     return path.read_text() if start == b"<" else path
 
 
+def _rounding(name: str | None) -> Literal["straight_through"] | None:
+    if name is None or name == "straight_through":
+        return name  # type: ignore[return-value]  # a comparison narrows no str to a literal
+    raise typer.BadParameter(f"{name!r} is not straight_through", param_hint="--rounding")
+
+
 def _on_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def inspect(model: Path, address: str | None) -> None:
+def inspect(request: Request) -> None:
     """Print a model's inputs, outputs, operators and size."""
-    with _function(Request(model, None, None, None, None, address, 1, None)) as function:
+    with _function(request) as function:
         info = function.describe()
-        source = _source(model)
+        source = _source(request.model)
         graph = (onnx.parser.parse_model(source) if isinstance(source, str) else onnx.load(str(source))).graph
         operators = Counter(f"{node.domain}.{node.op_type}".lstrip(".") for node in graph.node)
         print(f"graph {info.graph_id}")

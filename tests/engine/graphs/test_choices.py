@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gradwire_engine.errors import InvalidInput, ValueNeeded
-from gradwire_engine.graphs.choices import Choices
 from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.planning.registration import register
+from gradwire_engine.values import Choices
 from tests.engine.small_graphs import doubles, matrices, model_of, model_text, value_of
 
 RANDOM = np.random.default_rng(2)

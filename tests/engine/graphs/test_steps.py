@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gradwire_engine.graphs.choices import Choices
 from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.planning.registration import register
+from gradwire_engine.values import Choices
 from tests.engine.small_graphs import graph_of, matrices, model_text, value_of
 
 STRAIGHT = Choices(rounding="straight_through")

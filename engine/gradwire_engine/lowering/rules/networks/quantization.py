@@ -82,7 +82,8 @@ def with_derivative_of(x: Value, y: Value) -> Value:
 
 def _target(node: Node, zero_point: Value) -> np.dtype[Any]:
     if zero_point is not None:
-        return np.dtype(zero_point.dtype)
+        target: np.dtype[Any] = np.dtype(zero_point.dtype)
+        return target
     return element_type(node, node.attr("output_dtype", 0) or 2)
 
 
