@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -73,7 +76,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class GraphInfo:
-    """What a client learns about a graph it registers."""
+    """What a client learns about a graph it registers, and what it chose of it."""
 
     graph_id: str
     signature: Signature
@@ -83,6 +86,39 @@ class GraphInfo:
     node_count: int
     weight_bytes: int
     opset: int
+    straight_through: bool = False
+
+
+STRAIGHT_THROUGH = "straight_through"
+"""Round, Floor, Ceil and pairs of QuantizeLinear and DequantizeLinear have the derivative of the identity."""
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """What a graph is registered with; the same model with other choices is another graph.
+
+    Attributes:
+        fixed: inputs that become constants, by name.
+        inputs: the inputs of the function: inputs of the model, initializers and inner values; empty for
+            the model's own.
+        outputs: its outputs: outputs of the model and inner values; empty for the model's own.
+        rounding: "" or "straight_through".
+    """
+
+    fixed: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    rounding: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.fixed or self.inputs or self.outputs or self.rounding)
+
+    def update(self, digest: hashlib._Hash) -> None:
+        """Feed the choices to a hash."""
+        for name, array in sorted(self.fixed.items()):
+            digest.update(f"fixed {name!r} {array.dtype.name} {array.shape} ".encode())
+            digest.update(array.tobytes())
+        digest.update(f"{self.inputs!r} {self.outputs!r} {self.rounding}".encode())
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The asynchronous client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn, Self, Unpack
 
@@ -9,12 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 import gradwire_wire as wire
+from gradwire._face.arguments import convert
 from gradwire._face.function import AsyncFunction
-from gradwire._face.options import GradientOptions, HessianOptions, JacobianOptions, ProductOptions
+from gradwire._face.options import (
+    GradientOptions,
+    HessianOptions,
+    JacobianOptions,
+    ProductOptions,
+    Rounding,
+)
 from gradwire._face.pickling import CLIENT, refuse
 from gradwire._face.verification import Verifier, Verify
 from gradwire.errors import InvalidArgumentError
 from gradwire.frontends.sources import Source, load
+from gradwire.graphs.choosing import choose
 from gradwire.graphs.models import Model
 from gradwire.graphs.signature import FunctionSpec, Transform
 from gradwire.graphs.spec import ArraySpec, spec_of
@@ -23,6 +31,7 @@ from gradwire.transport.connection import Connection
 from gradwire.transport.retry import Deadline, Retry
 from gradwire.transport.stream import CallStream
 from gradwire.transport.uploads import Uploaded
+from gradwire_wire.choices import GraphChoices
 
 
 def connect(
@@ -83,6 +92,10 @@ class AsyncClient:
         source: Source,
         *specs: ArraySpec | wire.Array,
         names: Sequence[str] | None = None,
+        fixed: Mapping[str, npt.ArrayLike] | None = None,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+        rounding: Rounding | None = None,
         verify: Verify | None = None,
     ) -> AsyncFunction:
         """Make a function of NumPy code, an ONNX model or a framework's object.
@@ -102,13 +115,22 @@ class AsyncClient:
             verify: when the graph of a Python function is compared with the function itself: "first", where
                 it is first used at a point, "always" or "never"; what `connect` was given by default. A
                 difference raises `TraceMismatchError` from the call that uses the function.
+            fixed: values of a model's inputs that become constants, which may decide shapes and branches:
+                `fixed={"sr": 16000}`.
+            inputs: a model's values to be the inputs: its own, weights (initializers) and inner values; all
+                that the outputs need.
+            outputs: a model's values to be the outputs: its own and inner values.
+            rounding: "straight_through" gives Round, Floor, Ceil and pairs of QuantizeLinear and
+                DequantizeLinear the derivative of the identity; their own derivative is zero.
 
         Raises:
             TraceError: the function cannot be traced.
             InvalidArgumentError: the source is no model, or the specs do not fit it.
             OSError: the file cannot be read.
         """
-        model = load(source, specs, names)
+        model = load(source, specs, names, whole=outputs is not None)
+        if fixed is not None or inputs is not None or outputs is not None or rounding is not None:
+            model = choose(model, choices_of(model, fixed, inputs, outputs, rounding))
         return self.of(model, verify=verify)
 
     def of(
@@ -176,6 +198,37 @@ class AsyncClient:
     async def hvp(self, fn: Source, *args: Any, **options: Unpack[GradientOptions]) -> Any:
         """Multiply the Hessian of `fn` at `args[:-1]` by the tangent `args[-1]`."""
         return await self.function(fn, *specs_at(fn, args[:-1])).hvp(*args, **options)
+
+
+def choices_of(
+    model: Model,
+    fixed: Mapping[str, npt.ArrayLike] | None,
+    inputs: Sequence[str] | None,
+    outputs: Sequence[str] | None,
+    rounding: str | None,
+) -> GraphChoices:
+    """Return the choices that a function is made with, constants in the dtypes of their inputs.
+
+    Raises:
+        InvalidArgumentError: a list of names is empty or a string, a constant does not fit its input, or the
+            model is traced, and has its own inputs and outputs.
+    """
+    for word, given in (("fixed", fixed), ("inputs", inputs), ("outputs", outputs)):
+        if given is None:
+            continue
+        if model.again is not None:
+            raise InvalidArgumentError(f"{word}= is for models: bind or select in the Python function itself")
+        if not given or isinstance(given, str):
+            raise InvalidArgumentError(f"{word}={given!r}: name at least one value, in a list or mapping")
+    own = {value.name: value for value in model.signature.inputs}
+    arrays = {}
+    for name, value in (fixed or {}).items():
+        if name not in own:
+            raise InvalidArgumentError(
+                f"fixed: there is no input {name!r}; the inputs are: {', '.join(own) or 'none'}"
+            )
+        arrays[name] = wire.wire_array(convert(own[name], value))
+    return GraphChoices(arrays, tuple(inputs or ()), tuple(outputs or ()), rounding or "")
 
 
 class FunctionStream:

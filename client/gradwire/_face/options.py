@@ -22,6 +22,7 @@ Kind = Literal["jacobian", "hessian"]
 JacobianMode = Literal["forward", "reverse"]
 HessianMode = Literal["forward_over_reverse", "forward_over_forward"]
 Mode = JacobianMode | HessianMode
+Rounding = Literal["straight_through"]
 
 ProgressOption = bool | Callable[[Progress], object]
 """False for silence, True for a bar, or a function that is called as data arrive."""

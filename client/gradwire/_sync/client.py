@@ -1,14 +1,14 @@
 # Generated from _face/client.py by `python scripts/generate_sync.py`: do not edit.
 """The synchronous client."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, Unpack
 
 import numpy.typing as npt
 
 import gradwire_wire as wire
 from gradwire._face.client import specs_at
-from gradwire._face.options import GradientOptions, HessianOptions, JacobianOptions, ProductOptions
+from gradwire._face.options import GradientOptions, HessianOptions, JacobianOptions, ProductOptions, Rounding
 from gradwire._face.verification import Verify
 from gradwire._sync.bases import ClientBase
 from gradwire._sync.function import Function
@@ -48,6 +48,10 @@ class Client(ClientBase):
         source: Source,
         *specs: ArraySpec | wire.Array,
         names: Sequence[str] | None = None,
+        fixed: Mapping[str, npt.ArrayLike] | None = None,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+        rounding: Rounding | None = None,
         verify: Verify | None = None,
     ) -> Function:
         """Make a function of NumPy code, an ONNX model or a framework's object.
@@ -67,13 +71,32 @@ class Client(ClientBase):
             verify: when the graph of a Python function is compared with the function itself: "first", where
                 it is first used at a point, "always" or "never"; what `connect` was given by default. A
                 difference raises `TraceMismatchError` from the call that uses the function.
+            fixed: values of a model's inputs that become constants, which may decide shapes and branches:
+                `fixed={"sr": 16000}`.
+            inputs: a model's values to be the inputs: its own, weights (initializers) and inner values; all
+                that the outputs need.
+            outputs: a model's values to be the outputs: its own and inner values.
+            rounding: "straight_through" gives Round, Floor, Ceil and pairs of QuantizeLinear and
+                DequantizeLinear the derivative of the identity; their own derivative is zero.
 
         Raises:
             TraceError: the function cannot be traced.
             InvalidArgumentError: the source is no model, or the specs do not fit it.
             OSError: the file cannot be read.
         """
-        return Function(self._client.function(source, *specs, names=names, verify=verify), self._bridge)
+        return Function(
+            self._client.function(
+                source,
+                *specs,
+                names=names,
+                fixed=fixed,
+                inputs=inputs,
+                outputs=outputs,
+                rounding=rounding,
+                verify=verify,
+            ),
+            self._bridge,
+        )
 
     def put(
         self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None, *, timeout: float | None = None

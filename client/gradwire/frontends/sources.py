@@ -17,7 +17,6 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx.helper
 from google.protobuf.message import DecodeError
@@ -27,8 +26,14 @@ from gradwire.errors import GradwireError, GraphWarning, InvalidArgumentError
 from gradwire.frontends.closures import top_package
 from gradwire.graphs.constants import BoundModel
 from gradwire.graphs.models import Model
-from gradwire.graphs.reading import read, with_numbers_alone
-from gradwire.graphs.signature import Shape, Signature, Value
+from gradwire.graphs.reading import (
+    exported_model,
+    read,
+    value_of,
+    with_numbers_alone,
+    with_types_that_follow,
+)
+from gradwire.graphs.signature import Signature
 from gradwire.graphs.spec import ArraySpec, spec_of
 
 Source = Callable[..., Any] | BoundModel | onnx.ModelProto | bytes | str | os.PathLike[str]
@@ -49,7 +54,11 @@ _FRAMEWORKS = {
 
 
 def load(
-    source: Source, specs: Sequence[ArraySpec | wire.Array], names: Sequence[str] | None = None
+    source: Source,
+    specs: Sequence[ArraySpec | wire.Array],
+    names: Sequence[str] | None = None,
+    *,
+    whole: bool = False,
 ) -> Model:
     """Load a model from any source.
 
@@ -57,21 +66,23 @@ def load(
         source: a Python function, an ONNX model, its bytes, text or path, or a framework's object.
         specs: the inputs of a Python function or a framework's object, or arrays like them.
         names: names of its inputs; by default those of the specs or the function's parameters.
+        whole: whether a model keeps what its outputs of numbers do not need.
 
     Raises:
         InvalidArgumentError: the source is no model, or specs are missing or superfluous.
         OSError: a file cannot be read.
         TraceError: a function cannot be traced.
     """
+    source = exported_model(source) or source
     arrays = tuple(one if isinstance(one, ArraySpec) else spec_of(one) for one in specs)
-    model = _load(source, arrays, names)
+    model = _load(source, arrays, names, whole)
     if not callable(source):
         return model
     inputs = [value.name for value in model.signature.inputs]
     return replace(model, again=partial(load, source, names=inputs))
 
 
-def _load(source: Source, arrays: Sequence[ArraySpec], names: Sequence[str] | None) -> Model:
+def _load(source: Source, arrays: Sequence[ArraySpec], names: Sequence[str] | None, whole: bool) -> Model:
     convert = _converter(source)
     if convert is not None:
         return from_proto(convert(source, arrays, names))
@@ -85,7 +96,7 @@ def _load(source: Source, arrays: Sequence[ArraySpec], names: Sequence[str] | No
         raise InvalidArgumentError(
             "a model says its own inputs: leave out the specs and names, or pass a Python function"
         )
-    return from_proto(_read(source))
+    return from_proto(_read(source, whole))
 
 
 def _converter(source: Any) -> Converter | None:
@@ -134,13 +145,13 @@ def _raised_by_torch(error: Exception) -> bool:
     return "torch" in sys.modules and isinstance(error, TypeError) and "Tensor" in str(error)
 
 
-def _read(source: Any) -> BoundModel | onnx.ModelProto:
+def _read(source: Any, whole: bool) -> BoundModel | onnx.ModelProto:
     if isinstance(source, BoundModel):
         return source
-    model, left_out = with_numbers_alone(read(source))
+    model, left_out = (read(source), ()) if whole else with_numbers_alone(read(source))
     for name in left_out:
         warnings.warn(f"output {name!r} is left out: it is no array of numbers", GraphWarning, stacklevel=2)
-    return model
+    return with_types_that_follow(model)
 
 
 def from_proto(model: BoundModel | onnx.ModelProto) -> Model:
@@ -201,29 +212,5 @@ def signature_of(model: onnx.ModelProto) -> Signature:
     """Return the inputs without an initializer, and the outputs, of a model's graph."""
     constants = {tensor.name for tensor in model.graph.initializer}
     constants |= {tensor.values.name for tensor in model.graph.sparse_initializer}
-    inputs = tuple(_value(info) for info in model.graph.input if info.name not in constants)
-    return Signature(inputs, tuple(_value(info) for info in model.graph.output))
-
-
-def _value(info: onnx.ValueInfoProto) -> Value:
-    if not info.type.HasField("tensor_type"):
-        return Value(info.name, None, None)
-    tensor = info.type.tensor_type
-    return Value(info.name, _dtype(tensor.elem_type), _shape(tensor))
-
-
-def _dtype(element_type: int) -> np.dtype[Any] | None:
-    try:
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
-        wire.data_type(dtype)
-    except (KeyError, wire.WireError):  # strings, 8-bit floats, undefined: not supported by the wire
-        return None
-    return dtype
-
-
-def _shape(tensor: onnx.TypeProto.Tensor) -> Shape:
-    if not tensor.HasField("shape"):
-        return None
-    return tuple(
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in tensor.shape.dim
-    )
+    inputs = tuple(value_of(info) for info in model.graph.input if info.name not in constants)
+    return Signature(inputs, tuple(value_of(info) for info in model.graph.output))

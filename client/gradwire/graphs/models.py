@@ -10,6 +10,7 @@ from gradwire.graphs.constants import BoundModel, Constant
 from gradwire.graphs.reference import Reference
 from gradwire.graphs.signature import Signature
 from gradwire.graphs.spec import ArraySpec
+from gradwire_wire.choices import GraphChoices
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,10 @@ class Model:
 
     Attributes:
         data: its serialized bytes.
-        graph_id: their SHA-256.
+        graph_id: their SHA-256; that of the choices besides, if there are any.
         signature: its inputs, without the hidden ones, and outputs.
         bound: large constants, by the name of the hidden input that they are the value of.
+        choices: what the server makes of the model.
         again: loads the same source for other shapes; None for a model, which has its own shapes.
         reference: the function that it was traced from; None for a model.
     """
@@ -29,6 +31,7 @@ class Model:
     graph_id: str
     signature: Signature
     bound: Mapping[str, Constant] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    choices: GraphChoices = field(default_factory=GraphChoices, compare=False)
     again: "Callable[[Sequence[ArraySpec]], Model] | None" = field(default=None, compare=False, repr=False)
     reference: Reference | None = field(default=None, compare=False, repr=False)
 

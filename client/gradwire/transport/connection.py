@@ -178,7 +178,7 @@ class Connection:
                 return graph_pb2.GetGraphResponse.FromString(found).graph
             except NotFoundError:
                 pass  # nobody has registered it yet
-        answer = await finish_upload(self.stub.register_graph(_model_parts(model.data), deadline.remaining()))
+        answer = await finish_upload(self.stub.register_graph(_model_parts(model), deadline.remaining()))
         return graph_pb2.RegisterGraphResponse.FromString(answer).graph
 
     async def upload(self, tensor_id: str, array: wire.Array, deadline: Deadline) -> None:
@@ -324,8 +324,10 @@ class Recovery:
         return {one for one in mine if one == error.metadata.get("resource_name") or one in error.message}
 
 
-async def _model_parts(data: bytes) -> AsyncIterator[bytes]:
-    for chunk in wire.chunks(memoryview(data)):
+async def _model_parts(model: Model) -> AsyncIterator[bytes]:
+    if model.choices:
+        yield model.choices.message().SerializeToString()
+    for chunk in wire.chunks(memoryview(model.data)):
         yield framing.bytes_field(1, chunk)
 
 

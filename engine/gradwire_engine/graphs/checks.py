@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from gradwire_engine.errors import InvalidGraph, LimitExceeded, one_line
+from gradwire_engine.graphs.nodes import Body, graphs_in, nodes_in
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering.domains import domain_of, opsets_of
 
@@ -24,7 +25,6 @@ NESTING = 100
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|#[^\n]*|[(\[{]|[)\]}]', re.DOTALL)
 
 FunctionKey = tuple[str, str, str]
-Body = GraphProto | FunctionProto
 
 
 def read_text(data: bytes) -> ModelProto:
@@ -73,25 +73,6 @@ def functions_of(model: ModelProto) -> dict[FunctionKey, FunctionProto]:
 def bodies_of(model: ModelProto) -> tuple[Body, ...]:
     """Return the model's graph and its functions."""
     return (model.graph, *model.functions)
-
-
-def graphs_in(graph: Body) -> Iterator[Body]:
-    """Yield a graph or function, and every subgraph within it."""
-    stack = [graph]
-    while stack:
-        current = stack.pop()
-        yield current
-        for node in current.node:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    stack.append(attribute.g)
-                stack.extend(attribute.graphs)
-
-
-def nodes_in(graph: Body) -> Iterator[NodeProto]:
-    """Yield the nodes of a graph or function and of every subgraph within it."""
-    for current in graphs_in(graph):
-        yield from current.node
 
 
 def _attributes(model: ModelProto) -> Iterator[onnx.AttributeProto]:
@@ -340,6 +321,18 @@ def refuse_fatal(model: ModelProto) -> None:
                     )
 
 
+def refuse_unsafe(model: ModelProto) -> None:
+    """Refuse what ONNX's C++ code, the checker and shape inference, must not see.
+
+    Raises:
+        InvalidGraph: naming the node, value or constant.
+    """
+    refuse_undecodable(model)
+    refuse_negative_extents(model)
+    refuse_fatal(model)
+    refuse_unreadable_strings(model)
+
+
 def check(model: ModelProto) -> None:
     """Run ONNX's own full check: structure, operators' schemas, types and shapes.
 
@@ -350,10 +343,7 @@ def check(model: ModelProto) -> None:
     Raises:
         InvalidGraph: with the checker's reason.
     """
-    refuse_undecodable(model)
-    refuse_negative_extents(model)
-    refuse_fatal(model)
-    refuse_unreadable_strings(model)
+    refuse_unsafe(model)
     try:
         _check_once(model)
     except InvalidGraph:

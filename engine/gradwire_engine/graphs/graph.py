@@ -22,18 +22,22 @@ from gradwire_engine.graphs.checks import (
     bodies_of,
     check,
     functions_of,
-    graphs_in,
-    nodes_in,
     read_bytes,
     read_text,
     refuse_excess,
     refuse_external_data,
+    refuse_undecodable,
+    refuse_unsafe,
     tensors_in,
 )
+from gradwire_engine.graphs.choices import apply
+from gradwire_engine.graphs.nodes import graphs_in, nodes_in
+from gradwire_engine.graphs.repairs import checked, keep_numbers, tidy
+from gradwire_engine.graphs.steps import warnings_of
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import find_rule
 from gradwire_engine.lowering.domains import domain_of, opsets_of
-from gradwire_engine.values import GraphInfo, Signature, TensorType
+from gradwire_engine.values import STRAIGHT_THROUGH, Choices, GraphInfo, Signature, TensorType
 
 PINNED_OPSET = 21
 """Models too old for a rule are converted up to this opset; newer ones are read at their own."""
@@ -66,21 +70,37 @@ class Graph:
         return model
 
 
-def fingerprint(data: bytes) -> str:
-    """Return the id of the graph registered as `data`."""
-    return hashlib.sha256(data).hexdigest()
+def fingerprint(data: bytes, choices: Choices | None = None) -> str:
+    """Return the id of the graph registered as `data`; other choices make another graph."""
+    digest = hashlib.sha256(data)
+    if choices:
+        choices.update(digest)
+    return digest.hexdigest()
 
 
-def parse(data: bytes, *, text: bool = False, limits: Limits | None = None) -> Graph:
+def parse(
+    data: bytes,
+    *,
+    text: bool = False,
+    limits: Limits | None = None,
+    choices: Choices | None = None,
+    graph_id: str = "",
+    numbers_alone: bool = False,
+) -> Graph:
     """Read, check and normalise a graph.
 
     Args:
         data: a serialized `ModelProto`, or UTF-8 text in ONNX's textual form if `text`.
+        text: whether it is text.
         limits: bounds on its size.
+        choices: its constants, inputs, outputs and rounding; the model's own where None.
+        graph_id: the id to give it; its fingerprint by default.
+        numbers_alone: whether to leave out outputs that are no arrays of numbers, with a warning.
 
     Raises:
         InvalidGraph: it is not a model, fails the checker's full check (types and shapes included),
             keeps data outside of itself, or uses an operator that is not supported.
+        InvalidInput: a choice does not fit it.
         LimitExceeded: it is over a limit.
     """
     limits = limits or Limits()
@@ -95,13 +115,24 @@ def parse(data: bytes, *, text: bool = False, limits: Limits | None = None) -> G
     model.ClearField("training_info")
     refuse_external_data(model)
     refuse_excess(model, limits)
-    check(model)
+    refuse_undecodable(model)
+    tidy(model, limits)
+    warnings: tuple[str, ...] = ()
+    chosen = choices or Choices()
+    if chosen:
+        refuse_unsafe(model)
+        declared = list(model.graph.value_info)
+        apply(model, chosen, declared)
+    if numbers_alone:
+        warnings = keep_numbers(model)
+    checked(model, check)
     model = _with_rules(model)
     signature = _signature(model)
-    warnings = (*_rounded_constants(model), *_steps(model))
+    straight_through = chosen.rounding == STRAIGHT_THROUGH
+    warnings += (*_rounded_constants(model), *warnings_of(model, straight_through=straight_through))
     weights = _take_weights(model)
     info = GraphInfo(
-        graph_id=fingerprint(data),
+        graph_id=graph_id or fingerprint(data, chosen),
         signature=signature,
         forward_only=False,
         forward_only_reason="",
@@ -109,6 +140,7 @@ def parse(data: bytes, *, text: bool = False, limits: Limits | None = None) -> G
         node_count=sum(1 for owner in bodies_of(model) for _ in nodes_in(owner)),
         weight_bytes=sum(array.nbytes for array in weights.values()),
         opset=opsets_of(model).get("", 0),
+        straight_through=straight_through,
     )
     return Graph(info, model.SerializeToString(), weights)
 
@@ -152,16 +184,19 @@ def _with_rules(model: ModelProto) -> ModelProto:
     where = f"domain {node.domain!r}" if node.domain else "ONNX"
     raise InvalidGraph(
         f"node {node.name or '(unnamed)'}: operator {node.op_type} of {where} (opset {opset}) "
-        f"is not supported{_ADVICE.get((node.domain, node.op_type), '')}"
+        f"is not supported{_advice(node)}"
     )
 
 
-#: Advice for operators that are common at the end of models and have no derivative.
-_ADVICE = {
-    ("ai.onnx.ml", "ZipMap"): (
-        ": it makes dictionaries, which do not travel; export the model without it (skl2onnx: zipmap=False)"
-    )
-}
+def _advice(node: NodeProto) -> str:
+    if (node.domain, node.op_type) == ("ai.onnx.ml", "ZipMap"):
+        return ": it makes dictionaries, which do not travel; export the model without it (zipmap=False)"
+    if node.domain.startswith("com.microsoft"):
+        return (
+            ": onnxruntime's optimizer writes it; export without the optimizer, or take the model as it was "
+            "before"
+        )
+    return ""
 
 
 def _tensor_type(info: onnx.ValueInfoProto) -> TensorType:
@@ -214,17 +249,6 @@ def _rounded_constants(model: ModelProto) -> Iterator[str]:
                     "derivatives are off by about 1e-8"
                 )
                 break
-
-
-def _steps(model: ModelProto) -> Iterator[str]:
-    """Yield warnings for ensembles of trees, which are piecewise constant."""
-    for owner in bodies_of(model):
-        for node in nodes_in(owner):
-            if node.op_type.startswith("TreeEnsemble"):
-                yield (
-                    f"node {node.name or '(unnamed)'} ({node.op_type}): trees are piecewise constant; the "
-                    "derivative is zero wherever it exists"
-                )
 
 
 def _is_rounded(value: float) -> bool:

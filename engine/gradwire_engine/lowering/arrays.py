@@ -2,8 +2,14 @@
 
 Operators that index several axes at once first turn their indices into row numbers of a reshaped
 array; what remains is a single XLA gather or scatter with derivatives in both modes. Static
-indices are checked against the array and stay NumPy. Traced indices cannot be checked: outside the
-array a gather reads NaN (integers: the lowest value) and a scatter drops the update.
+indices are checked against the array and stay NumPy.
+
+Traced indices are known only when the graph runs. One rule holds for all operators that read or write at
+such an index, class labels of losses included (`marked`): where it lies outside, the value and its
+derivatives are NaN. A gather gives NaN in the elements that it would have read; a scatter gives NaN
+everywhere, since the update could belong anywhere. Forward mode makes every derivative of a NaN element NaN;
+reverse mode at least one of them, and may make more of them NaN, never fewer. Integers have no NaN: a gather
+reads the lowest value, a scatter drops the update.
 """
 
 from __future__ import annotations
@@ -100,6 +106,26 @@ def row_numbers(node: Node, components: Sequence[Value], sizes: Sequence[int]) -
     return jnp.where(inside, rows, prod(sizes))
 
 
+def has_nan(array: Value) -> bool:
+    """Return whether an array's dtype has NaN and arithmetic: floats of 4 and 8 bits lack one of them."""
+    return bool(jnp.issubdtype(array.dtype, jnp.floating)) and np.dtype(array.dtype).itemsize > 1
+
+
+def marked(values: Value, inside: Value) -> Value:
+    """Make values, and their derivatives, NaN where an index was outside; integers are left as they are.
+
+    A product carries NaN into derivatives; a selection would give them 0 there.
+
+    Args:
+        values: an array.
+        inside: booleans that broadcast to its shape.
+    """
+    if not has_nan(values):
+        return values
+    factor = jnp.where(inside, 1, np.nan).astype(values.dtype)
+    return lax.mul(jnp.asarray(values), jnp.broadcast_to(factor, values.shape))
+
+
 def take(array: Value, index: Value, axis: int, trusted: bool = False) -> Value:
     """Read `array` at `index` along one axis.
 
@@ -120,6 +146,10 @@ def take(array: Value, index: Value, axis: int, trusted: bool = False) -> Value:
     ):
         return np.take(array, index, axis)
     trusted = trusted or is_static(index)
+    if not trusted and array.shape[axis] and has_nan(array):
+        inside = (index >= 0) & (index < array.shape[axis])
+        found = take(array, jnp.where(inside, index, 0), axis, trusted=True)
+        return marked(found, inside.reshape((*inside.shape, *(1 for _ in array.shape[axis + 1 :]))))
     rank = array.ndim + index.ndim - 1
     dimensions = lax.GatherDimensionNumbers(
         offset_dims=(*range(axis), *range(axis + index.ndim, rank)),
@@ -138,6 +168,16 @@ def take(array: Value, index: Value, axis: int, trusted: bool = False) -> Value:
 def take_rows(rows: Value, index: Value) -> Value:
     """Read rows of an array (along its first axis)."""
     return take(rows, index, 0)
+
+
+def write_rows(rows: Value, index: Value, updates: Value, reduction: str) -> Value:
+    """Write updates into rows as `scatter_rows` does; NaN everywhere if an index lies outside."""
+    if is_static(index) or not index.size or not updates.size:
+        return scatter_rows(rows, index, updates, reduction)
+    inside = jnp.all(index < rows.shape[0])
+    # What is overwritten or dropped gives its NaN on to derivatives as well.
+    written = scatter_rows(marked(rows, inside), index, marked(updates, inside), reduction)
+    return marked(written, inside)
 
 
 def scatter_rows(rows: Value, index: Value, updates: Value, reduction: str) -> Value:
@@ -201,10 +241,12 @@ def _grouped_products(index: Value, updates: Value, rows: int) -> tuple[Value, V
         products = _segmented_products(jnp.asarray(starts), take_rows(jnp.asarray(updates), fixed))
         return index[fixed][ends], take_rows(products, ends)
     order = jnp.argsort(index, stable=True)
-    ordered = take_rows(index, order)
+    ordered = take(index, order, 0, trusted=True)
     changes = ordered[1:] != ordered[:-1]
     edge = jnp.ones(1, bool)
-    products = _segmented_products(jnp.concatenate([edge, changes]), take_rows(jnp.asarray(updates), order))
+    products = _segmented_products(
+        jnp.concatenate([edge, changes]), take(jnp.asarray(updates), order, 0, trusted=True)
+    )
     return jnp.where(jnp.concatenate([changes, edge]), ordered, rows), products
 
 

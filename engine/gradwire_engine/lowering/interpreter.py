@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 import jax
@@ -20,8 +19,10 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, helper, n
 
 from gradwire_engine.errors import EngineError, InvalidGraph, LimitExceeded, ValueNeeded, one_line
 from gradwire_engine.limits import Limits
+from gradwire_engine.lowering import straight_through
 from gradwire_engine.lowering.domains import domain_of, opsets_of
-from gradwire_engine.lowering.registry import STATIC_ELEMENTS, Node, Value, find_rule, is_static
+from gradwire_engine.lowering.registry import FIX, STATIC_ELEMENTS, Node, Value, find_rule, is_static
+from gradwire_engine.lowering.sparse import dense
 
 _RULE_ERRORS = (
     TypeError,
@@ -57,7 +58,15 @@ class _Environment:
 
     def __init__(self, outer: _Environment | None = None) -> None:
         self.values: dict[str, Value] = {}
+        self.floats: dict[str, Value] = {}
+        """Floats that equal quantised values, where rounding passes derivatives on."""
         self.outer = outer
+
+    def floats_of(self, name: str) -> Value | None:
+        """Return the float that equals a quantised value, None where none goes along."""
+        if name in self.values or self.outer is None:
+            return self.floats.get(name)
+        return self.outer.floats_of(name)
 
     def find(self, name: str) -> Value:
         """Return the value of a name; raise `InvalidGraph` where no graph around defines it."""
@@ -79,7 +88,7 @@ def decode_attribute(attribute: AttributeProto, limits: Limits) -> Any:
     if kind == AttributeProto.TENSOR:
         return numpy_helper.to_array(attribute.t)
     if kind == AttributeProto.SPARSE_TENSOR:
-        return _dense(attribute.sparse_tensor, limits)
+        return dense(attribute.sparse_tensor, limits)
     if kind == AttributeProto.TENSORS:
         return [numpy_helper.to_array(tensor) for tensor in attribute.tensors]
     if kind == AttributeProto.STRING:
@@ -126,6 +135,7 @@ class Scope:
         notes: collects warnings and differentiability facts.
         environment: the values by name.
         attributes: those of the enclosing function's node, to which the body's nodes may refer.
+        passes_rounding: whether rounding has the derivative of the identity.
         prefix: put before the names of nodes; names the path to the body.
         nodes: the nodes under evaluation; the Gradient operator evaluates some of them again.
     """
@@ -139,6 +149,7 @@ class Scope:
         environment: _Environment,
         attributes: Mapping[str, AttributeProto] | None = None,
         prefix: str = "",
+        passes_rounding: bool = False,
     ) -> None:
         self.opsets = opsets
         self.functions = functions
@@ -147,6 +158,7 @@ class Scope:
         self.environment = environment
         self.attributes = attributes or {}
         self.prefix = prefix
+        self.passes_rounding = passes_rounding
         self.nodes: Sequence[NodeProto] = ()
 
     def warn(self, message: str) -> None:
@@ -172,6 +184,7 @@ class Scope:
             _Environment(self.environment),
             self.attributes,
             f"{name}/",
+            self.passes_rounding,
         )
         return inner.run(graph, dict(zip((item.name for item in graph.input), inputs, strict=True)))
 
@@ -188,7 +201,7 @@ class Scope:
             if tensor.name not in known:
                 known[tensor.name] = numpy_helper.to_array(tensor)
         for sparse in graph.sparse_initializer:
-            known[sparse.values.name] = _dense(sparse, self.limits)
+            known[sparse.values.name] = dense(sparse, self.limits)
         self.nodes = graph.node
         for index, node in enumerate(graph.node):
             self.run_node(node, index)
@@ -229,11 +242,26 @@ class Scope:
                 self,
             )
             outputs = self._apply(rule.function, node, inputs)
+            if self.passes_rounding and not is_static(*inputs):
+                outputs = self._passed_through(rule.function, node, inputs, outputs)
         else:
             outputs = self._expand(proto, name, domain, opset, inputs, attributes, local)
         for output, value in zip(proto.output, outputs, strict=False):
             if output:
                 self.environment.values[output] = value
+
+    def _passed_through(
+        self, function: Any, node: Node, inputs: list[Value], outputs: list[Value]
+    ) -> list[Value]:
+        """Return a node's outputs with the derivatives of a straight-through estimator.
+
+        A quantised value is an integer, which carries no derivative: a float that equals it and has the
+        derivative of what was rounded goes along under its name, up to where it is made a float again.
+        """
+        carried = [self.environment.floats_of(name) for name in node.inputs]
+        floats = straight_through.floats_along(function, node, inputs, carried)
+        self.environment.floats.update(zip(node.outputs, floats, strict=False))
+        return straight_through.outputs(function, node, inputs, outputs, carried)
 
     def _count(self, name: str, op: str) -> None:
         """Count one more node and check the limit.
@@ -275,7 +303,7 @@ class Scope:
         ) as error:
             raise ValueNeeded(
                 f"node {node.name} ({node.op}) needs the value of an array that depends on a graph input; "
-                "it must be a constant, or follow from shapes alone"
+                f"it must be a constant, or follow from shapes alone{FIX}"
             ) from error
         except MemoryError as error:
             raise LimitExceeded(
@@ -354,6 +382,7 @@ class Scope:
             _Environment(),
             given,
             f"{name}/{proto.op_type}/",
+            self.passes_rounding,
         )
         known = scope.environment.values
         known.update(dict.fromkeys(body.input))
@@ -412,32 +441,13 @@ def _describe(value: Value) -> str:
     return f"{value.dtype}{list(value.shape)}"
 
 
-def _dense(sparse: onnx.SparseTensorProto, limits: Limits) -> np.ndarray[Any, Any]:
-    """Return a sparse tensor as a dense array; raise `LimitExceeded` if that is too large."""
-    values = numpy_helper.to_array(sparse.values)
-    size = prod(sparse.dims) * values.dtype.itemsize
-    if size > limits.array_bytes:
-        raise LimitExceeded(
-            f"sparse tensor {sparse.values.name!r} of shape {tuple(sparse.dims)} has {size} bytes when made "
-            f"dense; the limit for one array is {limits.array_bytes} bytes",
-            "array_bytes",
-            limits.array_bytes,
-            size,
-        )
-    indices = numpy_helper.to_array(sparse.indices)
-    dense = np.zeros(tuple(sparse.dims), values.dtype)
-    if indices.ndim == 1:
-        dense.reshape(-1)[indices] = values
-    else:
-        dense[tuple(indices.T)] = values
-    return dense
-
-
 def evaluate(
     model: onnx.ModelProto,
     inputs: Mapping[str, Value],
     limits: Limits | None = None,
     notes: Notes | None = None,
+    *,
+    passes_rounding: bool = False,
 ) -> list[Value]:
     """Evaluate a model's outputs, under JAX tracing or eagerly.
 
@@ -447,6 +457,7 @@ def evaluate(
             which are then not decoded.
         limits: bounds on nodes, loop trips and bytes of one array; the defaults where None.
         notes: collects warnings and differentiability facts; it is changed.
+        passes_rounding: whether rounding has the derivative of the identity.
 
     Returns:
         The outputs in the model's order: NumPy arrays where they depend on no traced input, else
@@ -459,5 +470,12 @@ def evaluate(
     """
     opsets = opsets_of(model)
     functions = {(item.domain, item.name, item.overload): item for item in model.functions}
-    scope = Scope(opsets, functions, limits or Limits(), notes or Notes(), _Environment())
+    scope = Scope(
+        opsets,
+        functions,
+        limits or Limits(),
+        notes or Notes(),
+        _Environment(),
+        passes_rounding=passes_rounding,
+    )
     return scope.run(model.graph, inputs)

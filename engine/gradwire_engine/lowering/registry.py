@@ -36,6 +36,9 @@ SCI = "gradwire.sci"
 ML = "ai.onnx.ml"
 """The domain of classical machine-learning operators."""
 
+MICROSOFT = "com.microsoft"
+"""The domain of operators that onnxruntime's optimizer writes."""
+
 TRAINING = "ai.onnx.preview.training"
 """The domain of optimizer steps and of the Gradient operator."""
 
@@ -158,12 +161,13 @@ class Node:
         """Return whether output `index` is connected to anything."""
         return index < len(self.outputs) and bool(self.outputs[index])
 
-    def static(self, value: Value, what: str) -> np.ndarray[Any, Any]:
+    def static(self, value: Value, what: str, advice: str = "") -> np.ndarray[Any, Any]:
         """Return the value of an input that must be known before evaluation, as a NumPy array.
 
         Args:
             value: the input.
             what: names the input in the error message.
+            advice: what to do, at the end of the message; to fix the input's value by default.
 
         Raises:
             ValueNeeded: the value depends on an input of the graph.
@@ -172,7 +176,7 @@ class Node:
             return np.asarray(value)
         raise ValueNeeded(
             f"node {self.name} ({self.op}): {what} depends on the value of a graph input; "
-            "it must be a constant, or follow from shapes alone"
+            f"it must be a constant, or follow from shapes alone{advice or FIX}"
         )
 
     def ints(self, value: Value, what: str) -> tuple[int, ...]:
@@ -202,6 +206,15 @@ class Node:
         """Evaluate a subgraph; names it does not define are captured from the enclosing graphs."""
         result: list[Value] = self.scope.run_subgraph(graph, inputs, self.name)
         return result
+
+
+FIX = ": give that input its value with fixed="
+
+DATA_SHAPED = (
+    ": mask what is not wanted (Where, Mul) in place of selecting what is, or cut the graph before this node "
+    "with outputs="
+)
+"""Advice for operators whose result has a shape that depends on values."""
 
 
 def is_static(*values: Value) -> bool:

@@ -98,7 +98,10 @@ def check_arguments(signature: Signature, arguments: Arguments) -> None:
                 )
             if isinstance(extent, str):
                 first, owner = symbols.setdefault(extent, (size, name))
-                if first != size:
+                # Of two extents that broadcast, one may be 1; evaluation refuses what does not broadcast.
+                if size != 1 and first == 1:
+                    symbols[extent] = (size, name)
+                elif first != size and size != 1:
                     raise InvalidInput(
                         f"input {name!r} has {extent} = {size} on axis {axis}, "
                         f"but input {owner!r} has {extent} = {first}",
@@ -126,7 +129,7 @@ def trace(graph: Graph, arguments: Arguments, limits: Limits) -> TracedGraph:
 
     def run(weights: list[Any], inputs: list[Any]) -> list[Any]:
         values = dict(zip(weight_names, weights, strict=True)) | dict(zip(names, inputs, strict=True))
-        outputs = evaluate(model, values, limits, notes)
+        outputs = evaluate(model, values, limits, notes, passes_rounding=graph.info.straight_through)
         not_arrays[:] = [value is None or isinstance(value, list) or _is_text(value) for value in outputs]
         return [value for value, other in zip(outputs, not_arrays, strict=True) if not other]
 

@@ -76,6 +76,18 @@ def main(
     """Gradients over the wire: Jacobians and Hessians of any ONNX graph."""
 
 
+Fixed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fix", metavar="NAME=VALUE", help="make an input a constant, such as sr=16000; may repeat"
+    ),
+]
+Rounding = Annotated[
+    str | None,
+    typer.Option(help="straight_through: Round, Floor, Ceil and quantization have the identity's derivative"),
+]
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
 )
@@ -99,9 +111,9 @@ def demo(workers: Annotated[int, typer.Option(min=1, help="workers of the local 
 
 
 @app.command()
-def inspect(model: Model, address: Address = None) -> None:
+def inspect(model: Model, address: Address = None, fix: Fixed = None, rounding: Rounding = None) -> None:
     """Show a model's inputs, outputs, operators and warnings, and whether all of it can be differentiated."""
-    session.inspect(model, address)
+    session.inspect(CommonOptions(model, None, None, None, None, address, 1, None, fix, rounding))
 
 
 @app.command()
@@ -115,12 +127,16 @@ def plan(
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    fix: Fixed = None,
+    rounding: Rounding = None,
 ) -> None:
     """Show how a derivative would be computed: mode, blocks, bytes and memory. Nothing is evaluated.
 
     Inputs of a fixed shape may be left out.
     """
-    session.show_plan(CommonOptions(model, input, wrt, of, None, address, workers, timeout), kind, mode)
+    session.show_plan(
+        CommonOptions(model, input, wrt, of, None, address, workers, timeout, fix, rounding), kind, mode
+    )
 
 
 @app.command()
@@ -147,9 +163,11 @@ def value(
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    fix: Fixed = None,
+    rounding: Rounding = None,
 ) -> None:
     """Evaluate a model."""
-    session.value(CommonOptions(model, input, None, None, output, address, workers, timeout))
+    session.value(CommonOptions(model, input, None, None, output, address, workers, timeout, fix, rounding))
 
 
 @app.command()
@@ -163,10 +181,14 @@ def jacobian(
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    fix: Fixed = None,
+    rounding: Rounding = None,
 ) -> None:
     """Compute the Jacobian: shape output.shape + input.shape."""
     session.derivative(
-        CommonOptions(model, input, wrt, of, output, address, workers, timeout), "jacobian", mode
+        CommonOptions(model, input, wrt, of, output, address, workers, timeout, fix, rounding),
+        "jacobian",
+        mode,
     )
 
 
@@ -181,10 +203,14 @@ def hessian(
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    fix: Fixed = None,
+    rounding: Rounding = None,
 ) -> None:
     """Compute the Hessian of an output of one element: shape input.shape + input.shape."""
     session.derivative(
-        CommonOptions(model, input, wrt, of, output, address, workers, timeout), "hessian", mode
+        CommonOptions(model, input, wrt, of, output, address, workers, timeout, fix, rounding),
+        "hessian",
+        mode,
     )
 
 
@@ -199,9 +225,13 @@ def jvp(
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    fix: Fixed = None,
+    rounding: Rounding = None,
 ) -> None:
     """Multiply the Jacobian by tangents of the inputs."""
-    session.product(CommonOptions(model, input, wrt, of, output, address, workers, timeout), "jvp", vector)
+    session.product(
+        CommonOptions(model, input, wrt, of, output, address, workers, timeout, fix, rounding), "jvp", vector
+    )
 
 
 @app.command()
@@ -215,6 +245,10 @@ def vjp(
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    fix: Fixed = None,
+    rounding: Rounding = None,
 ) -> None:
     """Multiply cotangents of the outputs by the Jacobian."""
-    session.product(CommonOptions(model, input, wrt, of, output, address, workers, timeout), "vjp", vector)
+    session.product(
+        CommonOptions(model, input, wrt, of, output, address, workers, timeout, fix, rounding), "vjp", vector
+    )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import typer
@@ -35,6 +35,8 @@ class CommonOptions:
     address: str | None
     workers: int | None
     timeout: float | None
+    fixed: list[str] | None = None
+    rounding: str | None = None
 
     def arrays(self, signature: Signature) -> dict[str, Array]:
         """Read the inputs, in the dtypes that the model asks for."""
@@ -86,21 +88,31 @@ def _connected(address: str | None, workers: int | None) -> gw.Client:
 @contextmanager
 def _function(options: CommonOptions) -> Iterator[gw.Function]:
     with errors_in_a_line(), _connected(options.address, options.workers) as client:
-        function = client.function(options.model)
+        function = client.function(
+            options.model,
+            fixed=read_assignments(options.fixed, "--fix") or None,
+            rounding=_rounding(options.rounding),
+        )
         for warning in function.describe().warnings:
             typer.echo(f"warning: {warning}", err=True)
         yield function
+
+
+def _rounding(name: str | None) -> Literal["straight_through"] | None:
+    if name is None or name == "straight_through":
+        return name  # type: ignore[return-value]  # a comparison narrows no str to a literal
+    raise typer.BadParameter(f"{name!r} is not straight_through", param_hint="--rounding")
 
 
 def _on_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def inspect(model: Path, address: str | None) -> None:
+def inspect(options: CommonOptions) -> None:
     """Print a model's inputs, outputs, operators and size."""
-    with _function(CommonOptions(model, None, None, None, None, address, 1, None)) as function:
+    with _function(options) as function:
         info = function.describe()
-        proto = read(model)
+        proto = read(options.model)
         print(f"graph {info.graph_id}")
         for title, values in (("inputs", function.signature.inputs), ("outputs", function.signature.outputs)):
             print(f"{title}:")
@@ -109,7 +121,8 @@ def inspect(model: Path, address: str | None) -> None:
         print(f"opset {info.opset}, {info.weight_bytes:,} bytes of weights")
         for line in contents(proto):
             print(line)
-        if reason := without_derivative(proto, function.signature):
+        reason = "" if options.rounding else without_derivative(proto, function.signature)
+        if reason:
             print(reason)
         elif info.forward_only:
             print(f"forward mode only: {info.forward_only_reason}")

@@ -9,7 +9,7 @@ from gradwire_engine.planning.plan import Problem
 from gradwire_engine.planning.transforms import Transform
 from gradwire_engine.values import Signature
 from gradwire_server.compute.scheduler import Scheduler
-from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
+from gradwire_server.compute.shared_values import RegisteredGraph
 from gradwire_server.compute.worker import (
     Compiled,
     CompileRequest,
@@ -31,9 +31,9 @@ class Compiler:
         self._scheduler = scheduler
         self._seconds = seconds
 
-    async def register(self, data: SharedValue, text: bool) -> RegisteredGraph:
-        """Parse and check a graph: ONNX's textual form if `text`, else serialized."""
-        return await self._run(RegisterRequest(data, text))
+    async def register(self, request: RegisterRequest) -> RegisteredGraph:
+        """Parse and check a graph."""
+        return await self._run(request)
 
     async def signature(self, signature: Signature, transforms: tuple[Transform, ...]) -> Signature:
         """Derive a signature after transforms."""

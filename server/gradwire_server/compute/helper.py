@@ -24,6 +24,7 @@ from gradwire_server.process.environment import prepare_compute
 if TYPE_CHECKING:
     # JAX reads its settings when it is imported: `main` makes them first.
     from gradwire_server.compute.workbench import Workbench
+    from gradwire_server.compute.worker import RegisterRequest
     from gradwire_server.settings import Settings
 
 R = TypeVar("R")
@@ -73,11 +74,13 @@ class HelperLink:
         answer: R = result
         return answer
 
-    async def register(self, data: ValueSource, text: bool, nbytes: int) -> RegisteredGraph:
+    async def register(self, data: ValueSource, request: RegisterRequest) -> RegisteredGraph:
         """Register a graph; its model and weights are held in this process."""
         from gradwire_server.compute.workbench import Workbench
 
-        info, model, weights = await self.call(Workbench.register, data, text)
+        info, model, weights = await self.call(
+            Workbench.register, data, request.text, request.choices, request.graph_id
+        )
         return RegisteredGraph(
             info,
             SharedValue(f"model {info.graph_id}", model, nbytes=len(model)),

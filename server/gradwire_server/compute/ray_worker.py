@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     # JAX reads its settings when it is imported: in the worker's process `WorkerActor` makes them first.
     from gradwire_engine.limits import Limits
     from gradwire_server.compute.workbench import Workbench
+    from gradwire_server.compute.worker import RegisterRequest
     from gradwire_server.settings import Settings
 
 R = TypeVar("R")
@@ -94,16 +95,19 @@ class RayLink:
         answer: R = await self._awaited(self._actor.call.remote(method, arguments))
         return answer
 
-    async def register(self, data: ValueSource, text: bool, nbytes: int) -> RegisteredGraph:
-        """Register a graph of `nbytes`: only its description comes here, model and weights stay stored."""
+    async def register(self, data: ValueSource, request: RegisterRequest) -> RegisteredGraph:
+        """Register a graph: only its description comes here, model and weights stay stored."""
         from gradwire_server.compute.workbench import Workbench
 
         call = self._actor.call.options(num_returns=3)
-        description, model, weights = call.remote(Workbench.register, (data, text))
+        description, model, weights = call.remote(
+            Workbench.register, (data, request.text, request.choices, request.graph_id)
+        )
         info = await self._awaited(description)
+        model_bytes = max(request.data.nbytes - info.weight_bytes, 0)
         return RegisteredGraph(
             info,
-            SharedValue(f"model {info.graph_id}", ref=model, nbytes=max(nbytes - info.weight_bytes, 0)),
+            SharedValue(f"model {info.graph_id}", ref=model, nbytes=model_bytes),
             SharedValue(f"weights {info.graph_id}", ref=weights, nbytes=info.weight_bytes),
         )
 

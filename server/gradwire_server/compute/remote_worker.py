@@ -57,7 +57,7 @@ class Link(Protocol):
     async def call(self, method: Callable[[Workbench, *Ts], R], *arguments: *Ts) -> R:
         """Call a method of the workbench; raise what `Worker` says."""
 
-    async def register(self, data: ValueSource, text: bool, nbytes: int) -> RegisteredGraph:
+    async def register(self, data: ValueSource, request: RegisterRequest) -> RegisteredGraph:
         """Call `Workbench.register`; model and weights stay where other workers can read them."""
 
     def kill(self) -> None:
@@ -82,7 +82,7 @@ class RemoteWorker:
     async def register(self, request: RegisterRequest) -> RegisteredGraph:
         """Parse and check a graph."""
         data = await self._link.source(request.data)
-        return await self._link.register(data, request.text, request.data.nbytes)
+        return await self._link.register(data, request)
 
     async def signature(self, request: SignatureRequest) -> Signature:
         """Derive the signature of a transformed function."""

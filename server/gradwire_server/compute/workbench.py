@@ -30,7 +30,7 @@ from gradwire_engine.planning.kernels import (
 from gradwire_engine.planning.plan import Problem, make_plan
 from gradwire_engine.planning.registration import register
 from gradwire_engine.planning.transforms import Transform, transformed
-from gradwire_engine.values import Block, GraphInfo, Signature, dtype_of
+from gradwire_engine.values import Block, Choices, GraphInfo, Signature, dtype_of
 from gradwire_server.compute.lru import lru_of_bytes
 from gradwire_server.compute.shared_values import GraphSource, ValueSource
 from gradwire_server.compute.worker import Array, Compiled, Computed, KernelFacts, Planned
@@ -117,9 +117,18 @@ class Workbench:
         device_fingerprint()
         return os.getpid()
 
-    def register(self, data: ValueSource, text: bool) -> tuple[GraphInfo, bytes, dict[str, Array]]:
-        """Parse and check a graph; returns its description, its model and its weights."""
-        graph = register(data.get(), text=text, limits=self._limits)
+    def register(
+        self, data: ValueSource, text: bool, choices: Choices | None = None, graph_id: str = ""
+    ) -> tuple[GraphInfo, bytes, dict[str, Array]]:
+        """Parse and check a graph; returns its description, its model and its weights.
+
+        Args:
+            data: the model.
+            text: whether it is in ONNX's textual form.
+            choices: its constants, inputs, outputs and rounding; the model's own where None.
+            graph_id: what to call it; its fingerprint by default.
+        """
+        graph = register(data.get(), text=text, limits=self._limits, choices=choices, graph_id=graph_id)
         self._graphs[graph.info.graph_id] = graph
         return graph.info, graph.model, graph.weights
 

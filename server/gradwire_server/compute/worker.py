@@ -12,7 +12,7 @@ from gradwire_engine.jaxprs.cost import Cost
 from gradwire_engine.planning.kernels import Spec
 from gradwire_engine.planning.plan import Plan, Problem
 from gradwire_engine.planning.transforms import Transform
-from gradwire_engine.values import Block, Signature
+from gradwire_engine.values import Block, Choices, Signature
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
 
 Array = np.ndarray[Any, Any]
@@ -73,12 +73,17 @@ class WorkerRequest(Protocol[R_co]):
 
 @dataclass(frozen=True)
 class RegisterRequest:
-    """Parse a graph from `data`, which is ONNX's textual form if `text`, else serialized."""
+    """Parse a graph from `data`, which is ONNX's textual form if `text`, else serialized.
+
+    `choices` says what to make of it, and `graph_id` is what it is called; its fingerprint by default.
+    """
 
     name: ClassVar[str] = "register"
     pipelined: ClassVar[bool] = False
     data: SharedValue
     text: bool
+    choices: Choices | None = None
+    graph_id: str = ""
 
     async def send(self, worker: Worker) -> RegisteredGraph:
         """Make the call."""

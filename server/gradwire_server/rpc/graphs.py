@@ -7,10 +7,13 @@ import hashlib
 from collections.abc import AsyncIterator
 
 from gradwire_engine.errors import InvalidInput
+from gradwire_engine.values import Choices
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
 from gradwire_server.compute.single_flight import SingleFlight
+from gradwire_server.compute.worker import RegisterRequest
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
+from gradwire_wire.choices import GraphChoices
 from gradwire_wire.v1 import graph_pb2
 
 
@@ -32,8 +35,16 @@ class GraphRegistry:
         """
         store, settings = self._backend.store, self._backend.settings
         kinds: set[str] = set()
+        choices: GraphChoices | None = None
         with store.upload("graph_bytes", settings.graph_bytes) as upload:
             async for request in requests:
+                made = translate.graph_choices(request)
+                if choices is None:
+                    choices = made
+                elif made:
+                    raise InvalidInput(
+                        "fixed, inputs, outputs and rounding belong in the first message of a registration"
+                    )
                 kind = request.WhichOneof("part")
                 if kind is None:
                     continue
@@ -45,15 +56,21 @@ class GraphRegistry:
                 raise InvalidInput("the registration has no bytes: send model or text", "part")
             data = upload.joined()
             digest = await asyncio.to_thread(hashlib.sha256, data)
-            graph_id = digest.hexdigest()
+            chosen = choices or GraphChoices()
+            graph_id = chosen.graph_id(digest.hexdigest())
             if not store.has_graph(graph_id):
                 text = "text" in kinds
-                await self._registering.run((graph_id, text), lambda: self._register(data, text))
+                registration = RegisterRequest(
+                    SharedValue("registration", data, nbytes=len(data)),
+                    text,
+                    Choices(chosen.fixed, chosen.inputs, chosen.outputs, chosen.rounding),
+                    graph_id,
+                )
+                await self._registering.run((graph_id, text), lambda: self._register(registration))
         return graph_pb2.RegisterGraphResponse(graph=translate.graph_message(store.graph(graph_id).info))
 
-    async def _register(self, data: bytes, text: bool) -> RegisteredGraph:
-        shared = SharedValue("registration", data, nbytes=len(data))
-        graph = await self._backend.compiler.register(shared, text)
+    async def _register(self, request: RegisterRequest) -> RegisteredGraph:
+        graph = await self._backend.compiler.register(request)
         self._backend.store.add_graph(graph)
         return graph
 

@@ -19,6 +19,7 @@ from gradwire_engine.values import Arguments, ArrayType, GraphInfo, Named
 from gradwire_server.compute.shared_values import SharedValue
 from gradwire_server.compute.store import Store
 from gradwire_server.compute.worker import Point
+from gradwire_wire.choices import ROUNDING_NAMES, GraphChoices
 from gradwire_wire.kinds import KIND_NAMES, KINDS, MODE_NAMES, MODES
 from gradwire_wire.v1 import derivative_pb2, function_pb2, graph_pb2, tensor_pb2
 
@@ -67,6 +68,23 @@ def tensor_type(name: str, tensor: tensor_pb2.Tensor) -> ArrayType:
             f"input {name!r}: the shape {list(shape)} has a negative extent", f'inputs["{name}"]'
         )
     return ArrayType(dtype.name, shape)
+
+
+def graph_choices(request: graph_pb2.RegisterGraphRequest) -> GraphChoices:
+    """Return what a registration makes of its model; raises `InvalidInput`, which names the field."""
+    fixed = {}
+    for name, tensor in request.fixed.items():
+        field = f'fixed["{name}"]'
+        if tensor.WhichOneof("content") == "tensor_id":
+            raise InvalidInput(f"fixed: send the elements of {name!r} inline", field)
+        try:
+            fixed[name] = wire.from_tensor(tensor)
+        except wire.WireError as error:
+            raise InvalidInput(f"fixed: {name!r}: {error}", field) from None
+    rounding = ROUNDING_NAMES.get(request.rounding)
+    if rounding is None:
+        raise InvalidInput(f"rounding {request.rounding} is not known", "rounding")
+    return GraphChoices(fixed, tuple(request.inputs), tuple(request.outputs), rounding)
 
 
 def argument_types(tensors: Mapping[str, tensor_pb2.Tensor]) -> Arguments:

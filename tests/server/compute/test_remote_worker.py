@@ -49,8 +49,8 @@ class LocalLink:
             self.delivered.append((delivery.kernel is not None, delivery.point is not None))
         return method(self.workbench, *arguments)
 
-    async def register(self, data: ValueSource, text: bool, nbytes: int) -> RegisteredGraph:
-        info, model, weights = self.workbench.register(data, text)
+    async def register(self, data: ValueSource, request: RegisterRequest) -> RegisteredGraph:
+        info, model, weights = self.workbench.register(data, request.text)
         return RegisteredGraph(info, SharedValue("model", model), SharedValue("weights", weights))
 
     def kill(self) -> None:

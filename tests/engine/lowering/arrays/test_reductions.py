@@ -147,6 +147,14 @@ def test_top_k_is_a_stable_sort_cut_short(largest: int, axis: int) -> None:
     np.testing.assert_array_equal(values, np.take_along_axis(x, order, axis))
 
 
+@pytest.mark.parametrize("largest", [0, 1])
+def test_top_k_takes_both_zeros_for_equal_and_every_nan_for_the_largest(largest: int) -> None:
+    x = np.array([0.0, -0.0, -1.0, 0.0, np.nan, -np.nan, 1.0, -0.0])
+    _, indices = run("TopK", x, np.array([8]), outputs=2, largest=largest)
+    expected = [4, 5, 6, 0, 1, 3, 7, 2] if largest else [2, 0, 1, 3, 7, 6, 4, 5]
+    np.testing.assert_array_equal(indices, expected)
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.uint64])
 def test_top_k_orders_integers_at_both_ends_of_their_range(dtype: type) -> None:
     limits = np.iinfo(dtype)

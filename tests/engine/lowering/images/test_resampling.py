@@ -82,11 +82,14 @@ MODES = [
 def test_resize_agrees_with_the_reference_in_every_mode(
     coordinates: str, method: dict[str, object], scales: tuple[float, ...]
 ) -> None:
-    options = {**method, "coordinate_transformation_mode": coordinates}
-    expected = ReferenceEvaluator(_typed("Resize", options)).run(None, {"x": X, "scales": f32(*scales)})[0]
+    x, options = X, {**method, "coordinate_transformation_mode": coordinates}
+    if coordinates == "align_corners":
+        # The reference takes scale times size for the length of the result, and agrees where that is whole.
+        x, scales = X[..., :4], tuple(int(scale * 4) / 4 for scale in scales)
+    expected = ReferenceEvaluator(_typed("Resize", options)).run(None, {"x": x, "scales": f32(*scales)})[0]
     # The reference computes its cubic weights in float32, as the type of cubic_coeff_a.
     tolerance = 3e-5 if method["mode"] == "cubic" else 1e-12
-    np.testing.assert_allclose(resize(X, f32(*scales), **options), expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(resize(x, f32(*scales), **options), expected, rtol=0, atol=tolerance)
 
 
 def _typed(op: str, options: dict[str, object]) -> onnx.ModelProto:
@@ -103,6 +106,26 @@ def _typed(op: str, options: dict[str, object]) -> onnx.ModelProto:
         [onnx.helper.make_tensor_value_info("y", double, [None] * 4)],
     )
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=10)
+
+
+@pytest.mark.parametrize("method", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("coordinates", ["align_corners", "tf_crop_and_resize"])
+@pytest.mark.parametrize("opset", [11, 13, 18, 19])
+def test_corners_are_aligned_to_the_whole_length_of_the_result(
+    coordinates: str, method: str, opset: int
+) -> None:
+    ramp = np.arange(6.0)[None, None]
+    roi = f32(0, 0, 0, 1, 1, 1)
+    options = {"mode": method, "coordinate_transformation_mode": coordinates, "opset": opset}
+    # 1.7 times 6 is 10.2: the result has 10 elements, the last of which is the input's last.
+    result = resize(ramp, f32(1, 1, 1.7), None, roi, **options)
+    positions = np.arange(10) * 5 / 9
+    if method == "nearest":
+        np.testing.assert_array_equal(result[0, 0], np.ceil(positions - 0.5))
+    else:
+        np.testing.assert_allclose(result[0, 0, [0, -1]], [0, 5], atol=1e-12)
+    if method == "linear":
+        np.testing.assert_allclose(result[0, 0], positions, rtol=1e-13)
 
 
 def test_linear_resize_reproduces_a_ramp_and_cubic_a_parabola_inside() -> None:

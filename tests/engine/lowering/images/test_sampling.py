@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
+import torch
 
 from gradwire_engine.errors import ValueNeeded
-from tests.engine.lowering.derivative_checks import check_op, run
+from tests.engine.lowering.derivative_checks import check_op, function_of, one_node, run
 
 RNG = np.random.default_rng(4)
 IMAGE = RNG.normal(size=(2, 2, 4, 5))
@@ -80,6 +82,28 @@ def test_grid_sample_reflects_far_positions_again_and_again() -> None:
     places = np.stack([columns / 1.5 - 1, np.zeros(7)], axis=-1)[None, None]
     result = run("GridSample", image, places, padding_mode="reflection", align_corners=1)
     np.testing.assert_allclose(result.ravel(), [3, 2, 1, 0, 3, 1, 1], atol=1e-12)
+
+
+@pytest.mark.parametrize("align", [0, 1])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_grid_sample_has_the_pullback_of_torch_in_and_outside_the_image(
+    mode: str, padding: str, align: int
+) -> None:
+    random = np.random.default_rng(11)
+    data, grid = random.normal(size=(1, 2, 4, 6)), random.uniform(-2.2, 2.2, (1, 5, 4, 2))
+    weights = random.normal(size=(1, 2, 5, 4))
+    points = [torch.tensor(array, requires_grad=True) for array in (data, grid)]
+    names = {"linear": "bilinear", "cubic": "bicubic"}
+    sampled = torch.nn.functional.grid_sample(
+        *points, mode=names[mode], padding_mode=padding, align_corners=bool(align)
+    )
+    expected = torch.autograd.grad(sampled, points, torch.tensor(weights))
+    model = one_node("GridSample", data, grid, mode=mode, padding_mode=padding, align_corners=align)
+    value, pull = jax.vjp(function_of(model, (data, grid)), data, grid)
+    np.testing.assert_allclose(value[0], sampled.detach(), rtol=0, atol=1e-12)
+    for ours, theirs in zip(pull((jax.numpy.asarray(weights),)), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10)
 
 
 def test_grid_sample_names_of_opset_16_still_hold() -> None:

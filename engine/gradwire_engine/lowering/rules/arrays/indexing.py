@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from gradwire_engine.lowering.arrays import axis_of, row_numbers, scatter_rows, take, take_rows, wrap_index
-from gradwire_engine.lowering.registry import Node, Value, namespace, rule
+from gradwire_engine.lowering.arrays import axis_of, row_numbers, take, take_rows, wrap_index, write_rows
+from gradwire_engine.lowering.registry import DATA_SHAPED, Node, Value, namespace, rule
 
 
 @rule("Gather")
@@ -96,7 +96,7 @@ def scatter_elements(node: Node, data: Value, indices: Value, updates: Value) ->
     if not indices.size:
         return data
     rows = _element_rows(node, data.shape, indices, axis).reshape(-1)
-    written = scatter_rows(data.reshape(-1), rows, updates.reshape(-1), _reduction(node))
+    written = write_rows(data.reshape(-1), rows, updates.reshape(-1), _reduction(node))
     return written.reshape(data.shape)
 
 
@@ -106,7 +106,7 @@ def scatter_nd(node: Node, data: Value, indices: Value, updates: Value) -> Value
     rows, window = _tuple_rows(node, data.shape, indices, 0)
     if not rows.size or not data.size:
         return data
-    written = scatter_rows(
+    written = write_rows(
         data.reshape(-1, *window), rows.reshape(-1), updates.reshape(-1, *window), _reduction(node)
     )
     return written.reshape(data.shape)
@@ -170,7 +170,7 @@ def slice_by_inputs(
 @rule("Compress")
 def compress(node: Node, data: Value, condition: Value) -> Value:
     """Compress: the slices along an axis where a static condition holds."""
-    kept = np.flatnonzero(node.static(condition, "the condition")).astype(np.int32)
+    kept = np.flatnonzero(node.static(condition, "the condition", DATA_SHAPED)).astype(np.int32)
     axis = node.attr("axis")
     if axis is None:
         data, axis = data.reshape(-1), 0
@@ -181,7 +181,9 @@ def compress(node: Node, data: Value, condition: Value) -> Value:
 @rule("NonZero", derivative="none")
 def nonzero(node: Node, data: Value) -> Value:
     """NonZero: indices of nonzero elements; the data must be static, as they determine the shape."""
-    values = node.static(data, "how many elements are nonzero, which is the shape of the result,")
+    values = node.static(
+        data, "how many elements are nonzero, which is the shape of the result,", DATA_SHAPED
+    )
     # A scalar counts as an array of one element.
     return np.stack(np.nonzero(np.atleast_1d(values))).astype(np.int64)
 
@@ -196,7 +198,7 @@ def unique(node: Node, data: Value) -> tuple[Value, ...]:
     if data.shape[axis] == 1:
         one = np.zeros(1, np.int64)
         return data, one, one, one + 1
-    values = node.static(data, "how many elements are unique, which is the shape of the result,")
+    values = node.static(data, "how many elements are unique, which is the shape of the result,", DATA_SHAPED)
     # Floats of ml_dtypes can only be sorted once widened, which keeps their order.
     keys = values.astype(np.float32) if values.dtype.kind == "V" else values
     _, first, inverse, counts = np.unique(
@@ -231,7 +233,7 @@ def tensor_scatter(node: Node, cache: Value, update: Value, write_indices: Value
         (batch, middle, length),
     )
     window = cache.shape[axis + 1 :]
-    written = scatter_rows(cache.reshape(-1, *window), rows.reshape(-1), update.reshape(-1, *window), "none")
+    written = write_rows(cache.reshape(-1, *window), rows.reshape(-1), update.reshape(-1, *window), "none")
     return written.reshape(cache.shape)
 
 

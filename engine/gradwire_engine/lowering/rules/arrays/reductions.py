@@ -154,23 +154,30 @@ def position_of_extreme(node: Node, x: Value) -> Value:
     return lax.expand_dims(index, (axis,)) if node.attr("keepdims", 1) else index
 
 
-def _largest(x: Value, k: int, axis: int) -> tuple[Value, Value]:
-    moved = jnp.moveaxis(x, axis, -1)
-    values, indices = lax.top_k(moved, k)
-    return jnp.moveaxis(values, -1, axis), jnp.moveaxis(cast(indices, np.int64), -1, axis)
+def _order(x: Value, largest: bool) -> Value:
+    """Returns keys in whose descending order TopK takes elements, equal ones side by side.
+
+    XLA orders by bits, which tells -0 from 0 and NaN from NaN. The ascending order is that of negated keys,
+    or for integers of all bits flipped, which keeps equal ones in place.
+    """
+    if not is_floating(x):
+        return x if largest else lax.bitwise_not(x)
+    numbers = select(lax.eq(x, constant(0, x)), jnp.zeros_like(x), x)
+    keys = select(lax.ne(x, x), jnp.full_like(x, np.nan), numbers)
+    if largest:
+        return keys
+    return select(lax.eq(keys, constant(0, keys)), keys, lax.neg(keys))
 
 
 def _top_k(node: Node, x: Value, k: int) -> tuple[Value, Value]:
     axis = axis_of(node, node.attr("axis", -1), x.ndim)
     if not 0 <= k <= x.shape[axis]:
         raise node.fail(f"k is {k}, but axis {axis} has {x.shape[axis]} elements")
-    x = jnp.asarray(x)
-    if node.attr("largest", 1):
-        return _largest(x, k, axis)
-    # Reverses the order and keeps that of equal elements: negation, or for integers all bits flipped.
-    reverse = lax.neg if is_floating(x) else lax.bitwise_not
-    values, indices = _largest(reverse(x), k, axis)
-    return reverse(values), indices
+    x = jnp.moveaxis(jnp.asarray(x), axis, -1)
+    keys = lax.stop_gradient(_order(x, bool(node.attr("largest", 1))))
+    indices = lax.top_k(keys, k)[1]
+    values = jnp.take_along_axis(x, indices, -1, mode="promise_in_bounds")
+    return jnp.moveaxis(values, -1, axis), jnp.moveaxis(cast(indices, np.int64), -1, axis)
 
 
 @rule("TopK", since=1)

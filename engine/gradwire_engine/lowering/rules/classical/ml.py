@@ -12,7 +12,8 @@ import numpy as np
 from jax import lax
 
 from gradwire_engine.lowering import smooth
-from gradwire_engine.lowering.registry import ML, Node, Value, is_static, namespace, rule
+from gradwire_engine.lowering.arrays import take
+from gradwire_engine.lowering.registry import ML, Node, Value, is_static, rule
 from gradwire_engine.lowering.rules.classical.scores import (
     floating,
     labels_of,
@@ -40,7 +41,8 @@ def array_feature_extractor(node: Node, x: Value, indices: Value) -> Value:
             "picks strings by computed indices, and strings have no numeric value: use integer labels, or "
             "drop the label output"
         )
-    return namespace(x, indices).take(x if x.ndim > 1 else x[None], flat, axis=-1)
+    rows = x if x.ndim > 1 else x[None]
+    return np.take(rows, flat, -1) if is_static(rows, flat) else take(jnp.asarray(rows), flat, rows.ndim - 1)
 
 
 @rule("Binarizer", domain=ML)

@@ -11,8 +11,9 @@ import numpy as np
 from jax import lax
 from onnx import GraphProto
 
-from gradwire_engine.errors import ValueNeeded
+from gradwire_engine.errors import InvalidGraph, ValueNeeded
 from gradwire_engine.lowering.registry import Node, Value, is_static, rule
+from gradwire_engine.lowering.rules.control_flow.subgraphs import needed_names
 
 
 @rule("If")
@@ -38,7 +39,29 @@ def if_(node: Node, condition: Value) -> tuple[Value, ...]:
     except TypeError as error:
         if len(seen) == 2 and seen["then"] != seen["else"]:
             raise ValueNeeded(
-                f"node {node.name} (If): the condition depends on the value of a graph input, so both "
-                f"branches must give the same shapes and dtypes; then: {seen['then']}, else: {seen['else']}"
+                f"node {node.name} (If): the condition depends on the value of {_inputs_behind(node)}, so "
+                f"both branches must give the same shapes and dtypes; then: {seen['then']}, "
+                f"else: {seen['else']}; {_advice(node)}"
             ) from error
         raise
+    except (InvalidGraph, ValueNeeded) as error:
+        raise ValueNeeded(
+            f"node {node.name} (If): the condition depends on the value of {_inputs_behind(node)}, so both "
+            f"branches are traced, and one of them cannot be: {error}; {_advice(node)}"
+        ) from error
+
+
+def _sources(node: Node) -> list[str]:
+    """Returns the inputs of the graph (or of the body around) that the condition is computed from."""
+    values = node.scope.environment.values
+    names = needed_names(node.scope.nodes, node.inputs[0])
+    return [name for name in names if not is_static(values.get(name, np.zeros(0)))]
+
+
+def _inputs_behind(node: Node) -> str:
+    return " and ".join(f"input {name!r}" for name in _sources(node)) or "a graph input"
+
+
+def _advice(node: Node) -> str:
+    name = next(iter(_sources(node)), "name")
+    return f'if it is the same in every call, make it a constant: fixed={{"{name}": value}}'

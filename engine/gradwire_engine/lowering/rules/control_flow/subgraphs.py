@@ -28,6 +28,20 @@ def captures(graph: GraphProto) -> set[str]:
     return outside | ({item.name for item in graph.output} - known)
 
 
+def needed_names(nodes: Iterable[NodeProto], name: str) -> list[str]:
+    """Returns the names that a value is computed from and that no node gives."""
+    producers = {output: node for node in nodes for output in node.output if output}
+    found: dict[str, None] = {}
+    stack = [name]
+    while stack:
+        current = stack.pop()
+        if current not in found:
+            found[current] = None
+            if current in producers:
+                stack.extend(sorted(reads(producers[current]), reverse=True))
+    return [one for one in found if one not in producers]
+
+
 def needed_for(graph: GraphProto, outputs: Iterable[str]) -> tuple[GraphProto, set[str]]:
     """Return the part of a graph that some of its outputs need, and all the names that part reads.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwire_engine.lowering.registry import Node, Value, rule
+from gradwire_engine.lowering.registry import DATA_SHAPED, Node, Value, rule
 
 Boxes = np.ndarray[Any, Any]
 
@@ -60,8 +60,8 @@ def non_max_suppression(
     Raises:
         ValueNeeded: an input depends on an input of the graph.
     """
-    boxes = node.static(boxes, "how many boxes are kept")
-    scores = node.static(scores, "how many boxes are kept")
+    boxes = node.static(boxes, "how many boxes are kept", DATA_SHAPED)
+    scores = node.static(scores, "how many boxes are kept", DATA_SHAPED)
     kept: list[tuple[int, int, int]] = []
     most = int(_scalar(node, limit, "max_output_boxes_per_class", 0))
     threshold = _scalar(node, iou_threshold, "iou_threshold", 0.0)

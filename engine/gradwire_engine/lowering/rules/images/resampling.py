@@ -88,27 +88,28 @@ def cubic_kernel(distance: Any, a: float) -> Any:
 def _coordinates(node: Node, item: Axis, interpolation: Interpolation) -> Floats:
     """Return the position in the input of each element of the result."""
     position = np.arange(item.result, dtype=np.float64)
-    # The size of the result before rounding.
-    width = item.scale * item.size
     last = item.size - 1
+    # "align_corners" and "tf_crop_and_resize" are defined by the length of the resized tensor, a whole
+    # number; onnx.reference takes scale times size there, unlike the text and every runtime.
+    steps = max(1, item.result - 1)
     match interpolation.coordinates:
         case "half_pixel":
             return (position + 0.5) / item.scale - 0.5
         case "half_pixel_symmetric":
-            offset = item.size / 2 * (1 - item.result / width)
+            offset = item.size / 2 * (1 - item.result / (item.scale * item.size))
             return offset + (position + 0.5) / item.scale - 0.5
         case "pytorch_half_pixel":
             return (position + 0.5) / item.scale - 0.5 if item.result > 1 else position * 0
         case "align_corners":
-            return position * last / (width - 1) if width != 1 else position * 0
+            return position * last / steps
         case "asymmetric":
             return position / item.scale
         case "tf_half_pixel_for_nn":
             return (position + 0.5) / item.scale
         case "tf_crop_and_resize":
-            if width == 1:
-                return position * 0 + (item.start + item.end) * last / 2
-            return item.start * last + position * (item.end - item.start) * last / (width - 1)
+            if item.result == 1:
+                return position + (item.start + item.end) * last / 2
+            return item.start * last + position * (item.end - item.start) * last / steps
     raise node.fail(f"coordinate_transformation_mode {interpolation.coordinates!r} is not known")
 
 

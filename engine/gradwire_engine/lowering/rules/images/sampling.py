@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gradwire_engine.lowering.arrays import take
+from gradwire_engine.lowering.arrays import marked, take, wrap_index
 from gradwire_engine.lowering.registry import Node, Value, is_static, rule
 from gradwire_engine.lowering.rules.images.resampling import cubic_kernel
 
@@ -49,11 +49,15 @@ def _reflected_index(index: Value, size: int, align_corners: bool) -> Value:
 def _axis_taps(
     position: Value, size: int, mode: str, padding: str, align_corners: bool
 ) -> tuple[Value, Value]:
-    """Return the elements read along one axis and their weights, each with a last axis of taps."""
+    """Return the elements read along one axis and their weights, each with a last axis of taps.
+
+    With a border, linear interpolation clips the position; cubic interpolation takes its weights from the
+    position as it is and clips only the elements that they weigh, as PyTorch and onnxruntime do.
+    """
     if mode == "nearest":
         position = jnp.round(position)
     low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
-    if padding == "border":
+    if padding == "border" and mode != "cubic":
         inside = (position >= low) & (position <= high)
         position = jnp.where(inside, position, jnp.clip(position, 0.0, size - 1.0))
     elif padding == "reflection":
@@ -63,7 +67,9 @@ def _axis_taps(
     else:
         first, last = (0, 2) if mode == "linear" else (-1, 3)
         base = jnp.floor(position)
-        index = base.astype(np.int32)[..., None] + np.arange(first, last, dtype=np.int32)
+        # Positions far outside stay outside, and stay numbers of int32.
+        start = jnp.clip(base, -4.0, size + 4.0) if padding != "reflection" else base
+        index = start.astype(np.int32)[..., None] + np.arange(first, last, dtype=np.int32)
         fraction = (position - base)[..., None]
         if mode == "linear":
             weights = jnp.concatenate([1 - fraction, fraction], axis=-1)
@@ -202,7 +208,9 @@ def roi_align(node: Node, data: Value, rois: Value, batch_indices: Value) -> Val
         for start, size, number, (count, most), extent in zip(starts, sizes, bins, counts, space, strict=True)
     )
     regions = rois.shape[0]
-    owner = jnp.clip(jnp.asarray(batch_indices).astype(np.int32), 0, batch - 1).reshape(-1, 1, 1, 1, 1, 1, 1)
+    images = jnp.asarray(wrap_index(node, batch_indices, batch, negative=False))
+    known = (images >= 0) & (images < batch)
+    owner = jnp.where(known, images, 0).astype(np.int32).reshape(-1, 1, 1, 1, 1, 1, 1)
     # (regions, rows, columns, samples down, samples across, corner, corner)
     down = yi.reshape(regions, bins[0], 1, -1, 1, 2, 1)
     across = xi.reshape(regions, 1, bins[1], 1, -1, 1, 2)
@@ -221,4 +229,6 @@ def roi_align(node: Node, data: Value, rois: Value, batch_indices: Value) -> Val
         largest = weighted.max(axis=inner)
         pooled = jnp.where(exists.any(axis=inner)[..., None], largest, jnp.zeros_like(largest))
         pooled = pooled.transpose(0, 3, 1, 2)
+    if not is_static(batch_indices):
+        pooled = marked(pooled, known.reshape(-1, 1, 1, 1))
     return pooled.astype(data.dtype)

@@ -90,7 +90,12 @@ def celu(node: Node, x: Value) -> Value:
 @rule("Gelu", since=20)
 def gelu(node: Node, x: Value) -> Value:
     """Gelu: x times the normal distribution function, or its approximation by tanh."""
-    if node.attr("approximate", "none") == "tanh":
+    return gelu_of(x, node.attr("approximate", "none") == "tanh")
+
+
+def gelu_of(x: Value, approximate: bool = False) -> Value:
+    """Computes Gelu, or its approximation by tanh."""
+    if approximate:
         cubic = lax.mul(lax.integer_pow(x, 3), constant(0.044715, x))
         inner = lax.mul(lax.add(x, cubic), constant(2 * sqrt(2 / pi), x))
         # (1 + tanh(u)) / 2 is the logistic function of 2 u, which does not cancel for negative u.

@@ -12,6 +12,7 @@ from jax import lax
 from onnx import helper
 
 from gradwire_engine.lowering import smooth
+from gradwire_engine.lowering.arrays import take, wrap_index
 from gradwire_engine.lowering.registry import Node, Value, rule
 
 _einsum = partial(jnp.einsum, precision=lax.Precision.HIGHEST)
@@ -184,7 +185,8 @@ def rotary_embedding(node: Node, x: Value, cos: Value, sin: Value, positions: Va
     )
     size = int(node.attr("rotary_embedding_dim", 0)) or split.shape[3]
     if positions is not None:
-        cos, sin = jnp.take(cos, positions, axis=0), jnp.take(sin, positions, axis=0)
+        rows = wrap_index(node, positions, cos.shape[0], negative=False)
+        cos, sin = take(cos, rows, 0), take(sin, rows, 0)
     cos, sin = cos[:, :, None], sin[:, :, None]
     if cos.shape[-1] * 2 != size:
         raise node.fail(f"the caches hold {cos.shape[-1]} angles; rotating {size} features needs {size // 2}")

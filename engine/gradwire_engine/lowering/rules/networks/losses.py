@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradwire_engine.lowering.arrays import marked, take
 from gradwire_engine.lowering.numeric import cast, constant, select, widened
 from gradwire_engine.lowering.registry import Node, Value, is_static, rule
 from gradwire_engine.lowering.rules.networks.activations import log_softmax_over
@@ -15,7 +16,7 @@ def _likelihood_loss(node: Node, scores: Value, target: Value, weight: Value) ->
     """Compute `-scores[n, target[n]]`, weighted by class and reduced as the node says.
 
     Samples of the class `ignore_index` are left out, of the mean's divisor as well; a class outside
-    [0, C) gives NaN.
+    [0, C) gives NaN, and derivatives of NaN.
     """
     ignored = node.attr("ignore_index")
     if is_static(target):
@@ -23,8 +24,11 @@ def _likelihood_loss(node: Node, scores: Value, target: Value, weight: Value) ->
     target = cast(jnp.asarray(target), np.int64)
     kept = None if ignored is None else lax.ne(target, constant(ignored, target))
     labels = target if kept is None else select(kept, target, constant(0, target))
-    chosen = jnp.take_along_axis(scores, jnp.expand_dims(labels, 1), 1, mode="fill").squeeze(1)
-    weights = None if weight is None else jnp.take(weight, labels, mode="fill")
+    inside = lax.ge(labels, constant(0, labels)) & lax.lt(labels, constant(scores.shape[1], labels))
+    labels = select(inside, labels, constant(0, labels))
+    chosen = jnp.take_along_axis(scores, jnp.expand_dims(labels, 1), 1, mode="promise_in_bounds")
+    chosen = marked(chosen.squeeze(1), inside)
+    weights = None if weight is None else marked(take(weight, labels, 0, trusted=True), inside)
     if kept is not None:
         ones = jnp.ones(labels.shape, scores.dtype) if weights is None else weights
         weights = select(kept, ones, constant(0, scores))

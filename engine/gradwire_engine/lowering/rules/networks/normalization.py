@@ -36,7 +36,7 @@ def _epsilon(node: Node) -> float:
     return float(node.attr("epsilon", _EPSILON))
 
 
-def _standardize(x: Value, axes: Sequence[int], epsilon: float) -> tuple[Value, Value, Value]:
+def standardize(x: Value, axes: Sequence[int], epsilon: float) -> tuple[Value, Value, Value]:
     """Return (x - mean) / sqrt(variance + epsilon), the mean, and the inverse deviation."""
     mean = jnp.mean(x, axis=tuple(axes), keepdims=True)
     centred = x - mean
@@ -111,7 +111,7 @@ def batch_normalization_14(
 def instance_normalization(node: Node, x: Value, scale: Value, bias: Value) -> Value:
     """InstanceNormalization: over the spatial axes of each channel of each sample."""
     dtype = _at_least_float32(x.dtype)
-    y, _, _ = _standardize(jnp.asarray(x, dtype), range(2, x.ndim), _epsilon(node))
+    y, _, _ = standardize(jnp.asarray(x, dtype), range(2, x.ndim), _epsilon(node))
     scale, bias = (_along_channels(item, x.ndim, dtype) for item in (scale, bias))
     return (y * scale + bias).astype(x.dtype)
 
@@ -123,7 +123,7 @@ def layer_normalization(
     """LayerNormalization: over the trailing axes (Ba et al., 2016); returns statistics in `stash_type`."""
     axis = int(node.attr("axis", -1)) % x.ndim
     dtype = _compute_dtype(node, x.dtype)
-    y, mean, inverse = _standardize(jnp.asarray(x, dtype), range(axis, x.ndim), _epsilon(node))
+    y, mean, inverse = standardize(jnp.asarray(x, dtype), range(axis, x.ndim), _epsilon(node))
     y = y.astype(x.dtype) * scale
     y = y if bias is None else y + bias
     stash = _stash_dtype(node)
@@ -146,7 +146,7 @@ def _normalize_groups(node: Node, x: Value, dtype: Any) -> Value:
         raise node.fail(f"num_groups {groups} does not divide {x.shape[1]} channels")
     members = math.prod(x.shape[1:]) // groups
     folded = jnp.asarray(x, dtype).reshape(x.shape[0], groups, members)
-    return _standardize(folded, (2,), _epsilon(node))[0]
+    return standardize(folded, (2,), _epsilon(node))[0]
 
 
 @rule("GroupNormalization", since=18)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradwire_engine.lowering.arrays import row_numbers, take, write_rows
 from gradwire_engine.lowering.registry import Node, Value, rule
 from gradwire_engine.lowering.rules.networks.spatial import Windows, declared_pads, per_axis, windows_of
 
@@ -195,7 +196,8 @@ def max_unpool(node: Node, x: Value, indices: Value, output_shape: Value | None 
         *x.shape[:2],
         *((x.shape[2 + i] - 1) * strides[i] - low[i] - high[i] + kernel[i] for i in range(rank)),
     )
-    flat = jnp.zeros(math.prod(implied), x.dtype).at[jnp.ravel(indices)].set(jnp.ravel(x))
+    places = row_numbers(node, [jnp.ravel(indices)], [math.prod(implied)])
+    flat = write_rows(jnp.zeros(math.prod(implied), x.dtype), places, jnp.ravel(x), "none")
     y = flat.reshape(implied)
     if output_shape is None:
         return y
@@ -217,7 +219,7 @@ def max_roi_pool(node: Node, x: Value, rois: Value) -> Value:
     scaled = regions[:, 1:] * float(node.attr("spatial_scale", 1.0))
     # Halves round away from zero, as C's round does.
     corners = lax.sign(scaled) * jnp.floor(jnp.abs(scaled) + 0.5)
-    values = jnp.take(x, batch, axis=0)
+    values = take(x, batch, 0)
     for axis, start, end in ((3, corners[:, 0], corners[:, 2]), (2, corners[:, 1], corners[:, 3])):
         cells = int(pooled[axis - 2])
         inside = _cell_mask(start, end, cells, x.shape[axis])

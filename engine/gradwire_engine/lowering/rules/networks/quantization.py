@@ -1,7 +1,7 @@
 """Linear quantisation to small integers and float8, and dequantisation.
 
-Rounding makes the quantised value piecewise constant: its derivative is zero. Dequantisation is
-differentiable in its scale.
+Rounding makes the quantised value piecewise constant: its derivative is zero, unless the graph is registered
+with rounding "straight_through" (`straight_quantized`). Dequantisation is differentiable in its scale.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 
 from gradwire_engine.lowering.arrays import axis_of
-from gradwire_engine.lowering.numeric import broadcast, cast, constant
+from gradwire_engine.lowering.numeric import broadcast, cast, constant, select
 from gradwire_engine.lowering.registry import Node, Value, rule
 from gradwire_engine.lowering.rules.arrays.linear_algebra import centred, matmul_of
 from gradwire_engine.lowering.rules.elementwise.casting import cast_to, element_type, is_small
@@ -47,19 +47,55 @@ def quantize(node: Node, x: Value, scale: Value, zero_point: Value = None) -> Va
 
     The quotient is computed in `precision`.
     """
-    if zero_point is not None:
-        target = np.dtype(zero_point.dtype)
-    else:
-        target = element_type(node, node.attr("output_dtype", 0) or 2)
-    precision = element_type(node, node.attr("precision")) if node.attr("precision", 0) else scale.dtype
-    quotient = lax.div(cast(jnp.asarray(x), precision), _spread(node, cast(scale, precision), x))
+    target = _target(node, zero_point)
+    quotient = _quotient(node, x, scale)
     if jnp.issubdtype(target, jnp.integer):
         # The zero point is added in float32 at least: a half cannot hold every integer of 16 bits.
         quotient = lax.round(quotient, lax.RoundingMethod.TO_NEAREST_EVEN)
         quotient = cast(quotient, jnp.promote_types(quotient.dtype, np.float32))
+    return _saturated(node, _shifted(node, quotient, zero_point, x), target)
+
+
+def straight_quantized(node: Node, x: Value, scale: Value, zero_point: Value = None) -> Value | None:
+    """Returns floats equal to what QuantizeLinear gives, with the derivative of the number before rounding.
+
+    Where it saturates the derivative is 0, as in PyTorch's `fake_quantize`. None for types other than
+    integers.
+    """
+    target = _target(node, zero_point)
+    if not jnp.issubdtype(target, jnp.integer):
+        return None
+    quotient = _quotient(node, x, scale)
+    quotient = cast(quotient, jnp.promote_types(quotient.dtype, np.float32))
+    rounded = lax.round(quotient, lax.RoundingMethod.TO_NEAREST_EVEN)
+    shifted = _shifted(node, rounded, zero_point, x)
+    limits = jnp.iinfo(target)  # type: ignore[no-untyped-call]
+    held = lax.clamp(constant(int(limits.min), shifted), shifted, constant(int(limits.max), shifted))
+    return with_derivative_of(select(lax.eq(held, shifted), quotient, lax.stop_gradient(quotient)), held)
+
+
+def with_derivative_of(x: Value, y: Value) -> Value:
+    """Returns `y` with the derivative of `x`, which is 0 where `x` is not finite."""
+    change = lax.sub(x, lax.stop_gradient(x))
+    return lax.add(lax.stop_gradient(y), select(lax.is_finite(x), change, jnp.zeros_like(change)))
+
+
+def _target(node: Node, zero_point: Value) -> np.dtype[Any]:
     if zero_point is not None:
-        quotient = lax.add(quotient, _spread(node, cast(zero_point, quotient.dtype), x))
-    return _saturated(node, quotient, target)
+        target: np.dtype[Any] = np.dtype(zero_point.dtype)
+        return target
+    return element_type(node, node.attr("output_dtype", 0) or 2)
+
+
+def _quotient(node: Node, x: Value, scale: Value) -> Value:
+    precision = element_type(node, node.attr("precision")) if node.attr("precision", 0) else scale.dtype
+    return lax.div(cast(jnp.asarray(x), precision), _spread(node, cast(scale, precision), x))
+
+
+def _shifted(node: Node, quotient: Value, zero_point: Value, x: Value) -> Value:
+    if zero_point is None:
+        return quotient
+    return lax.add(quotient, _spread(node, cast(zero_point, quotient.dtype), x))
 
 
 @rule("DequantizeLinear", since=10)
