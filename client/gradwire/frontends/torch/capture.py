@@ -32,6 +32,15 @@ from gradwire.frontends.torch.lowering import name_of_op, needs_decomposition
 _C: Any = torch._C
 _ON_VALUES = (GuardOnDataDependentSymNode, DataDependentOutputException)
 _lock = threading.Lock()
+_here = threading.local()
+
+
+def recording() -> bool:
+    """Whether this thread records a function: what is remote within it is then computed by PyTorch.
+
+    Its operators, derivatives taken in it included, become part of the graph.
+    """
+    return bool(getattr(_here, "recording", False))
 
 
 @torch.library.custom_op("gradwire::stop_gradient", mutates_args=())
@@ -100,6 +109,7 @@ def capture(fn: Callable[..., Any], specs: Sequence[TensorSpec]) -> Capture:
     failure: list[BaseException] = []
 
     def work() -> None:
+        _here.recording = True
         try:
             with _lock:
                 result.append(_capture(fn, specs))

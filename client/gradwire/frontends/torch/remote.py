@@ -13,10 +13,10 @@ from torch.utils import _pytree as pytree
 
 from gradwire._sync.client import Client
 from gradwire._sync.function import Function
-from gradwire.errors import InvalidArgumentError
+from gradwire.errors import InvalidArgumentError, TraceError
 from gradwire.frontends.torch.autograd import RemoteFunction
 from gradwire.frontends.torch.cache import cached_export, remote_function
-from gradwire.frontends.torch.capture import TensorSpec, tensor_spec
+from gradwire.frontends.torch.capture import TensorSpec, recording, tensor_spec
 from gradwire.frontends.torch.default import client_or_default
 from gradwire.graphs.signature import Value
 
@@ -60,6 +60,11 @@ def _of_function(function: Function) -> Callable[..., Any]:
     remote = RemoteFunction(function, tuple(every if value.floating else frozenset() for value in outputs))
 
     def call(*tensors: torch.Tensor) -> Any:
+        if recording():
+            raise TraceError(
+                "a function that is on a server cannot be called inside a function that is recorded: call "
+                "the PyTorch function that it was made from"
+            )
         if len(tensors) != len(inputs):
             wanted = ", ".join(map(str, inputs))
             raise InvalidArgumentError(
@@ -136,6 +141,8 @@ def _evaluate(
     Returns:
         What the function returns, in its structure. Tensors that it changes in place are changed locally.
     """
+    if recording():
+        return source(*args, **kwargs)
     leaves, structure = pytree.tree_flatten((args, kwargs))
     places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
     tensors = [*held, *(leaves[place] for place in places)]
