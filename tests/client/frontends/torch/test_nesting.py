@@ -65,11 +65,19 @@ def test_a_function_on_a_server_is_refused_inside_another(client: gw.Client) -> 
 
 
 PROGRAM = """
-import sys, torch, gradwire as gw, gradwire.torch as gt
+import sys, threading, torch, gradwire as gw, gradwire.torch as gt
 with gw.connect(sys.argv[1]) as client, gt.use(client):
     x = torch.ones(2, dtype=torch.float64)
     nested = gt.jacobian(lambda x: gt.jacobian(torch.sin, x, create_graph=True).sum(0), x)
     torch.testing.assert_close(nested, -torch.sin(x).diag())
+
+    def starts_a_thread(x):
+        found = []
+        thread = threading.Thread(target=lambda: found.append(gt.jacobian(torch.sin, torch.ones_like(x))))
+        thread.start()
+        thread.join()
+        return x * 2
+    torch.testing.assert_close(gt.jacobian(starts_a_thread, x), 2 * torch.eye(2, dtype=torch.float64))
     torch.testing.assert_close(gt.jacobian(torch.sin, x), torch.cos(x).diag())
 print("done")
 """

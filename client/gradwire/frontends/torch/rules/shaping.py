@@ -241,7 +241,7 @@ def as_strided(
     positions = np.full((1,) * len(size), storage_offset or 0)
     for axis, (extent, step) in enumerate(zip(size, stride, strict=True)):
         positions = positions + (np.arange(extent) * step).reshape((-1,) + (1,) * (len(size) - axis - 1))
-    if call.operands[0].storage_offset() or not call.operands[0].is_contiguous():
+    if call.operands[0].offset or not call.operands[0].contiguous:
         raise call.refuse("on a view", "call .contiguous() first, or use slicing and .unfold()")
     return x.reshape(-1)[positions]
 
