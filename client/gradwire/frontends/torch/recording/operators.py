@@ -93,7 +93,7 @@ def decomposition(op: Any) -> Callable[..., Any] | None:
 
 
 def _is_composite(op: Any) -> bool:
-    """Whether PyTorch makes an operator of others before autograd sees it; inside decompositions it may not."""
+    """Whether an operator is one of others for autograd; only inside decompositions it is seen itself."""
     has: Any = torch._C._dispatch_has_kernel_for_dispatch_key
     return bool(has(op.name(), "CompositeImplicitAutograd"))
 
