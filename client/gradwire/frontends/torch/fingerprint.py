@@ -101,7 +101,7 @@ class Fingerprint:
         if isinstance(item, _PLAIN):
             yield repr(item), self.visit(getattr(item, "__dict__", None))
         elif isinstance(item, torch.Tensor):
-            yield tuple(item.shape), item.dtype, item.requires_grad
+            yield tuple(item.shape), item.dtype, item.requires_grad, _strides(item)
             self.tensors.append(item)
             self._remember(_tensor_undo, item)
         elif isinstance(item, types.MethodType | functools.partial | property | staticmethod | classmethod):
@@ -184,6 +184,10 @@ class Fingerprint:
                 self._remember(_global_undo, function.__globals__, name, value)
         if function.__dict__:
             yield self.visit(function.__dict__)
+
+
+def _strides(tensor: torch.Tensor) -> tuple[int, ...]:
+    return tensor.stride() if tensor.layout == torch.strided else ()
 
 
 def digest(tensor: torch.Tensor) -> bytes:

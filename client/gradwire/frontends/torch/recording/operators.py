@@ -108,8 +108,11 @@ def functional(op: Any) -> Any:
     for overload in packet.overloads() if packet is not None else ():
         other = getattr(packet, overload)
         types = {one.name: str(one.type) for one in schema.arguments}
-        if [one.name for one in other._schema.arguments] == names and all(
-            str(one.type) == types[one.name] for one in other._schema.arguments
-        ):
+        needed = [
+            one
+            for one in other._schema.arguments
+            if one.name in types or not (one.kwarg_only and one.has_default_value())
+        ]
+        if [one.name for one in needed] == names and all(str(one.type) == types[one.name] for one in needed):
             return other
     return None

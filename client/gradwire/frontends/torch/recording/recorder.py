@@ -90,6 +90,7 @@ class Recorder(TorchDispatchMode):
         var = self._new_var(tensor, given=True)
         var.content.reads |= ARGUMENTS
         var.content.active |= active
+        var.follows = active
         self.program.arguments.append(var)
         self._vars.setdefault(tensor._cdata, var)
 
@@ -205,6 +206,7 @@ class Recorder(TorchDispatchMode):
         if not literal:
             var.content.reads |= 2 << len(self.program.closed_over)
             var.content.active |= tensor.requires_grad
+            var.follows = tensor.requires_grad
         kept = tensor.detach().clone() if literal else tensor
         self.program.closed_over.append(ClosedOver(var, kept, literal))
         self._bind(tensor, var)
@@ -254,10 +256,12 @@ class Recorder(TorchDispatchMode):
         autograd: their results do not require a gradient although their operands do.
         """
         if isinstance(item, torch.Tensor):
-            if item.requires_grad:
-                return True
             var = self._vars.get(item._cdata)
-            return var is not None and var.follows
+            if var is not None and var.follows:
+                return True
+            # A leaf that the function made (a view made without gradients, detach().requires_grad_()) is
+            # connected to nothing.
+            return item.requires_grad and (var is None or not item.is_leaf)
         return isinstance(item, list | tuple) and any(map(self._follows, item))
 
     def _in_own_rule(self) -> bool:
