@@ -16,7 +16,7 @@ import torch
 from gradwire.errors import TraceError
 from gradwire.frontends.numpy.arrays.array import TracedArray, value_of, wrap
 from gradwire.frontends.registering import registrar
-from gradwire.frontends.torch.recording.program import Node, Program, Var, Write
+from gradwire.frontends.torch.recording.program import Node, Program, Var
 from gradwire.graphs.builder import SCI, DType, GraphBuilder, Shape, Value
 
 Rule = Callable[..., Any]
@@ -145,6 +145,10 @@ class Call:
         shape = self.shape if shape is None else shape
         return wrap(self.graph.one(op, inputs, shape, self.dtype, domain, **attributes))
 
+    def frozen(self, x: Any) -> Any:
+        """Returns the same values without a derivative."""
+        return frozen(wrap(self.value(x, self.dtype)))
+
     def unavailable(self, what: str, instead: str) -> TraceError:
         """Returns an error that stands for one of several results; it is raised where the result is used."""
         return self.refuse(f"for {what}", instead)
@@ -221,8 +225,13 @@ def _call(graph: GraphBuilder, node: Node, args: tuple[Any, ...], kwargs: dict[s
         result = function(call, *args, **kwargs)
         if not in_place:
             return result
-        if node.write is not None and isinstance(args[0], TracedArray):
-            result = _with_slope_of(args[0], result, node.write)
+        if node.write is not None and isinstance(args[0], TracedArray) and args[0].dtype.kind == "f":
+            kept = node.write == "kept"
+            result = (
+                with_slope_of(args[0], result)
+                if kept
+                else frozen(wrap(value_of(graph, result, args[0].dtype)))
+            )
         args[0][...] = result
     except TraceError:
         raise
@@ -235,26 +244,21 @@ def _call(graph: GraphBuilder, node: Node, args: tuple[Any, ...], kwargs: dict[s
     return args[0]
 
 
-def _with_slope_of(old: TracedArray, new: Any, write: Write) -> Any:
-    """Returns new values with the derivative of the old ones, or without one."""
-    if old.dtype.kind != "f":
-        return new
-    value = value_of(old.graph, new, old.dtype)
-    values = wrap(old.graph.one("StopGradient", [value], value.shape, value.dtype, SCI))
-    if write == "stopped":
-        return values
+def with_slope_of(old: TracedArray, new: Any) -> Any:
+    """Returns new values, broadcast to the old ones, with the derivative of the old ones."""
     before = wrap(old.value)
-    frozen = wrap(old.graph.one("StopGradient", [before.value], before.shape, before.dtype, SCI))
+    stopped = frozen(before)
     # The difference is zero, unless the old value is infinite or NaN.
-    slope = wrap(
-        old.graph.one(
-            "Where",
-            [value_of(old.graph, np.isfinite(frozen)), (before - frozen).value, np.zeros_like(before).value],
-            before.shape,
-            before.dtype,
-        )
-    )
+    operands = [np.isfinite(stopped).value, (before - stopped).value, np.zeros_like(before).value]
+    slope = wrap(old.graph.one("Where", operands, before.shape, before.dtype))
+    values = frozen(wrap(value_of(old.graph, new, old.dtype)))
     return np.broadcast_to(values, before.shape) + slope
+
+
+def frozen(x: TracedArray) -> TracedArray:
+    """Returns the same values without a derivative."""
+    value = x.value
+    return wrap(value.graph.one("StopGradient", [value], value.shape, value.dtype, SCI))
 
 
 def _usable(item: Any) -> Any:

@@ -40,7 +40,8 @@ _MASKED = frozenset(
     {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "masked_select"}
 )
 _VALIDATION = "/torch/distributions/"
-_BETWEEN = ("/torch/overrides", "/torch/_tensor", "/torch/utils/", "/torch/_ops", "/recording/")
+_CHECKED = frozenset({"gaussian_nll_loss"})
+_BETWEEN = ("/torch/overrides", "/torch/utils/", "/torch/_", "/recording/")
 
 
 class Recorder(TorchDispatchMode):
@@ -73,6 +74,10 @@ class Recorder(TorchDispatchMode):
         self._stops: dict[tuple[Var, int], Var] = {}
         self._writes = 0
         self._fakes = FakeTensorMode()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # otherwise PyTorch imports its compiler, which takes seconds
 
     # What the observer and the capture ask for
 
@@ -399,8 +404,10 @@ class Recorder(TorchDispatchMode):
 
     def _number(self, func: Any, of: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = [one for one in args if isinstance(one, torch.Tensor)]
-        if any(self._var(one).content.reads & ARGUMENTS for one in tensors) and _validates():
-            return func(*args, **kwargs) if self._real else True
+        if any(self._var(one).content.reads & ARGUMENTS for one in tensors):
+            valid = _validation()
+            if valid is not None:
+                return func(*args, **kwargs) if self._real else valid
         for one in tensors:
             self.read(one, "an if, a loop, float() or .item()")
         return func(*args, **kwargs)
@@ -548,17 +555,22 @@ def _empty(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
 
 
-def _validates() -> bool:
-    """Whether a value is asked for by a distribution that checks its parameters."""
+def _validation() -> bool | None:
+    """Returns the value that stands for valid arguments, if PyTorch asks for one to check its arguments.
+
+    What is not valid then makes NaN where PyTorch raises an error.
+    """
     frame = sys._getframe(2)
     while frame.f_back is not None:
         name = frame.f_code.co_filename
         if _VALIDATION in name:
             return True
-        if not any(part in name for part in _BETWEEN):
+        if frame.f_code.co_name in _CHECKED and name.endswith("/torch/nn/functional.py"):
             return False
+        if not any(part in name for part in _BETWEEN):
+            return None
         frame = frame.f_back
-    return False
+    return None
 
 
 def _agree(one: torch.Tensor, other: torch.Tensor) -> bool:

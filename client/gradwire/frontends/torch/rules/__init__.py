@@ -5,22 +5,28 @@ what PyTorch's documentation does not.
 """
 
 from gradwire.frontends.torch.rules import (
+    activations,
     creation,
     elementwise,
     indexing,
     linear_algebra,
+    losses,
     networks,
+    ordering,
     reductions,
     refusals,
     shaping,
 )
 
 __all__ = [
+    "activations",
     "creation",
     "elementwise",
     "indexing",
     "linear_algebra",
+    "losses",
     "networks",
+    "ordering",
     "reductions",
     "refusals",
     "shaping",
