@@ -20,6 +20,7 @@ from gradwire.frontends.numpy.arrays.array import TracedArray, wrap
 from gradwire.frontends.torch import rules as _rules
 from gradwire.frontends.torch.capture import TensorSpec, capture, name_of
 from gradwire.frontends.torch.lowering import Array, interpret, numpy_dtype
+from gradwire.frontends.torch.recording.local_writes import local_writes
 from gradwire.frontends.torch.tensors import to_numpy
 from gradwire.graphs.builder import GraphBuilder, Value
 from gradwire.graphs.constants import BoundModel
@@ -124,7 +125,7 @@ def export(
             stored.append(tensor)
         return wrap(graph.constant(values)) if dtype.kind == "f" else values.copy()
 
-    results = interpret(graph, program, inputs[:], lift)
+    results = interpret(graph, program, inputs[:], lift, local_writes(program))
     unread = [
         one.tensor
         for place, one in enumerate(program.closed_over)

@@ -6,7 +6,7 @@ changes included. Integer constants are NumPy arrays, so that arithmetic on indi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,7 +159,11 @@ class Call:
 
 
 def interpret(
-    graph: GraphBuilder, program: Program, arguments: Sequence[Array], lift: Callable[[int], Array]
+    graph: GraphBuilder,
+    program: Program,
+    arguments: Sequence[Array],
+    lift: Callable[[int], Array],
+    local: Collection[Node] = (),
 ) -> list[Any]:
     """Lowers a recorded function.
 
@@ -168,6 +172,7 @@ def interpret(
         program: the recorded function.
         arguments: the arrays for its arguments.
         lift: returns the array for a closed-over tensor, given its place in `program.closed_over`.
+        local: writes that need not be seen through other views.
 
     Returns:
         The function's results, flat.
@@ -199,7 +204,9 @@ def interpret(
         given, named = get(node.args), {key: get(item) for key, item in node.kwargs.items()}
         unusable = next((one for one in given if isinstance(one, TraceError)), None)
         # Raised only if the function returns what depends on it.
-        found = _call(graph, node, given, named) if unusable is None else unusable
+        found = _call(graph, node, given, named, node in local) if unusable is None else unusable
+        if node in local and isinstance(node.result, Var):
+            known.pop(node.result)
         if node.result is not None and not (isinstance(node.result, Var) and node.result in known):
             keep(node.result, found)
     return [_usable(get(item)) for item in program.outputs]
@@ -212,7 +219,7 @@ def _writable(graph: GraphBuilder, var: Var, array: Any) -> Any:
     return array
 
 
-def _call(graph: GraphBuilder, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _call(graph: GraphBuilder, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any], local: bool) -> Any:
     name = name_of_op(node.op) if not isinstance(node.op, str) else node.op
     in_place = name not in _rules and name.endswith("_")
     base = name[:-1] if in_place else name
@@ -232,6 +239,9 @@ def _call(graph: GraphBuilder, node: Node, args: tuple[Any, ...], kwargs: dict[s
                 if kept
                 else frozen(wrap(value_of(graph, result, args[0].dtype)))
             )
+        if local and isinstance(args[0], TracedArray):
+            changed = wrap(value_of(graph, result, args[0].dtype))
+            return np.broadcast_to(changed, args[0].shape).copy()
         args[0][...] = result
     except TraceError:
         raise

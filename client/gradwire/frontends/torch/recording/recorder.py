@@ -11,18 +11,17 @@ and leaves the derivative as it was.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradwire.errors import TraceError
 from gradwire.frontends.torch.lowering import unknown
+from gradwire.frontends.torch.recording.execution import agree, empty_like, mapped, results_of, shapes_of
 from gradwire.frontends.torch.recording.operators import Operator, decomposition, functional, operator
 from gradwire.frontends.torch.recording.program import (
     ARGUMENTS,
@@ -33,15 +32,13 @@ from gradwire.frontends.torch.recording.program import (
     Var,
     Write,
 )
+from gradwire.frontends.torch.recording.validation import validation
 
 _C: Any = torch._C
 _aten: Any = torch.ops.aten
 _MASKED = frozenset(
     {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "masked_select"}
 )
-_VALIDATION = "/torch/distributions/"
-_CHECKED = frozenset({"gaussian_nll_loss"})
-_BETWEEN = ("/torch/overrides", "/torch/utils/", "/torch/_", "/recording/")
 
 
 class Recorder(TorchDispatchMode):
@@ -73,7 +70,6 @@ class Recorder(TorchDispatchMode):
         self._kept: list[Any] = []  # weak references: while they are there, addresses are not used again
         self._stops: dict[tuple[Var, int], Var] = {}
         self._writes = 0
-        self._fakes = FakeTensorMode()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -328,8 +324,8 @@ class Recorder(TorchDispatchMode):
 
         if of.written:
             write = write or self._kind_of_write(of, args)
-        given = _mapped(args, take)
-        named = {key: _mapped(item, take) for key, item in kwargs.items()} if kwargs else kwargs
+        given = mapped(args, take)
+        named = {key: mapped(item, take) for key, item in kwargs.items()} if kwargs else kwargs
         reads = active = 0
         for var in found:
             reads |= var.content.reads
@@ -362,7 +358,7 @@ class Recorder(TorchDispatchMode):
             self._bind(tensor, var)
             return var
 
-        self.program.nodes.append(Node(func, given, named, _results(result, made), write))
+        self.program.nodes.append(Node(func, given, named, results_of(result, made), write))
         return result
 
     def _kind_of_write(self, of: Operator, args: tuple[Any, ...]) -> Write | None:
@@ -394,18 +390,12 @@ class Recorder(TorchDispatchMode):
             return func(*args, **kwargs)
         if of.in_place:
             return args[0]
-        with self._fakes:
-            fakes = func(*_mapped(args, self._fake), **{k: _mapped(v, self._fake) for k, v in kwargs.items()})
-        return _results(fakes, _empty, as_list=False)
-
-    def _fake(self, tensor: torch.Tensor) -> torch.Tensor:
-        meta = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-        return FakeTensor(self._fakes, meta, torch.device("cpu"))
+        return results_of(shapes_of(func, args, kwargs), empty_like, as_list=False)
 
     def _number(self, func: Any, of: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = [one for one in args if isinstance(one, torch.Tensor)]
         if any(self._var(one).content.reads & ARGUMENTS for one in tensors):
-            valid = _validation()
+            valid = validation()
             if valid is not None:
                 return func(*args, **kwargs) if self._real else valid
         for one in tensors:
@@ -422,7 +412,7 @@ class Recorder(TorchDispatchMode):
                 )
             self.values |= self._var(one).content.reads
         result = func(*args, **kwargs)
-        return _results(result, self._as_literal, as_list=False)
+        return results_of(result, self._as_literal, as_list=False)
 
     def _as_literal(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor._cdata not in self._vars:
@@ -487,8 +477,8 @@ class Recorder(TorchDispatchMode):
         if steps is None:
             raise unknown(of.name)
         outermost = not self._depth
-        inner = _mapped(args, self._stopped) if outermost else args
-        named = {key: _mapped(item, self._stopped) for key, item in kwargs.items()} if outermost else kwargs
+        inner = mapped(args, self._stopped) if outermost else args
+        named = {key: mapped(item, self._stopped) for key, item in kwargs.items()} if outermost else kwargs
         self._depth += 1
         try:
             with self:
@@ -521,7 +511,7 @@ class Recorder(TorchDispatchMode):
         for place, (one, other) in enumerate(zip(wanted, found, strict=False)):
             if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
                 continue
-            if not place and not _agree(one, other):
+            if not place and not agree(one, other):
                 raise TraceError(
                     f"PyTorch's own decomposition of aten.{of.name} disagrees with its kernel here, so that "
                     "it cannot be traced; compose it from other operators"
@@ -531,50 +521,3 @@ class Recorder(TorchDispatchMode):
                 self._kept.append(StorageWeakRef(one.untyped_storage()))  # type: ignore[no-untyped-call]
                 self._bind(one, self._var(other))
         return result
-
-
-def _mapped(item: Any, fn: Callable[[torch.Tensor], Any]) -> Any:
-    """Applies a function to the tensors in an operator's argument."""
-    if isinstance(item, torch.Tensor):
-        return fn(item)
-    if type(item) in (list, tuple):
-        return type(item)(_mapped(one, fn) for one in item)
-    return item
-
-
-def _results(item: Any, fn: Callable[[torch.Tensor], Any], as_list: bool = True) -> Any:
-    if isinstance(item, torch.Tensor):
-        return fn(item)
-    if isinstance(item, list | tuple):
-        found = [_results(one, fn, as_list) for one in item]
-        return found if as_list or isinstance(item, list) else tuple(found)
-    return item if not as_list else None
-
-
-def _empty(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
-
-
-def _validation() -> bool | None:
-    """Returns the value that stands for valid arguments, if PyTorch asks for one to check its arguments.
-
-    What is not valid then makes NaN where PyTorch raises an error.
-    """
-    frame = sys._getframe(2)
-    while frame.f_back is not None:
-        name = frame.f_code.co_filename
-        if _VALIDATION in name:
-            return True
-        if frame.f_code.co_name in _CHECKED and name.endswith("/torch/nn/functional.py"):
-            return False
-        if not any(part in name for part in _BETWEEN):
-            return None
-        frame = frame.f_back
-    return None
-
-
-def _agree(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    tolerance = 1e-9 if one.dtype == torch.float64 else 1e-4
-    return torch.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
