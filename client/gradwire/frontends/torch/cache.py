@@ -12,15 +12,17 @@ import torch
 from cachetools import LRUCache
 
 from gradwire._sync.client import Client
+from gradwire.errors import TraceError
 from gradwire.frontends.torch.autograd import RemoteFunction
-from gradwire.frontends.torch.capture import TensorSpec
+from gradwire.frontends.torch.capture import TensorSpec, is_plain, name_of
 from gradwire.frontends.torch.export import Exported, export
-from gradwire.frontends.torch.fingerprint import Fingerprint, Unobservable
+from gradwire.frontends.torch.fingerprint import Fingerprint, digest
 from gradwire.graphs.constants import BoundModel
 
 _CAPACITY = 256
+_VARIANTS = 8
 _lock = threading.Lock()
-_recordings: LRUCache[Hashable, _Recording] = LRUCache(_CAPACITY)
+_recordings: LRUCache[Hashable, tuple[_Recording, ...]] = LRUCache(_CAPACITY)
 _remote_functions: weakref.WeakKeyDictionary[Client, LRUCache[int, tuple[BoundModel, RemoteFunction]]]
 _remote_functions = weakref.WeakKeyDictionary()
 
@@ -33,12 +35,20 @@ class _Recording:
         exported: the function, with no closed-over tensors.
         sources: for each closed-over tensor, its position among those that a fingerprint finds, or the tensor
             itself where the fingerprint does not find it.
+        constants: tensors whose values are a part of the graph, given in the same way, and hashes of them.
         anchors: objects whose identities are in the key, kept alive so that the key stays unambiguous.
     """
 
     exported: Exported
     sources: tuple[int | torch.Tensor, ...]
+    constants: tuple[tuple[int | torch.Tensor, bytes], ...]
     anchors: list[Any]
+
+    def holds(self, found: Sequence[torch.Tensor]) -> bool:
+        """Whether the tensors that are constants of the graph have the values that they had."""
+        return all(
+            digest(found[one] if isinstance(one, int) else one) == known for one, known in self.constants
+        )
 
     def with_tensors(self, found: Sequence[torch.Tensor]) -> Exported:
         """Return the function with the closed-over tensors of a new call."""
@@ -49,39 +59,66 @@ class _Recording:
 def cached_export(
     fn: Callable[..., Any],
     specs: Sequence[TensorSpec],
-    names: Sequence[str] | None = None,
     *,
+    point: Sequence[torch.Tensor] | None,
     state: Any = None,
     slots: Mapping[int, int] | None = None,
+    changes: bool = True,
 ) -> Exported:
     """Export `fn` to a model; record it again only where something that it reads has changed.
 
     Args:
         fn: takes one tensor for each spec.
         specs: shape, dtype and `requires_grad` of each argument.
-        names: names of the model's inputs; by default those of the function's parameters.
+        point: the arguments, if they have values.
         state: what the key is computed from, where `fn` is a wrapper that is made anew for each call.
         slots: for tensors in `state` that are arguments, their position by `id`; the key then leaves them
             out.
+        changes: whether the caller makes the changes to tensors that are outputs of the model.
 
     Raises:
         TraceError: `fn` does something that has no place in a graph.
     """
+    read = fn if state is None else state
     finder = Fingerprint(slots)
-    try:
-        key: Hashable = (finder.of(fn if state is None else state), tuple(specs), tuple(names or ()))
-    except Unobservable:
-        return export(fn, specs, names)
+    key: Hashable = (
+        finder.visit(read),
+        tuple(specs),
+        torch.get_default_dtype(),
+        torch.is_autocast_enabled("cpu"),
+    )
+    if not all(map(is_plain, finder.tensors)):
+        raise TraceError(
+            f"{name_of(fn)} closes over a tensor that torch.func transforms: pass it in as an argument"
+        )
+    if not finder.observable:
+        return export(fn, specs, point=point, state=read)
     with _lock:
-        found = _recordings.get(key)
+        several = _recordings.get(key, ())
+    found = next((one for one in several if one.holds(finder.tensors)), None)
     if found is not None:
         return found.with_tensors(finder.tensors)
-    made = export(fn, specs, names)
+    made = export(fn, specs, point=point, state=read)
+    if not made.repeatable or (made.changed and not changes) or _has_effects(finder, read, slots, key):
+        return made
     place = {id(tensor): i for i, tensor in enumerate(finder.tensors)}
-    sources = tuple(place.get(id(tensor), tensor) for tensor in made.closed_over)
+    recording = _Recording(
+        replace(made, closed_over=(), originals={}, constants=(), ran=False),
+        tuple(place.get(id(tensor), tensor) for tensor in made.closed_over),
+        tuple((place.get(id(tensor), tensor), digest(tensor)) for tensor in made.constants),
+        finder.anchors,
+    )
     with _lock:
-        _recordings[key] = _Recording(replace(made, closed_over=()), sources, finder.anchors)
+        _recordings[key] = (recording, *several[: _VARIANTS - 1])
     return made
+
+
+def _has_effects(finder: Fingerprint, read: Any, slots: Mapping[int, int] | None, key: Any) -> bool:
+    """Whether the function that was recorded has changed an object that it reads, or put tensors into one."""
+    after = Fingerprint(slots)
+    if after.visit(read) != key[0] or len(after.tensors) != len(finder.tensors):
+        return True
+    return any(one is not other for one, other in zip(after.tensors, finder.tensors, strict=True))
 
 
 def remote_function(client: Client, exported: Exported) -> RemoteFunction:

@@ -1,53 +1,41 @@
-"""Records a PyTorch function as a graph of ATen operators on fake tensors.
+"""Records a PyTorch function as a program of ATen operators, while it runs in a thread of its own.
 
-The function runs once on tensors without memory, with autograd enabled. Derivatives taken inside it are
-recorded too, and results that PyTorch would not differentiate (`detach`, `torch.no_grad`) pass through an
-operator that becomes `StopGradient`.
+Derivatives taken inside it are recorded too.
 """
 
 from __future__ import annotations
 
+import contextvars
+import random
 import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch._decomp import global_decomposition_table
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-)
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from gradwire.errors import GraphWarning, TraceError
-from gradwire.frontends.torch.lowering import name_of_op, needs_decomposition
+from gradwire.frontends.torch.fingerprint import Fingerprint
+from gradwire.frontends.torch.recording.observer import Observer
+from gradwire.frontends.torch.recording.program import Program
+from gradwire.frontends.torch.recording.recorder import Recorder
+from gradwire.frontends.torch.recording.settings import plain_operators
 
 _C: Any = torch._C
-_ON_VALUES = (GuardOnDataDependentSymNode, DataDependentOutputException)
-_lock = threading.Lock()
+_dual: Any = torch.autograd.forward_ad
+_here = threading.local()
 
 
-@torch.library.custom_op("gradwire::stop_gradient", mutates_args=())
-def _stop_gradient(x: torch.Tensor) -> torch.Tensor:
-    """Copy a tensor; autograd does not follow the copy."""
-    return x.clone()
+def recording() -> Recorder | None:
+    """Return what records a function in this thread: what is remote within it is computed by PyTorch.
 
-
-@_stop_gradient.register_fake
-def _(x: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(x)
-
-
-@_stop_gradient.register_vmap
-def _(info: Any, in_dims: tuple[int | None, ...], x: torch.Tensor) -> tuple[torch.Tensor, int | None]:
-    return _stop_gradient(x), in_dims[0]
+    Its operators, derivatives taken in it included, become part of the graph.
+    """
+    found: Recorder | None = getattr(_here, "recorder", None)
+    return found
 
 
 @dataclass(frozen=True)
@@ -65,48 +53,86 @@ def tensor_spec(tensor: torch.Tensor, requires_grad: bool | None = None) -> Tens
     return TensorSpec(tuple(tensor.shape), tensor.dtype, follows)
 
 
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is itself and not a wrapper that `torch.func` or a batch of gradients puts around."""
+    if _C._functorch.is_functorch_wrapped_tensor(tensor) or _C._functorch.is_legacy_batchedtensor(tensor):
+        return False
+    return bool(_dual._current_level < 0 or _dual.unpack_dual(tensor).tangent is None)
+
+
 @dataclass(frozen=True)
 class Capture:
     """A recorded function.
 
     Attributes:
-        graph: ATen operators; its placeholders are the arguments, its outputs `outputs` in order.
+        program: ATen operators.
         outputs: structure of what the function returns.
         connected: for each output, whether autograd follows it.
-        literals: names of the graph's tensors that the function created (`torch.tensor(0.5)`); it closes over
-            the others.
-        rules: names of custom backward rules that ran; the graph does not contain them.
+        rules: names of custom backward rules that ran; the program does not contain them.
+        repeatable: whether the program does all that the function does; false where only another run of the
+            function repeats its effects.
+        values: bits of the closed-over tensors whose values are a part of the program.
+        ran: whether the function ran at the point, and changed what one call of it changes.
     """
 
-    graph: torch.fx.GraphModule
+    program: Program
     outputs: pytree.TreeSpec
     connected: tuple[bool, ...]
-    literals: frozenset[str]
     rules: tuple[str, ...]
+    repeatable: bool
+    values: int
+    ran: bool
 
 
-def capture(fn: Callable[..., Any], specs: Sequence[TensorSpec]) -> Capture:
+def capture(
+    fn: Callable[..., Any],
+    specs: Sequence[TensorSpec],
+    point: Sequence[torch.Tensor] | None = None,
+    state: Any = None,
+) -> Capture:
     """Record `fn`, which takes one tensor for each spec.
 
     Warns with `GraphWarning` of each custom backward rule.
+
+    Args:
+        fn: the function.
+        specs: shape, dtype and `requires_grad` of each argument.
+        point: the arguments; the function then runs on them, and changes what one call of it changes.
+            Without, everything that it changes is put back.
+        state: what the function reads, where `fn` is a wrapper that is made anew for each call.
 
     Raises:
         TraceError: the function branches on values, makes shapes of them, or returns something other than
             tensors.
         Exception: whatever the function itself raises.
     """
-    # A new thread has none of the caller's modes: no autocast, no_grad, vmap or jvp level.
     result: list[Capture] = []
     failure: list[BaseException] = []
+    outer = recording()
+    recorder = Recorder(real=point is not None, outer=outer)
+    context = contextvars.copy_context()
+    autocast = torch.is_autocast_enabled("cpu")
 
     def work() -> None:
+        _here.recorder = recorder
+        memory = Fingerprint(remember=True)
+        memory.visit(fn if state is None else state)
+        done = False
         try:
-            with _lock:
-                result.append(_capture(fn, specs))
+            with plain_operators(), torch.autocast("cpu", enabled=autocast):
+                result.append(_capture(fn, specs, point, recorder))
+            done = True
         except BaseException as error:
-            failure.append(error)
+            # Python makes another error of one that is raised by an operator such as `*`.
+            failure.append(recorder.refusal or error)
+        finally:
+            _here.recorder = None
+            if point is None or (not done and isinstance(failure[0], TraceError)):
+                recorder.restore()
+                memory.restore()
 
-    thread = threading.Thread(target=work, name="gradwire-capture")
+    # A new thread has none of the caller's modes: no no_grad, vmap or jvp level.
+    thread = threading.Thread(target=lambda: context.run(work), name="gradwire-capture")
     thread.start()
     thread.join()
     if failure:
@@ -122,149 +148,71 @@ def capture(fn: Callable[..., Any], specs: Sequence[TensorSpec]) -> Capture:
     return result[0]
 
 
-def _capture(fn: Callable[..., Any], specs: Sequence[TensorSpec]) -> Capture:
-    found: dict[str, Any] = {"rules": set()}
-
-    def run(*tensors: torch.Tensor) -> list[torch.Tensor]:
-        arguments = [
-            tensor.requires_grad_().view_as(tensor) if spec.requires_grad else tensor
-            for tensor, spec in zip(tensors, specs, strict=True)
-        ]
-        with _Connections(found["rules"]):
-            returned = fn(*arguments)
-        leaves, found["outputs"] = pytree.tree_flatten(returned)
-        for leaf in leaves:
-            if not isinstance(leaf, torch.Tensor):
-                raise TraceError(
-                    f"{name_of(fn)} returned a {type(leaf).__name__}; return tensors, or tuples, lists or "
-                    "dicts of them"
-                )
-        found["connected"] = tuple(leaf.requires_grad for leaf in leaves)
-        found["rules"] |= _own_rules(leaves)
-        return leaves
-
-    table: dict[Any, Callable[..., Any]] = {
-        op: rule
-        for op, rule in global_decomposition_table["post_autograd"].items()
-        if needs_decomposition(op)
-    }
-    with (
-        warnings.catch_warnings(action="ignore"),
-        FakeTensorMode(allow_non_fake_inputs=True),
-        sdpa_kernel(SDPBackend.MATH),
-        torch.backends.mkldnn.flags(enabled=False),
-    ):
-        examples = [torch.empty(spec.shape, dtype=spec.dtype) for spec in specs]
-        try:
-            graph = make_fx(run, table, tracing_mode="fake", _allow_non_fake_inputs=True)(*examples)
-        except _ON_VALUES:
+def _capture(
+    fn: Callable[..., Any],
+    specs: Sequence[TensorSpec],
+    point: Sequence[torch.Tensor] | None,
+    recorder: Recorder,
+) -> Capture:
+    arguments = [_placeholder(spec) for spec in specs] if point is None else list(point)
+    for tensor, spec in zip(arguments, specs, strict=True):
+        recorder.argument(tensor, spec.requires_grad)
+    history = {tensor.grad_fn for tensor in arguments}
+    observer = Observer(recorder)
+    draws = _generators()
+    with observer, recorder:
+        returned = fn(*arguments)
+    drew = _generators() != draws
+    if drew and point is None:
+        raise TraceError(
+            f"{name_of(fn)} draws random numbers, which would be the same in every call: draw them outside "
+            "and pass them in"
+        )
+    leaves, outputs = pytree.tree_flatten(returned)
+    for leaf in leaves:
+        if not isinstance(leaf, torch.Tensor):
             raise TraceError(
-                f"{name_of(fn)} needs the value of a tensor (an if, a loop, float() or .item()), which is "
-                "not known while its graph is recorded; use torch.where, or pass the number as an argument"
-            ) from None
-        except DynamicOutputShapeException as error:
-            raise TraceError(
-                f"{name_of(fn)} makes a shape out of values ({error}); write torch.where(mask, a, b) in "
-                "place of a boolean mask"
-            ) from None
+                f"{name_of(fn)} returned a {type(leaf).__name__}; return tensors, or tuples, lists or "
+                "dicts of them"
+            )
+        recorder.output(leaf)
+    history |= {one.tensor.grad_fn for one in recorder.program.closed_over}
     return Capture(
-        graph, found["outputs"], found["connected"], _literals(graph), tuple(sorted(found["rules"]))
+        recorder.program,
+        outputs,
+        tuple(leaf.requires_grad for leaf in leaves),
+        tuple(sorted(observer.rules | _own_rules(leaves, history))),
+        not observer.effects and not drew,
+        recorder.values,
+        point is not None,
     )
 
 
-def _literals(graph: torch.fx.GraphModule) -> frozenset[str]:
-    """Return the names of tensors made by `torch.tensor` and its kind, which PyTorch lifts at once."""
-    return frozenset(
-        str(node.target)
-        for node in graph.graph.nodes
-        if node.op == "get_attr"
-        and any(name_of_op(user.target).startswith("lift_fresh") for user in node.users)
-    )
+def _placeholder(spec: TensorSpec) -> torch.Tensor:
+    tensor = torch.zeros(spec.shape, dtype=spec.dtype)
+    # A copy is no leaf, so that the function may write to it.
+    return tensor.requires_grad_().clone() if spec.requires_grad else tensor
 
 
-class _Connections(TorchFunctionMode):
-    """Marks floating-point results that autograd does not follow, although it follows an operand.
+def _generators() -> tuple[Any, ...]:
+    """Return the states of the generators whose draws are constants of a graph."""
+    name, keys, *rest = np.random.get_state()
+    return random.getstate(), name, np.asarray(keys).tobytes(), tuple(rest)
+
+
+def _own_rules(results: Sequence[torch.Tensor], history: set[Any]) -> set[str]:
+    """Return the names of the custom `torch.autograd.Function`s that results were computed with.
 
     Args:
-        rules: a set to which the names of hooks on gradients are added.
+        results: what the function returned.
+        history: nodes of the autograd graph from before the function.
+
+    Raises:
+        TraceError: a module has a full backward hook.
     """
-
-    def __init__(self, rules: set[str]) -> None:
-        super().__init__()
-        self._rules = rules
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if kwargs and kwargs.get("generator") is not None:
-            raise TraceError("a random generator cannot be traced: draw the numbers outside and pass them in")
-        if func in (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist):
-            raise TraceError(
-                f"Tensor.{func.__name__} needs the values of a tensor, which are not known while a graph is "
-                "recorded; compute with PyTorch's functions, or give a NumPy function to client.function"
-            )
-        if func is torch.nn.functional.one_hot:  # PyTorch's own checks the values
-            return _one_hot(*args, **(kwargs or {}))
-        if func is torch.Tensor.register_hook:
-            self._rules.add("Tensor.register_hook")
-        leaves = pytree.tree_leaves((args, kwargs))
-        followed = any(isinstance(leaf, torch.Tensor) and _followed(leaf) for leaf in leaves)
-        result = func(*args, **(kwargs or {}))
-        # Without a followed operand there is no derivative to stop, and the result may be a view for writing.
-        return _marked(func, args, result) if followed else result
-
-
-def _marked(func: Any, args: tuple[Any, ...], result: Any) -> Any:
-    """Return the result of a call with a followed operand, marked where autograd does not follow it."""
-    if func is _C._VariableFunctions._make_dual:
-        return result  # autograd may follow its tangent
-    if isinstance(result, tuple | list) and any(isinstance(item, torch.Tensor) for item in result):
-        marked = [_stopped(item) if _unfollowed(item) else item for item in result]
-        if type(result) in (tuple, list):
-            return type(result)(marked)
-        return type(result)(marked) if hasattr(result, "n_sequence_fields") else result
-    written = args[0] if func is torch.Tensor.__setitem__ else result
-    if not _unfollowed(written):
-        return result
-    if any(written is one for one in args):
-        # An in-place result must stay the same object.
-        with torch.no_grad():
-            written.copy_(_stopped(written))
-        return result
-    return _stopped(result)
-
-
-def _unfollowed(item: Any) -> bool:
-    return isinstance(item, torch.Tensor) and item.is_floating_point() and not _followed(item)
-
-
-def _stopped(tensor: torch.Tensor) -> torch.Tensor:
-    marked: torch.Tensor = _stop_gradient(tensor)
-    return marked
-
-
-def _one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
-    if num_classes < 0:
-        raise TraceError("one_hot makes a shape out of values; say num_classes")
-    return (tensor.unsqueeze(-1) == torch.arange(num_classes)).to(torch.int64)
-
-
-def _followed(tensor: torch.Tensor) -> bool:
-    """Return whether autograd follows a tensor, or the one that it wraps in a transform of `torch.func`.
-
-    `requires_grad` of a wrapper is that of its own level: always false for `vmap`; for `grad`, whether the
-    result depends on the inner variable.
-    """
-    while not tensor.requires_grad and _C._functorch.is_functorch_wrapped_tensor(tensor):
-        tensor = _C._functorch.get_unwrapped(tensor)
-    return tensor.requires_grad
-
-
-def _own_rules(results: Sequence[torch.Tensor]) -> set[str]:
-    """Return the names of the custom `torch.autograd.Function`s that results were computed with."""
     names = set[str]()
     ahead: list[Any] = [result.grad_fn for result in results]
-    seen = set[Any]()
+    seen = set(history)
     while ahead:
         node = ahead.pop()
         if node is None or node in seen:
@@ -272,7 +220,14 @@ def _own_rules(results: Sequence[torch.Tensor]) -> set[str]:
         seen.add(node)
         ahead += [before for before, _ in node.next_functions]
         function = getattr(type(node), "_forward_cls", None)
-        if function is not None and function.__module__.partition(".")[0] != "torch":
+        if function is None:
+            continue
+        if function.__name__ == "BackwardHookFunction":
+            raise TraceError(
+                "a full backward hook of a module cannot be traced: remove it, or put what it does to the "
+                "gradient in the function"
+            )
+        if function.__module__.partition(".")[0] != "torch":
             names.add(function.__qualname__)
     return names
 

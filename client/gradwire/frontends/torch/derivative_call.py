@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gradwire._sync.client import Client
 from gradwire.frontends.torch.autograd import RemoteFunction
 from gradwire.frontends.torch.cache import cached_export, remote_function
-from gradwire.frontends.torch.capture import tensor_spec
+from gradwire.frontends.torch.capture import capture, is_plain, tensor_spec
 from gradwire.frontends.torch.default import client_or_default
 from gradwire.frontends.torch.tensors import to_numpy, to_torch
 
@@ -69,24 +68,35 @@ class DerivativeCall:
                     f"{name}: input {position} is {one.dtype}; only floating-point tensors have derivatives"
                 )
         server = client_or_default(client)
-        exported = cached_export(func, [tensor_spec(tensor) for tensor in given])
+        tensors = tuple(_prepared(tensor, create_graph) for tensor in given)
+        real = all(map(is_plain, given))
+        exported = cached_export(
+            func,
+            [tensor_spec(tensor) for tensor in given],
+            point=[_followed(tensor) for tensor in tensors] if real else None,
+            slots={id(tensor): place for place, tensor in enumerate(given)},
+            changes=False,
+        )
         structure = exported.outputs
         flat_tuple = structure.type is tuple and all(child.is_leaf() for child in structure.children())
         if not structure.is_leaf() and not flat_tuple:
             raise TypeError(f"the function given to {name} must return a tensor or a tuple of tensors")
-        tensors = tuple(_prepared(tensor, create_graph) for tensor in given)
         closed_over = tuple(t if create_graph else t.detach() for t in exported.closed_over)
+        everything = [exported.originals.get(i, t) for i, t in enumerate((*tensors, *closed_over))]
         remote = remote_function(server, exported)
         count = structure.num_leaves
         reached = frozenset[int]().union(*remote.connected[:count])
         wrt = tuple(i for i in range(len(tensors)) if i in reached)
-        return cls(remote, tensors, (*tensors, *closed_over), are_tuple, flat_tuple, count, create_graph, wrt)
+        return cls(remote, tensors, tuple(everything), are_tuple, flat_tuple, count, create_graph, wrt)
 
     def check(self, run: Callable[[Any], object]) -> None:
-        """Run PyTorch's own function on fake tensors, to raise its errors about independent inputs."""
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            fakes = tuple(torch.empty(tuple(t.shape), dtype=t.dtype) for t in self.tensors)
-            run(fakes if self.inputs_are_tuple else fakes[0])
+        """Run PyTorch's own function without a point, to raise its errors about independent inputs."""
+
+        def fn(*placeholders: torch.Tensor) -> tuple[()]:
+            run(placeholders if self.inputs_are_tuple else placeholders[0])
+            return ()
+
+        capture(fn, [tensor_spec(tensor) for tensor in self.tensors])
 
     def check_one_element(self, name: str) -> None:
         """Raise `RuntimeError` unless the function returns a single tensor of one element."""
@@ -274,6 +284,11 @@ def _prepared(tensor: torch.Tensor, create_graph: bool) -> torch.Tensor:
     if not create_graph:
         return tensor.detach()
     return tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
+
+
+def _followed(tensor: torch.Tensor) -> torch.Tensor:
+    """Return an argument for the function to run on, as PyTorch prepares it: autograd follows it."""
+    return tensor if tensor.requires_grad else tensor.detach().requires_grad_()
 
 
 def _as_tuple(given: Any, argument: str, name: str) -> tuple[bool, Tensors]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ from torch.utils import _pytree as pytree
 
 from gradwire.frontends.numpy.arrays.array import TracedArray, wrap
 from gradwire.frontends.torch import rules as _rules
-from gradwire.frontends.torch.capture import Capture, TensorSpec, capture, name_of
-from gradwire.frontends.torch.lowering import Array, interpret, name_of_op, numpy_dtype
+from gradwire.frontends.torch.capture import TensorSpec, capture, name_of
+from gradwire.frontends.torch.lowering import Array, interpret, numpy_dtype
+from gradwire.frontends.torch.recording.local_writes import local_writes
 from gradwire.frontends.torch.tensors import to_numpy
 from gradwire.graphs.builder import GraphBuilder, GraphValue
 from gradwire.graphs.constants import BoundModel
@@ -40,6 +41,10 @@ class Exported:
         changed: positions of the inputs that the function changed in place, in the order of the outputs.
         outputs: structure of what the function returns.
         connected: for each output of the model, the positions of the inputs that it has a derivative by.
+        originals: by position of an input that the function changed, the tensor as it was before.
+        constants: closed-over tensors whose values are a part of the model.
+        repeatable: whether the model and its changes to tensors are all that the function does.
+        ran: whether the function ran, and changed what one call of it changes.
     """
 
     bound: BoundModel
@@ -48,6 +53,10 @@ class Exported:
     changed: tuple[int, ...]
     outputs: pytree.TreeSpec
     connected: tuple[frozenset[int], ...]
+    originals: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    constants: tuple[torch.Tensor, ...] = ()
+    repeatable: bool = True
+    ran: bool = False
 
     @property
     def model(self) -> onnx.ModelProto:
@@ -61,6 +70,8 @@ def export(
     names: Sequence[str] | None = None,
     *,
     constants: bool = False,
+    point: Sequence[torch.Tensor] | None = None,
+    state: Any = None,
 ) -> Exported:
     """Record `fn` and lower it to a model.
 
@@ -70,11 +81,14 @@ def export(
         names: names of the model's inputs; by default those of the function's parameters.
         constants: store closed-over floating-point tensors in the model instead of making them inputs.
             Tensors of other dtypes are always stored, unless the function changes them in place.
+        point: the arguments, for the function to run on; without, it leaves everything as it was.
+        state: what the function reads, where `fn` is a wrapper that is made anew for each call.
 
     Raises:
         TraceError: the function does something that has no place in a graph.
     """
-    recorded = capture(fn, specs)
+    recorded = capture(fn, specs, point, state)
+    program = recorded.program
     graph = GraphBuilder()
     labels = _labels(names or _parameter_names(fn, len(specs)), len(specs))
     inputs: list[TracedArray] = [
@@ -82,28 +96,41 @@ def export(
         for label, spec in zip(labels, specs, strict=True)
     ]
     closed_over: list[torch.Tensor] = []
-    changed = _changed_attributes(recorded)
-    lifted: dict[int, Array] = {}
+    stored: list[torch.Tensor] = []
     before = [array.value for array in inputs]
+    originals = {
+        place: tensor
+        for place, (var, given) in enumerate(zip(program.arguments, point or (), strict=False))
+        if (tensor := var.before(given)) is not None
+    }
 
-    def lift(name: str, tensor: torch.Tensor) -> Array:
-        known = lifted.get(id(tensor))
-        if known is not None:
-            return known
-        shape, dtype = tuple(tensor.shape), numpy_dtype(tensor.dtype)
-        fresh = name in recorded.literals
-        if not constants and not fresh and (tensor.is_floating_point() or name in changed):
-            known = wrap(graph.input(f"closed_over_{len(closed_over)}", shape, dtype))
+    def lift(place: int) -> Array:
+        one = program.closed_over[place]
+        tensor, var = one.tensor, one.var
+        dtype = numpy_dtype(var.dtype)
+        if not constants and not one.literal and (var.dtype.is_floating_point or var.content.written):
+            known = wrap(graph.input(f"closed_over_{len(closed_over)}", var.shape, dtype))
+            original = var.before(tensor)
+            if original is not None:
+                originals[len(inputs)] = original
             closed_over.append(tensor)
             inputs.append(known)
             before.append(known.value)
-        else:
-            values = to_numpy(tensor)
-            known = wrap(graph.constant(values)) if dtype.kind == "f" else values.copy()
-        lifted[id(tensor)] = known
-        return known
+            if recorded.values >> (place + 1) & 1:
+                stored.append(tensor)
+            return known
+        original = var.before(tensor)
+        values = to_numpy(tensor if original is None else original)
+        if not one.literal:
+            stored.append(tensor)
+        return wrap(graph.constant(values)) if dtype.kind == "f" else values.copy()
 
-    results = interpret(graph, recorded.graph, iter(list(inputs)), lift)
+    results = interpret(graph, program, inputs[:], lift, local_writes(program))
+    unread = [
+        one.tensor
+        for place, one in enumerate(program.closed_over)
+        if recorded.values >> (place + 1) & 1 and not any(one.tensor is other for other in stored)
+    ]
     outputs = [_as_value(graph, item) for item in results]
     touched = tuple(i for i, array in enumerate(inputs) if array.value is not before[i])
     outputs += [inputs[position].value for position in touched]
@@ -118,7 +145,18 @@ def export(
         else frozenset()
         for index, label in enumerate(named)
     )
-    return Exported(bound, len(specs), tuple(closed_over), touched, recorded.outputs, connected)
+    return Exported(
+        bound,
+        len(specs),
+        tuple(closed_over),
+        touched,
+        recorded.outputs,
+        connected,
+        originals,
+        (*stored, *unread),
+        recorded.repeatable,
+        recorded.ran,
+    )
 
 
 def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None) -> BoundModel:
@@ -159,20 +197,6 @@ def _fresh(name: str, taken: list[str]) -> str:
         name += "_"
     taken.append(name)
     return name
-
-
-def _changed_attributes(recorded: Capture) -> set[str]:
-    """Return the names of closed-over tensors that an in-place operator writes to directly."""
-    nodes = recorded.graph.graph.nodes
-    return {
-        str(node.args[0].target)
-        for node in nodes
-        if node.op == "call_function"
-        and name_of_op(node.target).endswith("_")
-        and node.args
-        and isinstance(node.args[0], torch.fx.Node)
-        and node.args[0].op == "get_attr"
-    }
 
 
 _SEPARATING = frozenset({

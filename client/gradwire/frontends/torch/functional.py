@@ -9,6 +9,7 @@ import torch
 from torch.autograd import functional as _functional
 
 from gradwire._sync.client import Client
+from gradwire.frontends.torch.capture import recording
 from gradwire.frontends.torch.derivative_call import DerivativeCall, packed
 
 reference: Any = _functional  # its functions have no types
@@ -49,6 +50,8 @@ def jacobian(
         TraceError: `func` does something that has no place in a graph.
     """
     forward = _forward("jacobian", strategy, create_graph, strict, vectorize)
+    if recording():
+        return reference.jacobian(func, inputs, create_graph, strict, vectorize, strategy)
     call = DerivativeCall.of("jacobian", func, inputs, create_graph, client)
     if strict:
         # An output depends on an input exactly if its sum does, which is one row in place of many.
@@ -87,6 +90,8 @@ def hessian(
         RuntimeError: the function returns a tuple or more than one element; and as for `jacobian`.
     """
     _forward("hessian", outer_jacobian_strategy, create_graph, strict, vectorize)
+    if recording():
+        return reference.hessian(func, inputs, create_graph, strict, vectorize, outer_jacobian_strategy)
     call = DerivativeCall.of("hessian", func, inputs, create_graph, client)
     call.check_one_element("hessian")
     if strict:
@@ -120,6 +125,8 @@ def vjp(
     Raises:
         RuntimeError: `v` is missing or has other shapes than the outputs; and as for `jacobian`.
     """
+    if recording():
+        return reference.vjp(func, inputs, v, create_graph, strict)  # type: ignore[no-any-return]
     call = DerivativeCall.of("vjp", func, inputs, create_graph, client)
     vectors = call.vectors("vjp", v, call.output_likes(), call.outputs_are_tuple, create_graph)
     if strict:
@@ -154,6 +161,8 @@ def jvp(
     Raises:
         RuntimeError: `v` is missing or has other shapes than the inputs; and as for `jacobian`.
     """
+    if recording():
+        return reference.jvp(func, inputs, v, create_graph, strict)  # type: ignore[no-any-return]
     call = DerivativeCall.of("jvp", func, inputs, create_graph, client)
     vectors = call.vectors("jvp", v, call.tensors, call.inputs_are_tuple, create_graph)
     if strict:
@@ -227,6 +236,8 @@ def vhp(
 def _hessian_product(
     name: str, func: Any, inputs: Any, v: Any, create_graph: bool, strict: bool, client: Client | None
 ) -> tuple[Any, Any]:
+    if recording():
+        return getattr(reference, name)(func, inputs, v, create_graph, strict)  # type: ignore[no-any-return]
     call = DerivativeCall.of(name, func, inputs, create_graph, client)
     call.check_one_element(name)
     vectors = call.vectors(name, v, call.tensors, call.inputs_are_tuple, create_graph)

@@ -6,7 +6,7 @@ changes included. Integer constants are NumPy arrays, so that arithmetic on indi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ import torch
 from gradwire.errors import TraceError
 from gradwire.frontends.numpy.arrays.array import TracedArray, value_of, wrap
 from gradwire.frontends.registering import registrar
-from gradwire.graphs.builder import DType, GraphBuilder, GraphValue, Shape
+from gradwire.frontends.torch.recording.program import Node, Program, Var
+from gradwire.graphs.builder import SCI, DType, GraphBuilder, GraphValue, Shape
 
 Rule = Callable[..., Any]
 Array = Any
@@ -72,10 +73,13 @@ def name_of_op(op: Any) -> str:
     return str(schema.name).rpartition("::")[2] if schema is not None else str(getattr(op, "__name__", op))
 
 
-def needs_decomposition(op: Any) -> bool:
-    """Return whether an operator has no rule and must be decomposed into others."""
-    name = name_of_op(op)
-    return name not in _rules and not (name.endswith("_") and name[:-1] in _rules)
+def has_rule(name: str) -> bool:
+    """Return whether an operator has a rule, and need not be decomposed into others."""
+    return name in _rules or (name.endswith("_") and name[:-1] in _rules)
+
+
+def _like(var: Var, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty((1,) * bool(var.ndim), dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,8 @@ class Call:
         graph: the graph under construction.
         op: the operator's name.
         overload: the name of its overload, such as "Tensor" or "dim_IntList".
-        result: its result or results, as fake tensors.
-        operands: its positional arguments, as fake tensors and numbers.
+        result: its result or results, as variables.
+        operands: its positional arguments, as variables and numbers.
     """
 
     graph: GraphBuilder
@@ -113,11 +117,13 @@ class Call:
     @property
     def common_dtype(self) -> DType:
         """The dtype to which PyTorch promotes the operands of a comparison."""
-        tensors = [one for one in self.operands if isinstance(one, torch.Tensor)]
+        tensors = [one for one in self.operands if isinstance(one, Var)]
         numbers = [one for one in self.operands if isinstance(one, bool | int | float)]
         dtype = tensors[0].dtype
-        for other in (*tensors[1:], *numbers):
-            dtype = torch.result_type(torch.empty((1,) * bool(tensors[0].ndim), dtype=dtype), other)
+        for var in tensors[1:]:
+            dtype = torch.result_type(_like(tensors[0], dtype), _like(var, var.dtype))
+        for number in numbers:
+            dtype = torch.result_type(_like(tensors[0], dtype), number)
         return numpy_dtype(dtype)
 
     def value(self, item: Any, dtype: DType | None = None) -> GraphValue:
@@ -144,6 +150,10 @@ class Call:
         shape = self.shape if shape is None else shape
         return wrap(self.graph.one(op, inputs, shape, self.dtype, domain, **attributes))
 
+    def frozen(self, x: Any) -> Any:
+        """Return the same values without a derivative."""
+        return frozen(wrap(self.value(x, self.dtype)))
+
     def unavailable(self, what: str, instead: str) -> TraceError:
         """Return an error that stands for one of several results; it is raised where the result is used."""
         return self.refuse(f"for {what}", instead)
@@ -155,17 +165,19 @@ class Call:
 
 def interpret(
     graph: GraphBuilder,
-    module: torch.fx.GraphModule,
-    arguments: Iterator[Array],
-    lift: Callable[[str, Any], Array],
+    program: Program,
+    arguments: Sequence[Array],
+    lift: Callable[[int], Array],
+    local: Collection[Node] = (),
 ) -> list[Any]:
     """Lower a recorded function.
 
     Args:
         graph: the graph that nodes are appended to.
-        module: the recorded function.
-        arguments: the arrays for its placeholders.
-        lift: returns the array for a closed-over tensor, given its name in `module` and the tensor.
+        program: the recorded function.
+        arguments: the arrays for its arguments.
+        lift: returns the array for a closed-over tensor, given its place in `program.closed_over`.
+        local: writes that need not be seen through other views.
 
     Returns:
         The function's results, flat.
@@ -173,47 +185,95 @@ def interpret(
     Raises:
         TraceError: an operator has no rule.
     """
-    known: dict[torch.fx.Node, Any] = {}
+    places = {one.var: place for place, one in enumerate(program.closed_over)}
+    known: dict[Var, Any] = dict(zip(program.arguments, arguments, strict=True))
 
     def get(item: Any) -> Any:
-        return torch.fx.node.map_arg(item, known.__getitem__)
+        if isinstance(item, Var):
+            if item not in known:
+                known[item] = _writable(graph, item, lift(places[item]))
+            return known[item]
+        if type(item) in (list, tuple):
+            return type(item)(get(one) for one in item)
+        return item
 
-    for node in module.graph.nodes:
-        if node.op == "placeholder":
-            known[node] = next(arguments)
-        elif node.op == "get_attr":
-            known[node] = lift(node.target, getattr(module, node.target))
-        elif node.op == "output":
-            return [_usable(get(item)) for item in node.args[0]]
-        elif not isinstance(node.target, torch._ops.OpOverload):
-            if getattr(node.target, "__name__", "") == "getitem":
-                whole, position = get(node.args)
-                known[node] = whole if isinstance(whole, TraceError) else whole[position]
-            else:
-                raise _unknown(name_of_op(node.target))
-        else:
-            known[node] = _call(graph, node, get)
-    raise AssertionError("a recorded function has an output")
+    def keep(result: Any, found: Any) -> None:
+        if isinstance(result, Var):
+            known[result] = found if isinstance(found, TraceError) else _writable(graph, result, found)
+        elif isinstance(result, list):
+            several = [found] * len(result) if isinstance(found, TraceError) else found
+            for one, item in zip(result, several, strict=False):
+                keep(one, item)
+
+    for node in program.nodes:
+        given, named = get(node.args), {key: get(item) for key, item in node.kwargs.items()}
+        unusable = next((one for one in given if isinstance(one, TraceError)), None)
+        # Raised only if the function returns what depends on it.
+        found = _call(graph, node, given, named, node in local) if unusable is None else unusable
+        if node in local and isinstance(node.result, Var):
+            known.pop(node.result)
+        if node.result is not None and not (isinstance(node.result, Var) and node.result in known):
+            keep(node.result, found)
+    return [_usable(get(item)) for item in program.outputs]
 
 
-def _call(graph: GraphBuilder, node: torch.fx.Node, get: Callable[[Any], Any]) -> Any:
-    op = node.target
-    assert isinstance(op, torch._ops.OpOverload)
-    name = name_of_op(op)
-    operands = torch.fx.node.map_arg(node.args, lambda one: one.meta.get("val"))
+def _writable(graph: GraphBuilder, var: Var, array: Any) -> Any:
+    """Make a constant of integers a traced array, if the function writes values to it that are not known."""
+    if isinstance(array, np.ndarray) and var.content.written and var.content.reads:
+        return wrap(graph.constant(array))
+    return array
+
+
+def _call(graph: GraphBuilder, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any], local: bool) -> Any:
+    name = name_of_op(node.op) if not isinstance(node.op, str) else node.op
     in_place = name not in _rules and name.endswith("_")
     base = name[:-1] if in_place else name
     function = _rules.get(base)
     if function is None:
-        raise _unknown(name)
-    args, kwargs = get(node.args), get(dict(node.kwargs))
-    unusable = next((one for one in args if isinstance(one, TraceError)), None)
-    if unusable is not None:
-        return unusable  # raised only if the function returns what depends on it
-    result = function(Call(graph, base, op._overloadname, node.meta.get("val"), operands), *args, **kwargs)
-    if in_place:
+        raise unknown(name)
+    overload = "" if isinstance(node.op, str) else node.op._overloadname
+    call = Call(graph, base, overload, node.result, node.args)
+    try:
+        result = function(call, *args, **kwargs)
+        if not in_place:
+            return result
+        if node.write is not None and isinstance(args[0], TracedArray) and args[0].dtype.kind == "f":
+            kept = node.write == "kept"
+            result = (
+                with_slope_of(args[0], result)
+                if kept
+                else frozen(wrap(value_of(graph, result, args[0].dtype)))
+            )
+        if local and isinstance(args[0], TracedArray):
+            changed = wrap(value_of(graph, result, args[0].dtype))
+            return np.broadcast_to(changed, args[0].shape).copy()
         args[0][...] = result
-    return args[0] if in_place else result
+    except TraceError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise TraceError(
+            f"aten.{name} cannot be traced with these arguments ({type(error).__name__}: {reason}); compose "
+            "it from other operators, or compute it outside and pass it in"
+        ) from error
+    return args[0]
+
+
+def with_slope_of(old: TracedArray, new: Any) -> Any:
+    """Return new values, broadcast to the old ones, with the derivative of the old ones."""
+    before = wrap(old.value)
+    stopped = frozen(before)
+    # The difference is zero, unless the old value is infinite or NaN.
+    operands = [np.isfinite(stopped).value, (before - stopped).value, np.zeros_like(before).value]
+    slope = wrap(old.graph.one("Where", operands, before.shape, before.dtype))
+    values = frozen(wrap(value_of(old.graph, new, old.dtype)))
+    return np.broadcast_to(values, before.shape) + slope
+
+
+def frozen(x: TracedArray) -> TracedArray:
+    """Return the same values without a derivative."""
+    value = x.value
+    return wrap(value.graph.one("StopGradient", [value], value.shape, value.dtype, SCI))
 
 
 def _usable(item: Any) -> Any:
@@ -222,7 +282,8 @@ def _usable(item: Any) -> Any:
     return item
 
 
-def _unknown(name: str) -> TraceError:
+def unknown(name: str) -> TraceError:
+    """Return the error for an operator that has no place in a graph, with what to write instead."""
     base = name.rstrip("_")
     advice = _refused.get(base, "compose it from other operators, or compute it outside and pass it in")
     return TraceError(f"the PyTorch operator aten.{name} cannot be traced: {advice}")

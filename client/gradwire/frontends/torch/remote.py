@@ -13,10 +13,10 @@ from torch.utils import _pytree as pytree
 
 from gradwire._sync.client import Client
 from gradwire._sync.function import Function
-from gradwire.errors import InvalidArgumentError
+from gradwire.errors import InvalidArgumentError, TraceError
 from gradwire.frontends.torch.autograd import RemoteFunction
 from gradwire.frontends.torch.cache import cached_export, remote_function
-from gradwire.frontends.torch.capture import TensorSpec, tensor_spec
+from gradwire.frontends.torch.capture import is_plain, recording, tensor_spec
 from gradwire.frontends.torch.default import client_or_default
 from gradwire.graphs.signature import Value
 
@@ -60,6 +60,11 @@ def _of_function(function: Function) -> Callable[..., Any]:
     remote = RemoteFunction(function, tuple(every if value.floating else frozenset() for value in outputs))
 
     def call(*tensors: torch.Tensor) -> Any:
+        if recording():
+            raise TraceError(
+                "a function that is on a server cannot be called inside a function that is recorded: call "
+                "the PyTorch function that it was made from"
+            )
         if len(tensors) != len(inputs):
             wanted = ", ".join(map(str, inputs))
             raise InvalidArgumentError(
@@ -83,7 +88,7 @@ def _converted(value: Value, tensor: torch.Tensor) -> torch.Tensor:
 
 def _remote_function(fn: Callable[..., Any], client: Client | None) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        return _evaluate(fn, fn, (), (), args, kwargs, client)
+        return _evaluate(fn, fn, (), args, kwargs, client)
 
     return functools.update_wrapper(call, fn) if hasattr(fn, "__name__") else call
 
@@ -101,21 +106,22 @@ class RemoteModule(torch.nn.Module):
         self._client = client
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate the module on the server and update its buffers."""
+        """Evaluate the module on the server, and changes what a call of it changes."""
         module = self.module
         state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        if all(map(is_plain, state.values())):
+            return _evaluate(module, module, (), args, kwargs, self._client)
 
         def run(*all_tensors: Any, **options: Any) -> Any:
             *held, positional = all_tensors
             return functional_call(module, dict(zip(state, held, strict=True)), positional, options)
 
-        return _evaluate(module, run, tuple(state), tuple(state.values()), args, kwargs, self._client)
+        return _evaluate(module, run, tuple(state.values()), args, kwargs, self._client)
 
 
 def _evaluate(
     source: Any,
     fn: Callable[..., Any],
-    names: Sequence[str],
     held: Sequence[torch.Tensor],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -127,8 +133,7 @@ def _evaluate(
         source: what the user wrapped; it decides when to record again.
         fn: `source` itself, called as `fn(*args, **kwargs)`, or what runs a module, called as
             `fn(*held, args, **kwargs)`.
-        names: names of the module's parameters and buffers.
-        held: the module's parameters and buffers.
+        held: the module's parameters and buffers, where `torch.func` transforms them.
         args: positional arguments; tensors in them are inputs, everything else is constant.
         kwargs: keyword arguments, likewise.
         client: the client to use, or None for the default.
@@ -136,6 +141,8 @@ def _evaluate(
     Returns:
         What the function returns, in its structure. Tensors that it changes in place are changed locally.
     """
+    if recording():
+        return source(*args, **kwargs)
     leaves, structure = pytree.tree_flatten((args, kwargs))
     places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
     tensors = [*held, *(leaves[place] for place in places)]
@@ -152,23 +159,29 @@ def _evaluate(
 
     flat.__name__ = getattr(source, "__name__", type(source).__name__)
     fixed = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+    real = all(map(is_plain, tensors))
+    places_of = {id(tensor): place for place, tensor in reversed(list(enumerate(tensors)))}
     exported = cached_export(
         flat,
-        [_held_spec(tensor) for tensor in held] + [tensor_spec(tensor) for tensor in tensors[count:]],
-        names,
-        state=(source, repr(structure), places, fixed),
-        slots={id(tensor): place for place, tensor in enumerate(held)},
+        [tensor_spec(tensor, tensor.requires_grad if real else None) for tensor in tensors],
+        point=tensors if real else None,
+        state=(source, repr(structure), places, fixed, [places_of[id(tensor)] for tensor in tensors]),
+        slots=places_of,
     )
     everything = [*tensors, *exported.closed_over]
     # The backward pass must not read what is overwritten below.
-    inputs = [t.detach().clone() if i in exported.changed else t for i, t in enumerate(everything)]
+    inputs = [
+        exported.originals[i]
+        if i in exported.originals
+        else t.detach().clone()
+        if i in exported.changed
+        else t
+        for i, t in enumerate(everything)
+    ]
     results = remote_function(client_or_default(client), exported)(inputs)
     returned = exported.outputs.num_leaves
-    with torch.no_grad():
-        for position, value in zip(exported.changed, results[returned:], strict=True):
-            everything[position].copy_(value)
+    if not exported.ran:
+        with torch.no_grad():
+            for position, value in zip(exported.changed, results[returned:], strict=True):
+                everything[position].copy_(value)
     return pytree.tree_unflatten(list(results[:returned]), exported.outputs)
-
-
-def _held_spec(tensor: torch.Tensor) -> TensorSpec:
-    return tensor_spec(tensor, isinstance(tensor, torch.nn.Parameter) or tensor.requires_grad)

@@ -429,7 +429,7 @@ def test_layers_agree_with_their_gradients(case: str) -> None:
 
 REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "a branch on a value": (lambda x: x if x.sum() > 0 else -x, "torch.where"),
-    "float()": (lambda x: x * float(x[0]), "value of a tensor"),
+    "float()": (lambda x: x * float(x[0]), "values of a tensor"),
     "a boolean mask": (lambda x: x[x > 0], "torch.where"),
     "NumPy": (lambda x: torch.from_numpy(np.sin(x.detach().numpy())), "numpy needs the values.*PyTorch"),
     "random numbers": (lambda x: x + torch.rand(3), "random"),

@@ -140,10 +140,11 @@ def hooked(a: torch.Tensor) -> torch.Tensor:
 
 def test_a_backward_rule_that_a_graph_cannot_carry_is_named_in_a_warning() -> None:
     rounded: Any = Rounded
+    followed = X.clone().requires_grad_()
     with pytest.warns(gw.GraphWarning, match=r"Rounded in <lambda> has a backward rule of its own"):
-        assert torch.equal(remote.remote(lambda a: rounded.apply(a) + a)(X), X.round() + X)
+        assert torch.equal(remote.remote(lambda a: rounded.apply(a) + a)(followed), X.round() + X)
     with pytest.warns(gw.GraphWarning, match="register_hook in hooked has a backward rule of its own"):
-        remote.remote(hooked)(X)
+        remote.remote(hooked)(followed)
 
 
 def test_what_the_warning_advises_has_the_slope_and_is_silent_as_checkpoints_are() -> None:

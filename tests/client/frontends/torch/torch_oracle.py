@@ -35,18 +35,25 @@ def agree(
     *tensors: torch.Tensor,
     rtol: float = 1e-12,
     second: bool = True,
+    finite: bool = False,
 ) -> None:
     """Hold value, vjp, jvp (and the vjp of the vjp) of an exported function to those of PyTorch.
 
-    Cotangents and tangents are random, so that every element of every derivative counts.
+    Cotangents and tangents are random, so that every element of every derivative counts. With `finite`,
+    elements of derivatives that PyTorch does not have (infinite or NaN) do not count.
     """
     one = exported(fn, *tensors)
     with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
-        _agree(fn, one, tensors, rtol, second)
+        _agree(fn, one, tensors, rtol, second, finite)
 
 
 def _agree(
-    fn: Callable[..., Any], one: Exported, tensors: Sequence[torch.Tensor], rtol: float, second: bool
+    fn: Callable[..., Any],
+    one: Exported,
+    tensors: Sequence[torch.Tensor],
+    rtol: float,
+    second: bool,
+    finite: bool,
 ) -> None:
     reference = tuple(pytree.tree_leaves(fn(*tensors)))
     arrays = [to_numpy(tensor) for tensor in (*tensors, *one.closed_over)]
@@ -61,7 +68,7 @@ def _agree(
 
     points = [jnp.asarray(arrays[i]) for i in floats]
     if any(expected.is_floating_point() for expected in reference):
-        values = _derivatives(fn, tensors, floats, function, points, reference, rtol, second)
+        values = _derivatives(fn, tensors, floats, function, points, reference, rtol, second, finite)
     else:
         values = jax.jit(function)(*points)
     assert len(values) == len(reference)
@@ -80,6 +87,7 @@ def _derivatives(
     reference: Sequence[torch.Tensor],
     rtol: float,
     second: bool,
+    finite: bool,
 ) -> tuple[Any, ...]:
     """Check the derivatives, and give the values, which come from the same compilation."""
     generator = torch.Generator().manual_seed(7)
@@ -107,12 +115,13 @@ def _derivatives(
     values, pullback, pushforward, curvature = jax.jit(everything)(*points)
     gradients, bent = _by_pytorch(fn, tensors, floats, smooth, cotangents, tangents, second)
     for got, want in zip(pullback, gradients, strict=True):
-        close(got, want, rtol)
+        close(got, want, rtol, finite)
     moved = [(np.asarray(y) * to_numpy(w)).sum() for y, w in zip(pushforward, cotangents, strict=True)]
     product = [(g * to_numpy(t)).sum() for g, t in zip(gradients, tangents, strict=True)]
-    np.testing.assert_allclose(sum(moved), sum(product), rtol=max(rtol, 1e-11), atol=max(rtol, 1e-11))
+    if np.isfinite(sum(product)) or not finite:
+        np.testing.assert_allclose(sum(moved), sum(product), rtol=max(rtol, 1e-11), atol=max(rtol, 1e-11))
     for got, want in zip(curvature or (), bent, strict=True):
-        close(got, want, rtol * 10)
+        close(got, want, rtol * 10, finite)
     return tuple(values)
 
 
@@ -149,10 +158,11 @@ def _grad(
     return [torch.zeros_like(one) if g is None else g for g, one in zip(found, inputs, strict=True)]
 
 
-def close(actual: Any, expected: Array, rtol: float) -> None:
+def close(actual: Any, expected: Array, rtol: float, finite: bool = False) -> None:
     """Equal to a relative tolerance, and to the same part of the largest element."""
     scale = float(np.max(np.abs(expected), initial=0, where=np.isfinite(expected)))
-    np.testing.assert_allclose(np.asarray(actual), expected, rtol=rtol, atol=rtol * max(scale, 1e-3))
+    found = np.where(np.isfinite(expected) | (not finite), np.asarray(actual), expected)
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol * max(scale, 1e-3))
 
 
 def _random(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -9,22 +9,28 @@ What it computes is in PyTorch's documentation; its docstring says only what tha
 """
 
 from gradwire.frontends.torch.rules import (
+    activations,
     creation,
     elementwise,
     indexing,
     linear_algebra,
+    losses,
     networks,
+    ordering,
     reductions,
     refusals,
     shaping,
 )
 
 __all__ = [
+    "activations",
     "creation",
     "elementwise",
     "indexing",
     "linear_algebra",
+    "losses",
     "networks",
+    "ordering",
     "reductions",
     "refusals",
     "shaping",

@@ -114,7 +114,7 @@ def power(call: Call, a: Any, b: Any) -> Any:
 
 _BINARY: dict[str, Callable[..., Any]] = {
     "remainder": np.remainder, "fmod": np.fmod, "maximum": np.maximum, "minimum": np.minimum,
-    "fmax": np.fmax, "fmin": np.fmin, "atan2": np.arctan2, "arctan2": np.arctan2, "hypot": np.hypot,
+    "atan2": np.arctan2, "arctan2": np.arctan2, "hypot": np.hypot,
     "logaddexp": np.logaddexp, "logaddexp2": np.logaddexp2, "copysign": np.copysign,
     "bitwise_and": np.bitwise_and, "bitwise_or": np.bitwise_or, "bitwise_xor": np.bitwise_xor,
     "bitwise_left_shift": np.left_shift, "bitwise_right_shift": np.right_shift, "heaviside": np.heaviside,
@@ -124,6 +124,21 @@ _BINARY: dict[str, Callable[..., Any]] = {
 @rule(*_BINARY)
 def binary(call: Call, a: Any, b: Any) -> Any:
     return of_dtype(_BINARY[call.op](*_pair(call, a, b)), call.dtype)
+
+
+@rule("fmax", "fmin")
+def fmax(call: Call, a: Any, b: Any) -> Any:
+    """Give the derivative at a tie to the first operand alone."""
+    a, b = _pair(call, a, b)
+    first = np.greater_equal(a, b) if call.op == "fmax" else np.less_equal(a, b)
+    return where(call, np.logical_or(first, np.isnan(b)), a, b)
+
+
+@rule("special_xlog1py")
+def xlog1py(call: Call, x: Any, y: Any) -> Any:
+    x, y = _pair(call, x, y)
+    pole = np.logical_and(np.equal(x, 0), np.less_equal(y, -1))
+    return x * np.log1p(where(call, pole, 0, y))
 
 
 @rule("xlogy", "special_xlogy")
@@ -154,7 +169,8 @@ def where(call: Call, condition: Any, a: Any, b: Any) -> Any:
     if not any(isinstance(one, TracedArray) for one in (condition, a, b)):
         return np.where(condition, a, b).astype(call.dtype)
     operands = [call.value(condition), call.value(a, call.dtype), call.value(b, call.dtype)]
-    return call.emit("Where", *operands)
+    shape = np.broadcast_shapes(*(one.shape for one in operands))
+    return call.emit("Where", *operands, shape=shape)
 
 
 @rule("masked_fill")
@@ -184,15 +200,3 @@ def sigmoid_backward(call: Call, cotangent: Array, y: Array) -> Any:
 @rule("tanh_backward")
 def tanh_backward(call: Call, cotangent: Array, y: Array) -> Any:
     return cotangent * (1 - y * y)
-
-
-@rule("leaky_relu")
-def leaky_relu(call: Call, x: Array, slope: float = 0.01) -> Any:
-    return where(call, np.greater(x, 0), x, x * slope)
-
-
-@rule("softplus")
-def softplus(call: Call, x: Array, beta: float = 1, threshold: float = 20) -> Any:
-    scaled = x * beta
-    soft = call.emit("LogAddExp", call.value(scaled), call.value(0.0, call.dtype), domain=SCI) / beta
-    return where(call, np.greater(scaled, threshold), x, soft)

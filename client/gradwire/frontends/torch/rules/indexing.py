@@ -69,8 +69,29 @@ def index_select(call: Call, x: Array, dim: int, indices: Any) -> Any:
 
 
 @rule("embedding")
-def embedding(call: Call, weight: Array, indices: Any, *_: Any) -> Any:
-    return _traced(call, weight, indices)[indices]
+def embedding(
+    call: Call, weight: Array, indices: Any, padding: int = -1, scale: bool = False, *_: Any
+) -> Any:
+    """Give the row at `padding` no gradient, and with `scale` divide the others by their frequency."""
+    rows = _traced(call, weight, indices)[indices]
+    factor = _factor(indices, padding, scale, call.dtype)
+    if factor is None:
+        return rows
+    kept = call.frozen(rows)
+    return kept + (rows - kept) * factor
+
+
+def _factor(indices: Any, padding: int, scale: bool, dtype: np.dtype[Any]) -> Any:
+    """Return what the gradient of each row that is looked up is multiplied by; None for 1."""
+    factor: Any = None
+    if scale:
+        flat = indices.reshape(-1)
+        counts = np.sum(np.equal(flat[:, None], flat[None, :]).astype(dtype), axis=1)
+        factor = (1 / counts).reshape((*indices.shape, 1))
+    if padding >= 0:
+        kept = np.not_equal(indices, padding).astype(dtype)[..., None]
+        factor = kept if factor is None else factor * kept
+    return factor
 
 
 @rule("take")
@@ -152,5 +173,7 @@ def embedding_dense_backward(
     call: Call, cotangent: Array, indices: Any, count: int, padding: int, scale: bool
 ) -> Any:
     result = wrap(call.graph.constant(np.zeros(call.shape, call.dtype)))
-    np.add.at(result, indices.reshape(-1), cotangent.reshape((-1, call.shape[-1])))
+    factor = _factor(indices, padding, scale, call.dtype)
+    updates = cotangent if factor is None else cotangent * factor
+    np.add.at(result, indices.reshape(-1), updates.reshape((-1, call.shape[-1])))
     return result

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from gradwire.errors import TraceError
 from gradwire.frontends.numpy.arrays.array import wrap
-from gradwire.frontends.torch.lowering import Array, Call, rule
+from gradwire.frontends.torch.lowering import Array, Call, rule, with_slope_of
 from gradwire.frontends.torch.rules.creation import of_dtype
-from gradwire.graphs import operators as ops
+from gradwire.frontends.torch.rules.elementwise import where
+from gradwire.frontends.torch.rules.reductions import norm_over
 from gradwire.graphs.builder import SCI, Shape
 
 
@@ -66,11 +68,18 @@ def slogdet(call: Call, a: Array) -> Any:
     return (*np.linalg.slogdet(a), _factors(call), _factors(call))
 
 
+def _symmetric(a: Array, upper: bool) -> Any:
+    """Return the symmetric matrix of one triangle; both triangles share its derivative, as in PyTorch."""
+    mirrored = np.swapaxes(a, -1, -2)
+    whole = np.triu(a) + np.tril(mirrored, -1) if upper else np.tril(a) + np.triu(mirrored, 1)
+    return with_slope_of((a + mirrored) * 0.5, whole)
+
+
 @rule("linalg_cholesky_ex", "cholesky")
 def cholesky(call: Call, a: Array, *args: Any, **kwargs: Any) -> Any:
     upper = bool(kwargs.get("upper", args[0] if args else False))
-    # The derivative is that of a symmetric matrix, split between its two triangles.
-    factor = call.emit("Cholesky", call.value(a), domain=SCI, upper=int(upper), symmetrize=1)
+    source = call.value(_symmetric(a, upper))
+    factor = call.emit("Cholesky", source, domain=SCI, upper=int(upper), symmetrize=1)
     return factor if call.op == "cholesky" else (factor, _no_info(a.shape[:-2]))
 
 
@@ -121,7 +130,7 @@ def cholesky_inverse(call: Call, factor: Array, upper: bool = False) -> Any:
 def eigh(call: Call, a: Array, UPLO: str = "L", compute_v: bool = True) -> Any:
     values, vectors = call.graph.emit(
         "Eigh",
-        [call.value(a)],
+        [call.value(_symmetric(a, UPLO.upper() == "U"))],
         [(a.shape[:-1], a.dtype), (a.shape, a.dtype)],
         SCI,
         lower=int(UPLO.upper() == "L"),
@@ -149,11 +158,14 @@ def svd(call: Call, a: Array, full_matrices: bool = False, compute_uv: bool = Tr
 
 @rule("_cdist_forward")
 def cdist(call: Call, a: Array, b: Array, p: float, mode: Any = None) -> Any:
+    """With p = inf, each of several largest differences has the whole derivative."""
     difference = a[..., :, None, :] - b[..., None, :, :]
-    if p in (1, 2):
-        last = difference.ndim - 1
-        return wrap(ops.reduce(f"ReduceL{int(p)}", call.value(difference), [last]))
-    return np.power(np.sum(np.power(np.abs(difference), p), axis=-1), 1 / p)
+    if not math.isinf(p):
+        return norm_over(call, difference, p, (difference.ndim - 1,))
+    size = np.abs(difference)
+    largest = call.frozen(np.max(size, axis=-1, keepdims=True))
+    steps = where(call, np.equal(size, largest), size - call.frozen(size), 0)
+    return largest[..., 0] + np.sum(steps, axis=-1)
 
 
 @rule("_trilinear")

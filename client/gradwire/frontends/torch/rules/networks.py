@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,6 +129,31 @@ def _pooled(call: Call, x: Array, axis: int, extent: int) -> Any:
         weights[start:stop, place] = 1 / (stop - start)
     moved = np.moveaxis(x, axis, -1)
     return np.moveaxis(np.matmul(moved, wrap(call.graph.constant(weights))), -1, axis)
+
+
+@rule("adaptive_max_pool2d", "adaptive_max_pool3d")
+def adaptive_max_pool(call: Call, x: Array, output_size: Sequence[int]) -> Any:
+    """Maxima over windows with evenly spaced bounds; of equal elements, the first counts."""
+    spatial = len(output_size)
+    extents = x.shape[x.ndim - spatial :]
+    places = np.arange(math.prod(extents)).reshape(extents)
+    windows = places
+    for axis, (extent, count) in enumerate(zip(extents, output_size, strict=True)):
+        windows = np.take(windows, _windows(extent, int(count)), axis=2 * axis)
+    order = [*range(0, 2 * spatial, 2), *range(1, 2 * spatial, 2)]
+    windows = np.transpose(windows, order).reshape(*output_size, -1)
+    flat = x.reshape((*x.shape[: x.ndim - spatial], -1))
+    candidates = flat[..., windows]
+    chosen = np.expand_dims(np.argmax(candidates, axis=-1), -1)
+    where = np.take_along_axis(np.broadcast_to(windows, candidates.shape), chosen, -1)
+    return np.take_along_axis(candidates, chosen, -1)[..., 0], where[..., 0]
+
+
+def _windows(extent: int, count: int) -> np.ndarray[Any, Any]:
+    """Return the elements of each window; shorter ones repeat their last, which is never chosen first."""
+    bounds = [(place * extent // count, -(-(place + 1) * extent // count)) for place in range(count)]
+    width = max(stop - start for start, stop in bounds)
+    return np.array([[min(start + step, stop - 1) for step in range(width)] for start, stop in bounds])
 
 
 @rule("native_layer_norm")

@@ -11,6 +11,7 @@ from gradwire.frontends.numpy.arrays.array import wrap
 from gradwire.frontends.numpy.ufuncs.accumulation import accumulate
 from gradwire.frontends.torch.lowering import Array, Call, rule
 from gradwire.frontends.torch.rules.creation import of_dtype
+from gradwire.frontends.torch.rules.elementwise import where
 from gradwire.graphs import operators as ops
 
 
@@ -80,29 +81,42 @@ def var(call: Call, x: Array, dims: Any = None, correction: Any = 1, keepdim: bo
         correction = int(correction)
     if isinstance(dims, bool):
         dims, correction = None, int(dims)
-    return getattr(np, call.op)(
-        x, axis=axes_of(x, dims), ddof=1 if correction is None else correction, keepdims=keepdim
-    )
+    degrees = 1 if correction is None else correction
+    variance = np.var(x, axis=axes_of(x, dims), ddof=degrees, keepdims=keepdim)
+    return root(call, variance, 2) if call.op == "std" else variance
+
+
+def root(call: Call, x: Array, order: float) -> Any:
+    """Return a root, whose derivative at 0 is 0."""
+    zero = np.equal(x, 0)
+    base = where(call, zero, 1, x)
+    return where(call, zero, 0, np.sqrt(base) if order == 2 else np.power(base, 1 / order))
 
 
 @rule("linalg_vector_norm", "norm")
 def vector_norm(
     call: Call, x: Array, order: Any = 2, dims: Any = None, keepdim: bool = False, **_: Any
 ) -> Any:
-    """Compute the norm; the 2-norm has derivative 0 at 0, as in PyTorch."""
     axes = axes_of(x, dims)
     order = 2 if order is None else order
     x = of_dtype(x, call.dtype)
     if not axes:
-        return np.abs(x)
+        return np.not_equal(x, 0).astype(call.dtype) if order == 0 else np.abs(x)
+    return norm_over(call, x, order, axes, keepdim)
+
+
+def norm_over(call: Call, x: Array, order: float, axes: tuple[int, ...], keepdim: bool = False) -> Any:
+    """Return a norm over axes: at 0 its derivative is 0, as in PyTorch."""
     if order in (1, 2):
         return wrap(ops.reduce(f"ReduceL{int(order)}", call.value(x), axes, keepdim))
     size = np.abs(x)
     if math.isinf(order):
         return (np.max if order > 0 else np.min)(size, axis=axes, keepdims=keepdim)
+    zero = np.equal(size, 0)
     if order == 0:
-        return np.sum(np.not_equal(x, 0).astype(call.dtype), axis=axes, keepdims=keepdim)
-    return np.power(np.sum(np.power(size, order), axis=axes, keepdims=keepdim), 1 / order)
+        return np.sum(np.logical_not(zero).astype(call.dtype), axis=axes, keepdims=keepdim)
+    powers = where(call, zero, 0, np.power(where(call, zero, 1, size), order))
+    return root(call, np.sum(powers, axis=axes, keepdims=keepdim), order)
 
 
 @rule("_softmax", "_log_softmax", "softmax", "log_softmax")
@@ -111,6 +125,17 @@ def softmax(call: Call, x: Array, dim: int, *_: Any, **__: Any) -> Any:
         return np.ones_like(x) if "log" not in call.op else np.zeros_like(x)
     op = "LogSoftmax" if "log" in call.op else "Softmax"
     return call.emit(op, call.value(x, call.dtype), axis=dim % x.ndim)
+
+
+@rule("_safe_softmax")
+def safe_softmax(call: Call, x: Array, dim: int, dtype: Any = None) -> Any:
+    """Make zeros of a row of -inf alone, which attention makes of a row that is masked entirely."""
+    if not x.ndim:
+        return softmax(call, x, dim)
+    x = of_dtype(x, call.dtype)
+    masked = np.equal(x, -math.inf).all(axis=dim, keepdims=True)
+    kept = softmax(call, where(call, masked, 0, x), dim)
+    return where(call, masked, 0, kept)
 
 
 @rule("logsumexp")
@@ -125,50 +150,12 @@ def cumulative(call: Call, x: Array, dim: int, **_: Any) -> Any:
 
 @rule("logcumsumexp")
 def logcumsumexp(call: Call, x: Array, dim: int) -> Any:
-    return wrap(accumulate(np.logaddexp, x.value, dim)) if x.ndim else x.copy()
-
-
-@rule("cummax", "cummin")
-def cummax(call: Call, x: Array, dim: int) -> Any:
-    ufunc = np.maximum if call.op == "cummax" else np.minimum
-    values = wrap(accumulate(ufunc, x.value, dim)) if x.ndim else x.copy()
-    return values, call.unavailable("the indices", "use the values alone")
-
-
-@rule("sort")
-def sort(call: Call, x: Array, *args: Any, **kwargs: Any) -> Any:
-    if call.overload == "stable":
-        args = args[1:]
-    dim = kwargs.get("dim", args[0] if args else -1)
-    descending = kwargs.get("descending", args[1] if len(args) > 1 else False)
     if not x.ndim:
-        return x.copy(), np.zeros((), np.int64)
-    return tuple(map(wrap, ops.sort(call.value(x), dim % x.ndim, bool(descending))))
-
-
-@rule("topk")
-def topk(call: Call, x: Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
-    if not x.ndim:
-        return x.copy(), np.zeros((), np.int64)
-    values, indices = map(wrap, ops.sort(call.value(x), dim % x.ndim, largest))
-    first = (slice(None),) * (dim % x.ndim) + (slice(0, k),)
-    return values[first], indices[first]
-
-
-@rule("kthvalue")
-def kthvalue(call: Call, x: Array, k: int, dim: int = -1, keepdim: bool = False) -> Any:
-    values, indices = topk(call, x, k, dim, largest=False)
-    last = (slice(None),) * (dim % x.ndim) + (slice(k - 1, k),)
-    return values[last].reshape(call.shape), indices[last].reshape(call.shape)
-
-
-@rule("median")
-def median(call: Call, x: Array, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Return the lower of the two middle elements."""
-    if dim is None:
-        flat = x.reshape(-1)
-        return np.sort(flat)[(flat.shape[0] - 1) // 2]
-    return kthvalue(call, x, (x.shape[dim] + 1) // 2, dim, keepdim)
+        return x.copy()
+    # Sums of -inf have no derivative; a number far below all others has.
+    lowest = float(np.finfo(call.dtype).min) / 4
+    sums = wrap(accumulate(np.logaddexp, call.value(np.maximum(x, lowest)), dim))
+    return where(call, np.less_equal(sums, lowest / 2), -math.inf, sums)
 
 
 @rule("aminmax")

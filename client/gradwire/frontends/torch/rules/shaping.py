@@ -24,17 +24,27 @@ def on_axis(rank: int, axis: int, index: Any) -> tuple[Any, ...]:
 def view(call: Call, x: Array, *_: Any) -> Any:
     if call.overload == "dtype":
         raise call.refuse("to another dtype", "use x.to(dtype), which converts values")
-    return x.reshape(call.shape)
+    return relaid(x, call.shape)
+
+
+def relaid(x: Array, shape: Sequence[int]) -> Array:
+    """Return the same elements in another shape, as a view that can be written to."""
+    if not isinstance(x, TracedArray):
+        return x.reshape(shape)
+    before = x.shape
+    return view_of(
+        x, tuple(shape), lambda base: ops.reshape(base, shape), lambda new: ops.reshape(new, before)
+    )
 
 
 @rule("unsqueeze", "unsqueeze_copy", "unsqueeze_")
 def unsqueeze(call: Call, x: Array, dim: int) -> Any:
-    return x.reshape(call.shape)
+    return relaid(x, call.shape)
 
 
 @rule("squeeze", "squeeze_copy", "squeeze_")
 def squeeze(call: Call, x: Array, *_: Any) -> Any:
-    return x.reshape(call.shape)
+    return relaid(x, call.shape)
 
 
 @rule("expand", "expand_copy")
@@ -237,19 +247,49 @@ def constant_pad_nd(call: Call, x: Array, pad: Sequence[int], value: Any = 0) ->
 def as_strided(
     call: Call, x: Array, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> Any:
-    """Support contiguous tensors only."""
-    positions = np.full((1,) * len(size), storage_offset or 0)
+    """Return a writable view of elements of the tensor itself; its memory may hold others."""
+    var = call.operands[0]
+    here = _memory(var.shape, var.stride, var.offset).reshape(-1)
+    wanted = _memory(size, stride, var.offset if storage_offset is None else storage_offset)
+    places = np.full(1 + max(here.max(initial=0), wanted.max(initial=0)), -1)
+    places[here] = np.arange(here.size)
+    if (places[wanted] < 0).any():
+        raise call.refuse("beyond the elements of its tensor", "take it of the tensor that holds them all")
+    return _elements(call, x, places[wanted])
+
+
+def _memory(size: Sequence[int], stride: Sequence[int], offset: int) -> np.ndarray[Any, Any]:
+    """Return the place in memory of each element."""
+    places = np.full(tuple(size), offset)
     for axis, (extent, step) in enumerate(zip(size, stride, strict=True)):
-        positions = positions + (np.arange(extent) * step).reshape((-1,) + (1,) * (len(size) - axis - 1))
-    if call.operands[0].storage_offset() or not call.operands[0].is_contiguous():
-        raise call.refuse("on a view", "call .contiguous() first, or use slicing and .unfold()")
-    return x.reshape(-1)[positions]
+        places += (np.arange(extent) * step).reshape((-1,) + (1,) * (len(size) - axis - 1))
+    return places
+
+
+def _elements(call: Call, x: Array, places: np.ndarray[Any, Any]) -> Any:
+    """Return the elements at flat places, as a view that can be written to unless it holds one twice."""
+    if not isinstance(x, TracedArray):
+        if call.operands[0].content.written:
+            raise call.refuse("of integers that are written to", "write to a .clone()")
+        return x.reshape(-1)[places]
+
+    def forward(base: GraphValue) -> GraphValue:
+        flat: Any = wrap(ops.reshape(base, (base.size,)))
+        found: TracedArray = flat[places]
+        return found.value
+
+    def backward(base: GraphValue, new: GraphValue) -> GraphValue:
+        updates = ops.reshape(new, (new.size,))
+        return ops.scatter_flat(base, base.graph.constant(places.reshape(-1)), updates)
+
+    once = np.unique(places).size == places.size
+    return TracedArray(ViewCell(x._cell, places.shape, forward, backward if once else None))
 
 
 @rule("unfold", "unfold_copy")
 def unfold(call: Call, x: Array, dimension: int, size: int, step: int) -> Any:
     if not x.ndim:
-        return x.reshape(call.shape)
-    starts = np.arange(0, x.shape[dimension] - size + 1, step)
-    windows = x[on_axis(x.ndim, dimension, starts[:, None] + np.arange(size))]
-    return np.moveaxis(windows, dimension % x.ndim + 1, -1)
+        return relaid(x, call.shape)
+    whole = np.arange(x.size).reshape(x.shape)
+    windows = np.lib.stride_tricks.sliding_window_view(whole, size, dimension)
+    return _elements(call, x, windows[on_axis(x.ndim, dimension, slice(None, None, step))])

@@ -1,0 +1,1 @@
+"""Records what a function of tensors does, operator by operator, while it runs."""
