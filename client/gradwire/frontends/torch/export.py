@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from gradwire.frontends.torch import rules as _rules
 from gradwire.frontends.torch.capture import TensorSpec, capture, name_of
 from gradwire.frontends.torch.lowering import Array, interpret, numpy_dtype
 from gradwire.frontends.torch.recording.local_writes import local_writes
+from gradwire.frontends.torch.reference import reference_of
 from gradwire.frontends.torch.tensors import to_numpy
 from gradwire.graphs.builder import GraphBuilder, GraphValue
 from gradwire.graphs.constants import BoundModel
@@ -167,7 +168,8 @@ def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None
     ]
     if names is None and all(spec.name for spec in specs):
         names = [str(spec.name) for spec in specs]
-    return export(source, tensors, names, constants=True).bound
+    bound = export(source, tensors, names, constants=True).bound
+    return replace(bound, reference=reference_of(source))
 
 
 def _as_value(graph: GraphBuilder, item: Any) -> GraphValue:

@@ -392,6 +392,7 @@ def test_a_module_or_function_of_tensors_becomes_a_function_of_the_client(client
     )
 
 
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # PyTorch's, of tensor @ array
 def test_the_client_knows_a_plain_function_of_tensors_by_the_complaint_of_pytorch(client: gw.Client) -> None:
     w, x = uniform(2, 3), uniform(3, seed=1)
     for fn in (lambda x: torch.tanh(x).sum(), lambda x: w @ x, lambda x: torch.stack([x, x])):
