@@ -185,8 +185,6 @@ def _with_rules(model: ModelProto) -> ModelProto:
 
 
 def _advice(node: NodeProto) -> str:
-    if (node.domain, node.op_type) == ("ai.onnx.ml", "ZipMap"):
-        return ": it makes dictionaries, which do not travel; export the model without it (zipmap=False)"
     if node.domain.startswith("com.microsoft"):
         return (
             ": onnxruntime's optimizer writes it; export without the optimizer, or take the model as it was "
