@@ -86,8 +86,9 @@ class Signature:
         extents: dict[str, int] = {}
         for value in self.inputs:
             if value.shape is not None and value.name in shapes:
-                pairs = zip(value.shape, shapes[value.name], strict=False)
-                extents.update({symbol: size for symbol, size in pairs if isinstance(symbol, str)})
+                for symbol, size in zip(value.shape, shapes[value.name], strict=False):
+                    if isinstance(symbol, str):  # of two extents that broadcast, one may be 1
+                        extents[symbol] = max(size, extents.get(symbol, size))
         total = 0
         for value in self.outputs:
             if value.shape is None or value.dtype is None:

@@ -353,9 +353,19 @@ def check(model: ModelProto) -> None:
         _check_once(explicit)
 
 
-def _check_once(model: ModelProto) -> None:
+def check_structure(model: ModelProto) -> None:
+    """Run the part of ONNX's check that does without types and shapes of inner values.
+
+    Raises:
+        InvalidGraph: with the checker's reason.
+    """
+    refuse_unsafe(model)
+    _check_once(model, full=False)
+
+
+def _check_once(model: ModelProto, full: bool = True) -> None:
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(model, full_check=full)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise InvalidGraph(f"the model fails ONNX's checker: {one_line(error)}") from None
     except (RuntimeError, ValueError, TypeError, IndexError, UnicodeDecodeError, MemoryError) as error:

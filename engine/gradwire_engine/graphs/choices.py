@@ -12,21 +12,21 @@ from onnx import GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, h
 from gradwire_engine.errors import InvalidInput
 from gradwire_engine.graphs.checks import bodies_of
 from gradwire_engine.graphs.nodes import keep_needed, nodes_in
-from gradwire_engine.graphs.repairs import types_of
+from gradwire_engine.graphs.repairs import checked_by_structure, types_of
 from gradwire_engine.values import STRAIGHT_THROUGH, Choices
 
 _ROUNDING = ("Round", "Floor", "Ceil", "QuantizeLinear")
 
 
-def apply(model: ModelProto, choices: Choices, declared: Iterable[ValueInfoProto]) -> None:
+def apply(model: ModelProto, choices: Choices) -> None:
     """Make the chosen graph of a model, in place.
 
     Args:
-        model: a model that is safe to be read by ONNX's shape inference.
+        model: the model, in order.
         choices: what to make of it.
-        declared: types of inner values that the file declares.
 
     Raises:
+        InvalidGraph: the model's structure is not legal.
         InvalidInput: a name or an array does not fit the model, or a choice has no effect.
     """
     if choices.rounding not in ("", STRAIGHT_THROUGH):
@@ -35,7 +35,7 @@ def apply(model: ModelProto, choices: Choices, declared: Iterable[ValueInfoProto
         )
     _fix(model.graph, choices)
     if choices.inputs or choices.outputs:
-        _cut(model, choices, declared)
+        _cut(model, choices)
     if choices.rounding and not any(
         node.op_type in _ROUNDING for owner in bodies_of(model) for node in nodes_in(owner)
     ):
@@ -81,8 +81,10 @@ def _check_fits(value: ValueInfoProto, array: np.ndarray[Any, Any]) -> None:
         )
 
 
-def _cut(model: ModelProto, choices: Choices, declared: Iterable[ValueInfoProto]) -> None:
+def _cut(model: ModelProto, choices: Choices) -> None:
     graph = model.graph
+    declared = [ValueInfoProto.FromString(value.SerializeToString()) for value in graph.value_info]
+    checked_by_structure(model)
     types = types_of(model, declared)
     produced = {name: node for node in graph.node for name in node.output if name}
     known = set(types) | set(produced)
@@ -106,8 +108,6 @@ def _cut(model: ModelProto, choices: Choices, declared: Iterable[ValueInfoProto]
         before = _chosen_inputs(graph, choices, types, needed)
     del graph.input[:]
     graph.input.extend(before)
-    # Types of values that are cut off would be those of nothing.
-    del graph.value_info[:]
 
 
 def _chosen_inputs(

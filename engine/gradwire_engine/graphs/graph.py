@@ -20,14 +20,12 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from gradwire_engine.errors import InvalidGraph, LimitExceeded, one_line
 from gradwire_engine.graphs.checks import (
     bodies_of,
-    check,
     functions_of,
     read_bytes,
     read_text,
     refuse_excess,
     refuse_external_data,
     refuse_undecodable,
-    refuse_unsafe,
     tensors_in,
 )
 from gradwire_engine.graphs.choices import apply
@@ -120,12 +118,10 @@ def parse(
     warnings: tuple[str, ...] = ()
     chosen = choices or Choices()
     if chosen:
-        refuse_unsafe(model)
-        declared = list(model.graph.value_info)
-        apply(model, chosen, declared)
+        apply(model, chosen)
     if numbers_alone:
         warnings = keep_numbers(model)
-    checked(model, check)
+    checked(model, by_structure=bool(chosen.fixed))
     model = _with_rules(model)
     signature = _signature(model)
     straight_through = chosen.rounding == STRAIGHT_THROUGH
@@ -189,8 +185,6 @@ def _with_rules(model: ModelProto) -> ModelProto:
 
 
 def _advice(node: NodeProto) -> str:
-    if (node.domain, node.op_type) == ("ai.onnx.ml", "ZipMap"):
-        return ": it makes dictionaries, which do not travel; export the model without it (zipmap=False)"
     if node.domain.startswith("com.microsoft"):
         return (
             ": onnxruntime's optimizer writes it; export without the optimizer, or take the model as it was "

@@ -6,7 +6,7 @@ is checked where it fits and dropped where it does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 
 import onnx
 from onnx import (
@@ -22,7 +22,7 @@ from onnx import (
 )
 
 from gradwire_engine.errors import InvalidGraph, one_line
-from gradwire_engine.graphs.checks import bodies_of
+from gradwire_engine.graphs.checks import bodies_of, check, check_structure
 from gradwire_engine.graphs.nodes import graphs_in, keep_needed, nodes_in, sort
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering.rules.control_flow.subgraphs import reads
@@ -79,7 +79,7 @@ def _densify(graph: GraphProto, limits: Limits) -> None:
         name = sparse.values.name
         try:
             array = dense(sparse, limits)
-        except (IndexError, ValueError, TypeError) as error:
+        except (LookupError, ValueError, TypeError) as error:
             raise InvalidGraph(f"sparse constant {name!r} cannot be read: {one_line(error)}") from None
         graph.initializer.append(numpy_helper.from_array(array, name))
     del graph.sparse_initializer[:]
@@ -117,7 +117,7 @@ def keep_numbers(model: ModelProto) -> tuple[str, ...]:
         _drop_outputs(graph, dropped)
     read = {value.name for value in graph.output}.union(*map(reads, graph.node))
     for node in graph.node:
-        if node.domain == _ML and node.output[0] not in read:
+        if node.domain == _ML and node.output and node.output[0] not in read:
             _number_labels(node)
     return tuple(f"output {name!r} is left out: it is no array of numbers" for name in dropped)
 
@@ -152,18 +152,39 @@ def _kind(value: ValueInfoProto) -> str:
     return names.get(kind, "a sparse tensor")
 
 
-def checked(model: ModelProto, check: Callable[[ModelProto], None]) -> None:
+def checked(model: ModelProto, *, by_structure: bool = False) -> None:
     """Check a model; where the shapes it says redundantly are at fault, once more without them, in place.
 
+    Args:
+        model: the model.
+        by_structure: whether shapes that do not fit may wait for the trace. ONNX's shape inference looks into
+            both branches of an If, also where a constant decides which one is taken.
+
     Raises:
-        InvalidGraph: with the reason of `check`.
+        InvalidGraph: with the checker's reason.
     """
     try:
         check(model)
     except InvalidGraph:
         declared = _without_shapes(model)
-        check(model)
+        try:
+            check(model)
+        except InvalidGraph:
+            if not by_structure:
+                raise
+            check_structure(model)
         _restore_outputs(model, declared)
+
+
+def checked_by_structure(model: ModelProto) -> None:
+    """Check a model's structure, without the types that it says redundantly, which are dropped.
+
+    Raises:
+        InvalidGraph: with the checker's reason.
+    """
+    declared = _without_shapes(model)
+    check_structure(model)
+    model.graph.output.extend(declared)
 
 
 def _without_shapes(model: ModelProto) -> list[ValueInfoProto]:

@@ -17,7 +17,6 @@ from sklearn.svm import SVC, SVR
 import gradwire as gw
 import gradwire.sklearn
 from gradwire.frontends.sources import load
-from gradwire_engine.errors import InvalidGraph
 from gradwire_engine.planning.registration import register
 from tests.client.frontends.jax.engine_client import EngineClient
 from tests.client.frontends.sklearn.estimators import (
@@ -32,6 +31,7 @@ from tests.client.frontends.sklearn.estimators import (
     difference,
     fitted,
 )
+from tests.engine.small_graphs import value_of
 
 
 def _evaluated(source):
@@ -207,11 +207,13 @@ def test_a_file_that_skl2onnx_made_differentiates_with_its_labels_of_text_left_o
     np.testing.assert_allclose(along, expected, rtol=1e-8, atol=1e-9)
 
 
-def test_the_engine_says_what_to_do_about_dictionaries():
+def test_the_engine_gives_probabilities_for_dictionaries():
     estimator = fitted(*SMOOTH["logistic"])
     exported = to_onnx(estimator, ROWS[:1].astype(np.float32))
-    with pytest.raises(InvalidGraph, match=r"ZipMap.*zipmap=False"):
-        register(exported.SerializeToString())
+    graph = register(exported.SerializeToString())
+    (name,) = [name for name, type_ in graph.info.signature.outputs if type_.dtype == "float32"]
+    probabilities = value_of(graph, {"X": ROWS.astype(np.float32)})[name]
+    np.testing.assert_allclose(probabilities, estimator.predict_proba(ROWS), atol=1e-5)
 
 
 def test_trees_come_with_a_warning_from_the_engine():
