@@ -9,6 +9,7 @@ import gradwire_wire as wire
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection, Signature, Value, select
 from gradwire.graphs.spec import ArraySpec
+from gradwire.graphs.trees import flatten, is_array_like, unflatten
 
 
 def bind(inputs: Sequence[Value], args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, wire.Array]:
@@ -122,11 +123,8 @@ def abstract(given: Any) -> Any:
     """Replaces a spec by an array that takes no memory; returns anything else as it is."""
     if isinstance(given, ArraySpec):
         return np.broadcast_to(np.empty((), given.dtype), given.shape)
-    if isinstance(given, tuple):
-        return tuple(map(abstract, given))
-    if isinstance(given, Mapping):
-        return {name: abstract(one) for name, one in given.items()}
-    return given
+    tree, leaves = flatten(given, is_array_like)
+    return given if tree.is_leaf else unflatten(tree, map(abstract, leaves))
 
 
 def fixed_type(value: Value) -> tuple[tuple[int, ...], np.dtype[Any]]:

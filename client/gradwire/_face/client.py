@@ -12,9 +12,8 @@ import gradwire_wire as wire
 from gradwire._face.function import AsyncFunction
 from gradwire._face.options import GradientOptions, HessianOptions, JacobianOptions, ProductOptions
 from gradwire.errors import InvalidArgumentError
-from gradwire.frontends.sources import Source, load
+from gradwire.frontends.sources import Source, load, specs_like
 from gradwire.graphs.signature import FunctionSpec
-from gradwire.graphs.spec import ArraySpec, spec_of
 from gradwire.transport.connection import Connection
 from gradwire.transport.retry import Deadline, Retry
 from gradwire.transport.stream import CallStream
@@ -62,9 +61,7 @@ class AsyncClient:
         """
         await self._connection.wait_ready(Deadline(timeout))
 
-    def function(
-        self, source: Source, *specs: ArraySpec | wire.Array, names: Sequence[str] | None = None
-    ) -> AsyncFunction:
+    def function(self, source: Source, *specs: Any, names: Sequence[str] | None = None) -> AsyncFunction:
         """Makes a function of NumPy code, an ONNX model or a framework's object.
 
             f = client.function(lambda w, x: np.tanh(w @ x), gw.spec((4, 3)), gw.spec(3))
@@ -77,7 +74,8 @@ class AsyncClient:
         Args:
             source: a Python function, an ONNX model (object, bytes, path or text), or an object of PyTorch,
                 JAX or scikit-learn.
-            *specs: shapes and dtypes of a Python function's arguments: `gw.spec((2, 3))`, or arrays.
+            *specs: shapes and dtypes of a Python function's arguments: `gw.spec((2, 3))`, arrays, or dicts,
+                tuples, lists, named tuples and dataclasses of them, nested as the arguments are.
             names: names of the inputs; those of the function's parameters by default.
 
         Raises:
@@ -157,7 +155,7 @@ class FunctionStream:
         return function.with_evaluator(self._calls.evaluate)
 
 
-def specs_at(fn: Source, args: tuple[Any, ...]) -> tuple[ArraySpec, ...]:
+def specs_at(fn: Source, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Returns the specs of a one-liner's function at a point; none for a model, which has its own.
 
     Raises:
@@ -165,4 +163,4 @@ def specs_at(fn: Source, args: tuple[Any, ...]) -> tuple[ArraySpec, ...]:
     """
     if not args:
         raise InvalidArgumentError("pass the point after the function: client.jacobian(fn, x)")
-    return tuple(map(spec_of, args)) if callable(fn) else ()
+    return tuple(map(specs_like, args)) if callable(fn) else ()

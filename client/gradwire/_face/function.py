@@ -5,9 +5,9 @@ from typing import Any, Literal, overload
 
 import gradwire_wire as wire
 from gradwire._face.accumulation import AsyncAccumulator
-from gradwire._face.arguments import abstract, bind, fixed_type, given_values
+from gradwire._face.arguments import abstract, fixed_type, given_values
 from gradwire._face.batches import Loss
-from gradwire._face.evaluation import Arrays, BaseFunction, one_output, unwrapped
+from gradwire._face.evaluation import Arrays, BaseFunction, one_output
 from gradwire._face.options import (
     HessianMode,
     JacobianMode,
@@ -17,6 +17,7 @@ from gradwire._face.options import (
     ProgressOption,
     Sink,
 )
+from gradwire._face.structures import Choice
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection, select, select_scalar
 from gradwire.graphs.spec import ArraySpec
@@ -102,9 +103,10 @@ class AsyncFunction(BaseFunction):
             NotDifferentiableError: the derivative does not exist in this mode.
             DeadlineError: the timeout is over.
         """
+        columns, rows = self._columns(wrt), self._rows(of)
         options = Options(
-            wrt=wrt,
-            of=of,
+            wrt=columns.selection,
+            of=rows.selection,
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
@@ -115,7 +117,7 @@ class AsyncFunction(BaseFunction):
         )
         request = await self._request("jacobian", args, inputs, options)
         arrays, info = await self._receive(request, options)
-        result = None if arrays is None else _nested(arrays, of, wrt, request)
+        result = None if arrays is None else _nested(arrays, rows, columns, request)
         return (result, info) if return_info else result
 
     @overload
@@ -161,9 +163,10 @@ class AsyncFunction(BaseFunction):
         "forward_over_reverse" or "forward_over_forward"; the other arguments and the errors are those of
         `jacobian`.
         """
+        columns = self._columns(wrt)
         options = Options(
-            wrt=wrt,
-            of=of,
+            wrt=columns.selection,
+            of=self._scalar(of),
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
@@ -174,7 +177,7 @@ class AsyncFunction(BaseFunction):
         )
         request = await self._request("hessian", args, inputs, options)
         arrays, info = await self._receive(request, options)
-        result = None if arrays is None else _nested(arrays, wrt, wrt, request)
+        result = None if arrays is None else _nested(arrays, columns, columns, request)
         return (result, info) if return_info else result
 
     async def value_and_jacobian(
@@ -195,9 +198,10 @@ class AsyncFunction(BaseFunction):
 
         The arguments are those of `jacobian`.
         """
+        columns, rows = self._columns(wrt), self._rows(of)
         options = Options(
-            wrt=wrt,
-            of=of,
+            wrt=columns.selection,
+            of=rows.selection,
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
@@ -207,7 +211,7 @@ class AsyncFunction(BaseFunction):
         )
         request = await self._request("jacobian", args, inputs, options, values=True)
         received = await self._assemble(request, options)
-        return unwrapped(received.values, None), _nested(received.arrays, of, wrt, request)
+        return self._result(received.values), _nested(received.arrays, rows, columns, request)
 
     async def value_and_hessian(
         self,
@@ -227,9 +231,10 @@ class AsyncFunction(BaseFunction):
 
         The arguments are those of `hessian`.
         """
+        columns = self._columns(wrt)
         options = Options(
-            wrt=wrt,
-            of=of,
+            wrt=columns.selection,
+            of=self._scalar(of),
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
@@ -239,7 +244,7 @@ class AsyncFunction(BaseFunction):
         )
         request = await self._request("hessian", args, inputs, options, values=True)
         received = await self._assemble(request, options)
-        return unwrapped(received.values, None), _nested(received.arrays, wrt, wrt, request)
+        return self._result(received.values), _nested(received.arrays, columns, columns, request)
 
     async def value_grad_and_hessian(
         self,
@@ -259,10 +264,11 @@ class AsyncFunction(BaseFunction):
         One call to the server brings them. The Hessian is computed as the Jacobian of the gradient, which is
         what the function that is sent gives; the arguments are those of `hessian`, but for `mode`.
         """
-        both = self.gradient(wrt, of, keep_values=True)
+        columns = self._columns(wrt)
+        both = self.gradient(columns.selection, self._scalar(of), keep_values=True)
         count = len(both.signature.outputs) - len(self.signature.outputs)
         options = Options(
-            wrt=select(self.signature.inputs, wrt, "input", "wrt"),
+            wrt=select(self.signature.inputs, columns.selection, "input", "wrt"),
             of=[value.name for value in both.signature.outputs[:count]],
             block_width=block_width,
             block_memory=block_memory,
@@ -273,9 +279,9 @@ class AsyncFunction(BaseFunction):
         request = await both._request("jacobian", args, inputs, options, values=True)
         received = await both._assemble(request, options)
         return (
-            unwrapped(received.values[count:], None),
-            unwrapped(received.values[:count], wrt),
-            _nested(received.arrays, wrt, wrt, request),
+            self._result(received.values[count:]),
+            columns.arrange(received.values[:count]),
+            _nested(received.arrays, columns, columns, request),
         )
 
     def jacobian_blocks(
@@ -292,9 +298,10 @@ class AsyncFunction(BaseFunction):
         **inputs: Any,
     ) -> AsyncIterator[Block]:
         """Iterates over the blocks of a Jacobian in the order in which they arrive; none is kept here."""
+        columns, rows = self._columns(wrt), self._rows(of)
         options = Options(
-            wrt=wrt,
-            of=of,
+            wrt=columns.selection,
+            of=rows.selection,
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
@@ -317,9 +324,10 @@ class AsyncFunction(BaseFunction):
         **inputs: Any,
     ) -> AsyncIterator[Block]:
         """Iterates over the blocks of a Hessian in the order in which they arrive; none is kept here."""
+        columns = self._columns(wrt)
         options = Options(
-            wrt=wrt,
-            of=of,
+            wrt=columns.selection,
+            of=self._scalar(of),
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
@@ -385,8 +393,9 @@ class AsyncFunction(BaseFunction):
         own = self.signature.inputs
         if not args and not inputs:
             inputs = {value.name: ArraySpec(*fixed_type(value)) for value in own}
-        arrays = bind(own, tuple(map(abstract, args)), {n: abstract(one) for n, one in inputs.items()})
-        chosen_wrt, chosen_of = self._choose(kind, wrt, of)
+        arrays = self._bind(tuple(map(abstract, args)), {n: abstract(one) for n, one in inputs.items()})
+        rows = self._rows(of).selection if kind == "jacobian" else self._scalar(one_output(of))
+        chosen_wrt, chosen_of = self._choose(kind, self._columns(wrt).selection, rows)
         request = derivative_pb2.PlanRequest(
             function=self._spec.proto,
             inputs={name: wire.tensor_type(array.dtype, array.shape) for name, array in arrays.items()}
@@ -420,7 +429,7 @@ class AsyncFunction(BaseFunction):
         values: bool = False,
     ) -> DerivativeRequest:
         deadline = Deadline(options.timeout)
-        arrays = bind(self.signature.inputs, args, inputs)
+        arrays = self._bind(args, inputs)
         wrt, of = self._choose(kind, options.wrt, options.of)
         ids = await tensor_ids(arrays)
         message = derivative_pb2.DifferentiateRequest(
@@ -479,9 +488,9 @@ def _reporter(request: DerivativeRequest, options: Options) -> ProgressReporter:
 
 
 def _nested(
-    arrays: Sequence[wire.Array], rows: Selection, columns: Selection, request: DerivativeRequest
+    arrays: Sequence[wire.Array], rows: Choice, columns: Choice, request: DerivativeRequest
 ) -> Arrays:
     """Nests the matrices of a result, given row by row, as `of=` and `wrt=` asked for them."""
     width = len(request.message.wrt)
     starts = range(0, len(arrays), width)
-    return unwrapped([unwrapped(arrays[start : start + width], columns) for start in starts], rows)
+    return rows.arrange([columns.arrange(arrays[start : start + width]) for start in starts])

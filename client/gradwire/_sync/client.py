@@ -6,13 +6,11 @@ from typing import Any, Self, Unpack
 
 import numpy.typing as npt
 
-import gradwire_wire as wire
 from gradwire._face.client import specs_at
 from gradwire._face.options import GradientOptions, HessianOptions, JacobianOptions, ProductOptions
 from gradwire._sync.bases import ClientBase
 from gradwire._sync.function import Function
 from gradwire.frontends.sources import Source
-from gradwire.graphs.spec import ArraySpec
 from gradwire.transport.uploads import Uploaded
 
 
@@ -42,9 +40,7 @@ class Client(ClientBase):
         """
         self._bridge.run(self._client.wait_ready(timeout))
 
-    def function(
-        self, source: Source, *specs: ArraySpec | wire.Array, names: Sequence[str] | None = None
-    ) -> Function:
+    def function(self, source: Source, *specs: Any, names: Sequence[str] | None = None) -> Function:
         """Makes a function of NumPy code, an ONNX model or a framework's object.
 
             f = client.function(lambda w, x: np.tanh(w @ x), gw.spec((4, 3)), gw.spec(3))
@@ -57,7 +53,8 @@ class Client(ClientBase):
         Args:
             source: a Python function, an ONNX model (object, bytes, path or text), or an object of PyTorch,
                 JAX or scikit-learn.
-            *specs: shapes and dtypes of a Python function's arguments: `gw.spec((2, 3))`, or arrays.
+            *specs: shapes and dtypes of a Python function's arguments: `gw.spec((2, 3))`, arrays, or dicts,
+                tuples, lists, named tuples and dataclasses of them, nested as the arguments are.
             names: names of the inputs; those of the function's parameters by default.
 
         Raises:

@@ -13,7 +13,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -30,6 +29,7 @@ from gradwire.graphs.models import Model
 from gradwire.graphs.reading import read, with_numbers_alone
 from gradwire.graphs.signature import Shape, Signature, Value
 from gradwire.graphs.spec import ArraySpec, spec_of
+from gradwire.graphs.trees import flatten, is_array_like, unflatten
 
 Source = Callable[..., Any] | BoundModel | onnx.ModelProto | bytes | str | os.PathLike[str]
 """A Python function over NumPy, an ONNX model (object, bytes, path or text), or a framework's object."""
@@ -48,14 +48,12 @@ _FRAMEWORKS = {
 """Modules that register converters, by the top-level package of what they convert."""
 
 
-def load(
-    source: Source, specs: Sequence[ArraySpec | wire.Array], names: Sequence[str] | None = None
-) -> Model:
+def load(source: Source, specs: Sequence[Any], names: Sequence[str] | None = None) -> Model:
     """Loads a model from any source.
 
     Args:
         source: a Python function, an ONNX model, its bytes, text or path, or a framework's object.
-        specs: the inputs of a Python function or a framework's object, or arrays like them.
+        specs: the arguments of a Python function or a framework's object, or arrays, nested as they are.
         names: names of its inputs; by default those of the specs or the function's parameters.
 
     Raises:
@@ -63,12 +61,24 @@ def load(
         OSError: a file cannot be read.
         TraceError: a function cannot be traced.
     """
-    arrays = tuple(one if isinstance(one, ArraySpec) else spec_of(one) for one in specs)
+    arrays = tuple(map(specs_like, specs))
     model = _load(source, arrays, names)
     if not callable(source):
         return model
+    trees = [flatten(one)[0] for one in arrays]
     inputs = [value.name for value in model.signature.inputs]
-    return replace(model, again=partial(load, source, names=inputs))
+
+    def again(shapes: Sequence[ArraySpec]) -> Model:
+        leaves = iter(shapes)
+        return load(source, [unflatten(tree, leaves) for tree in trees], names=inputs)
+
+    return replace(model, again=again)
+
+
+def specs_like(argument: Any) -> Any:
+    """Returns the spec of an array, or specs nested as arrays are; specs stay as they are."""
+    tree, leaves = flatten(argument, is_array_like)
+    return unflatten(tree, [one if isinstance(one, ArraySpec) else spec_of(one) for one in leaves])
 
 
 def _load(source: Source, arrays: Sequence[ArraySpec], names: Sequence[str] | None) -> Model:
@@ -158,7 +168,7 @@ def from_proto(model: BoundModel | onnx.ModelProto) -> Model:
         raise GradwireError(f"the model cannot be serialized ({error}); models end at 2 GiB") from None
     whole = signature_of(clean)
     shown = Signature(tuple(value for value in whole.inputs if value.name not in given.bound), whole.outputs)
-    return Model(data, hashlib.sha256(data).hexdigest(), shown, given.bound)
+    return Model(data, hashlib.sha256(data).hexdigest(), shown, given.bound, structure=given.structure)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -19,6 +19,7 @@ from onnx import helper
 
 import gradwire_wire as wire
 from gradwire.errors import TraceError
+from gradwire.graphs.trees import Structure
 
 REFERENCED_BYTES = 1 << 20
 """Constants of at least this many bytes are referred to; smaller ones cost little in the graph."""
@@ -65,10 +66,12 @@ class BoundModel:
     Attributes:
         proto: the graph.
         bound: constants, by the name of the hidden input that they are the value of.
+        structure: how the function's arguments and result are nested; None where it is not known.
     """
 
     proto: onnx.ModelProto
     bound: Mapping[str, Constant] = field(default_factory=lambda: MappingProxyType({}))
+    structure: Structure | None = None
 
     def embedded(self) -> onnx.ModelProto:
         """Returns a model without hidden inputs, whose constants are stored in it.

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from gradwire.graphs.constants import Constant
 from gradwire.graphs.signature import Signature
 from gradwire.graphs.spec import ArraySpec
+from gradwire.graphs.trees import Structure
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Model:
         signature: its inputs, without the hidden ones, and outputs.
         bound: large constants, by the name of the hidden input that they are the value of.
         again: loads the same source for other shapes; None for a model, which has its own shapes.
+        structure: how the function's arguments and result are nested; None where it is not known.
     """
 
     data: bytes
@@ -26,3 +28,4 @@ class Model:
     signature: Signature
     bound: Mapping[str, Constant] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     again: "Callable[[Sequence[ArraySpec]], Model] | None" = field(default=None, compare=False, repr=False)
+    structure: Structure | None = field(default=None, compare=False, repr=False)
