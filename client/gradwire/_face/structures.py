@@ -121,8 +121,9 @@ def _found(parts: Sequence[Part], item: str | int, word: str) -> Part:
         for part in parts:
             if part.name == item:
                 return part
-            if item in part.leaves:
-                return Part(item, Tree(), (item,))
+            for path, leaf in zip(part.tree.paths(part.name), part.leaves, strict=True):
+                if item in (path, leaf):
+                    return Part(item, Tree(), (leaf,))
     names = ", ".join(part.name for part in parts)
     raise InvalidArgumentError(f"{word} names {item!r}; there are: {names}")
 

@@ -165,3 +165,14 @@ def test_callbacks_of_nested_functions_take_leaves_in_order(f: gw.Function) -> N
     h = W @ X + B
     np.testing.assert_allclose(c.value(W, B, X), (h**3).sum())
     np.testing.assert_allclose(c.grad(W, B, X), 3 * h**2 @ W)
+
+
+def test_functions_of_torch_keep_their_structures(client: gw.Client) -> None:
+    import torch
+
+    def fn(p: Any, x: Any) -> Any:
+        return {"y": torch.tanh(p["w"] @ x), "norms": [(p["b"] ** 2).sum()]}
+
+    f = client.function(fn, *SPECS)
+    same(f(P, X), {"y": np.tanh(W @ X), "norms": [(B**2).sum()]})
+    same(f.grad(P, X, wrt="p", of="norms.0"), {"w": 0 * W, "b": 2 * B})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import onnx
 import torch
 from torch.utils import _pytree as pytree
 
+from gradwire.errors import InvalidArgumentError
 from gradwire.frontends.numpy.arrays.array import TracedArray, wrap
 from gradwire.frontends.torch import rules as _rules
 from gradwire.frontends.torch.capture import Capture, TensorSpec, capture, name_of
@@ -24,6 +25,7 @@ from gradwire.frontends.torch.tensors import to_numpy
 from gradwire.graphs.builder import GraphBuilder, Value
 from gradwire.graphs.constants import BoundModel
 from gradwire.graphs.spec import ArraySpec
+from gradwire.graphs.trees import Structure, Tree, flatten, unflatten
 
 assert _rules  # importing the package registers its rules
 
@@ -121,15 +123,56 @@ def export(
     return Exported(bound, len(specs), tuple(closed_over), touched, recorded.outputs, connected)
 
 
-def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None) -> BoundModel:
+def convert(source: Any, specs: Sequence[Any], names: Sequence[str] | None) -> BoundModel:
     """Converts a function or module for `client.function`; tensors that it closes over become constants."""
+    flattened = [flatten(spec) for spec in specs]
+    trees = [tree for tree, _ in flattened]
+    leaves: list[ArraySpec] = [leaf for _, own in flattened for leaf in own]
     tensors = [
         TensorSpec(spec.shape, torch.from_numpy(np.empty(0, spec.dtype)).dtype, spec.dtype.kind == "f")
-        for spec in specs
+        for spec in leaves
     ]
-    if names is None and all(spec.name for spec in specs):
-        names = [str(spec.name) for spec in specs]
-    return export(source, tensors, names, constants=True).bound
+    arguments = _labels(_parameter_names(source, len(specs)), len(specs))
+    nested = not all(tree.is_leaf for tree in trees)
+    if names is None and all(spec.name for spec in leaves):
+        names = [str(spec.name) for spec in leaves]
+    elif names is None and nested:
+        names = [path for name, tree in zip(arguments, trees, strict=True) for path in tree.paths(name)]
+    exported = export(_of_leaves(source, trees) if nested else source, tensors, names, constants=True)
+    return replace(exported.bound, structure=_structure(exported, arguments, trees))
+
+
+def _of_leaves(source: Any, trees: Sequence[Tree]) -> Callable[..., Any]:
+    """The function of the leaves of its arguments."""
+
+    def function(*tensors: torch.Tensor) -> Any:
+        leaves = iter(tensors)
+        return source(*(unflatten(tree, leaves) for tree in trees))
+
+    function.__name__ = name_of(source)
+    return function
+
+
+def _structure(exported: Exported, arguments: Sequence[str], trees: Sequence[Tree]) -> Structure | None:
+    """How arguments and result are nested; None where a container is one that only PyTorch knows."""
+    if exported.changed:
+        return None
+    count = exported.outputs.num_leaves
+    try:
+        result, places = flatten(pytree.tree_unflatten(list(range(count)), exported.outputs))
+    except InvalidArgumentError:
+        return None
+    if places != list(range(count)):
+        return None
+    graph = exported.bound.proto.graph
+    inputs = [info.name for info in graph.input if info.name not in exported.bound.bound]
+    taken = iter(inputs)
+    own = [[next(taken) for _ in range(len(tree))] for tree in trees]
+    named = tuple(
+        (leaves[0] if tree.is_leaf else name, tree)
+        for name, tree, leaves in zip(arguments, trees, own, strict=True)
+    )
+    return Structure(named, tuple(inputs), result, tuple(info.name for info in graph.output))
 
 
 def _as_value(graph: GraphBuilder, item: Any) -> Value:
