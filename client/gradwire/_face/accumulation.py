@@ -7,8 +7,9 @@ from typing import Any, NoReturn, Self
 
 import gradwire_wire as wire
 from gradwire._face.batches import Batch, Loss, Start
-from gradwire._face.evaluation import Arrays, unwrapped
+from gradwire._face.evaluation import Arrays
 from gradwire._face.pickling import FUNCTION, refuse
+from gradwire._face.structures import unwrapped
 from gradwire.errors import CancelledError, DeadlineError, NotFoundError, ServerError, UnavailableError
 from gradwire.graphs.models import Model
 from gradwire.graphs.signature import Selection

@@ -11,6 +11,7 @@ from gradwire._face.options import OPTION_NAMES
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection, Signature, Value, select
 from gradwire.graphs.spec import ArraySpec
+from gradwire.graphs.trees import flatten, is_array_like, unflatten
 
 
 def bind(inputs: Sequence[Value], args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, wire.Array]:
@@ -185,11 +186,8 @@ def abstract(given: Any) -> Any:
     """Replace a spec by an array that takes no memory; return anything else as it is."""
     if isinstance(given, ArraySpec):
         return np.broadcast_to(np.zeros((), given.dtype), given.shape)
-    if isinstance(given, tuple):
-        return tuple(map(abstract, given))
-    if isinstance(given, Mapping):
-        return {name: abstract(one) for name, one in given.items()}
-    return given
+    tree, leaves = flatten(given, is_array_like)
+    return given if tree.is_leaf else unflatten(tree, map(abstract, leaves))
 
 
 def fixed_type(value: Value) -> tuple[tuple[int, ...], np.dtype[Any]]:

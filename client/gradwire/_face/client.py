@@ -21,11 +21,10 @@ from gradwire._face.options import (
 from gradwire._face.pickling import CLIENT, refuse
 from gradwire._face.verification import Verifier, Verify
 from gradwire.errors import InvalidArgumentError
-from gradwire.frontends.sources import Source, load
+from gradwire.frontends.sources import Source, load, specs_like
 from gradwire.graphs.choosing import choose
 from gradwire.graphs.models import Model
 from gradwire.graphs.signature import FunctionSpec, Transform
-from gradwire.graphs.spec import ArraySpec, spec_of
 from gradwire.transport.address import checked
 from gradwire.transport.connection import Connection
 from gradwire.transport.retry import Deadline, Retry
@@ -90,7 +89,7 @@ class AsyncClient:
     def function(
         self,
         source: Source,
-        *specs: ArraySpec | wire.Array,
+        *specs: Any,
         names: Sequence[str] | None = None,
         fixed: Mapping[str, npt.ArrayLike] | None = None,
         inputs: Sequence[str] | None = None,
@@ -110,7 +109,8 @@ class AsyncClient:
         Args:
             source: a Python function, an ONNX model (object, bytes, path or text), or an object of PyTorch,
                 JAX or scikit-learn.
-            *specs: shapes and dtypes of a Python function's arguments: `gw.spec((2, 3))`, or arrays.
+            *specs: shapes and dtypes of a Python function's arguments: `gw.spec((2, 3))`, arrays, or dicts,
+                tuples, lists, named tuples and dataclasses of them, nested as the arguments are.
             names: names of the inputs; those of the function's parameters by default.
             verify: when the graph of a Python function is compared with the function itself: "first", where
                 it is first used at a point, "always" or "never"; what `connect` was given by default. A
@@ -242,7 +242,7 @@ class FunctionStream:
         return function.with_evaluator(self._calls.evaluate)
 
 
-def specs_at(fn: Source, args: tuple[Any, ...]) -> tuple[ArraySpec, ...]:
+def specs_at(fn: Source, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the specs of a one-liner's function at a point; none for a model, which has its own.
 
     Raises:
@@ -250,4 +250,4 @@ def specs_at(fn: Source, args: tuple[Any, ...]) -> tuple[ArraySpec, ...]:
     """
     if not args:
         raise InvalidArgumentError("pass the point after the function: client.jacobian(fn, x)")
-    return tuple(map(spec_of, args)) if callable(fn) else ()
+    return tuple(map(specs_like, args)) if callable(fn) else ()

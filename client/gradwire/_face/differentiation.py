@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any
 
 import gradwire_wire as wire
-from gradwire._face.arguments import bind
 from gradwire._face.evaluation import BaseFunction, one_output
 from gradwire._face.options import Kind, Options
 from gradwire.errors import InvalidArgumentError
@@ -40,7 +39,7 @@ class DerivativeFunction(BaseFunction):
         values: bool = False,
     ) -> DerivativeRequest:
         deadline = Deadline(options.timeout)
-        arrays = bind(self.signature.inputs, args, inputs)
+        arrays = self._bind(args, inputs)
         wrt, of = self._choose(kind, options.wrt, options.of)
         ids = await tensor_ids(arrays)
         message = derivative_pb2.DifferentiateRequest(

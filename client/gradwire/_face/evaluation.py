@@ -10,9 +10,17 @@ from typing import Any, NoReturn, Self
 import onnx
 
 import gradwire_wire as wire
-from gradwire._face.arguments import batched_names, bind, vectors
+from gradwire._face.arguments import batched_names, bind, given_values, vectors
 from gradwire._face.flat import FlatFunction
 from gradwire._face.pickling import FUNCTION, refuse
+from gradwire._face.structures import (
+    Choice,
+    arguments_of,
+    choose,
+    named_leaves,
+    result_of,
+    unwrapped,
+)
 from gradwire._face.verification import Verification
 from gradwire.errors import InvalidArgumentError, LimitError
 from gradwire.graphs.models import Model
@@ -26,6 +34,7 @@ from gradwire.graphs.signature import (
     select,
     select_scalar,
 )
+from gradwire.graphs.trees import unflatten
 from gradwire.transport.connection import LARGE_BYTES, Connection, GraphInfo
 from gradwire.transport.request import Templates, constants_by_id, tensor_ids
 from gradwire.transport.retry import Deadline
@@ -59,6 +68,7 @@ class BaseFunction:
         self._constants = constants_by_id(model.bound)
         self._templates = Templates(spec, self._constants)
         self._derived: dict[object, Self] = {}
+        self._structure = None if model.structure is None or model.structure.is_flat else model.structure
 
     @property
     def signature(self) -> Signature:
@@ -183,6 +193,49 @@ class BaseFunction:
             self._derived[key] = found
         return found
 
+    # Nested arguments and results.
+
+    def _bind(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, wire.Array]:
+        """Return one array for each input of what callers pass, which may be nested."""
+        if self._structure is None:
+            return bind(self.signature.inputs, args, named)
+        return bind(self.signature.inputs, (self._leaves(args, named),), {})
+
+    def _leaves(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what callers pass by the inputs' names, not converted yet."""
+        structure, inputs = self._structure, self.signature.inputs
+        if structure is None or all(tree.is_leaf for _, tree in structure.arguments):
+            return given_values(inputs, args, named)
+        parts = arguments_of(structure)
+        if len(args) == 1 and isinstance(args[0], Mapping) and set(args[0]) <= {one.name for one in inputs}:
+            return given_values(inputs, args, named)
+        own = args[: len(parts)]
+        # Transforms have inputs of their own after the function's.
+        further = self.signature.inputs[len(structure.inputs) :]
+        given = named_leaves(parts, own if further else args, named)
+        given |= {value.name: arg for value, arg in zip(further, args[len(parts) :], strict=False)}
+        return given
+
+    def _result(self, values: Sequence[Any]) -> Arrays:
+        """Nests all outputs as the function returns them."""
+        if self._structure is None or self._spec.transforms:
+            return unwrapped(values, None)
+        return unflatten(self._structure.result, values)
+
+    def _columns(self, wrt: Selection) -> Choice:
+        """Chooses inputs, nested as arguments are."""
+        structure = self._structure
+        if structure is None or all(tree.is_leaf for _, tree in structure.arguments):
+            return Choice(wrt, lambda values: unwrapped(values, wrt))
+        return choose(arguments_of(structure), None, self.signature.inputs, wrt, "wrt")
+
+    def _rows(self, of: Selection) -> Choice:
+        """Chooses outputs, nested as the result is."""
+        structure = self._structure
+        if structure is None or structure.result.is_flat or self._spec.transforms:
+            return Choice(of, lambda values: unwrapped(values, of))
+        return choose(result_of(structure), structure.result, self.signature.outputs, of, "of")
+
     # Evaluation at a point.
 
     async def __call__(
@@ -209,8 +262,7 @@ class BaseFunction:
             InvalidArgumentError: an input is missing, unknown, given twice, or of another dtype or shape.
             DeadlineError: the timeout is over.
         """
-        arrays = bind(self.signature.inputs, args, inputs)
-        return unwrapped(await self._evaluate(arrays, batched, timeout), None)
+        return self._result(await self._evaluate(self._bind(args, inputs), batched, timeout))
 
     async def jvp(
         self,
@@ -236,8 +288,9 @@ class BaseFunction:
         Returns:
             The tangent of the output, or a tuple of them.
         """
-        outputs = await self._product("tangent", self.as_jvp(wrt, of), args, inputs, wrt, batched, timeout)
-        return unwrapped(outputs, of)
+        columns, rows = self._columns(wrt), self._rows(of)
+        product = self.as_jvp(columns.selection, rows.selection)
+        return rows.arrange(await self._product("tangent", product, args, inputs, columns, batched, timeout))
 
     async def vjp(
         self,
@@ -255,8 +308,11 @@ class BaseFunction:
         `of`; a batch of cotangents is named as the input "y.cotangent". The result has the shape of the
         input. The other arguments are those of `jvp`.
         """
-        outputs = await self._product("cotangent", self.as_vjp(wrt, of), args, inputs, of, batched, timeout)
-        return unwrapped(outputs, wrt)
+        columns, rows = self._columns(wrt), self._rows(of)
+        product = self.as_vjp(columns.selection, rows.selection)
+        return columns.arrange(
+            await self._product("cotangent", product, args, inputs, rows, batched, timeout)
+        )
 
     async def hvp(
         self,
@@ -272,8 +328,11 @@ class BaseFunction:
 
         The arguments are those of `jvp`; the result has the shape of the input.
         """
-        outputs = await self._product("tangent", self.as_hvp(wrt, of), args, inputs, wrt, batched, timeout)
-        return unwrapped(outputs, wrt)
+        columns = self._columns(wrt)
+        product = self.as_hvp(columns.selection, self._scalar(of))
+        return columns.arrange(
+            await self._product("tangent", product, args, inputs, columns, batched, timeout)
+        )
 
     async def grad(
         self,
@@ -295,8 +354,9 @@ class BaseFunction:
             timeout: seconds until the work is stopped with `DeadlineError`.
             **inputs: inputs by name.
         """
-        arrays = bind(self.signature.inputs, args, inputs)
-        return unwrapped(await self.gradient(wrt, of)._evaluate(arrays, batched, timeout), wrt)
+        columns, arrays = self._columns(wrt), self._bind(args, inputs)
+        gradient = self.gradient(columns.selection, self._scalar(of))
+        return columns.arrange(await gradient._evaluate(arrays, batched, timeout))
 
     async def value_and_grad(
         self,
@@ -309,10 +369,20 @@ class BaseFunction:
         **inputs: Any,
     ) -> tuple[Arrays, Arrays]:
         """Compute all outputs and the gradient of `of` in one evaluation, with the arguments of `grad`."""
-        both = self.gradient(wrt, of, keep_values=True)
-        outputs = await both._evaluate(bind(self.signature.inputs, args, inputs), batched, timeout)
+        columns = self._columns(wrt)
+        both = self.gradient(columns.selection, self._scalar(of), keep_values=True)
+        outputs = await both._evaluate(self._bind(args, inputs), batched, timeout)
         count = len(outputs) - len(self.signature.outputs)
-        return unwrapped(outputs[count:], None), unwrapped(outputs[:count], wrt)
+        return self._result(outputs[count:]), columns.arrange(outputs[:count])
+
+    def _scalar(self, of: str | int | None) -> str | int | None:
+        """Chooses one output, which may be nested; None leaves it to the signature."""
+        rows = self._rows(of) if of is not None else None
+        if rows is None or rows.flatten is None:
+            return of
+        if not isinstance(rows.selection, list) or len(rows.selection) != 1:
+            raise InvalidArgumentError(f"of={of!r} names several outputs; a gradient is of one number")
+        return str(rows.selection[0])
 
     async def _product(
         self,
@@ -320,17 +390,20 @@ class BaseFunction:
         product: "BaseFunction",
         args: tuple[Any, ...],
         inputs: Mapping[str, Any],
-        selection: Selection,
+        chosen: Choice,
         batched: Selection,
         timeout: float | None,
     ) -> list[wire.Array]:
         if not args:
             raise InvalidArgumentError(f"the {word} is missing: pass it as the last positional argument")
         own = self.signature.inputs
-        arrays = bind(own, args[:-1], inputs)
+        arrays = self._bind(args[:-1], inputs)
         targets = product.signature.inputs[len(own) :]
-        single = selection is None or is_single(selection)
-        arrays |= vectors(word, args[-1], targets, single)
+        if chosen.flatten is not None:
+            arrays |= vectors(word, chosen.flatten(f"the {word}", args[-1]), targets, False)
+        else:
+            single = chosen.selection is None or is_single(chosen.selection)
+            arrays |= vectors(word, args[-1], targets, single)
         return await product._evaluate(arrays, batched, timeout)
 
     async def _evaluate(
@@ -432,20 +505,14 @@ def one_output(selection: Selection) -> str | int | None:
     raise InvalidArgumentError("of= names one output here, by name or position: a gradient is of one number")
 
 
-def unwrapped(values: Sequence[Any], selection: Selection) -> Arrays:
-    """Return a tuple of values, or the value itself if it is the only one or was selected by itself."""
-    several = selection is not None and not is_single(selection)
-    return tuple(values) if several or len(values) != 1 else values[0]
-
-
-def nested(arrays: Sequence[wire.Array], rows: Selection, columns: Selection, width: int) -> Arrays:
-    """Nests the matrices of a result, given row by row, as they were asked for.
+def nested(arrays: Sequence[wire.Array], rows: Choice, columns: Choice, width: int) -> Arrays:
+    """Nest the matrices of a result, given row by row, as they were asked for.
 
     Args:
         arrays: one for each pair, `width` to a row.
-        rows: what was selected for the rows: the `of=` of a Jacobian, the `wrt=` of a Hessian.
-        columns: the `wrt=`.
-        width: how many inputs were selected.
+        rows: what was chosen for the rows: the `of=` of a Jacobian, the `wrt=` of a Hessian.
+        columns: what was chosen by `wrt=`.
+        width: how many inputs were chosen.
     """
     starts = range(0, len(arrays), width)
-    return unwrapped([unwrapped(arrays[start : start + width], columns) for start in starts], rows)
+    return rows.arrange([columns.arrange(arrays[start : start + width]) for start in starts])

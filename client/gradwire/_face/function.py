@@ -9,7 +9,7 @@ from gradwire._face.arguments import abstract, bind, fixed_type, given_values
 from gradwire._face.batches import Loss
 from gradwire._face.checking import check
 from gradwire._face.differentiation import DerivativeFunction
-from gradwire._face.evaluation import Arrays, nested, one_output, unwrapped
+from gradwire._face.evaluation import Arrays, nested, one_output
 from gradwire._face.flat import FlatFunction
 from gradwire._face.options import (
     HessianMode,
@@ -101,9 +101,10 @@ class AsyncFunction(DerivativeFunction):
             NotDifferentiableError: the derivative does not exist in this mode.
             DeadlineError: the timeout is over.
         """
+        columns, rows = self._columns(wrt), self._rows(of)
         options = Options(
-            wrt=wrt,
-            of=of,
+            wrt=columns.selection,
+            of=rows.selection,
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
@@ -114,7 +115,7 @@ class AsyncFunction(DerivativeFunction):
         )
         request = await self._request("jacobian", args, inputs, options)
         arrays, info = await self._receive(request, options)
-        result = None if arrays is None else nested(arrays, of, wrt, request.columns)
+        result = None if arrays is None else nested(arrays, rows, columns, request.columns)
         return (result, info) if return_info else result
 
     @overload
@@ -160,9 +161,10 @@ class AsyncFunction(DerivativeFunction):
         "forward_over_reverse" or "forward_over_forward"; the other arguments and the errors are those of
         `jacobian`.
         """
+        columns = self._columns(wrt)
         options = Options(
-            wrt=wrt,
-            of=of,
+            wrt=columns.selection,
+            of=self._scalar(of),
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
@@ -173,7 +175,7 @@ class AsyncFunction(DerivativeFunction):
         )
         request = await self._request("hessian", args, inputs, options)
         arrays, info = await self._receive(request, options)
-        result = None if arrays is None else nested(arrays, wrt, wrt, request.columns)
+        result = None if arrays is None else nested(arrays, columns, columns, request.columns)
         return (result, info) if return_info else result
 
     async def value_and_jacobian(
@@ -194,9 +196,10 @@ class AsyncFunction(DerivativeFunction):
 
         The arguments are those of `jacobian`.
         """
+        columns, rows = self._columns(wrt), self._rows(of)
         options = Options(
-            wrt=wrt,
-            of=of,
+            wrt=columns.selection,
+            of=rows.selection,
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
@@ -206,7 +209,7 @@ class AsyncFunction(DerivativeFunction):
         )
         request = await self._request("jacobian", args, inputs, options, values=True)
         received = await self._assemble(request, options)
-        return unwrapped(received.values, None), nested(received.arrays, of, wrt, request.columns)
+        return self._result(received.values), nested(received.arrays, rows, columns, request.columns)
 
     async def value_and_hessian(
         self,
@@ -226,9 +229,10 @@ class AsyncFunction(DerivativeFunction):
 
         The arguments are those of `hessian`.
         """
+        columns = self._columns(wrt)
         options = Options(
-            wrt=wrt,
-            of=of,
+            wrt=columns.selection,
+            of=self._scalar(of),
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
@@ -238,7 +242,7 @@ class AsyncFunction(DerivativeFunction):
         )
         request = await self._request("hessian", args, inputs, options, values=True)
         received = await self._assemble(request, options)
-        return unwrapped(received.values, None), nested(received.arrays, wrt, wrt, request.columns)
+        return self._result(received.values), nested(received.arrays, columns, columns, request.columns)
 
     async def value_grad_and_hessian(
         self,
@@ -258,10 +262,11 @@ class AsyncFunction(DerivativeFunction):
         One call to the server brings them. The Hessian is computed as the Jacobian of the gradient, which is
         what the function that is sent gives; the arguments are those of `hessian`, but for `mode`.
         """
-        both = self.gradient(wrt, of, keep_values=True)
+        columns = self._columns(wrt)
+        both = self.gradient(columns.selection, self._scalar(of), keep_values=True)
         count = len(both.signature.outputs) - len(self.signature.outputs)
         options = Options(
-            wrt=select(self.signature.inputs, wrt, "input", "wrt"),
+            wrt=select(self.signature.inputs, columns.selection, "input", "wrt"),
             of=[value.name for value in both.signature.outputs[:count]],
             block_width=block_width,
             block_memory=block_memory,
@@ -272,9 +277,9 @@ class AsyncFunction(DerivativeFunction):
         request = await both._request("jacobian", args, inputs, options, values=True)
         received = await both._assemble(request, options)
         return (
-            unwrapped(received.values[count:], None),
-            unwrapped(received.values[:count], wrt),
-            nested(received.arrays, wrt, wrt, request.columns),
+            self._result(received.values[count:]),
+            columns.arrange(received.values[:count]),
+            nested(received.arrays, columns, columns, request.columns),
         )
 
     def jacobian_blocks(
@@ -295,9 +300,10 @@ class AsyncFunction(DerivativeFunction):
         The options and the errors are those of `jacobian`. A slow reader holds the server's work back;
         closing the iterator ends it.
         """
+        columns, rows = self._columns(wrt), self._rows(of)
         options = Options(
-            wrt=wrt,
-            of=of,
+            wrt=columns.selection,
+            of=rows.selection,
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
@@ -324,9 +330,10 @@ class AsyncFunction(DerivativeFunction):
         The options and the errors are those of `hessian`. A slow reader holds the server's work back;
         closing the iterator ends it.
         """
+        columns = self._columns(wrt)
         options = Options(
-            wrt=wrt,
-            of=of,
+            wrt=columns.selection,
+            of=self._scalar(of),
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
@@ -390,12 +397,13 @@ class AsyncFunction(DerivativeFunction):
         )
         deadline = Deadline(timeout)
         own = self.signature.inputs
-        given = given_values(own, tuple(map(abstract, args)), {n: abstract(one) for n, one in inputs.items()})
+        given = self._leaves(tuple(map(abstract, args)), {n: abstract(one) for n, one in inputs.items()})
         for value in own:
             if value.name not in given:
                 given[value.name] = abstract(ArraySpec(*fixed_type(value)))
         arrays = bind(own, (given,), {})
-        chosen_wrt, chosen_of = self._choose(kind, wrt, of)
+        rows = self._rows(of).selection if kind == "jacobian" else self._scalar(one_output(of))
+        chosen_wrt, chosen_of = self._choose(kind, self._columns(wrt).selection, rows)
         request = derivative_pb2.PlanRequest(
             function=self._spec.proto,
             inputs={name: wire.tensor_type(array.dtype, array.shape) for name, array in arrays.items()}
@@ -420,7 +428,7 @@ class AsyncFunction(DerivativeFunction):
         Raises:
             CheckError: two of them differ by more than rounding.
         """
-        arrays = bind(self.signature.inputs, args, inputs)
+        arrays = self._bind(args, inputs)
         reference = None if self._spec.transforms else self._model.reference
         unverified = type(self)(self._connection, self._model, self._spec, self._evaluator)
         return await check(FlatFunction(unverified, timeout), list(arrays.values()), reference)

@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 import gradwire_wire as wire
+from gradwire._face.arguments import given_values
 from gradwire._face.function import AsyncFunction
 from gradwire._face.pickling import FUNCTION, refuse
 from gradwire._sync.bridge import Bridge
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Value, select, select_scalar
+from gradwire.graphs.trees import flatten
 from gradwire.transport.retry import seconds_of
 
 Floats = npt.NDArray[np.float64]
@@ -47,9 +49,10 @@ class Callbacks:
     """Value and derivatives of one output by one input, in the form that numerical solvers take.
 
     Made by `Function.callbacks`. Every method takes the function's inputs in order (so that a solver's
-    `args=` go where they belong); the input that is varied may be flat, as solvers have it, where its shape
-    is known. Results are float64 whatever the graph computes in: a number for an output of rank 0, else
-    arrays of at most two axes, `(outputs, inputs)`, and they belong to the caller, who may write to them.
+    `args=` go where they belong), or by name (a solver's `kwargs=`); the input that is varied may be flat, as
+    solvers have it, where its shape is known. Results are float64 whatever the graph computes in: a number
+    for an output of rank 0, else arrays of at most two axes, `(outputs, inputs)`, and they belong to the
+    caller, who may write to them.
 
     With the value, the derivatives that `along` names are fetched in the same round trip. Points are compared
     bit by bit. May be used from several threads, which share a round trip when they ask for the same point at
@@ -89,47 +92,75 @@ class Callbacks:
     def __reduce__(self) -> NoReturn:
         refuse(self, FUNCTION.format(address=self._function._connection.address))
 
-    def __call__(self, /, *args: Any) -> float | Floats:
+    def __call__(self, /, *args: Any, **inputs: Any) -> float | Floats:
         """Return the value; the same as `value`."""
-        return self.value(*args)
+        return self.value(*args, **inputs)
 
-    def value(self, /, *args: Any) -> float | Floats:
+    def value(self, /, *args: Any, **inputs: Any) -> float | Floats:
         """Return the output: a number if its rank is 0, else of shape (outputs,)."""
-        value = self._part("value", args)
+        value = self._part("value", self._in_order(args, inputs))
         return float(value) if value.ndim == 0 else _floats(value, -1)
 
-    def grad(self, /, *args: Any) -> Floats:
+    def grad(self, /, *args: Any, **inputs: Any) -> Floats:
         """Return the gradient of a one-element output, of shape (inputs,); () at a point of rank 0."""
+        args = self._in_order(args, inputs)
         return self._like_point(args, _floats(self._part("grad", args), -1))
 
-    def jacobian(self, /, *args: Any) -> Floats:
+    def jacobian(self, /, *args: Any, **inputs: Any) -> Floats:
         """Return the Jacobian, of shape (outputs, inputs)."""
+        args = self._in_order(args, inputs)
         return _floats(self._part("jacobian", args), -1, self._inputs(args))
 
-    def hessian(self, /, *args: Any) -> Floats:
+    def hessian(self, /, *args: Any, **inputs: Any) -> Floats:
         """Return the Hessian of a one-element output, of shape (inputs, inputs); () at a point of rank 0."""
+        args = self._in_order(args, inputs)
         return self._like_point(args, _floats(self._part("hessian", args), -1, self._inputs(args)))
 
-    def hvp(self, /, *args: Any) -> Floats:
+    def hvp(self, /, *args: Any, **inputs: Any) -> Floats:
         """Multiply the Hessian by a vector, which follows the varied input: `hvp(x, p, *args)`."""
         args, vector = self._split(args, "a vector")
-        point = self._arguments(args)
+        point = self._arguments(self._in_order(args, inputs))
         direction = np.reshape(vector, np.shape(point[self._position]))
-        work = self._function.hvp(*point, direction, wrt=self._wrt, of=self._of, timeout=self._timeout)
+        work = self._function.hvp(
+            self._named(point), direction, wrt=self._wrt, of=self._of, timeout=self._timeout
+        )
         return _floats(self._bridge.run(work), -1)
 
-    def weighted_hessian(self, /, *args: Any) -> Floats:
+    def weighted_hessian(self, /, *args: Any, **inputs: Any) -> Floats:
         """Return the weighted sum of the outputs' Hessians: `weighted_hessian(x, v, *args)`.
 
         `scipy.optimize.NonlinearConstraint` takes it as `hess`. The shape is (inputs, inputs).
         """
         args, weights = self._split(args, "one weight for each output")
+        args = self._in_order(args, inputs)
         pullback = self._function.as_vjp(self._wrt, self._of)
         seed = pullback.signature.inputs[-1]
         work = pullback.jacobian(
-            *self._arguments(args), _shaped(seed, weights), wrt=self._wrt, timeout=self._timeout
+            {**self._named(self._arguments(args)), seed.name: _shaped(seed, weights)},
+            wrt=self._wrt,
+            timeout=self._timeout,
         )
         return _floats(self._bridge.run(work), -1, self._inputs(args))
+
+    def _in_order(self, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Append inputs that are given by name, as solvers' `kwargs=` are, in the function's order."""
+        if not inputs:
+            return args
+        names = [value.name for value in self._function.signature.inputs]
+        given = given_values(self._function.signature.inputs, args, inputs)
+        missing = [name for name in names if name not in given]
+        if missing:
+            raise InvalidArgumentError(f"missing input{'s' * (len(missing) > 1)}: {', '.join(missing)}")
+        return tuple(given[name] for name in names)
+
+    def _named(self, arguments: tuple[Any, ...]) -> dict[str, Any]:
+        """Return arguments by name: the leaves of nested ones have no place of their own among them."""
+        names = [value.name for value in self._function.signature.inputs]
+        if len(arguments) > len(names):
+            raise InvalidArgumentError(
+                f"{len(arguments)} arguments given, but the function has {len(names)}: {', '.join(names)}"
+            )
+        return dict(zip(names, arguments, strict=False))
 
     def _split(self, args: tuple[Any, ...], what: str) -> tuple[tuple[Any, ...], Any]:
         after = self._position + 1
@@ -186,25 +217,25 @@ class Callbacks:
         return dict(zip(parts, results, strict=True))
 
     async def _call(self, parts: tuple[Part, ...], arguments: tuple[Any, ...]) -> tuple[wire.Array, ...]:
-        f, timeout = self._function, self._timeout
+        f, timeout, point = self._function, self._timeout, self._named(arguments)
         chosen: dict[str, Any] = {"wrt": self._wrt, "of": self._of, "timeout": timeout}
         if parts == ("value",):
-            return (self._chosen_output(await f.value(*arguments, timeout=timeout)),)
+            return (self._chosen_output(await f.value(point, timeout=timeout)),)
         if len(parts) == 1:
             calls: dict[Part, Any] = {"grad": f.grad, "jacobian": f.jacobian, "hessian": f.hessian}
-            return (await calls[parts[0]](*arguments, **chosen),)
+            return (await calls[parts[0]](point, **chosen),)
         both: dict[str, Any] = {
             "grad": f.value_and_grad,
             "jacobian": f.value_and_jacobian,
             "hessian": f.value_grad_and_hessian,
         }
-        work: Coroutine[Any, Any, tuple[Any, ...]] = both[parts[-1]](*arguments, **chosen)
+        work: Coroutine[Any, Any, tuple[Any, ...]] = both[parts[-1]](point, **chosen)
         value, *derivatives = await work
         return self._chosen_output(value), *derivatives
 
     def _chosen_output(self, value: Any) -> wire.Array:
         """Pick the chosen output among all of them."""
-        chosen: wire.Array = value[self._output] if isinstance(value, tuple) else value
+        chosen: wire.Array = flatten(value)[1][self._output]
         return chosen
 
 

@@ -6,14 +6,12 @@ from typing import Any, Self, Unpack
 
 import numpy.typing as npt
 
-import gradwire_wire as wire
 from gradwire._face.client import specs_at
 from gradwire._face.options import GradientOptions, HessianOptions, JacobianOptions, ProductOptions, Rounding
 from gradwire._face.verification import Verify
 from gradwire._sync.bases import ClientBase
 from gradwire._sync.function import Function
 from gradwire.frontends.sources import Source
-from gradwire.graphs.spec import ArraySpec
 from gradwire.transport.uploads import Uploaded
 
 
@@ -46,7 +44,7 @@ class Client(ClientBase):
     def function(
         self,
         source: Source,
-        *specs: ArraySpec | wire.Array,
+        *specs: Any,
         names: Sequence[str] | None = None,
         fixed: Mapping[str, npt.ArrayLike] | None = None,
         inputs: Sequence[str] | None = None,
@@ -66,7 +64,8 @@ class Client(ClientBase):
         Args:
             source: a Python function, an ONNX model (object, bytes, path or text), or an object of PyTorch,
                 JAX or scikit-learn.
-            *specs: shapes and dtypes of a Python function's arguments: `gw.spec((2, 3))`, or arrays.
+            *specs: shapes and dtypes of a Python function's arguments: `gw.spec((2, 3))`, arrays, or dicts,
+                tuples, lists, named tuples and dataclasses of them, nested as the arguments are.
             names: names of the inputs; those of the function's parameters by default.
             verify: when the graph of a Python function is compared with the function itself: "first", where
                 it is first used at a point, "always" or "never"; what `connect` was given by default. A

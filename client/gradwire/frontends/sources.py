@@ -13,7 +13,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -21,7 +20,6 @@ import onnx
 import onnx.helper
 from google.protobuf.message import DecodeError
 
-import gradwire_wire as wire
 from gradwire.errors import GradwireError, GraphWarning, InvalidArgumentError
 from gradwire.frontends.closures import top_package
 from gradwire.graphs.constants import BoundModel
@@ -35,6 +33,7 @@ from gradwire.graphs.reading import (
 )
 from gradwire.graphs.signature import Signature
 from gradwire.graphs.spec import ArraySpec, spec_of
+from gradwire.graphs.trees import flatten, is_array_like, unflatten
 
 Source = Callable[..., Any] | BoundModel | onnx.ModelProto | bytes | str | os.PathLike[str]
 """A Python function over NumPy, an ONNX model (object, bytes, path or text), or a framework's object."""
@@ -54,17 +53,13 @@ _FRAMEWORKS = {
 
 
 def load(
-    source: Source,
-    specs: Sequence[ArraySpec | wire.Array],
-    names: Sequence[str] | None = None,
-    *,
-    whole: bool = False,
+    source: Source, specs: Sequence[Any], names: Sequence[str] | None = None, *, whole: bool = False
 ) -> Model:
     """Load a model from any source.
 
     Args:
         source: a Python function, an ONNX model, its bytes, text or path, or a framework's object.
-        specs: the inputs of a Python function or a framework's object, or arrays like them.
+        specs: the arguments of a Python function or a framework's object, or arrays, nested as they are.
         names: names of its inputs; by default those of the specs or the function's parameters.
         whole: whether a model keeps what its outputs of numbers do not need.
 
@@ -74,12 +69,24 @@ def load(
         TraceError: a function cannot be traced.
     """
     source = exported_model(source) or source
-    arrays = tuple(one if isinstance(one, ArraySpec) else spec_of(one) for one in specs)
+    arrays = tuple(map(specs_like, specs))
     model = _load(source, arrays, names, whole)
     if not callable(source):
         return model
+    trees = [flatten(one)[0] for one in arrays]
     inputs = [value.name for value in model.signature.inputs]
-    return replace(model, again=partial(load, source, names=inputs))
+
+    def again(shapes: Sequence[ArraySpec]) -> Model:
+        leaves = iter(shapes)
+        return load(source, [unflatten(tree, leaves) for tree in trees], names=inputs)
+
+    return replace(model, again=again)
+
+
+def specs_like(argument: Any) -> Any:
+    """Return the spec of an array, or specs nested as arrays are; specs stay as they are."""
+    tree, leaves = flatten(argument, is_array_like)
+    return unflatten(tree, [one if isinstance(one, ArraySpec) else spec_of(one) for one in leaves])
 
 
 def _load(source: Source, arrays: Sequence[ArraySpec], names: Sequence[str] | None, whole: bool) -> Model:
@@ -117,10 +124,10 @@ def _traced(
 ) -> BoundModel | onnx.ModelProto:
     """Traces a function with NumPy, or converts it with JAX or PyTorch if these refuse the traced arrays."""
     # Here: those who bring a model need no tracer.
-    from gradwire.frontends.numpy import reference_of, trace_function
+    from gradwire.frontends.numpy import trace_function
 
     try:
-        return replace(trace_function(source, specs, names).bound, reference=reference_of(source))
+        return trace_function(source, specs, names).bound
     except Exception as error:
         root = "jax" if _raised_by_jax(error) else "torch" if _raised_by_torch(error) else ""
         convert = _registered(root)
@@ -171,7 +178,7 @@ def from_proto(model: BoundModel | onnx.ModelProto) -> Model:
     whole = signature_of(clean)
     shown = Signature(tuple(value for value in whole.inputs if value.name not in given.bound), whole.outputs)
     graph_id = hashlib.sha256(data).hexdigest()
-    return Model(data, graph_id, shown, given.bound, reference=given.reference)
+    return Model(data, graph_id, shown, given.bound, reference=given.reference, structure=given.structure)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -20,6 +20,7 @@ from onnx import helper
 import gradwire_wire as wire
 from gradwire.errors import TraceError
 from gradwire.graphs.reference import Reference
+from gradwire.graphs.trees import Structure
 
 REFERENCED_BYTES = 1 << 20
 """Constants of at least this many bytes are referred to; smaller ones cost little in the graph."""
@@ -68,11 +69,13 @@ class BoundModel:
         proto: the graph.
         bound: constants, by the name of the hidden input that they are the value of.
         reference: the function that it was traced from; None for a model.
+        structure: how the function's arguments and result are nested; None where it is not known.
     """
 
     proto: onnx.ModelProto
     bound: Mapping[str, Constant] = field(default_factory=lambda: MappingProxyType({}))
     reference: Reference | None = field(default=None, compare=False)
+    structure: Structure | None = None
 
     def embedded(self) -> onnx.ModelProto:
         """Return a model without hidden inputs, whose constants are stored in it.

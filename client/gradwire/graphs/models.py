@@ -10,6 +10,7 @@ from gradwire.graphs.constants import BoundModel, Constant
 from gradwire.graphs.reference import Reference
 from gradwire.graphs.signature import Signature
 from gradwire.graphs.spec import ArraySpec
+from gradwire.graphs.trees import Structure
 from gradwire_wire.choices import GraphChoices
 
 
@@ -25,6 +26,7 @@ class Model:
         choices: what the server makes of the model.
         again: loads the same source for other shapes; None for a model, which has its own shapes.
         reference: the function that it was traced from; None for a model.
+        structure: how the function's arguments and result are nested; None where it is not known.
     """
 
     data: bytes
@@ -34,6 +36,7 @@ class Model:
     choices: GraphChoices = field(default_factory=GraphChoices, compare=False)
     again: "Callable[[Sequence[ArraySpec]], Model] | None" = field(default=None, compare=False, repr=False)
     reference: Reference | None = field(default=None, compare=False, repr=False)
+    structure: Structure | None = field(default=None, compare=False, repr=False)
 
     def alone(self) -> "Model":
         """Return the graph without the source that it was made from."""

@@ -34,12 +34,15 @@ def _primitive(name: str, function: Elementwise, derivative: Elementwise) -> Ele
         function: computes it; is never differentiated.
         derivative: computes its derivative, which is differentiated for the next order.
     """
-    primitive = Primitive(name)
+    # JAX's registration of primitives has no types.
+    primitive: Any = Primitive(name)
+    vectorized: Any = batching.defvectorized
+    differentiated: Any = ad.defjvp
     primitive.def_impl(jax.jit(function))
     primitive.def_abstract_eval(lambda aval: jax.core.ShapedArray(aval.shape, aval.dtype))
     mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
-    batching.defvectorized(primitive)
-    ad.defjvp(primitive, lambda tangent, x: lax.mul(tangent, derivative(x)))
+    vectorized(primitive)
+    differentiated(primitive, lambda tangent, x: lax.mul(tangent, derivative(x)))
 
     def apply(x: Value) -> Value:
         result: Value = primitive.bind(jnp.asarray(x))
@@ -68,17 +71,21 @@ def _sech_squared(x: Value) -> Value:
     return 4 * e / lax.square(1 + e)
 
 
-sech_squared = _primitive("sech_squared", _sech_squared, lambda x: -2 * tanh(x) * sech_squared(x))
-tanh = _primitive("precise_tanh", lax.tanh, sech_squared)
-logistic = _primitive("precise_logistic", lax.logistic, lambda x: logistic(x) * logistic(lax.neg(x)))
-expm1 = _primitive("precise_expm1", lax.expm1, lax.exp)
+sech_squared: Elementwise = _primitive(
+    "sech_squared", _sech_squared, lambda x: -2 * tanh(x) * sech_squared(x)
+)
+tanh: Elementwise = _primitive("precise_tanh", lax.tanh, sech_squared)
+logistic: Elementwise = _primitive(
+    "precise_logistic", lax.logistic, lambda x: logistic(x) * logistic(lax.neg(x))
+)
+expm1: Elementwise = _primitive("precise_expm1", lax.expm1, lax.exp)
 
 
 def _softplus(x: Value) -> Value:
     return lax.add(lax.log1p(lax.exp(lax.neg(lax.abs(x)))), lax.max(x, constant(0, x)))
 
 
-softplus = _primitive("softplus", _softplus, logistic)
+softplus: Elementwise = _primitive("softplus", _softplus, logistic)
 """log(1 + exp(x)), without overflow or loss of small values."""
 
 
@@ -103,10 +110,10 @@ def _acosh_curve(x: Value) -> Value:
     return _root_curve(x, _acosh_slope(x))
 
 
-_asinh_slope = _primitive("asinh_slope", partial(_inverse_root, sign=1), _asinh_curve)
-_acosh_slope = _primitive("acosh_slope", partial(_inverse_root, sign=-1), _acosh_curve)
-asinh = _primitive("precise_asinh", lax.asinh, _asinh_slope)
-acosh = _primitive("precise_acosh", lax.acosh, _acosh_slope)
+_asinh_slope: Elementwise = _primitive("asinh_slope", partial(_inverse_root, sign=1), _asinh_curve)
+_acosh_slope: Elementwise = _primitive("acosh_slope", partial(_inverse_root, sign=-1), _acosh_curve)
+asinh: Elementwise = _primitive("precise_asinh", lax.asinh, _asinh_slope)
+acosh: Elementwise = _primitive("precise_acosh", lax.acosh, _acosh_slope)
 
 
 _SINC = [(-1) ** k * math.pi ** (2 * k) / math.factorial(2 * k + 1) for k in range(11)]
@@ -157,8 +164,10 @@ def _rescaled(function: Elementwise) -> Elementwise:
     return of
 
 
-bessel_i1 = _primitive("bessel_i1", _rescaled(lax.bessel_i1e), lambda x: bessel_i0(x) - _i1_over(x))
-bessel_i0 = _primitive("bessel_i0", _rescaled(lax.bessel_i0e), bessel_i1)
+bessel_i1: Elementwise = _primitive(
+    "bessel_i1", _rescaled(lax.bessel_i1e), lambda x: bessel_i0(x) - _i1_over(x)
+)
+bessel_i0: Elementwise = _primitive("bessel_i0", _rescaled(lax.bessel_i0e), bessel_i1)
 
 
 def _i1_over(x: Value) -> Value:
@@ -172,10 +181,10 @@ def _i1e_over(x: Value) -> Value:
     return select(near, series, bessel_i1e(outer) / outer)
 
 
-bessel_i0e = _primitive(
+bessel_i0e: Elementwise = _primitive(
     "precise_bessel_i0e", lax.bessel_i0e, lambda x: bessel_i1e(x) - lax.sign(x) * bessel_i0e(x)
 )
-bessel_i1e = _primitive(
+bessel_i1e: Elementwise = _primitive(
     "precise_bessel_i1e",
     lax.bessel_i1e,
     lambda x: bessel_i0e(x) - lax.sign(x) * bessel_i1e(x) - _i1e_over(x),

@@ -171,7 +171,9 @@ def _base_function(graph: Graph, traced: TracedGraph, arguments: Arguments, weig
         results = traced.run(*flat_weights, *(values[name] for name, _ in inputs))
         return dict(zip((name for name, _ in outputs), results, strict=True))
 
-    return Function(Signature(inputs, outputs), call, traced.forward_only, traced.no_derivative)
+    return Function(
+        Signature(inputs, outputs), call, traced.forward_only, traced.no_derivative, traced.equations
+    )
 
 
 class TracedFunction:

@@ -75,13 +75,14 @@ class Function:
     """A function under JAX: its signature and a callable.
 
     `forward_only` gives the reason why reverse mode is not possible, "" where it is;
-    `no_derivative` why no derivative is, "" where there is one.
+    `no_derivative` why no derivative is, "" where there is one; `equations` how long its program is.
     """
 
     signature: Signature
     call: Call
     forward_only: str = ""
     no_derivative: str = ""
+    equations: int = 0
 
 
 def choose_inputs(function: Function, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -187,7 +188,8 @@ def _made(
         result = {name: found[source] for (name, _), source in zip(derived, sources, strict=True)}
         return {**result, **values} if keep else result
 
-    return Function(Signature(inputs + added, derived + kept), call, function.forward_only)
+    signature = Signature(inputs + added, derived + kept)
+    return Function(signature, call, function.forward_only, equations=3 * function.equations)
 
 
 def check_scalar(name: str, shape: tuple[int, ...]) -> None:
@@ -242,8 +244,15 @@ def _unless_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     return _unless(*primals), tangents[1]
 
 
+_LONG_PROGRAM = 2_000
+"""Equations up to which tangents and cotangents are followed apart: each takes a program of its own."""
+
+
 def _without_spoiling(
-    together: dict[str, Any], given: dict[str, Any], alone: Callable[[str], dict[str, Any]]
+    together: dict[str, Any],
+    given: dict[str, Any],
+    alone: Callable[[str], dict[str, Any]],
+    equations: int,
 ) -> dict[str, Any]:
     """Keep a tangent or cotangent that is zero from making NaN of what the others give.
 
@@ -254,8 +263,9 @@ def _without_spoiling(
         together: the sum.
         given: the tangents or cotangents.
         alone: what one of them gives, by name.
+        equations: length of the function's program; long ones are left as they are.
     """
-    if len(given) == 1:
+    if len(given) == 1 or len(given) * equations > _LONG_PROGRAM:
         return together
 
     def apart() -> dict[str, Any]:
@@ -267,7 +277,8 @@ def _without_spoiling(
 
     spoiled = jnp.any(jnp.stack([jnp.any(jnp.isnan(leaf)) for leaf in jax.tree.leaves(together)]))
     idle = jnp.any(jnp.stack([jnp.all(item == 0) for item in given.values()]))
-    return lax.cond(spoiled & idle, apart, lambda: together)  # type: ignore[no-any-return]
+    kept: dict[str, Any] = lax.cond(spoiled & idle, apart, lambda: together)
+    return kept
 
 
 def _apply_gradient(function: Function, transform: Gradient) -> Function:
@@ -294,11 +305,13 @@ def _apply_jvp(function: Function, transform: Jvp) -> Function:
 
         def along(name: str) -> dict[str, Any]:
             def moved(value: Any) -> dict[str, Any]:
-                return at({**point, name: value})[0]
+                values: dict[str, Any] = at({**point, name: value})[0]
+                return values
 
-            return jax.jvp(moved, (point[name],), (direction[name],))[1]  # type: ignore[no-any-return]
+            moving: dict[str, Any] = jax.jvp(moved, (point[name],), (direction[name],))[1]
+            return moving
 
-        return _without_spoiling(pushed, direction, along), outputs
+        return _without_spoiling(pushed, direction, along, function.equations), outputs
 
     return _made(function, "tangent", of, tangents, transform.keep_values, compute)
 
@@ -322,7 +335,7 @@ def _apply_vjp(function: Function, transform: Vjp) -> Function:
             _, pull = jax.vjp(needed(chosen, values), values)
             return dict(zip(wrt, pull([given[name]])[0], strict=True))
 
-        return _without_spoiling(pulled, given, of_one), outputs
+        return _without_spoiling(pulled, given, of_one, function.equations), outputs
 
     return _made(function, "cotangent", wrt, cotangents, transform.keep_values, compute)
 

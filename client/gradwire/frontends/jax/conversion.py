@@ -21,7 +21,7 @@ import onnx
 from jax import tree_util
 from jax.extend.core import Literal
 
-from gradwire.errors import TraceError
+from gradwire.errors import InvalidArgumentError, TraceError
 from gradwire.frontends.jax import rules as _rules  # noqa: F401  (registers them)
 from gradwire.frontends.jax.dtypes import KINDS, graph_dtype
 from gradwire.frontends.jax.registry import Call, Type, is_of_jax, origin, rules, type_only, user_line
@@ -29,6 +29,7 @@ from gradwire.graphs.builder import GraphBuilder, GraphValue
 from gradwire.graphs.constants import BoundModel
 from gradwire.graphs.reference import Reference, code_of
 from gradwire.graphs.spec import ArraySpec
+from gradwire.graphs.trees import Structure, flatten
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,11 @@ def convert_function(
         raise TraceError(f"{_name(fn)} returned no array: is a `return` missing?")
     outputs = dict(zip(_output_names([path for path, _ in paths], labels), values, strict=True))
     identifier = re.sub(r"\W", "_", _name(fn)).strip("_") or "function"
-    bound = replace(graph.model(outputs, identifier), reference=_reference(fn, tree, kinds))
+    bound = replace(
+        graph.model(outputs, identifier),
+        reference=_reference(fn, tree, kinds),
+        structure=_structure(fn, specs, labels, result, list(outputs)),
+    )
     return Converted(bound, tuple(labels), structure)
 
 
@@ -126,6 +131,33 @@ def _reference(fn: Callable[..., Any], tree: Any, kinds: Sequence[Any]) -> Refer
             return [np.asarray(one) for one in pull(given)]
 
     return Reference(_name(fn), code_of(fn), values, product)
+
+
+def _structure(
+    fn: Callable[..., Any], specs: Sequence[Any], labels: Sequence[str], result: Any, outputs: Sequence[str]
+) -> Structure | None:
+    """Say how arguments and result are nested; None where there are containers that only JAX knows."""
+
+    def is_leaf(item: Any) -> bool:
+        return isinstance(item, ArraySpec) or hasattr(item, "shape")
+
+    try:
+        trees = [flatten(spec, is_leaf, by_key=True)[0] for spec in specs]
+        returned, _ = flatten(result, is_leaf, by_key=True)
+    except (InvalidArgumentError, TypeError):
+        return None
+    if sum(map(len, trees)) != len(labels) or len(returned) != len(outputs):
+        return None
+    parameters = _parameters(fn)
+    names = [_argument(parameters, index) for index in range(len(specs))]
+    # An argument that is an array has the name of its input.
+    taken = iter(labels)
+    own = [[next(taken) for _ in range(len(tree))] for tree in trees]
+    arguments = tuple(
+        (leaves[0] if tree.is_leaf else name, tree)
+        for name, tree, leaves in zip(names, trees, own, strict=True)
+    )
+    return Structure(arguments, tuple(labels), returned, tuple(outputs))
 
 
 def _kind(leaf: Any) -> Any:

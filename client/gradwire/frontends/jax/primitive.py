@@ -20,6 +20,7 @@ from jax.interpreters import ad, batching, mlir
 
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Signature, Value
+from gradwire.graphs.trees import flatten
 
 
 class SupportsTransforms(Protocol):
@@ -138,7 +139,7 @@ def _call(*arrays: Any, handle: Handle, batched: tuple[bool, ...]) -> list[np.nd
     inputs = {value.name: np.asarray(array) for value, array in zip(handle.inputs, arrays, strict=True)}
     leading = [value.name for value, flag in zip(handle.inputs, batched, strict=True) if flag]
     results = handle.function.value(inputs, batched=leading or None)
-    outputs = results if isinstance(results, tuple | list) else (results,)
+    _, outputs = flatten(results)
     return [
         np.asarray(result, dtype=value.dtype) for result, value in zip(outputs, handle.outputs, strict=True)
     ]

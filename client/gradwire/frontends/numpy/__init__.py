@@ -8,7 +8,7 @@ from gradwire.frontends.numpy import array_api  # noqa: F401 - the namespace of 
 from gradwire.frontends.numpy.arrays.array import TracedArray
 from gradwire.frontends.numpy.control_flow import cond, fori, scan, vmap, while_
 from gradwire.frontends.numpy.functions.manipulation.creation import asarray, full, ones, zeros
-from gradwire.frontends.numpy.tracer import Traced, input_names, reference_of, trace, trace_function
+from gradwire.frontends.numpy.tracer import Traced, input_names, trace, trace_function
 
 __all__ = [
     "Traced",
@@ -19,7 +19,6 @@ __all__ = [
     "full",
     "input_names",
     "ones",
-    "reference_of",
     "scan",
     "trace",
     "trace_function",

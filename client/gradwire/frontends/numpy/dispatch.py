@@ -160,13 +160,13 @@ def stored(name: str, result: Any, out: Any, broadcast: bool = True) -> Any:
 
 @lru_cache(maxsize=1)
 def _elementwise() -> frozenset[Any]:
-    """The functions with an `out` that broadcast to it, as ufuncs do."""
+    """List the functions with an `out` that broadcast to it, as ufuncs do."""
     return frozenset(map(named, ("clip", "round", "around", "fix", "isposinf", "isneginf", "outer")))
 
 
 @lru_cache(maxsize=1)
 def _accumulating() -> frozenset[Any]:
-    """The functions that compute in the dtype of `out` where no dtype is given."""
+    """List the functions that compute in the dtype of `out` where no dtype is given."""
     return frozenset(map(named, ("sum", "prod", "cumsum", "cumprod", "mean", "nansum", "nanprod")))
 
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnx
 
-from gradwire.errors import TraceError
+from gradwire.errors import InvalidArgumentError, TraceError
 from gradwire.frontends.numpy.arrays.array import TracedArray, value_of, wrap
 from gradwire.frontends.numpy.arrays.complex_array import TracedComplex
-from gradwire.frontends.numpy.functions.manipulation.joining import holds_traced
 from gradwire.frontends.numpy.repeatability import check_same, check_unmoved, random_states
 from gradwire.graphs.builder import GraphBuilder, GraphValue, active
 from gradwire.graphs.constants import BoundModel
 from gradwire.graphs.reference import Reference, code_of, name_of
 from gradwire.graphs.spec import ArraySpec
+from gradwire.graphs.trees import Structure, Tree, flatten, unflatten
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,11 @@ class Traced:
 
     Attributes:
         bound: the graph, with large constants by reference.
-        structure: the kind of the returned value: "array", "tuple", "list" or "dict". Its items are the
-            model's outputs, in order.
-        keys: the keys of a returned dict, in order.
+        structure: how arguments and result are nested; the leaves are the model's inputs and outputs.
     """
 
     bound: BoundModel
-    structure: str
-    keys: tuple[str, ...] = ()
+    structure: Structure
 
     @property
     def model(self) -> onnx.ModelProto:
@@ -44,22 +41,20 @@ class Traced:
 
     def pack(self, outputs: Sequence[Any]) -> Any:
         """Arrange the model's outputs in the structure that the function returns."""
-        if self.structure == "array":
-            return outputs[0]
-        if self.structure == "dict":
-            return dict(zip(self.keys, outputs, strict=True))
-        return list(outputs) if self.structure == "list" else tuple(outputs)
+        return unflatten(self.structure.result, outputs)
 
 
 def trace(
-    fn: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None = None
+    fn: Callable[..., Any], specs: Sequence[Any], names: Sequence[str] | None = None
 ) -> onnx.ModelProto:
     """Trace a NumPy function on arrays of given shapes and dtypes.
 
     Args:
-        fn: takes one array for each spec; returns an array, a number, or a tuple, list or dict of them.
-        specs: shapes and dtypes of the inputs.
-        names: names of the inputs; by default the specs' own, then the function's parameters'.
+        fn: takes one argument for each spec; returns an array, a number, or a tuple, list, dict, named tuple
+            or dataclass of them, nested to any depth.
+        specs: shapes and dtypes of the arguments; nested as they are.
+        names: names of the inputs, one for each array; by default the specs' own, then the function's
+            parameters', with the path to the array after a dot: "params.w".
 
     Returns:
         A model that passes ONNX's full check and holds all constants. Its output is named "y", those of a
@@ -72,7 +67,7 @@ def trace(
 
 
 def trace_function(
-    fn: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None = None
+    fn: Callable[..., Any], specs: Sequence[Any], names: Sequence[str] | None = None
 ) -> Traced:
     """Trace a function like `trace`, and keep the structure of its result and its large constants separate.
 
@@ -86,24 +81,51 @@ def trace_function(
     Raises:
         TraceError: the function cannot be traced, or gives two different graphs.
     """
-    labels = input_names(fn, specs, names)
+    arguments = input_names(fn, specs)
+    flattened = [flatten(spec) for spec in specs]
+    trees = [tree for tree, _ in flattened]
+    leaves = [leaf for _, own in flattened for leaf in own]
+    labels = _labels(arguments, trees, leaves, names)
+    nested = _Arguments(tuple(zip(arguments, trees, strict=True)), tuple(labels), tuple(leaves))
     name, states = name_of(fn), random_states(fn)
-    traced = _traced_once(fn, specs, labels)
+    traced = _traced_once(fn, nested)
     check_unmoved(name, states)
-    check_same(name, traced.bound, _traced_once(fn, specs, labels).bound)
-    return traced
+    check_same(name, traced.bound, _traced_once(fn, nested).bound)
+    return replace(traced, bound=replace(traced.bound, reference=_reference(fn, trees)))
 
 
-def _traced_once(fn: Callable[..., Any], specs: Sequence[ArraySpec], labels: Sequence[str]) -> Traced:
+@dataclass(frozen=True)
+class _Arguments:
+    """The trees of a function's arguments by their names, and the names and the types of all leaves."""
+
+    trees: tuple[tuple[str, Tree], ...]
+    labels: tuple[str, ...]
+    leaves: tuple[ArraySpec, ...]
+
+
+def _labels(
+    arguments: Sequence[str], trees: Sequence[Tree], leaves: Sequence[ArraySpec], names: Sequence[str] | None
+) -> list[str]:
+    """Name the leaves of arguments: given names, then those of the specs, then their paths."""
+    if names is not None:
+        if len(names) != len(leaves):
+            raise ValueError(f"{len(names)} names for {len(leaves)} inputs; give one for each")
+        return list(names)
+    paths = [path for name, tree in zip(arguments, trees, strict=True) for path in tree.paths(name)]
+    return [leaf.name or path for leaf, path in zip(leaves, paths, strict=True)]
+
+
+def _traced_once(fn: Callable[..., Any], arguments: _Arguments) -> Traced:
     graph = GraphBuilder()
-    inputs = [
-        wrap(graph.input(label, spec.shape, spec.dtype)) for label, spec in zip(labels, specs, strict=True)
-    ]
+    inputs = iter(
+        wrap(graph.input(label, spec.shape, spec.dtype))
+        for label, spec in zip(arguments.labels, arguments.leaves, strict=True)
+    )
     token = active.set(graph)
     try:
-        result = fn(*inputs)
-        structure, items = _flattened(result)
-        values = {key: _output(graph, key, item) for key, item in items.items()}
+        result = fn(*[unflatten(tree, inputs) for _, tree in arguments.trees])
+        tree, items = _flattened(result)
+        values = [_output(graph, key, item) for key, item in zip(tree.paths(), items, strict=True)]
     except TraceError:
         raise
     except Exception as error:
@@ -113,27 +135,29 @@ def _traced_once(fn: Callable[..., Any], specs: Sequence[ArraySpec], labels: Seq
         raise
     finally:
         active.reset(token)
-    keys = tuple(values) if structure == "dict" else ()
-    outputs = dict(zip(_output_names(structure, list(values), labels), values.values(), strict=True))
-    return Traced(graph.model(outputs, _identifier(name_of(fn))), structure, keys)
+    outputs = tuple(_output_names(tree, arguments.labels))
+    structure = Structure(arguments.trees, arguments.labels, tree, outputs)
+    bound = graph.model(dict(zip(outputs, values, strict=True)), _identifier(name_of(fn)))
+    return Traced(replace(bound, structure=structure), structure)
 
 
-def reference_of(fn: Callable[..., Any]) -> Reference:
-    """Return a traced function as the reference of its graph: it is called with plain arrays."""
+def _reference(fn: Callable[..., Any], trees: Sequence[Tree]) -> Reference:
+    """Take the function as the reference of its graph: it is called with plain arrays."""
 
     def values(arrays: Sequence[Any]) -> list[Any]:
-        return [np.asarray(item) for item in _flattened(fn(*arrays))[1].values()]
+        leaves = iter(arrays)
+        return [np.asarray(item) for item in _flattened(fn(*[unflatten(tree, leaves) for tree in trees]))[1]]
 
     return Reference(name_of(fn), code_of(fn), values)
 
 
 def input_names(
-    fn: Callable[..., Any], specs: Sequence[ArraySpec], names: Sequence[str] | None = None
+    fn: Callable[..., Any], specs: Sequence[Any], names: Sequence[str] | None = None
 ) -> list[str]:
-    """Name the inputs of a function: given names, then those of the specs, then the parameters'.
+    """Name the arguments of a function: given names, then those of the specs, then the parameters'.
 
     Raises:
-        TraceError: the function does not take as many arrays as there are specs.
+        TraceError: the function does not take as many arguments as there are specs.
         ValueError: there are more or fewer names than specs, or two are the same.
     """
     if names is not None:
@@ -153,38 +177,25 @@ def input_names(
     else:
         variadic = inspect.Parameter.VAR_POSITIONAL
         parameters = [name for name in bound.arguments if signature.parameters[name].kind is not variadic]
-    given = [spec.name for spec in specs]
+    given = [spec.name if isinstance(spec, ArraySpec) else None for spec in specs]
     return [given[i] or (parameters[i] if i < len(parameters) else f"x{i}") for i in range(len(specs))]
 
 
-def _flattened(result: Any) -> tuple[str, dict[str, Any]]:
-    if isinstance(result, Mapping):
-        if not all(isinstance(key, str) for key in result):
-            raise TraceError("a traced function returned a dict whose keys are not all text; use text keys")
-        structure, items = "dict", dict(result)
-    elif isinstance(result, list | tuple):
-        structure = "list" if isinstance(result, list) else "tuple"
-        items = {str(place): item for place, item in enumerate(result)}
-    else:
-        structure, items = "array", {"": result}
+def _flattened(result: Any) -> tuple[Tree, list[Any]]:
+    """Return the tree of a result and its leaves."""
+    try:
+        tree, items = flatten(result)
+    except InvalidArgumentError as error:
+        raise TraceError(f"a traced function returned a dict with other keys: {error}") from None
     if not items:
         raise TraceError("a traced function returned nothing to differentiate: an empty tuple, list or dict")
-    return structure, items
+    return tree, items
 
 
 def _output(graph: GraphBuilder, key: str, item: Any) -> GraphValue:
     where = f"output {key}" if key else "the output"
     if item is None:
         raise TraceError(f"{where} of the traced function is None; return an array (is a `return` missing?)")
-    if isinstance(item, list | tuple | dict):
-        if isinstance(item, dict) or not holds_traced(item):
-            raise TraceError(
-                f"{where} of the traced function is a nested {type(item).__name__}; return a flat one"
-            )
-        raise TraceError(
-            f"{where} of the traced function is a {type(item).__name__} of arrays inside another; "
-            "np.stack the arrays, or return a flat tuple"
-        )
     if isinstance(item, TracedComplex | complex) or (hasattr(item, "dtype") and item.dtype.kind == "c"):
         raise TraceError(
             f"{where} of the traced function is complex; derivatives are of real functions: "
@@ -199,13 +210,14 @@ def _output(graph: GraphBuilder, key: str, item: Any) -> GraphValue:
     return value
 
 
-def _output_names(structure: str, keys: Sequence[str], taken: Sequence[str]) -> list[str]:
-    if structure == "dict":
-        return [key if key not in taken else f"out_{key}" for key in keys]
-    if structure == "array":
+def _output_names(tree: Tree, taken: Sequence[str]) -> list[str]:
+    """Name the outputs: by keys and fields, and by a letter where positions would begin a name."""
+    if tree.is_leaf:
         return ["y" if "y" not in taken else "out"]
-    names = [f"y{key}" for key in keys]
-    return names if set(names).isdisjoint(taken) else [f"out{key}" for key in keys]
+    if tree.kind not in (tuple, list):
+        return [path if path not in taken else f"out_{path}" for path in tree.paths()]
+    names = [f"y{path}" for path in tree.paths()]
+    return names if set(names).isdisjoint(taken) else [f"out{path}" for path in tree.paths()]
 
 
 def _identifier(text: str) -> str:

@@ -16,6 +16,7 @@ import torch
 from gradwire._sync.function import Function
 from gradwire.frontends.torch.gradient_batches import is_batched, unwrapped, wrapped
 from gradwire.frontends.torch.tensors import to_numpy, to_torch
+from gradwire.graphs.trees import flatten
 
 Tensors = tuple[torch.Tensor, ...]
 Connected = tuple[frozenset[int], ...]
@@ -118,8 +119,7 @@ class Evaluation(torch.autograd.Function):
         }
         chosen = [name for name, flag in zip(arrays, batched, strict=False) if flag]
         results = function.value(arrays, batched=chosen or None)
-        results = results if isinstance(results, tuple) else (results,)
-        return tuple(to_torch(result, device) for result in results)
+        return tuple(to_torch(result, device) for result in flatten(results)[1])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:

@@ -16,6 +16,7 @@ import onnx
 import torch
 from torch.utils import _pytree as pytree
 
+from gradwire.errors import InvalidArgumentError
 from gradwire.frontends.numpy.arrays.array import TracedArray, wrap
 from gradwire.frontends.torch import rules as _rules
 from gradwire.frontends.torch.capture import TensorSpec, capture, name_of
@@ -26,6 +27,7 @@ from gradwire.frontends.torch.tensors import to_numpy
 from gradwire.graphs.builder import GraphBuilder, GraphValue
 from gradwire.graphs.constants import BoundModel
 from gradwire.graphs.spec import ArraySpec
+from gradwire.graphs.trees import Structure, Tree, flatten, unflatten
 
 assert _rules  # importing the package registers its rules
 
@@ -160,16 +162,58 @@ def export(
     )
 
 
-def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None) -> BoundModel:
+def convert(source: Any, specs: Sequence[Any], names: Sequence[str] | None) -> BoundModel:
     """Convert a function or module for `client.function`; tensors that it closes over become constants."""
+    flattened = [flatten(spec) for spec in specs]
+    trees = [tree for tree, _ in flattened]
+    leaves: list[ArraySpec] = [leaf for _, own in flattened for leaf in own]
     tensors = [
         TensorSpec(spec.shape, torch.from_numpy(np.empty(0, spec.dtype)).dtype, spec.dtype.kind == "f")
-        for spec in specs
+        for spec in leaves
     ]
-    if names is None and all(spec.name for spec in specs):
-        names = [str(spec.name) for spec in specs]
-    bound = export(source, tensors, names, constants=True).bound
-    return replace(bound, reference=reference_of(source))
+    arguments = _labels(_parameter_names(source, len(specs)), len(specs))
+    nested = not all(tree.is_leaf for tree in trees)
+    if names is None and all(spec.name for spec in leaves):
+        names = [str(spec.name) for spec in leaves]
+    elif names is None and nested:
+        names = [path for name, tree in zip(arguments, trees, strict=True) for path in tree.paths(name)]
+    flat = _of_leaves(source, trees) if nested else source
+    exported = export(flat, tensors, names, constants=True)
+    structure = _structure(exported, arguments, trees)
+    return replace(exported.bound, reference=reference_of(flat, source), structure=structure)
+
+
+def _of_leaves(source: Any, trees: Sequence[Tree]) -> Callable[..., Any]:
+    """Return the function of the leaves of its arguments."""
+
+    def function(*tensors: torch.Tensor) -> Any:
+        leaves = iter(tensors)
+        return source(*(unflatten(tree, leaves) for tree in trees))
+
+    function.__name__ = name_of(source)
+    return function
+
+
+def _structure(exported: Exported, arguments: Sequence[str], trees: Sequence[Tree]) -> Structure | None:
+    """Say how arguments and result are nested; None where a container is one that only PyTorch knows."""
+    if exported.changed:
+        return None
+    count = exported.outputs.num_leaves
+    try:
+        result, places = flatten(pytree.tree_unflatten(list(range(count)), exported.outputs))
+    except InvalidArgumentError:
+        return None
+    if places != list(range(count)):
+        return None
+    graph = exported.bound.proto.graph
+    inputs = [info.name for info in graph.input if info.name not in exported.bound.bound]
+    taken = iter(inputs)
+    own = [[next(taken) for _ in range(len(tree))] for tree in trees]
+    named = tuple(
+        (leaves[0] if tree.is_leaf else name, tree)
+        for name, tree, leaves in zip(arguments, trees, own, strict=True)
+    )
+    return Structure(named, tuple(inputs), result, tuple(info.name for info in graph.output))
 
 
 def _as_value(graph: GraphBuilder, item: Any) -> GraphValue:

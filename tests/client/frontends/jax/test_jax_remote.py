@@ -255,10 +255,10 @@ def test_functions_of_jax_are_functions_on_the_service(service: gw.Client) -> No
     np.testing.assert_allclose(service.jacobian(residual, np.asarray(X)), jax.jacfwd(residual)(X), rtol=1e-12)
 
 
-def test_functions_of_trees_are_functions_of_their_leaves(service: gw.Client) -> None:
+def test_functions_of_trees_have_their_leaves_for_inputs(service: gw.Client) -> None:
     f = gradwire.jax.function(lambda p, x: jnp.sum(layer(p, x) ** 2), PARAMS, X, client=service)
     assert [value.name for value in f.signature.inputs] == ["p.b", "p.w", "x"]
-    gradient = f.grad(PARAMS["b"], PARAMS["w"], X, wrt=["p.w"])
+    gradient = f.grad(PARAMS, X, wrt=["p.w"])
     np.testing.assert_allclose(gradient[0], jax.grad(loss(layer))(PARAMS, X)["w"], rtol=1e-12)
 
 

@@ -13,8 +13,9 @@ import scipy.special
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from gradwire.frontends.numpy import reference_of, trace_function
+from gradwire.frontends.numpy import trace_function
 from gradwire.graphs.comparison import Difference, moved_inputs, width_of, worst_difference
+from gradwire.graphs.reference import Reference
 from gradwire.graphs.spec import spec_of
 from gradwire_engine.lowering import evaluate
 
@@ -156,16 +157,17 @@ def agree(
             assert (got.dtype, got.shape) == (want.dtype, want.shape), evaluator.__name__
             np.testing.assert_allclose(got, want, rtol=rtol, atol=atol, err_msg=evaluator.__name__)
         if evaluator is by_engine:
-            assert difference(fn, arrays, actual) is None
+            assert traced.bound.reference is not None
+            assert difference(traced.bound.reference, arrays, actual) is None
     return traced.model
 
 
-def difference(fn: Callable[..., Any], arrays: Sequence[Any], found: Sequence[Any]) -> Difference | None:
+def difference(reference: Reference, arrays: Sequence[Any], found: Sequence[Any]) -> Difference | None:
     """What users are told of: the difference that the comparison at the first use finds."""
 
     def values(at: Sequence[Any]) -> list[Any]:
         with np.errstate(all="ignore"):
-            return reference_of(fn).values([np.array(array) for array in at])
+            return reference.values([np.array(array) for array in at])
 
     width = width_of([*arrays, *found])
     return worst_difference(

@@ -44,7 +44,19 @@ slope is a whole number or a truth value. A blank means that such arguments are 
 - To put traced numbers together, write `gw.asarray([[np.cos(a), 0], [0, 1]])`: nested to any depth, real or
   complex; on plain numbers it is NumPy's own. `np.array([...], like=a)` does the same. Without `like=`,
   `np.array` is refused: NumPy lets nobody take part in it.
-- Methods (`x.sum()`), operators and indexing go the way of the functions; `out=` is for traced arrays only.
+- Methods (`x.sum()`), operators and indexing go the way of the functions. `out=` is stored to if it is a
+  traced array, and refused otherwise. An argument of NumPy's signature has its effect here or is refused:
+  `order="K"` and `"A"` go by how elements lie in memory, which a function does not know.
+- What NumPy makes a view is one: it shows later writes to its base and passes on its own. A write through
+  `reshape` is refused where NumPy may have made a copy.
+- Matrices of `scipy.sparse` that the function closes over, in any format, multiply traced arrays: `A @ x`,
+  `x @ A`, `A.T @ x`. Masked arrays, `np.matrix` and other subclasses are refused by name.
+- Arguments and results may be nested: dicts, tuples, lists, named tuples and dataclasses of arrays. Results
+  have the same structure, and `f.jacobian` is the tree of trees that JAX gives: `J["loss"]["w"]`. `wrt="p"`
+  and `of="loss"` choose a part, `wrt="p.w"` a leaf. A leaf of whole numbers has None for a derivative.
+- At the zero vector `np.linalg.norm`, `np.std` and `np.hypot` have the derivative 0, and so has the absolute
+  value at 0; zeros, ties, poles and tails of the elementwise functions are checked against mpmath, to second
+  order.
 - Complex arrays come from `np.fft`, complex constants and `x.astype(complex)`. A function takes and returns
   real arrays: return `np.abs(z)`, or `np.real(z)` and `np.imag(z)`.
 - The function is called twice. If it draws random numbers, or its second graph differs from the first, it is

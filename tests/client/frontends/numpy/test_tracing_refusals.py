@@ -113,8 +113,7 @@ REFUSALS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "nothing": (lambda x: None, r"return an array"),
     "empty tuple": (lambda x: (), r"empty"),
     "text": (lambda x: "x", r"arrays or numbers"),
-    "nested": (lambda x: (x, (x, x)), r"flat tuple"),
-    "nested dict": (lambda x: {"a": {"b": x}}, r"flat"),
+    "nothing inside": (lambda x: (x, {"a": None}), r"output 1\.a.*is None"),
     "keys that are no text": (lambda x: {1: x}, r"text keys"),
 }
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from gradwire.frontends.numpy import complex_dispatch
-from gradwire.frontends.numpy.arrays import indexing, sparse
+from gradwire.frontends.numpy import complex_dispatch, sparse
+from gradwire.frontends.numpy.arrays import indexing
 from gradwire.frontends.numpy.arrays.cells import Cell, FrozenCell, ViewCell
 from gradwire.frontends.numpy.arrays.methods import ArrayMethods
 from gradwire.frontends.numpy.dispatch import call_function, namespace, sparse_product, stored

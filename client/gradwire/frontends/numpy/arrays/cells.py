@@ -137,6 +137,7 @@ class ViewCell(Cell):
 
     @property
     def contiguous(self) -> bool:
+        """Whether NumPy has the elements in C order, without gaps."""
         return self._contiguous
 
     @property

@@ -10,7 +10,7 @@ import numpy
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from gradwire.frontends.numpy.arrays import sparse
+from gradwire.frontends.numpy import sparse
 from gradwire.frontends.numpy.arrays.array import TracedArray, check_cast, graph_of, value_of, wrap
 from gradwire.frontends.numpy.arrays.methods import ArrayMethods
 from gradwire.frontends.numpy.complex_dispatch import call_function, call_ufunc

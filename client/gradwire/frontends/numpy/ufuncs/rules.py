@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.arrays.sparse import is_sparse
+from gradwire.frontends.numpy.sparse import is_sparse
 from gradwire.frontends.numpy.ufuncs.special import SPECIAL
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import DType, GraphBuilder, GraphValue

@@ -114,7 +114,7 @@ def ldexp(node: Node, x: Value, exponent: Value) -> Value:
     first = jnp.clip(exponent - last - middle, low, high)
     for step in (first, middle, last):
         # The barrier keeps XLA from multiplying the powers first, which may overflow.
-        wide = lax.optimization_barrier(lax.mul(wide, _power_of_two(step, wide.dtype)))
+        wide = lax.optimization_barrier(lax.mul(wide, _power_of_two(step, wide.dtype)))  # type: ignore[no-untyped-call]
     return cast(wide, x.dtype)
 
 

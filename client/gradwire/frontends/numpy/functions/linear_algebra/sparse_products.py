@@ -12,8 +12,8 @@ import numpy
 
 from gradwire.frontends.numpy.arrays.array import TracedArray, wrap
 from gradwire.frontends.numpy.arrays.complex_array import TracedComplex, combine, parts
-from gradwire.frontends.numpy.arrays.sparse import is_sparse
 from gradwire.frontends.numpy.dispatch import provides_sparse_product, stored
+from gradwire.frontends.numpy.sparse import is_sparse
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import DType
 from gradwire.graphs.refusals import refuse
