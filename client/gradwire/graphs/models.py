@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 import onnx
 
+from gradwire.errors import TraceError
 from gradwire.graphs.constants import BoundModel, Constant
 from gradwire.graphs.reference import Reference
 from gradwire.graphs.signature import Signature
@@ -40,12 +41,19 @@ class Model:
 
     def alone(self) -> "Model":
         """Return the graph without the source that it was made from."""
-        return replace(self, bound=dict(self.bound), again=None, reference=None)
+        choices = replace(self.choices, fixed=dict(self.choices.fixed))
+        return replace(self, bound=dict(self.bound), choices=choices, again=None, reference=None)
 
     def embedded(self) -> onnx.ModelProto:
         """Return the graph with all constants stored in it.
 
         Raises:
-            TraceError: they do not fit into one model.
+            TraceError: they do not fit into one model; or the server makes another graph of the model, as
+                `fixed=`, `inputs=`, `outputs=` or `rounding=` ask for.
         """
+        if self.choices:
+            raise TraceError(
+                "the server makes this graph of the model by fixed=, inputs=, outputs= or rounding=, which a "
+                "file cannot hold: keep the model and these arguments, or pickle the function"
+            )
         return BoundModel(onnx.ModelProto.FromString(self.data), self.bound).embedded()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import gradwire as gw
-from gradwire_server.process.embedded import Handle
+from gradwire_server.process.embedded import EmbeddedServer
 
 jax.config.update("jax_enable_x64", True)
 
@@ -37,7 +37,7 @@ def model(p: Any, x: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def client(server: Handle) -> Iterator[gw.Client]:
+def client(server: EmbeddedServer) -> Iterator[gw.Client]:
     with gw.connect(server.address) as connected:
         yield connected
 

@@ -45,6 +45,17 @@ def test_a_derivative_has_no_file(client: gw.Client, tmp_path: Path) -> None:
         client.function(over_large, gw.spec(2)).gradient().save(tmp_path / "g.onnx")
 
 
+def test_what_the_server_makes_of_a_model_has_no_file_and_can_be_pickled(
+    client: gw.Client, tmp_path: Path
+) -> None:
+    model = """<ir_version: 8, opset_import: ["" : 18]>
+        g (double[2] x, double k) => (double[2] y) { y = Mul(x, k) }"""
+    f = client.function(model, fixed={"k": 3.0})
+    with pytest.raises(gw.TraceError, match="pickle the function"):
+        f.save(tmp_path / "f.onnx")
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(f))(X), 3 * X)
+
+
 def _gradient_of(pickled: bytes) -> Any:
     return pickle.loads(pickled)(X)
 

@@ -15,7 +15,7 @@ import gradwire as gw
 import gradwire.torch as remote
 
 if TYPE_CHECKING:
-    from gradwire_server.process.embedded import Handle
+    from gradwire_server.process.embedded import EmbeddedServer
 
 f64 = torch.float64
 local: Any = functional  # its functions have no types
@@ -83,7 +83,7 @@ print("done")
 """
 
 
-def test_no_nesting_stops_the_process(server: Handle) -> None:
+def test_no_nesting_stops_the_process(server: EmbeddedServer) -> None:
     """In a process of its own: a deadlock would take the tests with it."""
     run = [sys.executable, "-c", PROGRAM, server.address]
     result = subprocess.run(run, capture_output=True, text=True, timeout=90, check=False)
