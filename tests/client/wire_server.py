@@ -86,9 +86,10 @@ def model(name: str, inputs: str, outputs: str) -> onnx.ModelProto:
     """An ONNX graph of this name and signature; what it computes is `KNOWN[name]`."""
     first = re.findall(r"(\w+)(?:,|$)", inputs.replace("[R,C]", ""))[0]
     names = re.findall(r"\w+(?:\[[^]]*\])? (\w+)", outputs)
-    # An operator that shape inference does not know leaves the outputs the shapes that they are declared with.
-    body = "\n".join(f"  {one} = known.Function({first})" for one in names)
     # Shape inference does not know this operator: outputs keep the shapes that they are declared with.
+    body = "\n".join(f"  {one} = known.Function({first})" for one in names)
+    opsets = '"" : 21, "known" : 1'
+    text = f"<ir_version: 10, opset_import: [{opsets}]>\n{name} ({inputs}) => ({outputs}) {{\n{body}\n}}"
     return onnx.parser.parse_model(text)
 
 
