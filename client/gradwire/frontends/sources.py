@@ -73,7 +73,9 @@ def load(
     model = _load(source, arrays, names, whole)
     if not callable(source):
         return model
-    trees = [flatten(one)[0] for one in arrays]
+    # The inputs come in the order of the model's own trees: JAX's has the entries of dicts sorted.
+    known = model.structure
+    trees = [flatten(one)[0] for one in arrays] if known is None else [tree for _, tree in known.arguments]
     inputs = [value.name for value in model.signature.inputs]
 
     def again(shapes: Sequence[ArraySpec]) -> Model:

@@ -269,7 +269,7 @@ def _without_spoiling(
         return together
 
     def apart() -> dict[str, Any]:
-        total = jax.tree.map(jnp.zeros_like, together)
+        total: dict[str, Any] = jax.tree.map(jnp.zeros_like, together)
         for name, item in given.items():
             part = jax.tree.map(partial(_unless, jnp.all(item == 0)), alone(name))
             total = jax.tree.map(jnp.add, total, part)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import gradwire as gw
+import gradwire.jax
 from gradwire_server.process.embedded import EmbeddedServer
 
 jax.config.update("jax_enable_x64", True)
@@ -131,8 +132,6 @@ def test_what_is_nested_otherwise_is_refused_by_name(f: gw.Function) -> None:
 
 
 def test_functions_of_jax_keep_their_trees_and_never_swap_leaves(client: gw.Client) -> None:
-    import gradwire.jax
-
     def fn(p: Any) -> Any:
         return p["w"] * 10 + p["b"]
 
@@ -176,3 +175,19 @@ def test_functions_of_torch_keep_their_structures(client: gw.Client) -> None:
     f = client.function(fn, *SPECS)
     same(f(P, X), {"y": np.tanh(W @ X), "norms": [(B**2).sum()]})
     same(f.grad(P, X, wrt="p", of="norms.0"), {"w": 0 * W, "b": 2 * B})
+
+
+def test_nested_parameters_are_accumulated_by_their_leaves(client: gw.Client) -> None:
+    def loss(p: Any, x: Any, y: Any) -> Any:
+        return ((x @ p["w"].T + p["b"] - y) ** 2).sum()
+
+    x, y = np.arange(12.0).reshape(4, 3) / 6, np.ones((4, 2))
+    want = jax.grad(loss)(P, x, y)
+    for fn in (loss, gradwire.jax.wrap(lambda p, x, y: loss(p, x, y))):
+        f = client.function(fn, SPECS[0], gw.spec((2, 3)), gw.spec((2, 2)))
+        with f.accumulator(**{"p.w": W, "p.b": B}, wrt=["p.w", "p.b"]) as accumulated:
+            accumulated.add(x[:3], y[:3])
+            accumulated.add(x[3:], y[3:])
+            w, b = accumulated.grad
+        np.testing.assert_allclose(w, want["w"], rtol=1e-12)
+        np.testing.assert_allclose(b, want["b"], rtol=1e-12)

@@ -15,6 +15,7 @@ from gradwire.frontends.numpy import complex_dispatch, sparse
 from gradwire.frontends.numpy.arrays import indexing
 from gradwire.frontends.numpy.arrays.cells import Cell, FrozenCell, ViewCell
 from gradwire.frontends.numpy.arrays.methods import ArrayMethods
+from gradwire.frontends.numpy.casts import check_cast, check_operands, fits
 from gradwire.frontends.numpy.dispatch import call_function, namespace, sparse_product, stored
 from gradwire.frontends.numpy.ufuncs.accumulation import accumulate
 from gradwire.frontends.numpy.ufuncs.rules import as_value, call, type_of
@@ -331,16 +332,6 @@ def wrap(value: GraphValue, ordered: bool = True) -> TracedArray:
     return TracedArray(Cell(value, ordered))
 
 
-def check_cast(source: Any, target: Any, casting: Any) -> None:
-    """Check a cast against one of NumPy's rules ("no", "equiv", "safe", "same_kind", "unsafe").
-
-    Raises:
-        TypeError: the rule does not allow it.
-    """
-    if not np.can_cast(source, target, casting):
-        raise TypeError(f"cannot cast from {source} to {target} according to the rule {casting!r}")
-
-
 def copied_in_order(array: TracedArray, order: str) -> bool:
     """Whether NumPy lays out a copy in C order; "K" and "A" keep the order of the original.
 
@@ -415,12 +406,6 @@ def fitted(graph: GraphBuilder, item: Any, shape: Shape, dtype: DType) -> GraphV
     return ops.expand(value, shape)
 
 
-def fits(shape: Shape, target: Shape) -> bool:
-    """Return whether a shape broadcasts to another."""
-    ends = zip(reversed(shape), reversed(target), strict=False)
-    return len(shape) <= len(target) and all(side in (1, extent) for side, extent in ends)
-
-
 def view(
     array: TracedArray,
     shape: Shape,
@@ -463,7 +448,8 @@ def reshaped(array: TracedArray, shape: Shape) -> TracedArray:
 def _ufunc_method(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     name = ufunc.__name__
     dtype = kwargs.pop("dtype", None)
-    _check_casts(ufunc, inputs, dtype, kwargs.pop("casting", "same_kind"))
+    kinds = [type_of(_operand(item)) for item in inputs] if dtype is not None else []
+    check_operands(ufunc, kinds, dtype, kwargs.pop("casting", "same_kind"))
     if method == "__call__":
         if name in ("matmul", "vecdot") and ("axis" in kwargs or "axes" in kwargs):
             return _with_core_axis(ufunc, inputs, kwargs)
@@ -484,21 +470,6 @@ def _ufunc_method(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: d
         _no_more(f"{name}.accumulate", kwargs)
         return wrap(accumulate(ufunc, array.value, axis, dtype))
     raise refuse(f"np.{name}.{method}", "write the loop, or use a reduction such as np.sum or np.max")
-
-
-def _check_casts(ufunc: np.ufunc, inputs: Sequence[Any], dtype: Any, casting: str) -> None:
-    """Check that the operands may be cast to the dtype that is asked for, as NumPy does.
-
-    Raises:
-        TypeError: one of them may not.
-    """
-    for item in inputs if dtype is not None else ():
-        kind = type_of(_operand(item))
-        if not isinstance(kind, type) and not np.can_cast(kind, dtype, casting):  # type: ignore[arg-type]
-            raise TypeError(
-                f"Cannot cast ufunc '{ufunc.__name__}' input from {kind} to {np.dtype(dtype)} "
-                f"with casting rule '{casting}'"
-            )
 
 
 def _no_more(name: str, kwargs: dict[str, Any]) -> None:

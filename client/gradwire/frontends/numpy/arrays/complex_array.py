@@ -11,8 +11,9 @@ import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from gradwire.frontends.numpy import sparse
-from gradwire.frontends.numpy.arrays.array import TracedArray, check_cast, graph_of, value_of, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, value_of, wrap
 from gradwire.frontends.numpy.arrays.methods import ArrayMethods
+from gradwire.frontends.numpy.casts import check_cast
 from gradwire.frontends.numpy.complex_dispatch import call_function, call_ufunc
 from gradwire.frontends.numpy.dispatch import sparse_product
 from gradwire.frontends.numpy.ufuncs.rules import check_plain

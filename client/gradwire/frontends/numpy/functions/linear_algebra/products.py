@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.arrays.array import TracedArray, check_cast, graph_of, traced, value_of, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced, value_of, wrap
 from gradwire.frontends.numpy.axes import all_axes
+from gradwire.frontends.numpy.casts import check_cast
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.frontends.numpy.functions.manipulation.joining import common_dtype
 from gradwire.frontends.numpy.functions.manipulation.shaping import chosen_elements

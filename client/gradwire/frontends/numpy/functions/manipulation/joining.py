@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.frontends.numpy.arrays.array import TracedArray, check_cast, graph_of, traced, value_of, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced, value_of, wrap
 from gradwire.frontends.numpy.axes import along, one_axis
+from gradwire.frontends.numpy.casts import check_cast
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.frontends.numpy.functions.manipulation.shaping import atleast_1d, atleast_2d, atleast_3d
 from gradwire.frontends.numpy.ufuncs.rules import type_of

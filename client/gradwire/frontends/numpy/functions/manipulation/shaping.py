@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradwire.frontends.numpy.arrays.array import TracedArray, fits, graph_of, reshaped, traced, view, wrap
+from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, reshaped, traced, view, wrap
 from gradwire.frontends.numpy.arrays.cells import ViewCell
 from gradwire.frontends.numpy.axes import all_axes, along, one_axis
+from gradwire.frontends.numpy.casts import fits
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import GraphValue, Shape
