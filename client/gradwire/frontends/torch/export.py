@@ -16,10 +16,11 @@ import onnx
 import torch
 from torch.utils import _pytree as pytree
 
+from gradwire.errors import TraceError
 from gradwire.frontends.numpy.arrays.array import TracedArray, wrap
 from gradwire.frontends.torch import rules as _rules
-from gradwire.frontends.torch.capture import TensorSpec, capture, name_of
-from gradwire.frontends.torch.lowering import Array, interpret, numpy_dtype
+from gradwire.frontends.torch.capture import TensorSpec, as_written, capture, name_of, tensor_spec
+from gradwire.frontends.torch.lowering import Array, inner_dtype, interpret, numpy_dtype
 from gradwire.frontends.torch.recording.local_writes import local_writes
 from gradwire.frontends.torch.tensors import to_numpy
 from gradwire.graphs.builder import GraphBuilder, Value
@@ -107,7 +108,7 @@ def export(
     def lift(place: int) -> Array:
         one = program.closed_over[place]
         tensor, var = one.tensor, one.var
-        dtype = numpy_dtype(var.dtype)
+        dtype = inner_dtype(var.dtype)
         if not constants and not one.literal and (var.dtype.is_floating_point or var.content.written):
             known = wrap(graph.input(f"closed_over_{len(closed_over)}", var.shape, dtype))
             original = var.before(tensor)
@@ -161,16 +162,40 @@ def export(
 
 def convert(source: Any, specs: Sequence[ArraySpec], names: Sequence[str] | None) -> BoundModel:
     """Converts a function or module for `client.function`; tensors that it closes over become constants."""
-    tensors = [
-        TensorSpec(spec.shape, torch.from_numpy(np.empty(0, spec.dtype)).dtype, spec.dtype.kind == "f")
-        for spec in specs
-    ]
+    tensors = list(map(_tensor_spec, specs))
     if names is None and all(spec.name for spec in specs):
         names = [str(spec.name) for spec in specs]
-    return export(source, tensors, names, constants=True).bound
+    return export(as_written(source), tensors, names, constants=True).bound
+
+
+def convert_with_parameters(module: torch.nn.Module, specs: Sequence[ArraySpec]) -> BoundModel:
+    """Converts a module to a model whose inputs are its arguments, then its parameters under their names."""
+    module = as_written(module)
+    parameters = dict(module.named_parameters())
+
+    def run(*tensors: torch.Tensor) -> Any:
+        held = dict(zip(parameters, tensors[len(specs) :], strict=True))
+        return torch.func.functional_call(module, held, tensors[: len(specs)])
+
+    run.__name__ = type(module).__name__
+    given = _parameter_names(module, len(specs))
+    names = [
+        spec.name or (given[place] if place < len(given) else f"x{place}") for place, spec in enumerate(specs)
+    ]
+    tensors = [tensor_spec(parameter, True) for parameter in parameters.values()]
+    return export(
+        run, [*map(_tensor_spec, specs), *tensors], [*names, *parameters], constants=True, state=module
+    ).bound
+
+
+def _tensor_spec(spec: ArraySpec) -> TensorSpec:
+    dtype = torch.from_numpy(np.empty(0, spec.dtype)).dtype
+    return TensorSpec(spec.shape, dtype, spec.dtype.kind == "f")
 
 
 def _as_value(graph: GraphBuilder, item: Any) -> Value:
+    if item.dtype.kind == "c":
+        raise TraceError("a complex result cannot be sent: return torch.view_as_real of it, or its parts")
     return item.value if isinstance(item, TracedArray) else graph.constant(np.asarray(item))
 
 

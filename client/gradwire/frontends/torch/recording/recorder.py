@@ -21,7 +21,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradwire.errors import TraceError
 from gradwire.frontends.torch.lowering import unknown
-from gradwire.frontends.torch.recording.execution import agree, empty_like, mapped, results_of, shapes_of
+from gradwire.frontends.torch.recording.execution import (
+    agree,
+    empty_like,
+    filled,
+    mapped,
+    results_of,
+    shapes_of,
+)
 from gradwire.frontends.torch.recording.operators import Operator, decomposition, functional, operator
 from gradwire.frontends.torch.recording.program import (
     ARGUMENTS,
@@ -35,6 +42,13 @@ from gradwire.frontends.torch.recording.program import (
 from gradwire.frontends.torch.recording.validation import validation
 
 _C: Any = torch._C
+_COPIED = frozenset({"view_as_real", "view_as_complex"})
+_RUN = frozenset({"_pack_padded_sequence", "_ctc_loss", "linalg_lstsq"})
+"""Operators that PyTorch has no shapes for without values."""
+
+_LENGTHS = {"_pack_padded_sequence": 1}
+"""Operators whose further results depend on one argument alone, which has to be known."""
+
 _aten: Any = torch.ops.aten
 _MASKED = frozenset(
     {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "masked_select"}
@@ -298,6 +312,8 @@ class Recorder(TorchDispatchMode):
             return args[0]
         if of.literal:
             return self._literal_result(func, of, args, kwargs)
+        if of.name == "masked_select":
+            return self._selected(args[0], args[1])
         if of.name in _MASKED:
             args = self._with_known_masks(of, args)
         if of.out:
@@ -358,7 +374,12 @@ class Recorder(TorchDispatchMode):
             self._bind(tensor, var)
             return var
 
-        self.program.nodes.append(Node(func, given, named, results_of(result, made), write))
+        results = results_of(result, made)
+        if of.name in _COPIED:
+            results.content.copied = True
+        if of.name in _LENGTHS:
+            results[1].content.reads = given[_LENGTHS[of.name]].content.reads
+        self.program.nodes.append(Node(func, given, named, results, write))
         return result
 
     def _kind_of_write(self, of: Operator, args: tuple[Any, ...]) -> Write | None:
@@ -380,6 +401,11 @@ class Recorder(TorchDispatchMode):
 
     def _before_write(self, tensor: torch.Tensor, var: Var) -> None:
         content = var.content
+        if content.copied:
+            raise TraceError(
+                "a write to a tensor that is viewed as complex, or as real, cannot be traced: write to a "
+                ".clone()"
+            )
         if content.given and content.before is None:
             content.before = tensor.untyped_storage().clone()
 
@@ -390,6 +416,8 @@ class Recorder(TorchDispatchMode):
             return func(*args, **kwargs)
         if of.in_place:
             return args[0]
+        if of.name in _RUN:
+            return func(*mapped(args, filled), **kwargs)
         return results_of(shapes_of(func, args, kwargs), empty_like, as_list=False)
 
     def _number(self, func: Any, of: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -422,9 +450,9 @@ class Recorder(TorchDispatchMode):
     def _with_known_masks(self, of: Operator, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Replaces masks whose values are known by their values: they decide about a shape."""
 
-        def known(mask: Any) -> Any:
+        def known(mask: Any) -> list[Any]:
             if not isinstance(mask, torch.Tensor) or mask.dtype not in (torch.bool, torch.uint8):
-                return mask
+                return [mask]
             reads = self._var(mask).content.reads
             if reads & ARGUMENTS:
                 if "put" not in of.name:
@@ -432,13 +460,18 @@ class Recorder(TorchDispatchMode):
                         "a boolean mask that depends on the arguments makes a shape out of values; write "
                         "torch.where(mask, a, b) in place of it"
                     )
-                return mask
+                return [mask]
             self.values |= reads
-            return self._as_literal(mask.clone())
+            return [self._as_literal(places.clone()) for places in mask.nonzero(as_tuple=True)]
 
-        if of.name == "masked_select":
-            return args[0], known(args[1])
-        return args[0], [known(one) for one in args[1]], *args[2:]
+        return args[0], [place for one in args[1] for place in known(one)], *args[2:]
+
+    def _selected(self, x: torch.Tensor, mask: torch.Tensor) -> Any:
+        """Records a selection by a mask as one by index."""
+        shape = torch.broadcast_shapes(x.shape, mask.shape)
+        expand, index = _aten.expand.default, _aten.index.Tensor
+        x, mask = (self._record(expand, operator(expand), (one, list(shape)), {}) for one in (x, mask))
+        return self._call(index, operator(index), (x, [mask]), {})
 
     def _stored(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Records an operator with out=, as one without and a write."""

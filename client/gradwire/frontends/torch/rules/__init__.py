@@ -6,8 +6,10 @@ what PyTorch's documentation does not.
 
 from gradwire.frontends.torch.rules import (
     activations,
+    complex_numbers,
     creation,
     elementwise,
+    factorizations,
     indexing,
     linear_algebra,
     losses,
@@ -16,12 +18,15 @@ from gradwire.frontends.torch.rules import (
     reductions,
     refusals,
     shaping,
+    special_functions,
 )
 
 __all__ = [
     "activations",
+    "complex_numbers",
     "creation",
     "elementwise",
+    "factorizations",
     "indexing",
     "linear_algebra",
     "losses",
@@ -30,4 +35,5 @@ __all__ = [
     "reductions",
     "refusals",
     "shaping",
+    "special_functions",
 ]
