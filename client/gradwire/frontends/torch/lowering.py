@@ -268,7 +268,8 @@ def with_slope_of(old: TracedArray, new: Any) -> Any:
     before = wrap(old.value)
     stopped = frozen(before)
     # The difference is zero, unless the old value is infinite or NaN.
-    operands = [np.isfinite(stopped).value, (before - stopped).value, np.zeros_like(before).value]
+    sides: list[Any] = [np.isfinite(stopped), before - stopped, np.zeros_like(before)]
+    operands = [value_of(old.graph, side) for side in sides]
     slope = wrap(old.graph.one("Where", operands, before.shape, before.dtype))
     values = frozen(wrap(value_of(old.graph, new, old.dtype)))
     return np.broadcast_to(values, before.shape) + slope

@@ -85,7 +85,7 @@ class Var:
         if kept is None:
             return None
         fresh = torch.empty(0, dtype=self.dtype, device=tensor.device)
-        return fresh.set_(kept, self.offset, self.shape, self.stride)  # type: ignore[call-overload,no-any-return]
+        return fresh.set_(kept, self.offset, self.shape, self.stride)
 
 
 @dataclass(eq=False, slots=True)

@@ -58,7 +58,7 @@ def _transformed(
     return x.astype(call.dtype)
 
 
-def _norm(number: int, forward: bool) -> str:
+def _norm(number: int, forward: bool) -> Any:
     """Returns NumPy's name; PyTorch's numbers say what the transform itself is divided by."""
     if number == 1:
         return "ortho"

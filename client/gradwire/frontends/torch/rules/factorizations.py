@@ -40,7 +40,8 @@ def pseudo_inverse(call: Call, a: Array, tolerance: Any) -> Any:
 
 
 def _precision(a: Array) -> float:
-    return float(np.finfo(a.dtype).eps) * max(a.shape[-2:])
+    precision: float = float(np.finfo(a.dtype).eps) * max(a.shape[-2:])
+    return precision
 
 
 @rule("linalg_pinv")
