@@ -8,6 +8,7 @@ import numpy as np
 
 from gradwire.frontends.numpy.arrays.array import wrap
 from gradwire.frontends.torch.lowering import Array, Call, rule
+from gradwire.frontends.torch.rules.elementwise import where
 from gradwire.frontends.torch.rules.linear_algebra import solve_triangular
 from gradwire.graphs.builder import SCI
 
@@ -122,3 +123,33 @@ def lu_solve(
         call, factors, np.matmul(np.swapaxes(permute, -1, -2), b), upper=False, unitriangular=True
     )
     return solve_triangular(call, factors, half, upper=True)
+
+
+_PADE = (
+    64764752532480000.0, 32382376266240000.0, 7771770303897600.0, 1187353796428800.0, 129060195264000.0,
+    10559470521600.0, 670442572800.0, 33522128640.0, 1323241920.0, 40840800.0, 960960.0, 16380.0, 182.0, 1.0,
+)  # fmt: skip
+"""Coefficients of the diagonal approximant of order 13 (Higham, 2005)."""
+
+_PADE_NORM, _MOST_SQUARINGS = 5.371920351148152, 20
+
+
+@rule("linalg_matrix_exp", "matrix_exp")
+def matrix_exp(call: Call, a: Array) -> Any:
+    """Scaling and squaring; matrices of a norm beyond five million become NaN."""
+    size = np.max(np.sum(np.abs(a), axis=-2, keepdims=True), axis=-1, keepdims=True)
+    wanted = np.ceil(np.log2(np.maximum(size, _PADE_NORM) / _PADE_NORM))
+    squarings = call.frozen(np.minimum(wanted, _MOST_SQUARINGS))
+    scaled = a * np.exp2(-squarings)
+    identity = np.eye(a.shape[-1], dtype=call.dtype)
+    powers = [identity]
+    square = np.matmul(scaled, scaled)
+    for _ in range(6):
+        powers.append(np.matmul(powers[-1], square) if len(powers) > 1 else square)
+    even = sum((power * _PADE[2 * k] for k, power in enumerate(powers[1:], 1)), identity * _PADE[0])
+    odd = sum((power * _PADE[2 * k + 1] for k, power in enumerate(powers[1:], 1)), identity * _PADE[1])
+    odd = np.matmul(scaled, odd)
+    result = np.linalg.solve(even - odd, even + odd)
+    for step in range(_MOST_SQUARINGS):
+        result = where(call, np.less(step, squarings), np.matmul(result, result), result)
+    return where(call, np.greater(wanted, _MOST_SQUARINGS), np.nan, result)
