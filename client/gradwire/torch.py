@@ -13,10 +13,23 @@ tensors. Computation in `torch.float64` keeps full precision, Python numbers inc
 to `client.function` directly, and any function of tensors through `model`.
 """
 
-from gradwire.frontends.torch import RemoteModule, hessian, hvp, jacobian, jvp, model, remote, use, vhp, vjp
+from gradwire.frontends.torch import (
+    RemoteModule,
+    function,
+    hessian,
+    hvp,
+    jacobian,
+    jvp,
+    model,
+    remote,
+    use,
+    vhp,
+    vjp,
+)
 
 __all__ = [
     "RemoteModule",
+    "function",
     "hessian",
     "hvp",
     "jacobian",

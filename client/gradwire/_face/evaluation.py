@@ -10,17 +10,10 @@ from typing import Any, NoReturn, Self
 import onnx
 
 import gradwire_wire as wire
-from gradwire._face.arguments import batched_names, bind, given_values, vectors
+from gradwire._face.arguments import batched_names, bind, vectors
 from gradwire._face.flat import FlatFunction
 from gradwire._face.pickling import FUNCTION, refuse
-from gradwire._face.structures import (
-    Choice,
-    arguments_of,
-    choose,
-    named_leaves,
-    result_of,
-    unwrapped,
-)
+from gradwire._face.structures import Choice, chosen_inputs, chosen_outputs, given_leaves, unwrapped
 from gradwire._face.verification import Verification
 from gradwire.errors import InvalidArgumentError, LimitError
 from gradwire.graphs.models import Model
@@ -203,38 +196,22 @@ class BaseFunction:
 
     def _leaves(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
         """Return what callers pass by the inputs' names, not converted yet."""
-        structure, inputs = self._structure, self.signature.inputs
-        if structure is None or all(tree.is_leaf for _, tree in structure.arguments):
-            return given_values(inputs, args, named)
-        parts = arguments_of(structure)
-        if len(args) == 1 and isinstance(args[0], Mapping) and set(args[0]) <= {one.name for one in inputs}:
-            return given_values(inputs, args, named)
-        own = args[: len(parts)]
-        # Transforms have inputs of their own after the function's.
-        further = self.signature.inputs[len(structure.inputs) :]
-        given = named_leaves(parts, own if further else args, named)
-        given |= {value.name: arg for value, arg in zip(further, args[len(parts) :], strict=False)}
-        return given
+        return given_leaves(self._structure, self.signature.inputs, args, named)
 
     def _result(self, values: Sequence[Any]) -> Arrays:
-        """Nests all outputs as the function returns them."""
+        """Nest all outputs as the function returns them."""
         if self._structure is None or self._spec.transforms:
             return unwrapped(values, None)
         return unflatten(self._structure.result, values)
 
     def _columns(self, wrt: Selection) -> Choice:
-        """Chooses inputs, nested as arguments are."""
-        structure = self._structure
-        if structure is None or all(tree.is_leaf for _, tree in structure.arguments):
-            return Choice(wrt, lambda values: unwrapped(values, wrt))
-        return choose(arguments_of(structure), None, self.signature.inputs, wrt, "wrt")
+        """Choose inputs, nested as arguments are."""
+        return chosen_inputs(self._structure, self.signature.inputs, wrt)
 
     def _rows(self, of: Selection) -> Choice:
-        """Chooses outputs, nested as the result is."""
-        structure = self._structure
-        if structure is None or structure.result.is_flat or self._spec.transforms:
-            return Choice(of, lambda values: unwrapped(values, of))
-        return choose(result_of(structure), structure.result, self.signature.outputs, of, "of")
+        """Choose outputs, nested as the result is."""
+        structure = None if self._spec.transforms else self._structure
+        return chosen_outputs(structure, self.signature.outputs, of)
 
     # Evaluation at a point.
 

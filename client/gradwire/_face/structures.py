@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gradwire._face.arguments import given_values
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection, Value, is_single, normalized
 from gradwire.graphs.trees import Structure, Tree, leaves_like, unflatten
@@ -45,6 +46,44 @@ def unwrapped(values: Sequence[Any], selection: Selection) -> Any:
     """Return a tuple of values, or the value itself if it is the only one or was selected by itself."""
     several = selection is not None and not is_single(selection)
     return tuple(values) if several or len(values) != 1 else values[0]
+
+
+def given_leaves(
+    structure: Structure | None, inputs: Sequence[Value], args: tuple[Any, ...], named: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what callers pass by the inputs' names, not converted.
+
+    Args:
+        structure: how the function's arguments are nested; None where they are arrays.
+        inputs: of the signature: the leaves of the arguments, then those that transforms have added.
+        args: arguments in order, then what transforms take; or one mapping by the inputs' names.
+        named: arguments by name.
+
+    Raises:
+        InvalidArgumentError: there are too many, one is given twice, or it is nested otherwise.
+    """
+    if structure is None or all(tree.is_leaf for _, tree in structure.arguments):
+        return given_values(inputs, args, named)
+    if len(args) == 1 and isinstance(args[0], Mapping) and set(args[0]) <= {one.name for one in inputs}:
+        return given_values(inputs, args, named)
+    parts = arguments_of(structure)
+    further = inputs[len(structure.inputs) :]
+    given = named_leaves(parts, args[: len(parts)] if further else args, named)
+    return given | {value.name: arg for value, arg in zip(further, args[len(parts) :], strict=False)}
+
+
+def chosen_inputs(structure: Structure | None, inputs: Sequence[Value], wrt: Selection) -> Choice:
+    """Choose inputs by `wrt=`, nested as the arguments are."""
+    if structure is None or all(tree.is_leaf for _, tree in structure.arguments):
+        return Choice(wrt, lambda values: unwrapped(values, wrt))
+    return choose(arguments_of(structure), None, inputs, wrt, "wrt")
+
+
+def chosen_outputs(structure: Structure | None, outputs: Sequence[Value], of: Selection) -> Choice:
+    """Choose outputs by `of=`, nested as the result is."""
+    if structure is None or structure.result.is_flat:
+        return Choice(of, lambda values: unwrapped(values, of))
+    return choose(result_of(structure), structure.result, outputs, of, "of")
 
 
 def arguments_of(structure: Structure) -> list[Part]:

@@ -14,10 +14,23 @@ from gradwire.frontends.sources import converters
 from gradwire.frontends.torch.default import use
 from gradwire.frontends.torch.export import convert
 from gradwire.frontends.torch.functional import hessian, hvp, jacobian, jvp, vhp, vjp
+from gradwire.frontends.torch.modules import function
 from gradwire.frontends.torch.remote import RemoteModule, remote
 from gradwire.graphs.spec import ArraySpec
 
-__all__ = ["RemoteModule", "hessian", "hvp", "jacobian", "jvp", "model", "remote", "use", "vhp", "vjp"]
+__all__ = [
+    "RemoteModule",
+    "function",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jvp",
+    "model",
+    "remote",
+    "use",
+    "vhp",
+    "vjp",
+]
 
 converters["torch"] = convert
 

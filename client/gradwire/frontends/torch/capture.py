@@ -60,6 +60,12 @@ def is_plain(tensor: torch.Tensor) -> bool:
     return bool(_dual._current_level < 0 or _dual.unpack_dual(tensor).tangent is None)
 
 
+def as_written(fn: Any) -> Any:
+    """Return the function or module that `torch.compile` was given."""
+    inner = getattr(fn, "_orig_mod", None) or getattr(fn, "_torchdynamo_orig_callable", None)
+    return fn if inner is None else as_written(inner)
+
+
 @dataclass(frozen=True)
 class Capture:
     """A recorded function.

@@ -11,7 +11,7 @@ import torch
 from gradwire._sync.client import Client
 from gradwire.frontends.torch.autograd import RemoteFunction
 from gradwire.frontends.torch.cache import cached_export, remote_function
-from gradwire.frontends.torch.capture import capture, is_plain, tensor_spec
+from gradwire.frontends.torch.capture import as_written, capture, is_plain, tensor_spec
 from gradwire.frontends.torch.default import client_or_default
 from gradwire.frontends.torch.tensors import to_numpy, to_torch
 
@@ -68,6 +68,7 @@ class DerivativeCall:
                     f"{name}: input {position} is {one.dtype}; only floating-point tensors have derivatives"
                 )
         server = client_or_default(client)
+        func = as_written(func)
         tensors = tuple(_prepared(tensor, create_graph) for tensor in given)
         real = all(map(is_plain, given))
         exported = cached_export(

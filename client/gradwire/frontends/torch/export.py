@@ -16,11 +16,11 @@ import onnx
 import torch
 from torch.utils import _pytree as pytree
 
-from gradwire.errors import InvalidArgumentError
+from gradwire.errors import InvalidArgumentError, TraceError
 from gradwire.frontends.numpy.arrays.array import TracedArray, wrap
 from gradwire.frontends.torch import rules as _rules
-from gradwire.frontends.torch.capture import TensorSpec, capture, name_of
-from gradwire.frontends.torch.lowering import Array, interpret, numpy_dtype
+from gradwire.frontends.torch.capture import TensorSpec, as_written, capture, name_of, tensor_spec
+from gradwire.frontends.torch.lowering import Array, inner_dtype, interpret, numpy_dtype
 from gradwire.frontends.torch.recording.local_writes import local_writes
 from gradwire.frontends.torch.reference import reference_of
 from gradwire.frontends.torch.tensors import to_numpy
@@ -110,7 +110,7 @@ def export(
     def lift(place: int) -> Array:
         one = program.closed_over[place]
         tensor, var = one.tensor, one.var
-        dtype = numpy_dtype(var.dtype)
+        dtype = inner_dtype(var.dtype)
         if not constants and not one.literal and (var.dtype.is_floating_point or var.content.written):
             known = wrap(graph.input(f"closed_over_{len(closed_over)}", var.shape, dtype))
             original = var.before(tensor)
@@ -164,13 +164,11 @@ def export(
 
 def convert(source: Any, specs: Sequence[Any], names: Sequence[str] | None) -> BoundModel:
     """Convert a function or module for `client.function`; tensors that it closes over become constants."""
+    source = as_written(source)
     flattened = [flatten(spec) for spec in specs]
     trees = [tree for tree, _ in flattened]
     leaves: list[ArraySpec] = [leaf for _, own in flattened for leaf in own]
-    tensors = [
-        TensorSpec(spec.shape, torch.from_numpy(np.empty(0, spec.dtype)).dtype, spec.dtype.kind == "f")
-        for spec in leaves
-    ]
+    tensors = list(map(_tensor_spec, leaves))
     arguments = _labels(_parameter_names(source, len(specs)), len(specs))
     nested = not all(tree.is_leaf for tree in trees)
     if names is None and all(spec.name for spec in leaves):
@@ -181,6 +179,32 @@ def convert(source: Any, specs: Sequence[Any], names: Sequence[str] | None) -> B
     exported = export(flat, tensors, names, constants=True)
     structure = _structure(exported, arguments, trees)
     return replace(exported.bound, reference=reference_of(flat, source), structure=structure)
+
+
+def convert_with_parameters(module: torch.nn.Module, specs: Sequence[ArraySpec]) -> BoundModel:
+    """Convert a module to a model whose inputs are its arguments, then its parameters under their names."""
+    module = as_written(module)
+    parameters = dict(module.named_parameters())
+
+    def run(*tensors: torch.Tensor) -> Any:
+        held = dict(zip(parameters, tensors[len(specs) :], strict=True))
+        return torch.func.functional_call(module, held, tensors[: len(specs)])
+
+    run.__name__ = type(module).__name__
+    given = _parameter_names(module, len(specs))
+    names = [
+        spec.name or (given[place] if place < len(given) else f"x{place}") for place, spec in enumerate(specs)
+    ]
+    tensors = [tensor_spec(parameter, True) for parameter in parameters.values()]
+    exported = export(
+        run, [*map(_tensor_spec, specs), *tensors], [*names, *parameters], constants=True, state=module
+    )
+    return replace(exported.bound, reference=reference_of(run, module))
+
+
+def _tensor_spec(spec: ArraySpec) -> TensorSpec:
+    dtype = torch.from_numpy(np.empty(0, spec.dtype)).dtype
+    return TensorSpec(spec.shape, dtype, spec.dtype.kind == "f")
 
 
 def _of_leaves(source: Any, trees: Sequence[Tree]) -> Callable[..., Any]:
@@ -217,6 +241,8 @@ def _structure(exported: Exported, arguments: Sequence[str], trees: Sequence[Tre
 
 
 def _as_value(graph: GraphBuilder, item: Any) -> GraphValue:
+    if item.dtype.kind == "c":
+        raise TraceError("a complex result cannot be sent: return torch.view_as_real of it, or its parts")
     return item.value if isinstance(item, TracedArray) else graph.constant(np.asarray(item))
 
 

@@ -36,6 +36,10 @@ _DTYPES: dict[torch.dtype, DType] = {
     torch.uint8: np.dtype(np.uint8),
     torch.bool: np.dtype(np.bool_),
 }
+_COMPLEX: dict[torch.dtype, DType] = {
+    torch.complex128: np.dtype(np.complex128),
+    torch.complex64: np.dtype(np.complex64),
+}
 
 
 rule = registrar(_rules, "operator")
@@ -65,6 +69,11 @@ def numpy_dtype(dtype: torch.dtype) -> DType:
             "(split complex numbers into their real and imaginary parts)"
         )
     return found
+
+
+def inner_dtype(dtype: torch.dtype) -> DType:
+    """Return the NumPy dtype of a PyTorch dtype inside a function, where complex numbers are possible."""
+    return _COMPLEX.get(dtype) or numpy_dtype(dtype)
 
 
 def name_of_op(op: Any) -> str:
@@ -108,7 +117,7 @@ class Call:
     @property
     def dtype(self) -> DType:
         """Dtype of the first result."""
-        return numpy_dtype(self._first.dtype)
+        return inner_dtype(self._first.dtype)
 
     @property
     def _first(self) -> Any:
@@ -264,7 +273,8 @@ def with_slope_of(old: TracedArray, new: Any) -> Any:
     before = wrap(old.value)
     stopped = frozen(before)
     # The difference is zero, unless the old value is infinite or NaN.
-    operands = [np.isfinite(stopped).value, (before - stopped).value, np.zeros_like(before).value]
+    sides: list[Any] = [np.isfinite(stopped), before - stopped, np.zeros_like(before)]
+    operands = [value_of(old.graph, side) for side in sides]
     slope = wrap(old.graph.one("Where", operands, before.shape, before.dtype))
     values = frozen(wrap(value_of(old.graph, new, old.dtype)))
     return np.broadcast_to(values, before.shape) + slope

@@ -16,7 +16,7 @@ from gradwire._sync.function import Function
 from gradwire.errors import InvalidArgumentError, TraceError
 from gradwire.frontends.torch.autograd import RemoteFunction
 from gradwire.frontends.torch.cache import cached_export, remote_function
-from gradwire.frontends.torch.capture import is_plain, recording, tensor_spec
+from gradwire.frontends.torch.capture import as_written, is_plain, recording, tensor_spec
 from gradwire.frontends.torch.default import client_or_default
 from gradwire.graphs.signature import Value
 
@@ -51,6 +51,7 @@ def remote(fn: Callable[..., Any] | Function, *, client: Client | None = None) -
     """
     if isinstance(fn, Function):
         return _of_function(fn)
+    fn = as_written(fn)
     return RemoteModule(fn, client) if isinstance(fn, torch.nn.Module) else _remote_function(fn, client)
 
 
@@ -185,3 +186,11 @@ def _evaluate(
             for position, value in zip(exported.changed, results[returned:], strict=True):
                 everything[position].copy_(value)
     return pytree.tree_unflatten(list(results[:returned]), exported.outputs)
+
+
+# torch.compile does not look into a call (it would inline it), and compiles nothing that it calls. The public
+# torch.compiler.disable imports the compiler, which takes seconds.
+_evaluate._torchdynamo_disable = True  # type: ignore[attr-defined]
+_frames: Any = torch._C._dynamo.eval_frame
+_skip = _frames._FrameExecStrategy(_frames._FrameAction.SKIP, _frames._FrameAction.SKIP)
+_frames.set_code_exec_strategy(_evaluate.__code__, _skip)

@@ -58,5 +58,14 @@ def agree(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two results are the same but for rounding."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    tolerance = 1e-9 if one.dtype == torch.float64 else 1e-4
-    return torch.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
+    if not one.is_floating_point():
+        return torch.equal(one, other)
+    tolerance = float(torch.finfo(one.dtype).eps) ** 0.6
+    finite = one[torch.isfinite(one)]
+    scale = float(finite.abs().max()) if finite.numel() else 1.0
+    return torch.allclose(one, other, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
+
+
+def filled(tensor: torch.Tensor) -> torch.Tensor:
+    """Return ones in place of floating-point values, which nobody has written."""
+    return torch.ones_like(tensor) if tensor.is_floating_point() else tensor

@@ -24,6 +24,7 @@ class Content:
         written: whether the function wrote to it.
         before: a copy from before the first write, of memory that was given.
         base: the first variable in this memory.
+        copied: whether a view of it is a copy in the graph, so that it may not be written to any more.
     """
 
     reads: int = 0
@@ -32,6 +33,7 @@ class Content:
     written: bool = False
     before: torch.UntypedStorage | None = None
     base: Var | None = None
+    copied: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -83,7 +85,7 @@ class Var:
         if kept is None:
             return None
         fresh = torch.empty(0, dtype=self.dtype, device=tensor.device)
-        return fresh.set_(kept, self.offset, self.shape, self.stride)  # type: ignore[call-overload,no-any-return]
+        return fresh.set_(kept, self.offset, self.shape, self.stride)
 
 
 @dataclass(eq=False, slots=True)

@@ -15,17 +15,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradwire.errors import TraceError
 from gradwire.frontends.torch.lowering import unknown
-from gradwire.frontends.torch.recording.execution import agree, empty_like, mapped, results_of, shapes_of
+from gradwire.frontends.torch.recording.execution import (
+    agree,
+    empty_like,
+    filled,
+    mapped,
+    results_of,
+    shapes_of,
+)
 from gradwire.frontends.torch.recording.operators import Operator, decomposition, functional, operator
 from gradwire.frontends.torch.recording.program import (
     ARGUMENTS,
-    ClosedOver,
     Content,
     Node,
     Program,
@@ -33,8 +40,16 @@ from gradwire.frontends.torch.recording.program import (
     Write,
 )
 from gradwire.frontends.torch.recording.validation import validation
+from gradwire.frontends.torch.recording.variables import Variables
 
 _C: Any = torch._C
+_COPIED = frozenset({"view_as_real", "view_as_complex"})
+_RUN = frozenset({"_pack_padded_sequence", "_ctc_loss", "linalg_lstsq"})
+"""Operators that PyTorch has no shapes for without values."""
+
+_LENGTHS = {"_pack_padded_sequence": 1}
+"""Operators whose further results depend on one argument alone, which has to be known."""
+
 _aten: Any = torch.ops.aten
 _MASKED = frozenset(
     {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "masked_select"}
@@ -56,18 +71,15 @@ class Recorder(TorchDispatchMode):
     """
 
     def __init__(self, *, real: bool, outer: Recorder | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.program = Program()
         self.values = 0
         self.grad_enabled = True
         self.refusal: TraceError | None = None
         self._real = real
-        self._outer = outer
+        self._known = Variables(self.program, outer)
         self._depth = 0
         self._paused = False
-        self._vars: dict[int, Var] = {}
-        self._contents: dict[int, Content] = {}
-        self._kept: list[Any] = []  # weak references: while they are there, addresses are not used again
         self._stops: dict[tuple[Var, int], Var] = {}
         self._writes = 0
 
@@ -88,12 +100,12 @@ class Recorder(TorchDispatchMode):
 
     def argument(self, tensor: torch.Tensor, active: bool) -> None:
         """Add an argument."""
-        var = self._new_var(tensor, given=True)
+        var = self._known.new(tensor, given=True)
         var.content.reads |= ARGUMENTS
         var.content.active |= active
         var.follows = active
         self.program.arguments.append(var)
-        self._vars.setdefault(tensor._cdata, var)
+        self._known.found.setdefault(tensor._cdata, var)
 
     def output(self, tensor: torch.Tensor) -> None:
         """Add a result."""
@@ -102,8 +114,7 @@ class Recorder(TorchDispatchMode):
 
     def reads(self, tensor: torch.Tensor) -> int:
         """Return what the values of a tensor depend on; 0 for one that was never seen."""
-        var = self._vars.get(tensor._cdata)
-        return var.content.reads if var is not None else 0
+        return self._known.reads(tensor)
 
     def read(self, tensor: Any, what: str) -> None:
         """Note that the function uses the values of a tensor.
@@ -114,7 +125,7 @@ class Recorder(TorchDispatchMode):
         if _C._functorch.is_functorch_wrapped_tensor(tensor):
             return  # PyTorch refuses it
         with torch._C.DisableTorchFunction():
-            bits = self._var(tensor).content.reads
+            bits = self._known.of(tensor).content.reads
         if bits & ARGUMENTS:
             raise TraceError(
                 f"{what} needs the values of a tensor that depends on the arguments, which are not known "
@@ -126,113 +137,39 @@ class Recorder(TorchDispatchMode):
     def set_data(self, tensor: torch.Tensor, data: torch.Tensor) -> None:
         """Carries out `tensor.data = data`; from then on the tensor is another one."""
         with torch._C.DisableTorchFunction():
-            source = self._var(data)
+            source = self._known.of(data)
             if self._real:
                 with self.paused():
                     tensor.data = data
-                self._vars.pop(tensor._cdata, None)
-                self._kept.append(tensor)
+                self._known.found.pop(tensor._cdata, None)
+                self._known.kept.append(tensor)
                 if source.content.reads & ARGUMENTS == 0 or not source.content.given:
-                    self._contents.pop(tensor.untyped_storage()._cdata, None)
+                    self._known.contents.pop(tensor.untyped_storage()._cdata, None)
                 return
             if tuple(tensor.shape) != source.shape or tensor.dtype != source.dtype:
                 raise TraceError(
                     "an assignment to .data with another shape cannot be recorded without a point"
                 )
-            self._vars[tensor._cdata] = source
-            self._kept.append(tensor)
+            self._known.found[tensor._cdata] = source
+            self._known.kept.append(tensor)
 
     def detached(self, tensor: torch.Tensor) -> torch.Tensor:
         """Note that a tensor was detached in place, for which PyTorch has no operator."""
         with torch._C.DisableTorchFunction():
-            var = self._var(tensor)
+            var = self._known.of(tensor)
         var.follows = var.content.active = False
         self.program.nodes.append(Node(_aten.detach_.default, (var,), {}, var, "stopped"))
         return tensor
 
     def restore(self) -> None:
         """Give memory that was there before the function its content back."""
-        for content in self._contents.values():
-            if content.before is not None and content.base is not None:
-                for one in self.program.closed_over:
-                    if one.var.content is content and not one.literal:
-                        one.tensor.untyped_storage().copy_(content.before)
-                        break
+        self._known.restore()
 
     # Variables
 
-    def _new_content(self, tensor: torch.Tensor) -> tuple[Content, bool]:
-        try:
-            storage = tensor.untyped_storage()
-        except (NotImplementedError, RuntimeError):
-            raise TraceError(
-                f"a tensor of layout {tensor.layout} cannot be traced: make it dense with .to_dense()"
-            ) from None
-        key = storage._cdata
-        found = self._contents.get(key)
-        if found is not None:
-            return found, False
-        content = self._contents[key] = Content()
-        self._kept.append(StorageWeakRef(storage))  # type: ignore[no-untyped-call]
-        return content, True
-
-    def _new_var(self, tensor: torch.Tensor, given: bool = False) -> Var:
-        content, fresh = self._new_content(tensor)
-        var = Var(tuple(tensor.shape), tensor.dtype, tensor.stride(), tensor.storage_offset(), content)
-        if fresh:
-            content.given = given
-            content.base = var
-        return var
-
-    def _bind(self, tensor: torch.Tensor, var: Var) -> None:
-        self._vars[tensor._cdata] = var
-        self._kept.append(_C._WeakTensorRef(tensor))
-
-    def _var(self, tensor: torch.Tensor, literal: bool = False) -> Var:
-        """Return the variable of a tensor; one that was never seen is closed over."""
-        found = self._vars.get(tensor._cdata)
-        if found is not None:
-            return found
-        if self._outer is not None and self._outer.reads(tensor) & ARGUMENTS:
-            raise TraceError(
-                "a function that is recorded inside another closes over a tensor of the outer one: pass it "
-                "in as an argument"
-            )
-        content = self._contents.get(tensor.untyped_storage()._cdata)
-        if content is not None and not content.given:
-            return self._alias(tensor, content)
-        var = self._new_var(tensor, given=not literal)
-        if var.content.written:
-            raise self._shared_memory()
-        if not literal:
-            var.content.reads |= 2 << len(self.program.closed_over)
-            var.content.active |= tensor.requires_grad
-            var.follows = tensor.requires_grad
-        kept = tensor.detach().clone() if literal else tensor
-        self.program.closed_over.append(ClosedOver(var, kept, literal))
-        self._bind(tensor, var)
-        return var
-
-    def _alias(self, tensor: torch.Tensor, content: Content) -> Var:
-        """Return a variable for a view that PyTorch made without an operator."""
-        base = content.base
-        if base is None or not base.contiguous or base.offset:
-            raise self._shared_memory()
-        var = self._new_var(tensor)
-        args = (base, list(tensor.shape), list(tensor.stride()), tensor.storage_offset())
-        self.program.nodes.append(Node(_aten.as_strided.default, args, {}, var))
-        self._bind(tensor, var)
-        return var
-
-    def _shared_memory(self) -> TraceError:
-        return TraceError(
-            "the function writes to memory that another tensor shares, and reads that one too: read it "
-            "through a view made inside the function, or write to a .clone()"
-        )
-
     def _operand(self, tensor: torch.Tensor) -> Var:
         """Return the variable of an operand, stopped if autograd does not follow the operand."""
-        var = self._var(tensor)
+        var = self._known.of(tensor)
         if (
             self._depth
             or not var.content.active
@@ -257,7 +194,7 @@ class Recorder(TorchDispatchMode):
         autograd: their results do not require a gradient although their operands do.
         """
         if isinstance(item, torch.Tensor):
-            var = self._vars.get(item._cdata)
+            var = self._known.found.get(item._cdata)
             if var is not None and var.follows:
                 return True
             # A leaf that the function made (a view made without gradients, detach().requires_grad_()) is
@@ -293,11 +230,13 @@ class Recorder(TorchDispatchMode):
             return self._number(func, of, args, kwargs)
         if of.layout:
             return func(*args, **kwargs)
-        if of.name == "lift_fresh" and args[0]._cdata not in self._vars:
-            self._var(args[0], literal=True)
+        if of.name == "lift_fresh" and args[0]._cdata not in self._known.found:
+            self._known.of(args[0], literal=True)
             return args[0]
         if of.literal:
             return self._literal_result(func, of, args, kwargs)
+        if of.name == "masked_select":
+            return self._selected(args[0], args[1])
         if of.name in _MASKED:
             args = self._with_known_masks(of, args)
         if of.out:
@@ -318,7 +257,7 @@ class Recorder(TorchDispatchMode):
 
         def take(tensor: torch.Tensor) -> Var:
             keep = of.view or of.relaid or (bool(of.written) and any(tensor is args[i] for i in of.written))
-            var = self._var(tensor) if keep else self._operand(tensor)
+            var = self._known.of(tensor) if keep else self._operand(tensor)
             found.append(var)
             return var
 
@@ -350,22 +289,27 @@ class Recorder(TorchDispatchMode):
             if of.in_place and tensor is args[0]:
                 given[0].follows |= follows
                 return given[0]  # type: ignore[no-any-return]
-            var = self._new_var(tensor)
+            var = self._known.new(tensor)
             var.content.reads |= reads
             if not of.written or of.view:
                 var.content.active |= bool(active)
             var.follows = follows
-            self._bind(tensor, var)
+            self._known.bind(tensor, var)
             return var
 
-        self.program.nodes.append(Node(func, given, named, results_of(result, made), write))
+        results = results_of(result, made)
+        if of.name in _COPIED:
+            results.content.copied = True
+        if of.name in _LENGTHS:
+            results[1].content.reads = given[_LENGTHS[of.name]].content.reads
+        self.program.nodes.append(Node(func, given, named, results, write))
         return result
 
     def _kind_of_write(self, of: Operator, args: tuple[Any, ...]) -> Write | None:
         target = args[of.written[0]] if of.written[0] < len(args) else None
         if self._depth or not isinstance(target, torch.Tensor) or not target.is_floating_point():
             return None
-        content = self._var(target).content
+        content = self._known.of(target).content
         follows = self._follows(args)
         if self._in_own_rule():
             return None
@@ -380,8 +324,13 @@ class Recorder(TorchDispatchMode):
 
     def _before_write(self, tensor: torch.Tensor, var: Var) -> None:
         content = var.content
+        if content.copied:
+            raise TraceError(
+                "a write to a tensor that is viewed as complex, or as real, cannot be traced: write to a "
+                ".clone()"
+            )
         if content.given and content.before is None:
-            content.before = tensor.untyped_storage().clone()
+            content.before = tensor.untyped_storage().clone()  # type: ignore[no-untyped-call]
 
     def _execute(
         self, func: Any, of: Operator, args: tuple[Any, ...], kwargs: dict[str, Any], reads: int
@@ -390,11 +339,13 @@ class Recorder(TorchDispatchMode):
             return func(*args, **kwargs)
         if of.in_place:
             return args[0]
+        if of.name in _RUN:
+            return func(*mapped(args, filled), **kwargs)
         return results_of(shapes_of(func, args, kwargs), empty_like, as_list=False)
 
     def _number(self, func: Any, of: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = [one for one in args if isinstance(one, torch.Tensor)]
-        if any(self._var(one).content.reads & ARGUMENTS for one in tensors):
+        if any(self._known.of(one).content.reads & ARGUMENTS for one in tensors):
             valid = validation()
             if valid is not None:
                 return func(*args, **kwargs) if self._real else valid
@@ -405,40 +356,45 @@ class Recorder(TorchDispatchMode):
     def _literal_result(self, func: Any, of: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = [one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)]
         for one in tensors:
-            if self._var(one).content.reads & ARGUMENTS:
+            if self._known.of(one).content.reads & ARGUMENTS:
                 raise TraceError(
                     f"aten.{of.name} makes a shape out of values that depend on the arguments; use "
                     "torch.where, or do it outside"
                 )
-            self.values |= self._var(one).content.reads
+            self.values |= self._known.of(one).content.reads
         result = func(*args, **kwargs)
         return results_of(result, self._as_literal, as_list=False)
 
     def _as_literal(self, tensor: torch.Tensor) -> torch.Tensor:
-        if tensor._cdata not in self._vars:
-            self._var(tensor, literal=True)
+        if tensor._cdata not in self._known.found:
+            self._known.of(tensor, literal=True)
         return tensor
 
     def _with_known_masks(self, of: Operator, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Replace masks whose values are known by their values: they decide about a shape."""
 
-        def known(mask: Any) -> Any:
+        def known(mask: Any) -> list[Any]:
             if not isinstance(mask, torch.Tensor) or mask.dtype not in (torch.bool, torch.uint8):
-                return mask
-            reads = self._var(mask).content.reads
+                return [mask]
+            reads = self._known.of(mask).content.reads
             if reads & ARGUMENTS:
                 if "put" not in of.name:
                     raise TraceError(
                         "a boolean mask that depends on the arguments makes a shape out of values; write "
                         "torch.where(mask, a, b) in place of it"
                     )
-                return mask
+                return [mask]
             self.values |= reads
-            return self._as_literal(mask.clone())
+            return [self._as_literal(places.clone()) for places in mask.nonzero(as_tuple=True)]
 
-        if of.name == "masked_select":
-            return args[0], known(args[1])
-        return args[0], [known(one) for one in args[1]], *args[2:]
+        return args[0], [place for one in args[1] for place in known(one)], *args[2:]
+
+    def _selected(self, x: torch.Tensor, mask: torch.Tensor) -> Any:
+        """Record a selection by a mask as one by index."""
+        shape = np.broadcast_shapes(x.shape, mask.shape)
+        expand, index = _aten.expand.default, _aten.index.Tensor
+        x, mask = (self._record(expand, operator(expand), (one, list(shape)), {}) for one in (x, mask))
+        return self._call(index, operator(index), (x, [mask]), {})
 
     def _stored(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record an operator with out=, as one without and a write."""
@@ -452,11 +408,11 @@ class Recorder(TorchDispatchMode):
         results = result if isinstance(result, tuple | list) else (result,)
         for target, one in zip(targets, results, strict=True):
             if target.shape != one.shape:
-                if self._var(target).content.given:
+                if self._known.of(target).content.given:
                     raise TraceError("out= of another shape than the result cannot be traced: drop out=")
                 target.resize_(one.shape)
-                self._bind(target, self._new_var(target))
-            self._write(target, one, "kept" if self._var(target).content.active else "stopped")
+                self._known.bind(target, self._known.new(target))
+            self._write(target, one, "kept" if self._known.of(target).content.active else "stopped")
         return targets[0] if len(targets) == 1 else tuple(targets)
 
     def _write(self, target: torch.Tensor, source: torch.Tensor, write: Write | None) -> None:
@@ -492,13 +448,13 @@ class Recorder(TorchDispatchMode):
         return self._kernel_result(func, of, args, kwargs, made)
 
     def _stopped(self, tensor: torch.Tensor) -> torch.Tensor:
-        var = self._var(tensor)
+        var = self._known.of(tensor)
         operand = self._operand(tensor)
         if operand is var:
             return tensor
         alias = tensor.detach()
-        self._bind(alias, operand)
-        self._kept.append(alias)
+        self._known.bind(alias, operand)
+        self._known.kept.append(alias)
         return alias
 
     def _kernel_result(
@@ -516,8 +472,8 @@ class Recorder(TorchDispatchMode):
                     f"PyTorch's own decomposition of aten.{of.name} disagrees with its kernel here, so that "
                     "it cannot be traced; compose it from other operators"
                 )
-            if one._cdata not in self._vars:
-                self._contents.setdefault(one.untyped_storage()._cdata, self._var(other).content)
-                self._kept.append(StorageWeakRef(one.untyped_storage()))  # type: ignore[no-untyped-call]
-                self._bind(one, self._var(other))
+            if one._cdata not in self._known.found:
+                self._known.contents.setdefault(one.untyped_storage()._cdata, self._known.of(other).content)
+                self._known.kept.append(StorageWeakRef(one.untyped_storage()))  # type: ignore[no-untyped-call]
+                self._known.bind(one, self._known.of(other))
         return result

@@ -43,4 +43,4 @@ def _enter(stack: ExitStack) -> None:
     mha.set_fastpath_enabled(False)
     if "torch._dynamo" in sys.modules:
         # Compiled functions run as they were written.
-        stack.enter_context(torch.compiler.set_stance("force_eager"))  # type: ignore[no-untyped-call]
+        stack.enter_context(torch.compiler.set_stance("force_eager"))

@@ -10,8 +10,10 @@ What it computes is in PyTorch's documentation; its docstring says only what tha
 
 from gradwire.frontends.torch.rules import (
     activations,
+    complex_numbers,
     creation,
     elementwise,
+    factorizations,
     indexing,
     linear_algebra,
     losses,
@@ -20,12 +22,15 @@ from gradwire.frontends.torch.rules import (
     reductions,
     refusals,
     shaping,
+    special_functions,
 )
 
 __all__ = [
     "activations",
+    "complex_numbers",
     "creation",
     "elementwise",
+    "factorizations",
     "indexing",
     "linear_algebra",
     "losses",
@@ -34,4 +39,5 @@ __all__ = [
     "reductions",
     "refusals",
     "shaping",
+    "special_functions",
 ]

@@ -19,7 +19,7 @@ def constant(call: Call, values: np.ndarray[Any, Any]) -> Array:
 
 def of_dtype(x: Any, dtype: np.dtype[Any]) -> Any:
     """Convert an array to a dtype; Python numbers are left as they are."""
-    return x if isinstance(x, bool | int | float) or x.dtype == dtype else x.astype(dtype)
+    return x if isinstance(x, bool | int | float | complex) or x.dtype == dtype else x.astype(dtype)
 
 
 @rule("full", "new_full")
@@ -81,7 +81,7 @@ def clone(call: Call, x: Array, **_: Any) -> Array:
     return x.copy()
 
 
-@rule("alias", "detach", "lift_fresh", "lift", "_conj", "resolve_conj", "resolve_neg")
+@rule("alias", "detach", "lift_fresh", "lift")
 def alias(call: Call, x: Array, **_: Any) -> Array:
     # Tensors that the user detached pass through stop_gradient; autograd detaches others internally.
     return x

@@ -25,13 +25,28 @@ _SCIENCE = {
 }  # fmt: skip
 
 
+_INVERSE = {"acos", "acosh", "asin", "asinh", "atan", "atanh"}
+
+
+def _complex(call: Call, x: Array) -> Array:
+    name = f"arc{call.op[1:]}" if call.op in _INVERSE else call.op
+    if not hasattr(np, name):
+        raise call.refuse("of complex numbers", "compute it from real and imaginary parts")
+    result: Array = getattr(np, name)(x)
+    return result
+
+
 @rule(*_STANDARD)
 def standard(call: Call, x: Array) -> Array:
+    if x.dtype.kind == "c":
+        return _complex(call, x)
     return call.emit(_STANDARD[call.op], call.value(x, call.dtype))
 
 
 @rule(*_SCIENCE)
 def science(call: Call, x: Array) -> Array:
+    if x.dtype.kind == "c":
+        return _complex(call, x)
     return call.emit(_SCIENCE[call.op], call.value(x, call.dtype), domain=SCI)
 
 
@@ -166,6 +181,8 @@ def logical(call: Call, a: Any, b: Any) -> Any:
 @rule("where")
 def where(call: Call, condition: Any, a: Any, b: Any) -> Any:
     a, b = _pair(call, a, b)
+    if call.dtype.kind == "c":
+        return np.where(condition, a, b)
     if not any(isinstance(one, TracedArray) for one in (condition, a, b)):
         return np.where(condition, a, b).astype(call.dtype)
     operands = [call.value(condition), call.value(a, call.dtype), call.value(b, call.dtype)]

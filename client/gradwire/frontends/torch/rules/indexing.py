@@ -138,13 +138,55 @@ def scatter_add(call: Call, x: Array, dim: int, indices: Any, source: Any) -> An
     return _scatter(call, x, dim, indices, source, "add")
 
 
+_NEUTRAL = {"sum": 0.0, "prod": 1.0, "mean": 0.0, "amax": -np.inf, "amin": np.inf}
+
+
 @rule("scatter_reduce")
 def scatter_reduce(
     call: Call, x: Array, dim: int, indices: Any, source: Any, reduce: str, *, include_self: bool = True
 ) -> Any:
-    if reduce not in _REDUCTIONS or not include_self:
-        raise call.refuse(f"with reduce={reduce!r}, include_self={include_self}", "use sum, prod, amax, amin")
-    return _scatter(call, x, dim, indices, source, _REDUCTIONS[reduce])
+    if not include_self:
+        if reduce in ("amax", "amin") and call.dtype.kind != "f":
+            raise call.refuse(f"of integers with reduce={reduce!r}, include_self=False", "use floats")
+        neutral = np.full(indices.shape, _NEUTRAL[reduce], call.dtype)
+        x = _scatter(call, x, dim, indices, neutral, "none")
+    if reduce != "mean":
+        return _scatter(call, x, dim, indices, source, _REDUCTIONS[reduce])
+    start = wrap(call.graph.constant(np.full(call.shape, float(include_self), call.dtype)))
+    ones = np.ones(indices.shape, call.dtype)
+    counts = np.maximum(_scatter(call, start, dim, indices, ones, "add"), 1)
+    return _scatter(call, x, dim, indices, source, "add") / counts
+
+
+@rule("masked_scatter")
+def masked_scatter(call: Call, x: Array, mask: Any, source: Array) -> Any:
+    """Put the elements of `source`, in order, where the mask is true."""
+    x, mask = np.broadcast_to(x, call.shape), np.broadcast_to(mask, call.shape)
+    places = np.cumsum(mask.reshape(-1).astype(np.int64)) - 1
+    places = np.minimum(np.maximum(places, 0), source.size - 1).reshape(call.shape)
+    return np.where(mask, source.reshape(-1)[places], x)
+
+
+@rule("searchsorted")
+def searchsorted(
+    call: Call, boundaries: Array, x: Any, *, right: bool = False, side: str | None = None, **options: Any
+) -> Any:
+    if options.get("sorter") is not None:
+        raise call.refuse("with sorter=", "sort the sequence first")
+    values = np.asarray(x, boundaries.dtype) if isinstance(x, int | float) else x
+    below = np.less_equal if right or side == "right" else np.less
+    found = below(boundaries[..., None, :], values[..., None] if values.ndim else values)
+    return np.sum(found.astype(call.dtype), axis=-1).reshape(call.shape)
+
+
+@rule("_pack_padded_sequence")
+def pack_padded_sequence(call: Call, x: Array, lengths: Any, batch_first: bool) -> Any:
+    if isinstance(lengths, TracedArray):
+        raise call.refuse("with lengths that are arguments", "close over the lengths")
+    sizes = np.array([int(np.sum(lengths > step)) for step in range(int(max(lengths)))])
+    steps = np.repeat(np.arange(len(sizes)), sizes)
+    rows = np.concatenate([np.arange(size) for size in sizes])
+    return (x[rows, steps] if batch_first else x[steps, rows]), sizes
 
 
 @rule("index_add")

@@ -44,7 +44,9 @@ def addmm(call: Call, c: Array, a: Array, b: Array, beta: Any = 1, alpha: Any = 
 def solve(call: Call, a: Array, b: Array, *, left: bool = True, **_: Any) -> Any:
     """`b` is a vector, or a stack of vectors, if it has one axis less than `a`."""
     if not left:
-        raise call.refuse("from the right (left=False)", "transpose the equation")
+        turned = np.linalg.solve(np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2))
+        factors = _factors(call)
+        return np.swapaxes(turned, -1, -2), factors, factors, _no_info(a.shape[:-2])
     vectors = b.ndim == 1 or (a.ndim - 1 == b.ndim and a.shape[:-1] == b.shape)
     right = b[..., None] if vectors else b
     solution = np.linalg.solve(a, right)
@@ -145,15 +147,6 @@ def qr(call: Call, a: Array, mode: str = "reduced") -> Any:
         raise call.refuse("with mode='complete'", "use mode='reduced'")
     q, r = np.linalg.qr(a)
     return (call.unavailable("q", "use mode='reduced'"), r) if mode == "r" else (q, r)
-
-
-@rule("_linalg_svd")
-def svd(call: Call, a: Array, full_matrices: bool = False, compute_uv: bool = True, **_: Any) -> Any:
-    """Compute singular values only; the vectors are refused where they are used."""
-    rank = min(a.shape[-2:])
-    values = call.graph.one("SvdValues", [call.value(a)], (*a.shape[:-2], rank), a.dtype, SCI)
-    vectors = call.unavailable("the vectors", "use torch.linalg.svdvals, or eigh of a.mT @ a")
-    return vectors, wrap(values), vectors
 
 
 @rule("_cdist_forward")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwire.frontends.numpy.arrays.array import TracedArray
 from gradwire.frontends.torch.lowering import Array, Call, rule
 from gradwire.frontends.torch.rules.activations import softplus_of
 from gradwire.frontends.torch.rules.creation import of_dtype
@@ -108,3 +109,49 @@ def multilabel_margin(call: Call, x: Array, target: Array, reduction: int) -> An
     losses = where(call, np.logical_and(counted, np.greater(gaps, 0)), gaps, 0)
     losses = (np.sum(losses, axis=(1, 2)) / count).reshape(x.shape[:-1])
     return _reduced(losses, reduction), named.astype(call.dtype).reshape(x.shape)
+
+
+@rule("_ctc_loss")
+def ctc(
+    call: Call,
+    scores: Array,
+    targets: Any,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    zero_infinity: bool = False,
+) -> Any:
+    """Run the forward algorithm over the target with blanks between its labels (Graves et al., 2006)."""
+    if any(isinstance(one, TracedArray) for one in (targets, input_lengths, target_lengths)):
+        raise call.refuse("with targets or lengths that are arguments", "close over them")
+    steps, lengths = np.atleast_1d(input_lengths), np.atleast_1d(target_lengths)
+    logs = scores[:, None] if scores.ndim == 2 else scores
+    labels = _with_blanks(np.asarray(targets), lengths, blank)
+    emitted = np.take_along_axis(np.swapaxes(logs, 0, 1), labels[:, None, :], 2)
+    lowest = float(np.finfo(call.dtype).min) / 4
+    skips = np.zeros(labels.shape, np.bool_)
+    skips[:, 2:] = (labels[:, 2:] != blank) & (labels[:, 2:] != labels[:, :-2])
+    state = where(call, np.arange(labels.shape[1]) < 2, emitted[:, 0], lowest)
+    nothing = np.full_like(state[:, :2], lowest)
+    for step in range(1, logs.shape[0]):
+        before = np.concatenate([nothing[:, :1], state[:, :-1]], 1)
+        skipped = np.concatenate([nothing, state[:, :-2]], 1)[:, : labels.shape[1]]
+        reached = np.logaddexp(np.logaddexp(state, before), where(call, skips, skipped, lowest))
+        state = where(call, (step < steps)[:, None], reached + emitted[:, step], state)
+    last = np.take_along_axis(state, 2 * lengths[:, None], 1)[:, 0]
+    label = np.take_along_axis(state, np.maximum(2 * lengths - 1, 0)[:, None], 1)[:, 0]
+    whole = np.logaddexp(last, where(call, lengths > 0, label, lowest))
+    impossible = np.less(whole, lowest / 2)
+    loss = where(call, impossible, 0.0 if zero_infinity else np.inf, -whole).reshape(call.shape)
+    return loss, call.unavailable("its state", "use the loss alone")
+
+
+def _with_blanks(targets: Any, lengths: Any, blank: int) -> Any:
+    """Return each row's labels with blanks around them."""
+    rows = np.full((len(lengths), int(max(lengths, default=0))), blank)
+    starts = np.cumsum(lengths) - lengths
+    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        rows[row, :length] = targets[start : start + length] if targets.ndim == 1 else targets[row, :length]
+    labels = np.full((rows.shape[0], 2 * rows.shape[1] + 1), blank)
+    labels[:, 1::2] = rows
+    return labels

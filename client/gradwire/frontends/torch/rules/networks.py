@@ -78,10 +78,12 @@ def max_pool(
     unbatched = x.ndim == rank + 1
     shape = (1, *call.shape) if unbatched else call.shape
     source = call.value(x[None] if unbatched else x)
-    values, _ = call.graph.emit(
+    values, places = call.graph.emit(
         "MaxPool", [source], [(shape, call.dtype), (shape, np.dtype(np.int64))], **attributes
     )
-    return wrap(values).reshape(call.shape), call.unavailable("the indices", "use the values alone")
+    # ONNX counts from the first element of the batch, PyTorch from that of the plane.
+    plane = math.prod(x.shape[x.ndim - rank :])
+    return wrap(values).reshape(call.shape), np.remainder(wrap(places), plane).reshape(call.shape)
 
 
 @rule("avg_pool1d", "avg_pool2d", "avg_pool3d")
@@ -97,7 +99,9 @@ def average_pool(
 ) -> Any:
     rank = int(call.op[8])
     if divisor_override is not None:
-        raise call.refuse("with divisor_override", "scale the result")
+        count_include_pad = True
+        if ceil_mode:
+            raise call.refuse("with divisor_override and ceil_mode", "scale the result")
     attributes = _window(kernel, stride, padding, rank, ceil_mode)
     unbatched = x.ndim == rank + 1
     shape = (1, *call.shape) if unbatched else call.shape
@@ -108,6 +112,8 @@ def average_pool(
         count_include_pad=int(count_include_pad),
         **attributes,
     )
+    if divisor_override is not None:
+        pooled = pooled * (math.prod(_spread(kernel, rank)) / divisor_override)
     return pooled.reshape(call.shape)
 
 

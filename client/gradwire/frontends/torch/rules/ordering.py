@@ -25,7 +25,7 @@ def cummax(call: Call, x: Array, dim: int) -> Any:
     shape = [1] * x.ndim
     shape[dim] = x.shape[dim]
     places = np.where(reached, np.arange(x.shape[dim]).reshape(shape), 0)
-    indices = wrap(accumulate(np.maximum, call.value(places), dim))
+    indices: Any = wrap(accumulate(np.maximum, call.value(places), dim))
     return np.take_along_axis(x, indices, dim), indices
 
 
@@ -95,7 +95,8 @@ def median(call: Call, x: Array, dim: int | None = None, keepdim: bool = False) 
             place = np.maximum(known - 1, 0) // 2
     shape = tuple(1 if i == axis else extent for i, extent in enumerate(along.shape))
     place = np.broadcast_to(place, shape)
-    found = np.take_along_axis(wrap(call.value(values)), place, axis)
+    ordered: Any = wrap(call.value(values))
+    found: Any = np.take_along_axis(ordered, place, axis)
     if dim is not None:
         return found.reshape(call.shape), np.take_along_axis(indices, place, axis).reshape(call.shape)
     return _shared(call, along, found.reshape(()))

@@ -70,6 +70,11 @@ def any_(call: Call, x: Array, dims: Any = None, keepdim: bool = False) -> Any:
     return getattr(np, call.op)(x, axis=axes, keepdims=keepdim) if axes else np.not_equal(x, 0)
 
 
+@rule("_is_all_true", "_is_any_true")
+def truth(call: Call, x: Array) -> Any:
+    return np.all(x) if call.op == "_is_all_true" else np.any(x)
+
+
 @rule("count_nonzero")
 def count_nonzero(call: Call, x: Array, dims: Any = None) -> Any:
     return np.sum(np.not_equal(x, 0), axis=axes_of(x, dims), dtype=np.int64)

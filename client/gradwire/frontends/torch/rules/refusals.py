@@ -17,14 +17,12 @@ refused(
     "_local_scalar_dense", "item", "is_nonzero", "equal", "allclose",
 )  # fmt: skip
 refused(
-    "its result is complex: multiply by the real cosine and sine matrices instead",
-    "_fft_r2c", "_fft_c2c", "_fft_c2r", "complex", "view_as_complex",
-    "polar", "_linalg_eigvals", "linalg_eig",
+    "its result is complex: use torch.linalg.eigh for a symmetric matrix",
+    "_linalg_eigvals", "linalg_eig",
 )  # fmt: skip
 refused(
     "use torch.linalg.solve, cholesky, qr, eigh or svdvals",
-    "linalg_matrix_exp", "linalg_lu", "linalg_lu_factor_ex", "linalg_lstsq", "linalg_pinv",
-    "linalg_ldl_factor_ex", "ormqr", "geqrf", "lu_unpack",
+    "linalg_ldl_factor_ex", "ormqr", "geqrf",
 )  # fmt: skip
 refused(
     "write the branch with torch.where and the loop in Python",

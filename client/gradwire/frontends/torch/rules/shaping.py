@@ -31,10 +31,8 @@ def relaid(x: Array, shape: Sequence[int]) -> Array:
     """Return the same elements in another shape, as a view that can be written to."""
     if not isinstance(x, TracedArray):
         return x.reshape(shape)
-    before = x.shape
-    return view_of(
-        x, tuple(shape), lambda base: ops.reshape(base, shape), lambda new: ops.reshape(new, before)
-    )
+    before, after = x.shape, tuple(shape)
+    return view_of(x, after, lambda base: ops.reshape(base, after), lambda new: ops.reshape(new, before))
 
 
 @rule("unsqueeze", "unsqueeze_copy", "unsqueeze_")
