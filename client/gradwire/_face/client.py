@@ -22,7 +22,7 @@ from gradwire._face.pickling import CLIENT, refuse
 from gradwire._face.verification import Verifier, Verify
 from gradwire.errors import InvalidArgumentError
 from gradwire.frontends.sources import Source, load, specs_like
-from gradwire.graphs.choosing import choose
+from gradwire.graphs.files.choosing import choose
 from gradwire.graphs.models import Model
 from gradwire.graphs.signature import FunctionSpec, Transform
 from gradwire.transport.address import checked

@@ -23,14 +23,14 @@ from google.protobuf.message import DecodeError
 from gradwire.errors import GradwireError, GraphWarning, InvalidArgumentError
 from gradwire.frontends.closures import top_package
 from gradwire.graphs.constants import BoundModel
-from gradwire.graphs.models import Model
-from gradwire.graphs.reading import (
+from gradwire.graphs.files.reading import (
     exported_model,
     read,
     value_of,
     with_numbers_alone,
     with_types_that_follow,
 )
+from gradwire.graphs.models import Model
 from gradwire.graphs.signature import Signature
 from gradwire.graphs.spec import ArraySpec, spec_of
 from gradwire.graphs.trees import flatten, is_array_like, unflatten

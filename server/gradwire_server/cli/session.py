@@ -16,7 +16,7 @@ import typer
 
 import gradwire as gw
 from gradwire._face.arguments import fixed_type
-from gradwire.graphs.reading import read
+from gradwire.graphs.files.reading import read
 from gradwire.graphs.signature import Signature, Value
 from gradwire.transport.address import VARIABLE as ADDRESS_VARIABLE
 from gradwire_server.cli.inspection import contents, without_derivative

@@ -18,7 +18,7 @@ import onnx.helper
 import onnx.shape_inference
 
 from gradwire.errors import InvalidArgumentError
-from gradwire.graphs.pruning import keep
+from gradwire.graphs.files.pruning import keep
 
 _FAILURES = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
 _ML = "ai.onnx.ml"

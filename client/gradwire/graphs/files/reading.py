@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError
 
 import gradwire_wire as wire
 from gradwire.errors import InvalidArgumentError
-from gradwire.graphs.inference import corrected, types_of
-from gradwire.graphs.pruning import keep
+from gradwire.graphs.files.inference import corrected, types_of
+from gradwire.graphs.files.pruning import keep
 from gradwire.graphs.signature import Shape, Value
 
 _TEXT_SUFFIXES = {".txt", ".onnxtxt", ".onnxtext"}

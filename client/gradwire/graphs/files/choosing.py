@@ -7,10 +7,10 @@ from difflib import get_close_matches
 import onnx
 
 from gradwire.errors import InvalidArgumentError
-from gradwire.graphs.inference import types_of
+from gradwire.graphs.files.inference import types_of
+from gradwire.graphs.files.pruning import needed_by
+from gradwire.graphs.files.reading import value_of
 from gradwire.graphs.models import Model
-from gradwire.graphs.pruning import needed_by
-from gradwire.graphs.reading import value_of
 from gradwire.graphs.signature import Signature, Value
 from gradwire_wire.choices import ROUNDINGS, GraphChoices
 
