@@ -12,6 +12,7 @@ import functools
 import hashlib
 import sys
 import types
+import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, MutableSet
 from typing import Any
 
@@ -31,6 +32,10 @@ _DESCRIBING = frozenset({
     "__firstlineno__", "__static_attributes__", "__abstractmethods__", "_abc_impl", "__orig_bases__",
     "__parameters__", "__type_params__", "__annotations_cache__", "__annotate_func__", "__classdictcell__",
 })  # fmt: skip
+_DESCRIPTORS = (
+    types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType,
+    types.MethodDescriptorType, types.ClassMethodDescriptorType, types.MethodWrapperType,
+)  # fmt: skip
 _LIMIT = 20_000
 
 
@@ -109,9 +114,11 @@ class Fingerprint:
             yield from (self.visit(getattr(item, name)) for name in names if hasattr(item, name))
         elif isinstance(item, functools.cached_property):
             yield self.visit(item.func)
+        elif isinstance(item, weakref.ref):
+            yield self.visit(item())
         elif isinstance(item, np.ndarray | np.generic):
             yield from self._array(item)
-        elif type(item).__module__ in _WITHOUT_NUMBERS or isinstance(item, types.MemberDescriptorType):
+        elif type(item).__module__ in _WITHOUT_NUMBERS or isinstance(item, _DESCRIPTORS):
             yield self._identity(item)
         elif _of_library(item) and callable(item) and not isinstance(item, torch.nn.Module):
             yield self._identity(item)

@@ -157,11 +157,16 @@ def test_a_refusal_leaves_the_callers_objects_as_they_were() -> None:
     def fn(x: torch.Tensor) -> torch.Tensor:
         kept.append(module(x))
         total.add_(1)
+        with torch.no_grad():
+            x.mul_(2)
         return x if x.sum() > 0 else -x
 
     before = state(module), total.clone()
-    with pytest.raises(gw.TraceError, match=r"torch\.where"):
-        remote.jacobian(fn, uniform(1, 3))
+    x = uniform(1, 3)
+    for face in (remote.jacobian, lambda fn, x: remote.remote(fn)(x)):
+        with pytest.raises(gw.TraceError, match=r"torch\.where"):
+            face(fn, x)
+    assert torch.equal(x, uniform(1, 3))
     assert not kept
     assert state(module) == before[0]
     assert torch.equal(total, before[1])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests.client.frontends.torch import torch_table as table
-from tests.client.frontends.torch.torch_oracle import agree
+from tests.client.frontends.torch.torch_oracle import agree, exported
 
 ONE_TENSOR = {
     f"{family}: {name}": case
@@ -33,3 +34,11 @@ def test_a_function_of_one_tensor_agrees_with_pytorch(case: str) -> None:
 def test_a_function_of_two_tensors_agrees_with_pytorch(case: str) -> None:
     fn, x, y = table.TWO[case]
     agree(fn, x, y, second=case not in table.WITHOUT_SECOND)
+
+
+def test_the_gates_of_a_recurrent_layer_are_written_without_copies_of_all_of_them() -> None:
+    layer = torch.nn.LSTM(3, 4, num_layers=2, bidirectional=True, dtype=torch.float64)
+    nodes = exported(lambda x: layer(x)[0], torch.rand(4, 2, 3, dtype=torch.float64)).model.graph.node
+    steps, layers, directions = 4, 2, 2
+    assert sum(node.op_type == "Concat" for node in nodes) <= 3 * layers * directions
+    assert len(nodes) <= 25 * steps * layers * directions

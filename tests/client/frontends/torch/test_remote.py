@@ -435,11 +435,9 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "NumPy": (lambda x: torch.from_numpy(np.sin(x.detach().numpy())), "numpy needs the values.*PyTorch"),
     "random numbers": (lambda x: x + torch.rand(3), "random"),
     "dropout in training": (lambda x: torch.nn.functional.dropout(x, 0.5), "random"),
-    "a Fourier transform": (lambda x: torch.fft.rfft(x).abs(), "complex|_fft"),
+    "eigenvalues": (lambda x: torch.linalg.eigvals(torch.diag(x)).abs(), "eigh"),
     "an operator without a rule": (lambda x: torch.special.bessel_j0(x), "bessel_j0"),
-    "an index of a pooling": (
-        lambda x: torch.nn.functional.max_pool2d(x.reshape(1, 1, 3), 1, return_indices=True)[1], "indices"
-    ),
+    "one of several results": (lambda x: torch.linalg.lstsq(x[:, None], x[:, None]).residuals, "residuals"),
     "a random generator": (lambda x: x + torch.rand(3, generator=torch.Generator()), "random"),
     "a list with a number": (lambda x: [x, 1.0], "float"),
 }  # fmt: skip

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import gradwire.torch as remote
+from gradwire.frontends.torch.fingerprint import Fingerprint
 
 pytestmark = pytest.mark.usefixtures("client")
 
@@ -232,3 +233,23 @@ def test_an_argument_that_is_closed_over_too_is_no_argument_in_the_next_call() -
     f = remote.remote(fn)
     for a in (X, X * 2, X, X * 3):
         torch.testing.assert_close(f(a), fn(a), rtol=1e-12, atol=0)
+
+
+LAYERS = (
+    nn.LSTM(3, 2),
+    nn.GRUCell(3, 2),
+    nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)),
+    nn.TransformerEncoderLayer(4, 2, 8),
+    nn.MultiheadAttention(4, 2),
+    nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)),
+    nn.Embedding(3, 2),
+    nn.Conv2d(1, 2, 3),
+)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
+def test_layers_can_be_looked_into_so_that_they_are_recorded_once(layer: nn.Module) -> None:
+    finder = Fingerprint()
+    finder.visit(layer)
+    assert finder.observable
+    assert {id(one) for one in layer.parameters()} <= {id(one) for one in finder.tensors}

@@ -22,7 +22,8 @@ class Content:
         active: whether it has a derivative.
         given: whether it was there before the function ran.
         written: whether the function wrote to it.
-        before: a copy from before the first write, of memory that was given.
+        memory: memory that was given and written to.
+        before: a copy of it from before the first write.
         base: the first variable in this memory.
         copied: whether a view of it is a copy in the graph, so that it may not be written to any more.
     """
@@ -31,6 +32,7 @@ class Content:
     active: bool = False
     given: bool = False
     written: bool = False
+    memory: torch.UntypedStorage | None = None
     before: torch.UntypedStorage | None = None
     base: Var | None = None
     copied: bool = False

@@ -330,7 +330,8 @@ class Recorder(TorchDispatchMode):
                 ".clone()"
             )
         if content.given and content.before is None:
-            content.before = tensor.untyped_storage().clone()  # type: ignore[no-untyped-call]
+            content.memory = tensor.untyped_storage()
+            content.before = content.memory.clone()  # type: ignore[no-untyped-call]
 
     def _execute(
         self, func: Any, of: Operator, args: tuple[Any, ...], kwargs: dict[str, Any], reads: int

@@ -45,11 +45,8 @@ class Variables:
     def restore(self) -> None:
         """Give memory that was there before the function its content back."""
         for content in self.contents.values():
-            if content.before is not None and content.base is not None:
-                for one in self.program.closed_over:
-                    if one.var.content is content and not one.literal:
-                        one.tensor.untyped_storage().copy_(content.before)
-                        break
+            if content.before is not None and content.memory is not None:
+                content.memory.copy_(content.before)
 
     def _content(self, tensor: torch.Tensor) -> tuple[Content, bool]:
         """Return what is known of a tensor's memory, and whether that is new."""
