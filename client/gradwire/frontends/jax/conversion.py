@@ -170,7 +170,12 @@ def _traced(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, An
 
 
 def _inline(
-    graph: GraphBuilder, closed: Any, inputs: Sequence[GraphValue], outer: str = ""
+    graph: GraphBuilder,
+    closed: Any,
+    inputs: Sequence[GraphValue],
+    *,
+    outer: str = "",
+    order: int | None = 0,
 ) -> list[GraphValue]:
     """Convert a jaxpr's equations into nodes of the graph's present body.
 
@@ -180,6 +185,7 @@ def _inline(
         inputs: the values of its inputs.
         outer: the user's line that calls it: the only one known for a function of JAX itself, whose jaxpr
             may come from a cache.
+        order: how many derivative rules it is in; None where it is not differentiated.
 
     Returns:
         The values of its outputs.
@@ -201,7 +207,7 @@ def _inline(
         return values[atom]
 
     for equation in jaxpr.eqns:
-        outputs = _apply(graph, equation, read, outer or user_line(equation.source_info))
+        outputs = _apply(graph, equation, read, outer or user_line(equation.source_info), order)
         values.update(zip(equation.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
@@ -211,12 +217,16 @@ def _constant(graph: GraphBuilder, array: Any, aval: Any) -> GraphValue:
 
 
 def _apply(
-    graph: GraphBuilder, equation: Any, read: Callable[[Any], GraphValue], source: str
+    graph: GraphBuilder,
+    equation: Any,
+    read: Callable[[Any], GraphValue],
+    source: str,
+    order: int | None,
 ) -> Sequence[GraphValue]:
     """Return the outputs of one equation, by the rule of its primitive."""
-    name = equation.primitive.name
-    rule = rules.get(name)
-    call = Call(graph, name, equation.params, (), source, partial(_inline, graph, outer=source))
+    rule = rules.get(equation.primitive.name)
+    inline = partial(_inline, graph, outer=source, order=order)
+    call = Call(graph, equation.primitive, equation.params, (), source, inline, order)
     if rule is None:
         raise call.fail(
             "there is no operator for it; write the function with others, or export it with another tool "

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -35,8 +35,13 @@ class Type(NamedTuple):
     dtype: DType
 
 
-Inline = Callable[[Any, Sequence[GraphValue]], list[GraphValue]]
-"""Converts a jaxpr's equations into nodes of the present body; takes and returns values."""
+class Inline(Protocol):
+    """Converts a jaxpr's equations into nodes of the present body."""
+
+    def __call__(
+        self, closed: Any, inputs: Sequence[GraphValue], *, order: int | None = ...
+    ) -> list[GraphValue]:
+        """Take and return values; `order` is that of the call unless another is given."""
 
 
 def type_only(shape: Sequence[int], dtype: Any) -> Any:
@@ -50,19 +55,27 @@ class Call:
 
     Attributes:
         graph: the graph under construction.
-        name: the primitive's name.
+        primitive: of the equation.
         params: the primitive's parameters.
         results: shape and dtype of each output.
         source: the user's line that made the equation, or "".
         inline: converts an inner jaxpr.
+        order: how often the equation belongs to the derivative rule of a function around it, each in the rule of
+            the one before; None where it is not differentiated.
     """
 
     graph: GraphBuilder
-    name: str
+    primitive: Any
     params: dict[str, Any]
     results: tuple[Type, ...]
     source: str
     inline: Inline
+    order: int | None = 0
+
+    @property
+    def name(self) -> str:
+        """The primitive's name."""
+        return str(self.primitive.name)
 
     @property
     def shape(self) -> Shape:
