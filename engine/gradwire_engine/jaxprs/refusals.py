@@ -38,7 +38,8 @@ def refusals(failure: str) -> Iterator[None]:
             ) from error
         if _FORWARD in str(error):
             raise NotDifferentiable(
-                "forward mode is not possible: a function in the graph has a reverse rule alone; use reverse mode"
+                "forward mode is not possible: a function in the graph has a reverse rule alone; "
+                "use reverse mode"
             ) from error
         raise InvalidGraph(f"{failure}: {one_line(error)}") from error
     except jax.errors.JaxRuntimeError as error:

@@ -178,9 +178,7 @@ class Scope:
         self.notes.nodes = notes.nodes
         return outputs
 
-    def _run_inside(
-        self, graph: GraphProto, inputs: Sequence[Value], name: str, notes: Notes
-    ) -> list[Value]:
+    def _run_inside(self, graph: GraphProto, inputs: Sequence[Value], name: str, notes: Notes) -> list[Value]:
         inner = Scope(
             self.opsets,
             self.functions,

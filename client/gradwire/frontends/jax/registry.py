@@ -27,6 +27,9 @@ Rule = Callable[..., Any]
 rules: dict[str, Rule] = {}
 """Rules by the primitive's name."""
 
+complex_rules: dict[str, Rule] = {}
+"""Rules for equations in which an array is complex; they take and return pairs in place of complex arrays."""
+
 
 class Type(NamedTuple):
     """Shape and dtype of a result."""
@@ -35,12 +38,20 @@ class Type(NamedTuple):
     dtype: DType
 
 
+class Pair(NamedTuple):
+    """A complex array: its real and its imaginary part, of one shape and dtype."""
+
+    real: GraphValue
+    imag: GraphValue
+
+
+Value = GraphValue | Pair
+
+
 class Inline(Protocol):
     """Converts a jaxpr's equations into nodes of the present body."""
 
-    def __call__(
-        self, closed: Any, inputs: Sequence[GraphValue], *, order: int | None = ...
-    ) -> list[GraphValue]:
+    def __call__(self, closed: Any, inputs: Sequence[Any], *, order: int | None = ...) -> list[Any]:
         """Take and return values; `order` is that of the call unless another is given."""
 
 
@@ -60,8 +71,8 @@ class Call:
         results: shape and dtype of each output.
         source: the user's line that made the equation, or "".
         inline: converts an inner jaxpr.
-        order: how often the equation belongs to the derivative rule of a function around it, each in the rule of
-            the one before; None where it is not differentiated.
+        order: how many derivative rules it is in, each for a function in the one before; None where it is not
+            differentiated.
     """
 
     graph: GraphBuilder
@@ -99,6 +110,9 @@ class Call:
 
 rule = registrar(rules, "primitive")
 """Registers a function as the rule of one or more primitives."""
+
+complex_rule = registrar(complex_rules, "primitive of complex arrays")
+"""Registers a function as the rule of primitives where one of their arrays is complex."""
 
 _JAX = package_directory(jax)
 _PASSED_OVER = (_JAX, OWN_DIRECTORY, "<frozen ")

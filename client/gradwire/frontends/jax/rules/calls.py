@@ -20,7 +20,7 @@ def _body(call: Call) -> Any:
     raise call.fail("its inner function cannot be found; call the function without this wrapper")
 
 
-@rule(
+INLINED = (
     "jit",
     "pjit",
     "core_call",
@@ -33,6 +33,10 @@ def _body(call: Call) -> Any:
     "custom_vmap_call",
     "linear_call",
 )
+"""Primitives that only call a function."""
+
+
+@rule(*INLINED)
 def call(call: Call, *inputs: GraphValue) -> tuple[GraphValue, ...]:
     """Convert the inner function in place of the call."""
     body = _body(call)

@@ -3,8 +3,8 @@
 - `CustomDerivative(x, ...; body, jvp or vjp, label="") -> y, ...`: the graph `body`, evaluated on the inputs.
   Its derivative is not that of its nodes but what one further graph says:
 
-  - `jvp` takes the inputs, then a tangent for each floating-point input; it returns the outputs, then a tangent
-    for each floating-point output, linear in the tangents. Both modes follow from it.
+  - `jvp` takes the inputs, then a tangent for each floating-point input; it returns the outputs, then a
+    tangent for each floating-point output, linear in the tangents. Both modes follow from it.
   - `vjp` takes the inputs, then a cotangent for each floating-point output; it returns a cotangent for each
     floating-point input. Only reverse mode follows from it.
   - Without either there is a value but no derivative: asking for one is refused. `label` names the function.
@@ -84,7 +84,9 @@ def _check(node: Node, inputs: Sequence[Value]) -> None:
     expected = {"body": len(inputs), "jvp": len(inputs) + floating}
     for key, count in expected.items():
         if key in node.attributes and len(node.subgraph(key).input) != count:
-            raise node.fail(f"its graph {key} has {len(node.subgraph(key).input)} inputs; it must have {count}")
+            raise node.fail(
+                f"its graph {key} has {len(node.subgraph(key).input)} inputs; it must have {count}"
+            )
     if "vjp" in node.attributes and len(node.subgraph("vjp").output) != floating:
         raise node.fail(
             f"its graph vjp has {len(node.subgraph('vjp').output)} outputs; it must have {floating}, one for "
@@ -113,7 +115,9 @@ def _by_pushforward(function: _Function) -> Any:
         results = function.run("jvp", primals, _floating(primals, tangents, function.inputs))
         outputs = results[: len(function.node.outputs)]
         given = iter(results[len(outputs) :])
-        moved = [next(given) if is_floating(one) else np.zeros(one.shape, jax.dtypes.float0) for one in outputs]
+        moved = [
+            next(given) if is_floating(one) else np.zeros(one.shape, jax.dtypes.float0) for one in outputs
+        ]
         return outputs, moved
 
     return own
@@ -133,9 +137,7 @@ def _by_pullback(function: _Function) -> Any:
         return function.run("body", values), values
 
     def backward(arguments: list[Value], cotangents: Sequence[Value]) -> tuple[Value | None, ...]:
-        given = [
-            _instantiated(one) for one in cotangents if getattr(one, "dtype", None) != jax.dtypes.float0
-        ]
+        given = [_instantiated(one) for one in cotangents if getattr(one, "dtype", None) != jax.dtypes.float0]
         results = iter(function.run("vjp", arguments, given))
         own = arguments[: function.inputs]
         pulled = [next(results) if is_floating(one) else None for one in own]
@@ -165,7 +167,7 @@ def _repeats(graph: GraphProto) -> Iterator[bool]:
 
 
 def _note_forward_only(function: _Function, own: Any, arguments: Sequence[Value]) -> None:
-    """Note a derivative that cannot be transposed: one that repeats until its tangents satisfy a condition."""
+    """Note a derivative that cannot be transposed: one that repeats as often as the data say."""
     places = [place for place in range(function.inputs) if is_floating(arguments[place])]
 
     def pulled(*given: Value) -> Any:
