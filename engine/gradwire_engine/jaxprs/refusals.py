@@ -9,7 +9,10 @@ import jax
 
 from gradwire_engine.errors import EngineError, InvalidGraph, NotDifferentiable, one_line
 
-_REVERSE = "Reverse-mode differentiation"
+REVERSE = "Reverse-mode differentiation"
+"""What JAX's error says where reverse mode is impossible."""
+
+_FORWARD = "forward-mode autodiff (jvp) to a custom_vjp"
 
 
 @contextmanager
@@ -17,7 +20,7 @@ def refusals(failure: str) -> Iterator[None]:
     """Raise JAX's exceptions as errors of the engine, of one line that begins with `failure`.
 
     Raises:
-        NotDifferentiable: JAX has no derivative of something, or not in reverse mode.
+        NotDifferentiable: JAX has no derivative of something, or not in this mode.
         InvalidGraph: anything else about the graph.
     """
     try:
@@ -29,9 +32,14 @@ def refusals(failure: str) -> Iterator[None]:
     except NotImplementedError as error:
         raise NotDifferentiable(f"{failure}: {one_line(error)}") from error
     except (TypeError, ValueError, LookupError, ArithmeticError, AssertionError) as error:
-        if _REVERSE in str(error):
+        if REVERSE in str(error):
             raise NotDifferentiable(
                 f"reverse mode is not possible: {one_line(error, 1)}; use forward mode"
+            ) from error
+        if _FORWARD in str(error):
+            raise NotDifferentiable(
+                "forward mode is not possible: a function in the graph has a reverse rule alone; "
+                "use reverse mode"
             ) from error
         raise InvalidGraph(f"{failure}: {one_line(error)}") from error
     except jax.errors.JaxRuntimeError as error:

@@ -43,12 +43,14 @@ class Notes:
     Attributes:
         warnings: messages for the client, in order, without repeats.
         forward_only: nodes through which reverse mode is impossible, with the reason.
+        reverse_only: nodes through which forward mode is impossible, with the reason.
         no_derivative: nodes that define no derivative at all, with the reason.
         nodes: number of nodes evaluated; bodies of functions and of unrolled loops count each time.
     """
 
     warnings: dict[str, None] = field(default_factory=dict)
     forward_only: dict[str, str] = field(default_factory=dict)
+    reverse_only: dict[str, str] = field(default_factory=dict)
     no_derivative: dict[str, str] = field(default_factory=dict)
     nodes: int = 0
 
@@ -176,11 +178,24 @@ class Scope:
         Returns:
             The subgraph's outputs.
         """
+        return self._run_inside(graph, inputs, name, self.notes)
+
+    def run_apart(self, graph: GraphProto, inputs: Sequence[Value], name: str) -> list[Value]:
+        """Evaluate a subgraph like `run_subgraph`, but keep no notes of how its nodes are differentiated.
+
+        For subgraphs that are not differentiated, or not by their nodes.
+        """
+        notes = Notes(self.notes.warnings, nodes=self.notes.nodes)
+        outputs = self._run_inside(graph, inputs, name, notes)
+        self.notes.nodes = notes.nodes
+        return outputs
+
+    def _run_inside(self, graph: GraphProto, inputs: Sequence[Value], name: str, notes: Notes) -> list[Value]:
         inner = Scope(
             self.opsets,
             self.functions,
             self.limits,
-            self.notes,
+            notes,
             _Environment(self.environment),
             self.attributes,
             f"{name}/",

@@ -32,6 +32,7 @@ class TracedGraph:
         run: from the flattened weights (sorted by name) and inputs (in order) to the outputs.
         outputs: types of the outputs; None for one that is not an array.
         forward_only: why reverse mode is not possible, "" where it is.
+        reverse_only: why forward mode is not possible, "" where it is.
         no_derivative: why no derivative is, "" where there is one.
         warnings: for the client.
         equations: their number in the program: a measure of the memory that keeping it takes.
@@ -40,6 +41,7 @@ class TracedGraph:
     run: Callable[..., Sequence[Any]]
     outputs: tuple[ArrayType | None, ...]
     forward_only: str
+    reverse_only: str
     no_derivative: str
     warnings: tuple[str, ...]
     equations: int
@@ -138,7 +140,10 @@ def trace(graph: Graph, arguments: Arguments, limits: Limits) -> TracedGraph:
         jaxpr = jax.make_jaxpr(run)(weights, [abstract_argument(value) for _, value in arguments])
     types = iter(ArrayType(np.dtype(aval.dtype).name, tuple(aval.shape)) for aval in jaxpr.out_avals)
     outputs = tuple(None if other else next(types) for other in not_arrays)
-    forward_only = "; ".join(f"node {name}: {reason}" for name, reason in notes.forward_only.items())
+    forward_only, reverse_only = (
+        "; ".join(f"node {name}: {reason}" for name, reason in found.items())
+        for found in (notes.forward_only, notes.reverse_only)
+    )
     no_derivative = "; ".join(
         f"node {name} ({op}) defines no derivative" for name, op in notes.no_derivative.items()
     )
@@ -147,6 +152,7 @@ def trace(graph: Graph, arguments: Arguments, limits: Limits) -> TracedGraph:
         runner(program),
         outputs,
         forward_only,
+        reverse_only,
         no_derivative,
         tuple(notes.warnings),
         len(program.jaxpr.eqns),
@@ -172,7 +178,12 @@ def _base_function(graph: Graph, traced: TracedGraph, arguments: Arguments, weig
         return dict(zip((name for name, _ in outputs), results, strict=True))
 
     return Function(
-        Signature(inputs, outputs), call, traced.forward_only, traced.no_derivative, traced.equations
+        Signature(inputs, outputs),
+        call,
+        traced.forward_only,
+        traced.no_derivative,
+        traced.equations,
+        traced.reverse_only,
     )
 
 

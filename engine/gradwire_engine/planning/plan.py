@@ -277,7 +277,7 @@ def _check_options(problem: Problem) -> None:
 
 def _mode(function: TracedFunction, problem: Problem, columns: int, rows: int) -> str:
     """Return the mode asked for, or the one with fewer seeds; reverse on a tie: its rows are contiguous."""
-    reason = function.function.forward_only
+    reason, forward_reason = function.function.forward_only, function.function.reverse_only
     asked = problem.options.mode
     if problem.kind == HESSIAN:
         if asked == derivatives.FORWARD_OVER_REVERSE and reason:
@@ -285,4 +285,8 @@ def _mode(function: TracedFunction, problem: Problem, columns: int, rows: int) -
         return asked or (derivatives.FORWARD_OVER_FORWARD if reason else derivatives.FORWARD_OVER_REVERSE)
     if asked == derivatives.REVERSE and reason:
         raise NotDifferentiable(f"reverse mode is not possible: {reason}; use mode forward")
+    if forward_reason:
+        if reason or asked == derivatives.FORWARD:
+            raise NotDifferentiable(f"forward mode is not possible: {forward_reason}; use mode reverse")
+        return derivatives.REVERSE
     return asked or (derivatives.REVERSE if rows <= columns and not reason else derivatives.FORWARD)

@@ -75,7 +75,8 @@ class Function:
     """A function under JAX: its signature and a callable.
 
     `forward_only` gives the reason why reverse mode is not possible, "" where it is;
-    `no_derivative` why no derivative is, "" where there is one; `equations` how long its program is.
+    `no_derivative` why no derivative is, "" where there is one;
+    `reverse_only` why forward mode is not, "" where it is; `equations` how long its program is.
     """
 
     signature: Signature
@@ -83,6 +84,7 @@ class Function:
     forward_only: str = ""
     no_derivative: str = ""
     equations: int = 0
+    reverse_only: str = ""
 
 
 def choose_inputs(function: Function, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -145,6 +147,19 @@ def require_reverse(function: Function) -> None:
         raise NotDifferentiable(
             f"reverse mode is not possible: {function.forward_only}; "
             "use forward mode (jvp, or a Jacobian in mode forward)"
+        )
+
+
+def require_forward(function: Function) -> None:
+    """Check that the function has a forward mode.
+
+    Raises:
+        NotDifferentiable: with the reason and what works instead.
+    """
+    if function.reverse_only:
+        raise NotDifferentiable(
+            f"forward mode is not possible: {function.reverse_only}; "
+            "use reverse mode (vjp, grad, or a Jacobian in mode reverse)"
         )
 
 
@@ -293,6 +308,7 @@ def _apply_gradient(function: Function, transform: Gradient) -> Function:
 
 
 def _apply_jvp(function: Function, transform: Jvp) -> Function:
+    require_forward(function)
     wrt = choose_inputs(function, transform.wrt)
     of = choose_outputs(function, transform.of)
     inputs = function.signature.inputs

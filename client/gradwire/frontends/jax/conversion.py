@@ -23,8 +23,20 @@ from jax.extend.core import Literal
 
 from gradwire.errors import InvalidArgumentError, TraceError
 from gradwire.frontends.jax import rules as _rules  # noqa: F401  (registers them)
-from gradwire.frontends.jax.dtypes import KINDS, graph_dtype
-from gradwire.frontends.jax.registry import Call, Type, is_of_jax, origin, rules, type_only, user_line
+from gradwire.frontends.jax.dtypes import KINDS, graph_dtype, is_complex
+from gradwire.frontends.jax.registry import (
+    Call,
+    Pair,
+    Rule,
+    Type,
+    Value,
+    complex_rules,
+    is_of_jax,
+    origin,
+    rules,
+    type_only,
+    user_line,
+)
 from gradwire.graphs.builder import GraphBuilder, GraphValue
 from gradwire.graphs.constants import BoundModel
 from gradwire.graphs.reference import Reference, code_of
@@ -97,7 +109,7 @@ def convert_function(
     paths, structure = tree_util.tree_flatten_with_path(result)
     if not paths:
         raise TraceError(f"{_name(fn)} returned no array: is a `return` missing?")
-    outputs = dict(zip(_output_names([path for path, _ in paths], labels), values, strict=True))
+    outputs = _real(dict(zip(_output_names([path for path, _ in paths], labels), values, strict=True)), fn)
     identifier = re.sub(r"\W", "_", _name(fn)).strip("_") or "function"
     bound = replace(
         graph.model(outputs, identifier),
@@ -105,6 +117,17 @@ def convert_function(
         structure=_structure(fn, specs, labels, result, list(outputs)),
     )
     return Converted(bound, tuple(labels), structure)
+
+
+def _real(outputs: dict[str, Value], fn: Callable[..., Any]) -> dict[str, GraphValue]:
+    found = {name: value for name, value in outputs.items() if isinstance(value, GraphValue)}
+    if len(found) < len(outputs):
+        name = next(iter(outputs.keys() - found.keys()))
+        raise TraceError(
+            f"output {name} of {_name(fn)} is complex, and graphs give real arrays: return "
+            "z.real and z.imag, or jnp.abs(z)"
+        )
+    return found
 
 
 def _reference(fn: Callable[..., Any], tree: Any, kinds: Sequence[Any]) -> Reference:
@@ -202,8 +225,13 @@ def _traced(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, An
 
 
 def _inline(
-    graph: GraphBuilder, closed: Any, inputs: Sequence[GraphValue], outer: str = ""
-) -> list[GraphValue]:
+    graph: GraphBuilder,
+    closed: Any,
+    inputs: Sequence[Value],
+    *,
+    outer: str = "",
+    order: int | None = 0,
+) -> list[Value]:
     """Convert a jaxpr's equations into nodes of the graph's present body.
 
     Args:
@@ -212,6 +240,7 @@ def _inline(
         inputs: the values of its inputs.
         outer: the user's line that calls it: the only one known for a function of JAX itself, whose jaxpr
             may come from a cache.
+        order: how many derivative rules it is in; None where it is not differentiated.
 
     Returns:
         The values of its outputs.
@@ -222,10 +251,10 @@ def _inline(
     if not is_of_jax(origin(closed)[1]):
         outer = ""
     jaxpr, consts = (closed.jaxpr, closed.consts) if hasattr(closed, "consts") else (closed, ())
-    values: dict[Any, GraphValue] = dict(zip(jaxpr.invars, inputs, strict=True))
+    values: dict[Any, Value] = dict(zip(jaxpr.invars, inputs, strict=True))
     constants = dict(zip(jaxpr.constvars, consts, strict=True))
 
-    def read(atom: Any) -> GraphValue:
+    def read(atom: Any) -> Value:
         if isinstance(atom, Literal):
             return _constant(graph, atom.val, atom.aval)
         if atom not in values:  # a constant becomes part of the graph where it is first used
@@ -233,22 +262,29 @@ def _inline(
         return values[atom]
 
     for equation in jaxpr.eqns:
-        outputs = _apply(graph, equation, read, outer or user_line(equation.source_info))
+        outputs = _apply(graph, equation, read, outer or user_line(equation.source_info), order)
         values.update(zip(equation.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _constant(graph: GraphBuilder, array: Any, aval: Any) -> GraphValue:
+def _constant(graph: GraphBuilder, array: Any, aval: Any) -> Value:
+    if is_complex(aval.dtype):
+        pair = np.asarray(array, aval.dtype)
+        return Pair(graph.constant(pair.real.copy()), graph.constant(pair.imag.copy()))
     return graph.constant(np.asarray(array, graph_dtype(aval.dtype)))
 
 
 def _apply(
-    graph: GraphBuilder, equation: Any, read: Callable[[Any], GraphValue], source: str
-) -> Sequence[GraphValue]:
+    graph: GraphBuilder,
+    equation: Any,
+    read: Callable[[Any], Value],
+    source: str,
+    order: int | None,
+) -> Sequence[Value]:
     """Return the outputs of one equation, by the rule of its primitive."""
-    name = equation.primitive.name
-    rule = rules.get(name)
-    call = Call(graph, name, equation.params, (), source, partial(_inline, graph, outer=source))
+    rule = _rule_of(equation)
+    inline = partial(_inline, graph, outer=source, order=order)
+    call = Call(graph, equation.primitive, equation.params, (), source, inline, order)
     if rule is None:
         raise call.fail(
             "there is no operator for it; write the function with others, or export it with another tool "
@@ -263,15 +299,28 @@ def _apply(
     try:
         inputs = [read(atom) for atom in equation.invars]
     except TraceError as error:
-        if not rule.__module__.endswith(".refused"):
+        if not _refuses(rule):
             raise call.fail(str(error)) from None
         inputs = []
     outputs = rule(call, *inputs)
-    return (outputs,) if isinstance(outputs, GraphValue) else outputs
+    return (outputs,) if isinstance(outputs, GraphValue | Pair) else outputs
+
+
+def _rule_of(equation: Any) -> Rule | None:
+    """Return the rule of an equation: for complex arrays, if one of its arrays is."""
+    name = equation.primitive.name
+    if not any(is_complex(getattr(a.aval, "dtype", None)) for a in (*equation.invars, *equation.outvars)):
+        return rules.get(name)
+    return complex_rules.get(name) or (rules.get(name) if _refuses(rules.get(name)) else None)
+
+
+def _refuses(rule: Rule | None) -> bool:
+    return rule is not None and rule.__module__.endswith(".refused")
 
 
 def _type(aval: Any) -> Type:
-    return Type(tuple(aval.shape), graph_dtype(aval.dtype))
+    dtype = np.dtype(aval.dtype) if is_complex(aval.dtype) else graph_dtype(aval.dtype)
+    return Type(tuple(aval.shape), dtype)
 
 
 def _name(fn: Callable[..., Any]) -> str:

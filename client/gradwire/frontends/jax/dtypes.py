@@ -33,10 +33,24 @@ def graph_dtype(dtype: Any) -> DType:
         pass
     raise TraceError(
         f"an array of dtype {dtype} has no place in a graph: use real, integer or boolean arrays; "
-        "split complex numbers into two real parts, and draw random samples outside"
+        "give and return complex numbers as two real parts, and draw random samples outside"
     )
 
 
 def is_float(dtype: DType) -> bool:
     """Return whether a dtype is a floating-point one, bfloat16 and others of ml_dtypes included."""
     return dtype.kind == "f" or (dtype.kind == "V" and bool(jnp.issubdtype(dtype, jnp.floating)))
+
+
+def is_complex(dtype: Any) -> bool:
+    """Return whether a dtype is a complex one."""
+    return bool(jnp.issubdtype(dtype, jnp.complexfloating))
+
+
+def part_dtype(dtype: Any) -> DType:
+    """Return the dtype of the parts of a complex array; that of another array is its own.
+
+    Raises:
+        TraceError: as for `graph_dtype`.
+    """
+    return np.dtype(np.finfo(dtype).dtype) if is_complex(dtype) else graph_dtype(dtype)

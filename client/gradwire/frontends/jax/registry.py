@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -27,6 +27,9 @@ Rule = Callable[..., Any]
 rules: dict[str, Rule] = {}
 """Rules by the primitive's name."""
 
+complex_rules: dict[str, Rule] = {}
+"""Rules for equations in which an array is complex; they take and return pairs in place of complex arrays."""
+
 
 class Type(NamedTuple):
     """Shape and dtype of a result."""
@@ -35,8 +38,21 @@ class Type(NamedTuple):
     dtype: DType
 
 
-Inline = Callable[[Any, Sequence[GraphValue]], list[GraphValue]]
-"""Converts a jaxpr's equations into nodes of the present body; takes and returns values."""
+class Pair(NamedTuple):
+    """A complex array: its real and its imaginary part, of one shape and dtype."""
+
+    real: GraphValue
+    imag: GraphValue
+
+
+Value = GraphValue | Pair
+
+
+class Inline(Protocol):
+    """Converts a jaxpr's equations into nodes of the present body."""
+
+    def __call__(self, closed: Any, inputs: Sequence[Any], *, order: int | None = ...) -> list[Any]:
+        """Take and return values; `order` is that of the call unless another is given."""
 
 
 def type_only(shape: Sequence[int], dtype: Any) -> Any:
@@ -50,19 +66,27 @@ class Call:
 
     Attributes:
         graph: the graph under construction.
-        name: the primitive's name.
+        primitive: of the equation.
         params: the primitive's parameters.
         results: shape and dtype of each output.
         source: the user's line that made the equation, or "".
         inline: converts an inner jaxpr.
+        order: how many derivative rules it is in, each for a function in the one before; None where it is not
+            differentiated.
     """
 
     graph: GraphBuilder
-    name: str
+    primitive: Any
     params: dict[str, Any]
     results: tuple[Type, ...]
     source: str
     inline: Inline
+    order: int | None = 0
+
+    @property
+    def name(self) -> str:
+        """The primitive's name."""
+        return str(self.primitive.name)
 
     @property
     def shape(self) -> Shape:
@@ -86,6 +110,9 @@ class Call:
 
 rule = registrar(rules, "primitive")
 """Registers a function as the rule of one or more primitives."""
+
+complex_rule = registrar(complex_rules, "primitive of complex arrays")
+"""Registers a function as the rule of primitives where one of their arrays is complex."""
 
 _JAX = package_directory(jax)
 _PASSED_OVER = (_JAX, OWN_DIRECTORY, "<frozen ")

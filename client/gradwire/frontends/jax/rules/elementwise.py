@@ -12,7 +12,6 @@ from gradwire.graphs.builder import SCI, GraphValue
 _UINT8, _INT32 = np.dtype(np.uint8), np.dtype(np.int32)
 
 _UNARY = {
-    "abs": "Abs",
     "acos": "Acos",
     "acosh": "Acosh",
     "asin": "Asin",
@@ -75,6 +74,16 @@ def _unary(op: str, x: GraphValue) -> GraphValue:
 @rule(*_UNARY)
 def unary(call: Call, x: GraphValue) -> GraphValue:
     return _unary(_UNARY[call.name], x)
+
+
+@rule("abs")
+def absolute(call: Call, x: GraphValue) -> GraphValue:
+    """Return absolute values, with JAX's derivative 1 at 0."""
+    size = ops.unary("Abs", x)
+    if not is_float(x.dtype) or call.order is None:
+        return size
+    zero = ops.constant_like(x, 0)
+    return ops.binary("Add", size, ops.where(ops.compare("Equal", x, zero), x, zero))
 
 
 @rule(*_SCI_UNARY)

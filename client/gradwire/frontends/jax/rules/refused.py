@@ -10,7 +10,7 @@ from gradwire.graphs.builder import GraphValue
 _RANDOM = (
     "random numbers would be frozen in the graph; draw the samples outside and pass them in as an argument"
 )
-_COMPLEX = "graphs hold real arrays; write the real and the imaginary part as two arrays"
+_ASYMMETRIC = "it has no operator for matrices that are not symmetric; use jnp.linalg.eigh where that will do"
 _PYTHON = "a graph cannot call Python; compute it outside and pass the result in as an argument"
 _BITS = "the bits of numbers have no place in a graph; use comparisons and arithmetic"
 _DEVICES = "a graph says nothing about devices; take the function out of shard_map or pmap"
@@ -21,7 +21,7 @@ _ADVICE = {
         "random_bits random_clone random_fold_in random_gamma random_gamma_grad random_seed random_split "
         "random_unwrap random_wrap rng_bit_generator rng_uniform threefry2x32"
     ),
-    _COMPLEX: "complex conj real imag fft eig schur",
+    _ASYMMETRIC: "eig schur",
     _PYTHON: "pure_callback io_callback callback ffi_call",
     _BITS: "bitcast_convert_type clz nextafter population_count",
     _DEVICES: (
