@@ -15,12 +15,12 @@ from cachetools import LRUCache, cached
 from gradwire_engine.abstract import abstract, abstract_argument
 from gradwire_engine.errors import InvalidInput
 from gradwire_engine.graphs.graph import Graph
-from gradwire_engine.jaxprs.refusals import refusals
 from gradwire_engine.jaxprs.rolling import rolled
 from gradwire_engine.jaxprs.segments import bodies_cut, runner
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import Notes, evaluate
 from gradwire_engine.planning.transforms import Arrays, Function, FunctionSpec, apply
+from gradwire_engine.refusals import refusals
 from gradwire_engine.values import Arguments, ArrayType, Signature, TensorType
 
 

@@ -23,12 +23,12 @@ from gradwire_engine.abstract import abstract, abstract_argument
 from gradwire_engine.errors import InvalidInput, LimitExceeded, one_line
 from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.jaxprs.cost import Cost, estimate
-from gradwire_engine.jaxprs.refusals import refusals
 from gradwire_engine.limits import Limits
 from gradwire_engine.planning import derivatives
 from gradwire_engine.planning.derivatives import Derivative
 from gradwire_engine.planning.function import TracedFunction
 from gradwire_engine.planning.transforms import FunctionSpec
+from gradwire_engine.refusals import refusals
 from gradwire_engine.values import Arguments, Block
 
 FORMAT = 1

@@ -13,12 +13,12 @@ import numpy as np
 from gradwire_engine.abstract import abstract, abstract_argument
 from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.jaxprs.cost import Cost, estimate
-from gradwire_engine.jaxprs.refusals import refusals
 from gradwire_engine.jaxprs.seeds import Seeds, push_units
 from gradwire_engine.planning import derivatives
 from gradwire_engine.planning.derivatives import Derivative
 from gradwire_engine.planning.function import TracedFunction
 from gradwire_engine.planning.kernels import BlockSpec, Kernel
+from gradwire_engine.refusals import refusals
 
 BLOCK_BYTES = 8 << 20
 """Upper bound on the result bytes of a block: large enough to move at full speed, small enough to stream."""

@@ -27,10 +27,10 @@ from jax.custom_derivatives import SymbolicZero
 from onnx import AttributeProto, GraphProto
 
 from gradwire_engine.errors import NotDifferentiable
-from gradwire_engine.jaxprs.refusals import REVERSE
 from gradwire_engine.lowering.numeric import is_floating
 from gradwire_engine.lowering.registry import SCI, Node, Value, is_static, rule
 from gradwire_engine.lowering.rules.control_flow.subgraphs import captures
+from gradwire_engine.refusals import REVERSE
 
 
 class _Function(NamedTuple):
