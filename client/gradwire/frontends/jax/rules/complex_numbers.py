@@ -77,7 +77,9 @@ def alike(call: Call, *inputs: Value) -> list[Value]:
 
 @complex_rule("mul", "dot_general", "conv_general_dilated")
 def bilinear(call: Call, z: Value, w: Value) -> Pair:
-    product = lambda x, y: _real_rule(call, x, y)[0]  # noqa: E731
+    def product(x: Any, y: Any) -> Any:
+        return _real_rule(call, x, y)[0]
+
     (a, b), (c, d) = _parts(z), _parts(w)
     if _is_zero(d):
         return Pair(product(a, c), product(b, c))
@@ -314,7 +316,7 @@ def fourier(call: Call, z: Value) -> Value:
         others.append((count, last))
     for length, axis in others:
         z = _transform(z, length, axis, inverse=kind.startswith("I"))
-    return _to_real(z, count, last) if kind == "IRFFT" else z
+    return _to_real(Pair(*_parts(z)), count, last) if kind == "IRFFT" else z
 
 
 def _to_real(z: Pair, count: int, axis: int) -> GraphValue:
