@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from gradwire_wire.tensors import Array, tensor_id, to_tensor
 from gradwire_wire.v1 import graph_pb2
@@ -19,7 +18,7 @@ ROUNDING_NAMES: Mapping[int, str] = {number: name for name, number in ROUNDINGS.
 class GraphChoices:
     """The fields of `RegisterGraphRequest` that are no part of the model; none by default."""
 
-    fixed: Mapping[str, Array] = field(default_factory=lambda: MappingProxyType({}))
+    fixed: Mapping[str, Array] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     rounding: str = ""

@@ -132,7 +132,7 @@ class _Probe:
         if reference is None:
             values = await self._function.values(moved)
         else:
-            values = await in_thread(partial(run_quietly, reference.values, moved))
+            values = list(await in_thread(partial(run_quietly, reference.values, moved)))
         return [np.asarray(values[i], np.float64) for i in self._differentiated]
 
     async def adjoint(self) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from cachetools import LRUCache
@@ -18,7 +18,7 @@ from gradwire.errors import GraphWarning, InvalidArgumentError, NotDifferentiabl
 from gradwire.graphs.comparison import Difference, moved_inputs, width_of, worst_difference
 from gradwire.graphs.models import Model
 from gradwire.graphs.precision import shortest_float
-from gradwire.graphs.reference import Reference
+from gradwire.graphs.reference import Product, Reference
 from gradwire.graphs.signature import Value
 
 Verify = Literal["first", "always", "never"]
@@ -74,7 +74,10 @@ class Verifier:
             InvalidArgumentError: the mode is none.
         """
         chosen = self._mode if mode is None else _checked(mode)
-        if model.reference is None or chosen == "never":
+        if model.reference is None:
+            return None
+        if chosen == "never":
+            model.reference.release()
             return None
         return Verification(model, model.reference, chosen, self._compared)
 
@@ -102,6 +105,7 @@ class Verification:
         self._key = (model.graph_id, tuple(c.tensor_id for c in model.bound.values()), reference.code)
         self._running: asyncio.Task[Compared | str] | None = None
         self.settled = False
+        self._settle()
 
     def of(self, model: Model) -> "Verification":
         """Return the comparison of the same source traced for other shapes."""
@@ -131,7 +135,7 @@ class Verification:
         """
         if self._running is not None and self._running.done():
             self._end(self._running)
-        if self._running is None and not self._is_settled():
+        if self._running is None and not self.settled:
             point = self._point(arrays, batched)
             if point is not None:
                 self._running = asyncio.create_task(self._compare(graph, point))
@@ -144,7 +148,8 @@ class Verification:
                 running.cancel()
             raise
         if running is not None:
-            await asyncio.wait({running}, timeout=_PATIENCE_SECONDS)
+            patience = None if self._reference.alone else _PATIENCE_SECONDS
+            await asyncio.wait({running}, timeout=patience)
             if running.done():
                 self._end(running)
 
@@ -154,11 +159,12 @@ class Verification:
             self._running = None
         if not task.cancelled():
             self._compared[self._key] = task.result()
-            self._is_settled()
+            self._settle()
 
-    def _is_settled(self) -> bool:
+    def _settle(self) -> None:
         self.settled = self._mode == "first" and self._key in self._compared
-        return self.settled
+        if self.settled:
+            self._reference.release()
 
     def _point(
         self, arrays: Mapping[str, wire.Array], batched: Sequence[str]
@@ -181,14 +187,24 @@ class Verification:
         self._compare_shapes(expected, found)
         await self._refuse(signature.outputs, "", reference.values, point, expected, found)
         inputs = [value for value in signature.inputs if value.floating]
+        compared: list[Value] = []
         if products and reference.product is not None:
             multiply = partial(_product, reference.product, cotangents)
             try:
-                expected = await in_thread(partial(run_quietly, multiply, point))
+                own_products = await in_thread(partial(run_quietly, multiply, point))
             except Exception as error:
                 return self._impossible(error)
-            await self._refuse(inputs, "the product of cotangents by ", multiply, point, expected, products)
-        compared = inputs if products else []
+            places = [place for place, one in enumerate(own_products) if one is not None]
+            compared = [inputs[place] for place in places]
+            chosen = partial(_chosen, multiply, places)
+            await self._refuse(
+                compared,
+                "the product of cotangents by ",
+                chosen,
+                point,
+                [own_products[place] for place in places],
+                [products[place] for place in places],
+            )
         return Compared(tuple(v.name for v in signature.outputs), tuple(v.name for v in compared))
 
     async def _asked(
@@ -219,7 +235,7 @@ class Verification:
         self,
         names: Sequence[Value],
         what: str,
-        function: Callable[[Arrays], list[wire.Array]],
+        function: Callable[[Arrays], Sequence[wire.Array]],
         point: Arrays,
         expected: Arrays,
         found: Arrays,
@@ -237,12 +253,12 @@ class Verification:
 
     def _worst(
         self,
-        function: Callable[[Arrays], list[wire.Array]],
+        function: Callable[[Arrays], Sequence[wire.Array]],
         point: Arrays,
         expected: Arrays,
         found: Arrays,
     ) -> Difference | None:
-        def moved(width: int) -> list[list[wire.Array]]:
+        def moved(width: int) -> list[Arrays]:
             return [run_quietly(function, at) for at in moved_inputs(point, width, _SEED)]
 
         def difference(width: int) -> Difference | None:
@@ -264,16 +280,19 @@ class Verification:
         return text
 
 
-def run_quietly(function: Callable[[Arrays], list[wire.Array]], point: Arrays) -> list[wire.Array]:
+def run_quietly(function: Callable[[Arrays], Sequence[Any]], point: Arrays) -> Sequence[Any]:
     """Run a function on copies, which it may write to, without NumPy's warnings of what it computes."""
     with np.errstate(all="ignore"):
         return function([np.array(array) for array in point])
 
 
-def _product(
-    product: Callable[[Arrays, Arrays], list[wire.Array]], cotangents: Arrays, point: Arrays
-) -> list[wire.Array]:
+def _product(product: Product, cotangents: Arrays, point: Arrays) -> Sequence[Any]:
     return product(point, cotangents)
+
+
+def _chosen(function: Callable[[Arrays], Sequence[Any]], places: Sequence[int], point: Arrays) -> list[Any]:
+    results = function(point)
+    return [results[place] for place in places]
 
 
 def _retrieved(task: "asyncio.Task[Compared | str]") -> None:

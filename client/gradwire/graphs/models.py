@@ -41,8 +41,7 @@ class Model:
 
     def alone(self) -> "Model":
         """Return the graph without the source that it was made from."""
-        choices = replace(self.choices, fixed=dict(self.choices.fixed))
-        return replace(self, bound=dict(self.bound), choices=choices, again=None, reference=None)
+        return replace(self, bound=dict(self.bound), again=None, reference=None)
 
     def embedded(self) -> onnx.ModelProto:
         """Return the graph with all constants stored in it.

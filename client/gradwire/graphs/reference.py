@@ -10,8 +10,11 @@ import gradwire_wire as wire
 Values = Callable[[Sequence[wire.Array]], list[wire.Array]]
 """Maps one array for each input to one for each output."""
 
-Product = Callable[[Sequence[wire.Array], Sequence[wire.Array]], list[wire.Array]]
-"""Maps the inputs, and a cotangent for each floating-point output, to one for each floating-point input."""
+Product = Callable[[Sequence[wire.Array], Sequence[wire.Array]], Sequence[wire.Array | None]]
+"""Maps the inputs, and a cotangent for each floating-point output, to one for each floating-point input.
+
+None stands for an input that the framework has no derivative by.
+"""
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,16 @@ class Reference:
         values: evaluates the function.
         product: multiplies cotangents by its Jacobian, by the framework's own differentiation; None where
             the framework has none.
+        alone: whether it must not run while the caller goes on, since it puts the caller's objects back.
+        release: forgets what the function holds; called when it has been compared, or never will be.
     """
 
     name: str
     code: object
     values: Values
     product: Product | None = None
+    alone: bool = False
+    release: Callable[[], None] = lambda: None
 
 
 def name_of(function: Any) -> str:

@@ -79,6 +79,7 @@ class Capture:
             function repeats its effects.
         values: bits of the closed-over tensors whose values are a part of the program.
         ran: whether the function ran at the point, and changed what one call of it changes.
+        returned: what it returned.
     """
 
     program: Program
@@ -88,6 +89,7 @@ class Capture:
     repeatable: bool
     values: int
     ran: bool
+    returned: tuple[torch.Tensor, ...]
 
 
 def capture(
@@ -191,6 +193,7 @@ def _capture(
         not observer.effects and not drew,
         recorder.values,
         point is not None,
+        tuple(leaf.detach() for leaf in leaves),
     )
 
 

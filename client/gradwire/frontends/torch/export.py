@@ -22,7 +22,7 @@ from gradwire.frontends.torch import rules as _rules
 from gradwire.frontends.torch.capture import TensorSpec, as_written, capture, name_of, tensor_spec
 from gradwire.frontends.torch.lowering import Array, inner_dtype, interpret, numpy_dtype
 from gradwire.frontends.torch.recording.local_writes import local_writes
-from gradwire.frontends.torch.reference import reference_of
+from gradwire.frontends.torch.reference import recorded_reference, reference_of
 from gradwire.frontends.torch.tensors import to_numpy
 from gradwire.graphs.builder import GraphBuilder, GraphValue
 from gradwire.graphs.constants import BoundModel
@@ -148,6 +148,18 @@ def export(
         else frozenset()
         for index, label in enumerate(named)
     )
+    if point is not None:
+        # A function that changes tensors is compared by what it returned alone where it returned one of them.
+        pure = recorded.repeatable and not touched
+        written = [(*point, *closed_over)[i].detach() for i in touched]
+        reference = recorded_reference(
+            fn,
+            fn if state is None else state,
+            [originals.get(i, tensor) for i, tensor in enumerate(point)],
+            [*recorded.returned, *written],
+            pure,
+        )
+        bound = replace(bound, reference=reference)
     return Exported(
         bound,
         len(specs),
