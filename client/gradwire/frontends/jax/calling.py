@@ -22,6 +22,7 @@ from gradwire.frontends.jax.wrapping import JaxFunction
 from gradwire.graphs.signature import Value
 
 if TYPE_CHECKING:
+    from gradwire._face.verification import Verify
     from gradwire._sync.client import Client
     from gradwire._sync.function import Function
 
@@ -86,7 +87,9 @@ class Remote:
         return tree_util.tree_unflatten(structure, outputs)
 
 
-def remote(fn: Callable[..., Any] | Function, *, client: Client | None = None) -> Remote:
+def remote(
+    fn: Callable[..., Any] | Function, *, client: Client | None = None, verify: Verify | None = None
+) -> Remote:
     """Compute `fn` on the service, for use in JAX programs and differentiable like any other function.
 
     A function takes and returns arrays or trees of them. It is converted for each set of argument shapes it
@@ -102,12 +105,19 @@ def remote(fn: Callable[..., Any] | Function, *, client: Client | None = None) -
     Args:
         fn: the function.
         client: where to compute; the one given to `use` by default.
+        verify: when the graph is compared with the function, as for `client.function`.
 
     Raises:
-        InvalidArgumentError: `fn` is no function. The first call raises `TraceError` where it does something
-            that has no place in a graph, and `GradwireError` where no client was named.
+        InvalidArgumentError: `fn` is no function, or is on a server already and `client` or `verify` is
+            given. The first call raises `TraceError` where it does something that has no place in a graph,
+            and `GradwireError` where no client was named.
     """
     if hasattr(fn, "as_vjp"):
+        if client is not None or verify is not None:
+            raise InvalidArgumentError(
+                "this function is on a server already: leave out client= and verify=, which client.function "
+                "was given"
+            )
         return Remote("remote", lambda: fn, _of_function)
     if not callable(fn):
         raise InvalidArgumentError(
@@ -118,14 +128,20 @@ def remote(fn: Callable[..., Any] | Function, *, client: Client | None = None) -
 
     def make(owner: Client, kinds: tuple[Any, ...]) -> _Compiled:
         converted = convert_function(source, kinds)
-        return _Compiled(Handle(_synchronous(owner.function(converted.bound))), converted.structure)
+        return _Compiled(
+            Handle(_synchronous(owner.function(converted.bound, verify=verify))), converted.structure
+        )
 
     name = str(getattr(fn, "__name__", type(fn).__name__))
     return Remote(name, lambda: _default.or_given(client), make)
 
 
 def function(
-    fn: Callable[..., Any], *specs: Any, names: Sequence[str] | None = None, client: Client | None = None
+    fn: Callable[..., Any],
+    *specs: Any,
+    names: Sequence[str] | None = None,
+    client: Client | None = None,
+    verify: Verify | None = None,
 ) -> Function:
     """Make a function on the service from one of JAX; like `client.function`, but arguments may be trees.
 
@@ -134,12 +150,13 @@ def function(
         specs: for each argument a `gw.spec`, a `jax.ShapeDtypeStruct`, an array, or a tree of those.
         names: names of the inputs, which are the leaves of the arguments.
         client: of the service; the one given to `use` by default.
+        verify: when the graph is compared with the function, as for `client.function`.
 
     Raises:
         TraceError: the function uses something that has no place in a graph.
         GradwireError: no client was named.
     """
-    return _default.or_given(client).function(convert_function(fn, specs, names).bound)
+    return _default.or_given(client).function(convert_function(fn, specs, names).bound, verify=verify)
 
 
 def _of_function(function: Any, kinds: tuple[Any, ...]) -> _Compiled:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from cachetools import LRUCache
 
+from gradwire._face.verification import Verify
 from gradwire._sync.client import Client
 from gradwire.errors import TraceError
 from gradwire.frontends.torch.autograd import RemoteFunction
@@ -23,7 +24,9 @@ _CAPACITY = 256
 _VARIANTS = 8
 _lock = threading.Lock()
 _recordings: LRUCache[Hashable, tuple[_Recording, ...]] = LRUCache(_CAPACITY)
-_remote_functions: weakref.WeakKeyDictionary[Client, LRUCache[int, tuple[BoundModel, RemoteFunction]]]
+_remote_functions: weakref.WeakKeyDictionary[
+    Client, LRUCache[tuple[int, Verify | None], tuple[BoundModel, RemoteFunction]]
+]
 _remote_functions = weakref.WeakKeyDictionary()
 
 
@@ -121,11 +124,13 @@ def _has_effects(finder: Fingerprint, read: Any, slots: Mapping[int, int] | None
     return any(one is not other for one, other in zip(after.tensors, finder.tensors, strict=True))
 
 
-def remote_function(client: Client, exported: Exported) -> RemoteFunction:
+def remote_function(client: Client, exported: Exported, verify: Verify | None) -> RemoteFunction:
     """Return the function on a client's server, the same object for the same model."""
     bound = exported.bound
     with _lock:
         known = _remote_functions.setdefault(client, LRUCache(_CAPACITY))
-        if id(bound) not in known:
-            known[id(bound)] = bound, RemoteFunction(client.function(bound), exported.connected)
-        return known[id(bound)][1]
+        key = id(bound), verify
+        if key not in known:
+            function = client.function(bound, verify=verify)
+            known[key] = bound, RemoteFunction(function, exported.connected)
+        return known[key][1]

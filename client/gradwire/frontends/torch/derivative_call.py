@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from gradwire._face.verification import Verify
 from gradwire._sync.client import Client
 from gradwire.frontends.torch.autograd import RemoteFunction
 from gradwire.frontends.torch.cache import cached_export, remote_function
@@ -44,7 +45,13 @@ class DerivativeCall:
 
     @classmethod
     def of(
-        cls, name: str, func: Any, inputs: Any, create_graph: bool, client: Client | None
+        cls,
+        name: str,
+        func: Any,
+        inputs: Any,
+        create_graph: bool,
+        client: Client | None,
+        verify: Verify | None,
     ) -> DerivativeCall:
         """Check a call of a public function, and record the function it was given.
 
@@ -54,6 +61,7 @@ class DerivativeCall:
             inputs: a floating-point tensor, or a tuple of them.
             create_graph: let autograd follow the results.
             client: the client to use, or None for the default.
+            verify: when the graph is compared with the function, or None for the client's choice.
 
         Raises:
             GradwireError: there is neither a client nor a default.
@@ -84,7 +92,7 @@ class DerivativeCall:
             raise TypeError(f"the function given to {name} must return a tensor or a tuple of tensors")
         closed_over = tuple(t if create_graph else t.detach() for t in exported.closed_over)
         everything = [exported.originals.get(i, t) for i, t in enumerate((*tensors, *closed_over))]
-        remote = remote_function(server, exported)
+        remote = remote_function(server, exported, verify)
         count = structure.num_leaves
         reached = frozenset[int]().union(*remote.connected[:count])
         wrt = tuple(i for i in range(len(tensors)) if i in reached)

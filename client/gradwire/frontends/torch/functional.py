@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.autograd import functional as _functional
 
+from gradwire._face.verification import Verify
 from gradwire._sync.client import Client
 from gradwire.frontends.torch.capture import recording
 from gradwire.frontends.torch.derivative_call import DerivativeCall, packed
@@ -25,6 +26,7 @@ def jacobian(
     strategy: str = "reverse-mode",
     *,
     client: Client | None = None,
+    verify: Verify | None = None,
 ) -> Any:
     """Compute the Jacobian, with the signature of `torch.autograd.functional.jacobian`.
 
@@ -36,6 +38,7 @@ def jacobian(
         vectorize: accepted for compatibility; the server always computes blocks.
         strategy: "reverse-mode" lets the server choose the mode, "forward-mode" asks for forward mode.
         client: the client to use; by default the one given to `use`.
+        verify: when the graph is compared with the function, as for `client.function`.
 
     Returns:
         A tensor of shape output.shape + input.shape in the dtype of the input; a tuple of them where either
@@ -52,7 +55,7 @@ def jacobian(
     forward = _forward("jacobian", strategy, create_graph, strict, vectorize)
     if recording():
         return reference.jacobian(func, inputs, create_graph, strict, vectorize, strategy)
-    call = DerivativeCall.of("jacobian", func, inputs, create_graph, client)
+    call = DerivativeCall.of("jacobian", func, inputs, create_graph, client, verify)
     if strict:
         # An output depends on an input exactly if its sum does, which is one row in place of many.
         sums = _summed(func)
@@ -70,6 +73,7 @@ def hessian(
     outer_jacobian_strategy: str = "reverse-mode",
     *,
     client: Client | None = None,
+    verify: Verify | None = None,
 ) -> Any:
     """Compute the Hessian, with the signature of `torch.autograd.functional.hessian`.
 
@@ -81,6 +85,7 @@ def hessian(
         vectorize: as for `jacobian`.
         outer_jacobian_strategy: checked as the `strategy` of `jacobian`; the server chooses the mode.
         client: the client to use; by default the one given to `use`.
+        verify: when the graph is compared with the function, as for `client.function`.
 
     Returns:
         A tensor of shape input.shape + input.shape, or a tuple of tuples of tensors where the inputs are a
@@ -92,7 +97,7 @@ def hessian(
     _forward("hessian", outer_jacobian_strategy, create_graph, strict, vectorize)
     if recording():
         return reference.hessian(func, inputs, create_graph, strict, vectorize, outer_jacobian_strategy)
-    call = DerivativeCall.of("hessian", func, inputs, create_graph, client)
+    call = DerivativeCall.of("hessian", func, inputs, create_graph, client, verify)
     call.check_one_element("hessian")
     if strict:
         call.check(lambda fakes: reference.vhp(func, fakes, _ones_like(fakes), create_graph, strict=True))
@@ -108,6 +113,7 @@ def vjp(
     strict: bool = False,
     *,
     client: Client | None = None,
+    verify: Verify | None = None,
 ) -> tuple[Any, Any]:
     """Compute the function's value and `v` times its Jacobian.
 
@@ -118,6 +124,7 @@ def vjp(
         create_graph: as for `jacobian`.
         strict: as for `jacobian`.
         client: the client to use; by default the one given to `use`.
+        verify: when the graph is compared with the function, as for `client.function`.
 
     Returns:
         `(func_output, vjp)`; the product has the shapes of the inputs.
@@ -127,7 +134,7 @@ def vjp(
     """
     if recording():
         return reference.vjp(func, inputs, v, create_graph, strict)  # type: ignore[no-any-return]
-    call = DerivativeCall.of("vjp", func, inputs, create_graph, client)
+    call = DerivativeCall.of("vjp", func, inputs, create_graph, client, verify)
     vectors = call.vectors("vjp", v, call.output_likes(), call.outputs_are_tuple, create_graph)
     if strict:
         call.check(lambda fakes: reference.vjp(func, fakes, _shaped_like(v), create_graph, strict=True))
@@ -144,6 +151,7 @@ def jvp(
     strict: bool = False,
     *,
     client: Client | None = None,
+    verify: Verify | None = None,
 ) -> tuple[Any, Any]:
     """Compute the function's value and its Jacobian times `v`.
 
@@ -154,6 +162,7 @@ def jvp(
         create_graph: as for `jacobian`.
         strict: as for `jacobian`.
         client: the client to use; by default the one given to `use`.
+        verify: when the graph is compared with the function, as for `client.function`.
 
     Returns:
         `(func_output, jvp)`; the product has the shapes of the outputs.
@@ -163,7 +172,7 @@ def jvp(
     """
     if recording():
         return reference.jvp(func, inputs, v, create_graph, strict)  # type: ignore[no-any-return]
-    call = DerivativeCall.of("jvp", func, inputs, create_graph, client)
+    call = DerivativeCall.of("jvp", func, inputs, create_graph, client, verify)
     vectors = call.vectors("jvp", v, call.tensors, call.inputs_are_tuple, create_graph)
     if strict:
         call.check(lambda fakes: reference.jvp(func, fakes, _shaped_like(v), create_graph, strict=True))
@@ -182,6 +191,7 @@ def hvp(
     strict: bool = False,
     *,
     client: Client | None = None,
+    verify: Verify | None = None,
 ) -> tuple[Any, Any]:
     """Compute the value of a function of one element and its Hessian times `v`.
 
@@ -192,6 +202,7 @@ def hvp(
         create_graph: as for `jacobian`.
         strict: as for `jacobian`.
         client: the client to use; by default the one given to `use`.
+        verify: when the graph is compared with the function, as for `client.function`.
 
     Returns:
         `(func_output, hvp)`; the product has the shapes of the inputs.
@@ -200,7 +211,7 @@ def hvp(
         RuntimeError: the function returns a tuple or more than one element, or `v` is missing or has other
             shapes than the inputs; and as for `jacobian`.
     """
-    return _hessian_product("hvp", func, inputs, v, create_graph, strict, client)
+    return _hessian_product("hvp", func, inputs, v, create_graph, strict, client, verify)
 
 
 def vhp(
@@ -211,6 +222,7 @@ def vhp(
     strict: bool = False,
     *,
     client: Client | None = None,
+    verify: Verify | None = None,
 ) -> tuple[Any, Any]:
     """Compute the value of a function of one element and `v` times its Hessian.
 
@@ -223,6 +235,7 @@ def vhp(
         create_graph: as for `jacobian`.
         strict: as for `jacobian`.
         client: the client to use; by default the one given to `use`.
+        verify: when the graph is compared with the function, as for `client.function`.
 
     Returns:
         `(func_output, vhp)`; the product has the shapes of the inputs.
@@ -230,15 +243,22 @@ def vhp(
     Raises:
         RuntimeError: as for `hvp`.
     """
-    return _hessian_product("vhp", func, inputs, v, create_graph, strict, client)
+    return _hessian_product("vhp", func, inputs, v, create_graph, strict, client, verify)
 
 
 def _hessian_product(
-    name: str, func: Any, inputs: Any, v: Any, create_graph: bool, strict: bool, client: Client | None
+    name: str,
+    func: Any,
+    inputs: Any,
+    v: Any,
+    create_graph: bool,
+    strict: bool,
+    client: Client | None,
+    verify: Verify | None,
 ) -> tuple[Any, Any]:
     if recording():
         return getattr(reference, name)(func, inputs, v, create_graph, strict)  # type: ignore[no-any-return]
-    call = DerivativeCall.of(name, func, inputs, create_graph, client)
+    call = DerivativeCall.of(name, func, inputs, create_graph, client, verify)
     call.check_one_element(name)
     vectors = call.vectors(name, v, call.tensors, call.inputs_are_tuple, create_graph)
     if strict:

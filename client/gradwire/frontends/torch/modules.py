@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from gradwire._face.verification import Verify
 from gradwire._sync.client import Client
 from gradwire._sync.function import Function
 from gradwire.errors import TraceError
@@ -16,7 +17,11 @@ from gradwire.graphs.spec import ArraySpec
 
 
 def function(
-    module: Callable[..., Any], *specs: ArraySpec, params: bool = False, client: Client | None = None
+    module: Callable[..., Any],
+    *specs: ArraySpec,
+    params: bool = False,
+    client: Client | None = None,
+    verify: Verify | None = None,
 ) -> Function:
     """Make a module or function of tensors a function of the client, as `client.function` does.
 
@@ -32,6 +37,7 @@ def function(
         specs: its arguments.
         params: make parameters inputs; otherwise they are constants.
         client: the client to use; by default the one given to `use`.
+        verify: when the graph is compared with the module, as for `client.function`.
 
     Raises:
         GradwireError: there is neither a client nor a default.
@@ -39,7 +45,7 @@ def function(
     """
     server = client_or_default(client)
     if not params:
-        return server.function(convert(module, specs, None))
+        return server.function(convert(module, specs, None), verify=verify)
     if not isinstance(module, torch.nn.Module):
         raise TraceError("params=True is for modules: a function has no parameters, pass them as arguments")
-    return server.function(convert_with_parameters(module, specs))
+    return server.function(convert_with_parameters(module, specs), verify=verify)

@@ -11,6 +11,7 @@ import torch
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
+from gradwire._face.verification import Verify
 from gradwire._sync.client import Client
 from gradwire._sync.function import Function
 from gradwire.errors import InvalidArgumentError, TraceError
@@ -22,10 +23,16 @@ from gradwire.graphs.signature import Value
 
 
 @overload
-def remote(fn: torch.nn.Module, *, client: Client | None = None) -> RemoteModule: ...
+def remote(
+    fn: torch.nn.Module, *, client: Client | None = None, verify: Verify | None = None
+) -> RemoteModule: ...
 @overload
-def remote(fn: Callable[..., Any], *, client: Client | None = None) -> Callable[..., Any]: ...
-def remote(fn: Callable[..., Any] | Function, *, client: Client | None = None) -> Callable[..., Any]:
+def remote(
+    fn: Callable[..., Any], *, client: Client | None = None, verify: Verify | None = None
+) -> Callable[..., Any]: ...
+def remote(
+    fn: Callable[..., Any] | Function, *, client: Client | None = None, verify: Verify | None = None
+) -> Callable[..., Any]:
     """Return `fn` evaluated on a server, differentiable like any other operation.
 
     A function takes and returns tensors, or tuples, lists and dicts of them; other arguments are constants of
@@ -44,15 +51,25 @@ def remote(fn: Callable[..., Any] | Function, *, client: Client | None = None) -
     Args:
         fn: the function or module.
         client: the client to use; by default the one given to `use`.
+        verify: when the graph is compared with the function, as for `client.function`.
 
     Raises:
+        InvalidArgumentError: `client` or `verify` is given for a function that is on a server already.
         GradwireError: when called, if there is neither a client nor a default.
         TraceError: when called, if the function does something that has no place in a graph.
+        TraceMismatchError: when called, if the graph gives other numbers than the function.
     """
     if isinstance(fn, Function):
+        if client is not None or verify is not None:
+            raise InvalidArgumentError(
+                "this function is on a server already: leave out client= and verify=, which client.function "
+                "was given"
+            )
         return _of_function(fn)
     fn = as_written(fn)
-    return RemoteModule(fn, client) if isinstance(fn, torch.nn.Module) else _remote_function(fn, client)
+    if isinstance(fn, torch.nn.Module):
+        return RemoteModule(fn, client, verify)
+    return _remote_function(fn, client, verify)
 
 
 def _of_function(function: Function) -> Callable[..., Any]:
@@ -87,9 +104,11 @@ def _converted(value: Value, tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(dtype)
 
 
-def _remote_function(fn: Callable[..., Any], client: Client | None) -> Callable[..., Any]:
+def _remote_function(
+    fn: Callable[..., Any], client: Client | None, verify: Verify | None
+) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        return _evaluate(fn, fn, (), args, kwargs, client)
+        return _evaluate(fn, fn, (), args, kwargs, client, verify)
 
     return functools.update_wrapper(call, fn) if hasattr(fn, "__name__") else call
 
@@ -101,23 +120,25 @@ class RemoteModule(torch.nn.Module):
         module: the wrapped module, which holds the parameters and buffers.
     """
 
-    def __init__(self, module: torch.nn.Module, client: Client | None = None) -> None:
+    def __init__(
+        self, module: torch.nn.Module, client: Client | None = None, verify: Verify | None = None
+    ) -> None:
         super().__init__()
         self.module = module
-        self._client = client
+        self._client, self._verify = client, verify
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate the module on the server, and changes what a call of it changes."""
         module = self.module
         state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         if all(map(is_plain, state.values())):
-            return _evaluate(module, module, (), args, kwargs, self._client)
+            return _evaluate(module, module, (), args, kwargs, self._client, self._verify)
 
         def run(*all_tensors: Any, **options: Any) -> Any:
             *held, positional = all_tensors
             return functional_call(module, dict(zip(state, held, strict=True)), positional, options)
 
-        return _evaluate(module, run, tuple(state.values()), args, kwargs, self._client)
+        return _evaluate(module, run, tuple(state.values()), args, kwargs, self._client, self._verify)
 
 
 def _evaluate(
@@ -127,6 +148,7 @@ def _evaluate(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     client: Client | None,
+    verify: Verify | None,
 ) -> Any:
     """Evaluate a function or module on the server.
 
@@ -138,6 +160,7 @@ def _evaluate(
         args: positional arguments; tensors in them are inputs, everything else is constant.
         kwargs: keyword arguments, likewise.
         client: the client to use, or None for the default.
+        verify: when the graph is compared with the function, or None for the client's choice.
 
     Returns:
         What the function returns, in its structure. Tensors that it changes in place are changed locally.
@@ -179,7 +202,7 @@ def _evaluate(
         else t
         for i, t in enumerate(everything)
     ]
-    results = remote_function(client_or_default(client), exported)(inputs)
+    results = remote_function(client_or_default(client), exported, verify)(inputs)
     returned = exported.outputs.num_leaves
     if not exported.ran:
         with torch.no_grad():

@@ -448,3 +448,35 @@ def test_what_cannot_be_in_a_graph_is_refused_by_name_with_advice(case: str) -> 
     fn, message = REFUSED[case]
     with pytest.raises(gw.TraceError, match=message):
         remote.remote(fn)(uniform(3))
+
+
+class Doubled(torch.autograd.Function):
+    """A rule that is not the derivative of what runs forward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        return 2 * gradients[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*backward rule of its own:gradwire.errors.GraphWarning")
+def test_a_derivative_that_is_not_autograds_is_refused_unless_it_is_meant(client: gw.Client) -> None:
+    def doubled(x: torch.Tensor) -> torch.Tensor:
+        return Doubled.apply(x).sum()  # type: ignore[no-any-return, no-untyped-call]
+
+    x = uniform(3)
+    with pytest.raises(gw.TraceMismatchError, match="the product of cotangents by x"):
+        remote.jacobian(doubled, x, client=client)
+    with pytest.raises(gw.TraceMismatchError):
+        remote.remote(doubled, client=client)(x)
+    close(remote.jacobian(doubled, x, client=client, verify="never"), torch.ones_like(x))
+    close(remote.remote(doubled, client=client, verify="never")(x), x.sum())
+
+
+def test_a_function_on_a_server_has_its_client_and_is_compared_as_it_was_told(client: gw.Client) -> None:
+    f = client.function(lambda x: x + 1, gw.spec(2))
+    with pytest.raises(gw.InvalidArgumentError, match="leave out client= and verify="):
+        remote.remote(f, verify="never")
