@@ -46,6 +46,7 @@ class Notes:
         reverse_only: nodes through which forward mode is impossible, with the reason.
         no_derivative: nodes that define no derivative at all, with the reason.
         nodes: number of nodes evaluated; bodies of functions and of unrolled loops count each time.
+        apart: whether nothing will be asked of them but warnings and nodes.
     """
 
     warnings: dict[str, None] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class Notes:
     reverse_only: dict[str, str] = field(default_factory=dict)
     no_derivative: dict[str, str] = field(default_factory=dict)
     nodes: int = 0
+    apart: bool = False
 
 
 class _Environment:
@@ -185,7 +187,7 @@ class Scope:
 
         For subgraphs that are not differentiated, or not by their nodes.
         """
-        notes = Notes(self.notes.warnings, nodes=self.notes.nodes)
+        notes = Notes(self.notes.warnings, nodes=self.notes.nodes, apart=True)
         outputs = self._run_inside(graph, inputs, name, notes)
         self.notes.nodes = notes.nodes
         return outputs

@@ -23,9 +23,10 @@ from jax.extend.core import Literal
 
 from gradwire.errors import InvalidArgumentError, TraceError
 from gradwire.frontends.jax import rules as _rules  # noqa: F401  (registers them)
-from gradwire.frontends.jax.dtypes import KINDS, graph_dtype, is_complex
+from gradwire.frontends.jax.dtypes import graph_dtype, is_complex
 from gradwire.frontends.jax.registry import (
     Call,
+    JaxGraph,
     Pair,
     Rule,
     Type,
@@ -37,7 +38,8 @@ from gradwire.frontends.jax.registry import (
     type_only,
     user_line,
 )
-from gradwire.graphs.builder import GraphBuilder, GraphValue
+from gradwire.frontends.jax.rules.custom_derivatives import by_implementation
+from gradwire.graphs.builder import GraphValue
 from gradwire.graphs.constants import BoundModel
 from gradwire.graphs.reference import Reference, code_of
 from gradwire.graphs.spec import ArraySpec
@@ -102,7 +104,7 @@ def convert_function(
     labels = _input_names(fn, [path for path, _ in leaves], [leaf for _, leaf in leaves], names)
     arguments = tree_util.tree_unflatten(tree, kinds)
     with _precision(kinds):
-        graph = GraphBuilder(folding=True, kinds=KINDS)
+        graph = JaxGraph()
         inputs = [_input(graph, label, kind) for label, kind in zip(labels, kinds, strict=True)]
         closed, result = _traced(fn, arguments)
         values = _inline(graph, closed, inputs)
@@ -190,7 +192,7 @@ def _kind(leaf: Any) -> Any:
     return type_only(shape, graph_dtype(dtype))
 
 
-def _input(graph: GraphBuilder, label: str, kind: Any) -> GraphValue:
+def _input(graph: JaxGraph, label: str, kind: Any) -> GraphValue:
     try:
         return graph.input(label, kind.shape, kind.dtype)
     except ValueError:
@@ -225,7 +227,7 @@ def _traced(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, An
 
 
 def _inline(
-    graph: GraphBuilder,
+    graph: JaxGraph,
     closed: Any,
     inputs: Sequence[Value],
     *,
@@ -264,10 +266,16 @@ def _inline(
     for equation in jaxpr.eqns:
         outputs = _apply(graph, equation, read, outer or user_line(equation.source_info), order)
         values.update(zip(equation.outvars, outputs, strict=True))
+        if equation.primitive.name == "stop_gradient" or not any(
+            graph.moves(read(a)) for a in equation.invars
+        ):
+            graph.stop(outputs)
+        if any(graph.depends_on_tangents(read(atom)) for atom in equation.invars):
+            graph.push(outputs)
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _constant(graph: GraphBuilder, array: Any, aval: Any) -> Value:
+def _constant(graph: JaxGraph, array: Any, aval: Any) -> Value:
     if is_complex(aval.dtype):
         pair = np.asarray(array, aval.dtype)
         return Pair(graph.constant(pair.real.copy()), graph.constant(pair.imag.copy()))
@@ -275,7 +283,7 @@ def _constant(graph: GraphBuilder, array: Any, aval: Any) -> Value:
 
 
 def _apply(
-    graph: GraphBuilder,
+    graph: JaxGraph,
     equation: Any,
     read: Callable[[Any], Value],
     source: str,
@@ -310,7 +318,7 @@ def _rule_of(equation: Any) -> Rule | None:
     """Return the rule of an equation: for complex arrays, if one of its arrays is."""
     name = equation.primitive.name
     if not any(is_complex(getattr(a.aval, "dtype", None)) for a in (*equation.invars, *equation.outvars)):
-        return rules.get(name)
+        return rules.get(name) or by_implementation(equation.primitive)
     return complex_rules.get(name) or (rules.get(name) if _refuses(rules.get(name)) else None)
 
 

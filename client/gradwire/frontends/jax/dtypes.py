@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -24,6 +25,8 @@ def graph_dtype(dtype: Any) -> DType:
     Raises:
         TraceError: graphs have no such dtype (complex numbers, random keys).
     """
+    if dtype == jax.dtypes.float0:  # of tangents of integers, which JAX keeps as truths
+        return np.dtype(np.bool_)
     try:
         plain: DType = np.dtype(dtype)
         if plain.kind in KINDS:

@@ -11,13 +11,14 @@ outputs.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
 
 from gradwire.errors import TraceError
+from gradwire.frontends.jax.dtypes import KINDS, is_float
 from gradwire.frontends.registering import registrar
 from gradwire.graphs.builder import DType, GraphBuilder, GraphValue, Shape
 from gradwire.graphs.refusals import OWN_DIRECTORY, package_directory
@@ -48,6 +49,11 @@ class Pair(NamedTuple):
 Value = GraphValue | Pair
 
 
+def parts_of(value: Value) -> tuple[GraphValue, ...]:
+    """Return the one or two real arrays that hold a value."""
+    return tuple(value) if isinstance(value, Pair) else (value,)
+
+
 class Inline(Protocol):
     """Converts a jaxpr's equations into nodes of the present body."""
 
@@ -58,6 +64,38 @@ class Inline(Protocol):
 def type_only(shape: Sequence[int], dtype: Any) -> Any:
     """Return what JAX traces a function with in place of an array."""
     return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+
+
+class JaxGraph(GraphBuilder):
+    """A graph made from a jaxpr.
+
+    Attributes:
+        still: names of values that have no derivative by any input, because of a stop_gradient.
+        pushed: names of values in a derivative rule that depend on its tangents or cotangents.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(folding=True, kinds=KINDS)
+        self.still: set[str] = set()
+        self.pushed: set[str] = set()
+
+    def moves(self, value: Value) -> bool:
+        """Return whether a value may have a derivative by an input."""
+        if isinstance(value, Pair):
+            return self.moves(value.real) or self.moves(value.imag)
+        return is_float(value.dtype) and value.name not in self.still and self.known(value) is None
+
+    def stop(self, values: Iterable[Value]) -> None:
+        """Note that values have no derivative."""
+        self.still.update(part.name for value in values for part in parts_of(value))
+
+    def push(self, values: Iterable[Value]) -> None:
+        """Note that values depend on the tangents or cotangents of a derivative rule."""
+        self.pushed.update(part.name for value in values for part in parts_of(value))
+
+    def depends_on_tangents(self, value: Value) -> bool:
+        """Return whether a value in a derivative rule depends on its tangents or cotangents."""
+        return any(part.name in self.pushed for part in parts_of(value))
 
 
 @dataclass(frozen=True)
@@ -75,7 +113,7 @@ class Call:
             differentiated.
     """
 
-    graph: GraphBuilder
+    graph: JaxGraph
     primitive: Any
     params: dict[str, Any]
     results: tuple[Type, ...]

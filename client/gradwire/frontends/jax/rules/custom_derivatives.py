@@ -1,30 +1,79 @@
 """Functions with derivative rules of their own, which the graph carries beside their code.
 
-A function of `jax.custom_jvp` or `jax.custom_vjp` becomes a node of the operator CustomDerivative, with one
-graph for its code and one for its rule. Rules often call their own function again, without an end: the graph
-holds those of the first orders, and the service refuses to differentiate beyond them.
+A function of `jax.custom_jvp` or `jax.custom_vjp`, or a primitive of another package, becomes a node of the
+operator CustomDerivative, with one graph for its code and one for its rule. Rules often call their own
+function again, without an end: the graph holds those of the first orders, and the service refuses to
+differentiate beyond them.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gradwire.errors import GraphWarning
 from gradwire.frontends.jax.dtypes import is_float
-from gradwire.frontends.jax.registry import Call, is_of_jax, origin, rule, type_only
+from gradwire.frontends.jax.registry import Call, Rule, is_of_jax, origin, rule, type_only
+from gradwire.frontends.jax.rules.equinox_errors import raises
 from gradwire.frontends.jax.rules.known_derivatives import OPERATORS, SAME_AS_CODE
 from gradwire.graphs.builder import SCI, Body, GraphValue, Shape
 
 ORDERS = 3
 """Orders of derivatives by rules that a graph holds: a Hessian has two, the gradient of an HVP three."""
 
-_Vectors = tuple[tuple[Shape, Any], ...]
-_NO_RULE = (TypeError, ValueError, NotImplementedError, AssertionError, AttributeError)
+_Kinds = tuple[tuple[Shape, Any], ...]
+_UNTRACEABLE = (
+    TypeError,
+    ValueError,
+    NotImplementedError,
+    AssertionError,
+    AttributeError,
+    RuntimeError,
+    jax.errors.JAXTypeError,
+)
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A function with a rule of its own.
+
+    Attributes:
+        call: the equation that applies it.
+        name: for messages.
+        inputs: its inputs that are not known; rules may need the values of those that are.
+        code: converts it, given values in place of the inputs; the order is that of its equations.
+        function: applies it, with its rule, to arrays in place of the inputs.
+        reverse: whether the rule is one of reverse mode.
+    """
+
+    call: Call
+    name: str
+    inputs: tuple[GraphValue, ...]
+    code: Callable[[Sequence[GraphValue], int | None], list[GraphValue]]
+    function: Callable[..., list[Any]]
+    reverse: bool
+
+    @property
+    def kinds(self) -> _Kinds:
+        """Shapes and dtypes of the inputs."""
+        return tuple((value.shape, value.dtype) for value in self.inputs)
+
+    @property
+    def floating(self) -> list[int]:
+        """Places of the inputs that have tangents and cotangents."""
+        return [place for place, value in enumerate(self.inputs) if is_float(value.dtype)]
+
+    @property
+    def moving(self) -> list[int]:
+        """Places of the inputs whose tangents may differ from zero."""
+        return [place for place, value in enumerate(self.inputs) if self.call.graph.moves(value)]
 
 
 @rule("custom_jvp_call", "custom_vjp_call")
@@ -34,149 +83,181 @@ def custom_derivative(call: Call, *inputs: GraphValue) -> Any:
     name, filename = origin(body)
     if is_of_jax(filename) and is_float(call.dtype) and name in OPERATORS:
         return OPERATORS[name](call, *inputs)
-    constant = all(call.graph.known(value) is not None or not is_float(value.dtype) for value in inputs)
-    fixed = constant or not any(is_float(result.dtype) for result in call.results)
-    if call.order is None or fixed or (is_of_jax(filename) and name in SAME_AS_CODE):
+    if (is_of_jax(filename) and name in SAME_AS_CODE) or raises(body):
         return tuple(call.inline(body, inputs))
-    return _carried(call, name or "a function", inputs)
+    unknown = _unknown(call, inputs)
+
+    def code(given: Sequence[GraphValue], order: int | None) -> list[GraphValue]:
+        return call.inline(body, _placed(inputs, unknown, given), order=order)
+
+    reverse = call.name == "custom_vjp_call"
+    return _carried(_own(call, name or "a function", inputs, unknown, code, reverse))
 
 
-def _carried(call: Call, name: str, inputs: Sequence[GraphValue]) -> Any:
-    """Return the outputs of a node that holds the function's code and its rule.
+def by_implementation(primitive: Any) -> Rule | None:
+    """Return a rule for a primitive of another package: its implementation, if that is written with JAX.
 
-    Inputs that are known are left where they are: rules may need their values.
-
-    Args:
-        call: the equation.
-        name: the function's, for messages.
-        inputs: of the equation.
+    The derivative is that of the primitive's own rules, as for functions with rules of their own.
     """
-    graph, order = call.graph, call.order
-    assert order is not None, "code that is not differentiated needs no rule"
-    unknown = [place for place, value in enumerate(inputs) if graph.known(value) is None]
+    implementation = primitive.impl
+    if isinstance(implementation, partial) and primitive in implementation.args:
+        return None  # of JAX: it compiles the primitive
 
-    def body_of(convert: Callable[[Sequence[GraphValue]], Sequence[GraphValue]], vectors: _Vectors) -> Body:
-        kinds = [(inputs[place].shape, inputs[place].dtype) for place in unknown]
+    def implemented(call: Call, *inputs: GraphValue) -> Any:
+        unknown = _unknown(call, inputs)
+
+        def run(*given: Any) -> Any:
+            arrays = _placed([call.graph.known(value) for value in inputs], unknown, given)
+            results = implementation(*arrays, **call.params)
+            return results if primitive.multiple_results else [results]
+
+        try:
+            traced = jax.make_jaxpr(run)(*_types((inputs[i].shape, inputs[i].dtype) for i in unknown))
+        except _UNTRACEABLE as error:
+            raise call.fail(
+                "there is no operator for it, and its implementation cannot be traced "
+                f"({_first_line(error)}); write the function with others"
+            ) from error
+
+        def code(given: Sequence[GraphValue], order: int | None) -> list[GraphValue]:
+            return call.inline(traced, given, order=order)
+
+        return _carried(_own(call, call.name, inputs, unknown, code, reverse=False))
+
+    return implemented
+
+
+def _unknown(call: Call, inputs: Sequence[GraphValue]) -> list[int]:
+    return [place for place, value in enumerate(inputs) if call.graph.known(value) is None]
+
+
+def _own(
+    call: Call,
+    name: str,
+    inputs: Sequence[GraphValue],
+    unknown: Sequence[int],
+    code: Callable[[Sequence[GraphValue], int | None], list[GraphValue]],
+    reverse: bool,
+) -> _Own:
+    def function(*given: Any) -> list[Any]:
+        arrays = _placed([call.graph.known(value) for value in inputs], unknown, given)
+        results = call.primitive.bind(*arrays, **call.primitive.get_bind_params(call.params))
+        return list(results) if call.primitive.multiple_results else [results]
+
+    return _Own(call, name, tuple(inputs[place] for place in unknown), code, function, reverse)
+
+
+def _placed(items: Sequence[Any], places: Sequence[int], given: Sequence[Any]) -> list[Any]:
+    """Return the items with others at some places."""
+    placed = list(items)
+    for place, item in zip(places, given, strict=True):
+        placed[place] = item
+    return placed
+
+
+def _types(kinds: Any) -> list[Any]:
+    return [type_only(*kind) for kind in kinds]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _carried(own: _Own) -> Any:
+    """Return the outputs of a node that holds the function's code and its rule."""
+    call, graph, order = own.call, own.call.graph, own.call.order
+    if order is None or not own.moving or not any(is_float(result.dtype) for result in call.results):
+        return tuple(own.code(own.inputs, order))
+
+    def body_of(convert: Callable[[Sequence[GraphValue]], Sequence[GraphValue]], vectors: _Kinds) -> Body:
         with graph.nested() as body:
-            graph.returns(convert([graph.argument(*kind) for kind in (*kinds, *vectors)]))
+            arguments = [graph.argument(*kind) for kind in own.kinds]
+            pairs = zip(arguments, own.inputs, strict=True)
+            graph.stop(inner for inner, outer in pairs if not graph.moves(outer))
+            pushed = [graph.argument(*kind) for kind in vectors]
+            graph.push(pushed)
+            graph.returns(convert([*arguments, *pushed]))
         return body
 
-    def code(given: Sequence[GraphValue]) -> list[GraphValue]:
-        values = list(inputs)
-        for place, value in zip(unknown, given, strict=True):
-            values[place] = value
-        return call.inline(call.params["call_jaxpr"], values, order=None)  # it is not differentiated
-
-    attributes: dict[str, Any] = {"body": body_of(code, ())}
-    if order < ORDERS:
-        found = _rule_of(call, name, inputs, unknown)
-        if found is not None:
-            key, traced, vectors = found
-            attributes[key] = body_of(lambda given: call.inline(traced, given, order=order + 1), vectors)
-    arguments = [inputs[place] for place in unknown]
-    return graph.emit("CustomDerivative", arguments, call.results, SCI, label=name, **attributes)
+    # The code itself is never differentiated.
+    attributes: dict[str, Any] = {"body": body_of(lambda given: own.code(given, None), ())}
+    found = _rule_of(own) if order < ORDERS else None
+    if found is not None:
+        key, traced, vectors = found
+        attributes[key] = body_of(lambda given: call.inline(traced, given, order=order + 1), vectors)
+    return graph.emit("CustomDerivative", own.inputs, call.results, SCI, label=own.name, **attributes)
 
 
-def _rule_of(
-    call: Call, name: str, inputs: Sequence[GraphValue], unknown: Sequence[int]
-) -> tuple[str, Any, _Vectors] | None:
+def _rule_of(own: _Own) -> tuple[str, Any, _Kinds] | None:
     """Return the kind of the rule, its jaxpr, and the tangents or cotangents that it takes.
 
     A reverse rule that can be transposed gives both modes. A rule that cannot be traced at all gives None.
     """
-    points = [type_only(inputs[place].shape, inputs[place].dtype) for place in unknown]
-    moving = [i for i, point in enumerate(points) if is_float(point.dtype)]
-    tangents = tuple((points[i].shape, points[i].dtype) for i in moving)
-    cotangents = tuple(result for result in call.results if is_float(result.dtype))
-    function = _applied(call, inputs, unknown)
-    attempts: list[tuple[str, Callable[..., Any], _Vectors]] = []
-    if call.name == "custom_jvp_call":
-        attempts.append(("jvp", _pushforward(function, len(points), moving), tangents))
-    else:
-        attempts.append(("jvp", _transposed(function, len(points), moving, cotangents), tangents))
-        attempts.append(("vjp", _pullback(function, len(points), moving), cotangents))
+    tangents = tuple(own.kinds[place] for place in own.floating)
+    cotangents = tuple(result for result in own.call.results if is_float(result.dtype))
+    attempts = [("jvp", _pushforward, tangents)]
+    if own.reverse:
+        attempts = [("jvp", _transposed, tangents), ("vjp", _pullback, cotangents)]
     reason: Exception = TypeError("it has none")
     for key, product, vectors in attempts:
         try:
-            traced = jax.make_jaxpr(product)(*points, *(type_only(*kind) for kind in vectors))
-        except _NO_RULE as error:
+            traced = jax.make_jaxpr(partial(product, own))(*_types((*own.kinds, *vectors)))
+        except _UNTRACEABLE as error:
             reason = error
             continue
         if not any(isinstance(constant, jax.core.Tracer) for constant in traced.consts):
             return key, traced, vectors
         reason = TypeError("it uses arrays of a function around it")
-    if not call.order:
+    if not own.call.order:
         warnings.warn(
-            f"{name} has a custom derivative rule{call.at} that cannot be traced apart from the function "
-            f"around it ({str(reason).strip().splitlines()[0]}): its derivatives will be refused",
+            f"{own.name} has a derivative rule of its own{own.call.at} that cannot be traced "
+            f"({_first_line(reason)}): its derivatives will be refused",
             GraphWarning,
             stacklevel=2,
         )
     return None
 
 
-def _applied(call: Call, inputs: Sequence[GraphValue], unknown: Sequence[int]) -> Callable[..., list[Any]]:
-    """Return the equation as a function of its unknown inputs, with its rule."""
+def _pushforward(own: _Own, *arrays: Any) -> list[Any]:
+    """Return the outputs and the tangents of floating-point ones, given the inputs and their tangents."""
+    point, tangents = (
+        arrays[: len(own.inputs)],
+        dict(zip(own.floating, arrays[len(own.inputs) :], strict=True)),
+    )
 
-    def apply(*given: Any) -> list[Any]:
-        arrays: list[Any] = [call.graph.known(value) for value in inputs]
-        for place, array in zip(unknown, given, strict=True):
-            arrays[place] = array
-        return list(call.primitive.bind(*arrays, **call.primitive.get_bind_params(call.params)))
+    def at(*given: Any) -> list[Any]:
+        return own.function(*_placed(point, own.moving, given))
 
-    return apply
-
-
-def _moved(point: Sequence[Any], moving: Sequence[int], given: Sequence[Any]) -> list[Any]:
-    arrays = list(point)
-    for place, array in zip(moving, given, strict=True):
-        arrays[place] = array
-    return arrays
+    outputs, moved = jax.jvp(at, [point[i] for i in own.moving], [tangents[i] for i in own.moving])
+    kept = [one for output, one in zip(outputs, moved, strict=True) if is_float(np.dtype(output.dtype))]
+    return [*outputs, *kept]
 
 
-def _pushforward(function: Callable[..., Any], count: int, moving: Sequence[int]) -> Callable[..., Any]:
-    def product(*arrays: Any) -> list[Any]:
-        point, tangents = arrays[:count], arrays[count:]
-
-        def at(*given: Any) -> list[Any]:
-            return list(function(*_moved(point, moving, given)))
-
-        outputs, moved = jax.jvp(at, [point[place] for place in moving], list(tangents))
-        kept = [one for output, one in zip(outputs, moved, strict=True) if is_float(np.dtype(output.dtype))]
-        return [*outputs, *kept]
-
-    return product
-
-
-def _pulled_at(
-    function: Callable[..., Any], point: Sequence[Any], moving: Sequence[int]
-) -> Callable[..., Any]:
+def _pulled_at(own: _Own, point: Sequence[Any]) -> Callable[..., Any]:
     """Return the pullback of the floating-point outputs by the inputs that move."""
 
     def at(*given: Any) -> list[Any]:
-        return [one for one in function(*_moved(point, moving, given)) if is_float(np.dtype(one.dtype))]
+        outputs = own.function(*_placed(point, own.moving, given))
+        return [one for one in outputs if is_float(np.dtype(one.dtype))]
 
-    pull: Callable[..., Any] = jax.vjp(at, *(point[place] for place in moving))[1]
+    pull: Callable[..., Any] = jax.vjp(at, *(point[place] for place in own.moving))[1]
     return pull
 
 
-def _pullback(function: Callable[..., Any], count: int, moving: Sequence[int]) -> Callable[..., Any]:
-    def product(*arrays: Any) -> Any:
-        return _pulled_at(function, arrays[:count], moving)(list(arrays[count:]))
+def _pullback(own: _Own, *arrays: Any) -> list[Any]:
+    """Return cotangents of the floating-point inputs, given the inputs and cotangents of the outputs."""
+    point, cotangents = arrays[: len(own.inputs)], arrays[len(own.inputs) :]
+    pulled = dict(zip(own.moving, _pulled_at(own, point)(list(cotangents)), strict=True))
+    return [pulled.get(place, jnp.zeros_like(point[place])) for place in own.floating]
 
-    return product
 
-
-def _transposed(
-    function: Callable[..., Any], count: int, moving: Sequence[int], cotangents: _Vectors
-) -> Callable[..., Any]:
-    """Return the pushforward that is the transpose of the pullback, which has to be linear for JAX to see."""
-
-    def product(*arrays: Any) -> list[Any]:
-        point, tangents = arrays[:count], arrays[count:]
-        pull = _pulled_at(function, point, moving)
-        push = jax.linear_transpose(pull, [type_only(*kind) for kind in cotangents])
-        (moved,) = push(tuple(tangents))
-        return [*function(*point), *moved]
-
-    return product
+def _transposed(own: _Own, *arrays: Any) -> list[Any]:
+    """Return what `_pushforward` does, as the transpose of a pullback that is linear for JAX to see."""
+    point, tangents = (
+        arrays[: len(own.inputs)],
+        dict(zip(own.floating, arrays[len(own.inputs) :], strict=True)),
+    )
+    cotangents = [result for result in own.call.results if is_float(result.dtype)]
+    push = jax.linear_transpose(_pulled_at(own, point), _types(cotangents))
+    (moved,) = push(tuple(tangents[place] for place in own.moving))
+    return [*own.function(*point), *moved]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from gradwire.frontends.jax.dtypes import BFLOAT16, is_float
@@ -329,7 +331,50 @@ def reduce_precision(call: Call, x: GraphValue) -> GraphValue:
     return ops.cast(ops.cast(x, _PRECISIONS[bits]), x.dtype)
 
 
+_EXACT = {np.dtype(np.float64): (53, -969, -1021), np.dtype(np.float32): (24, -95, -125)}
+"""Digits of numbers, and the exponents from which neighbors are exact: as they are, and times 2^digits."""
+
+
+@rule("nextafter")
+def neighbor(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
+    """Return the next number on the way from x to y, with derivative 0.
+
+    By Rump, Zimmermann, Boldo and Melquiond (2009): x (1 + u + 2u^2), where u is half of the distance of 1 from
+    its neighbor, is rounded to the neighbor of x.
+    """
+    if x.dtype not in _EXACT:
+        raise call.fail(f"it has no operator for {x.dtype}; convert to float32 or float64")
+    digits, exact, scalable = _EXACT[x.dtype]
+    unit = 2.0**-digits
+    constant = partial(ops.constant_like, x)
+    size = ops.unary("Abs", x)
+
+    def stepped(start: GraphValue) -> GraphValue:
+        return ops.binary("Mul", ops.unary("Abs", start), constant(unit * (1 + 2 * unit)))
+
+    way = ops.where(ops.compare("Greater", y, x), constant(1), constant(-1))
+    scaled = ops.binary("Mul", x, constant(1 / unit))
+    least = ops.binary("Mul", way, constant(np.finfo(x.dtype).smallest_subnormal))
+    near = ops.binary("Add", x, ops.binary("Mul", way, stepped(x)))
+    nearer = ops.binary("Add", scaled, ops.binary("Mul", way, stepped(scaled)))
+    result = ops.where(
+        ops.compare("GreaterOrEqual", size, constant(2.0**scalable)),
+        ops.binary("Mul", nearer, constant(unit)),
+        ops.binary("Add", x, least),
+    )
+    result = ops.where(ops.compare("GreaterOrEqual", size, constant(2.0**exact)), near, result)
+    largest = ops.binary("Mul", ops.unary("Sign", x), constant(np.finfo(x.dtype).max))
+    result = ops.where(ops.predicate("IsInf", x), largest, result)
+    result = ops.where(ops.compare("Equal", x, y), y, result)
+    unordered = ops.binary("Or", ops.predicate("IsNaN", x), ops.predicate("IsNaN", y))
+    result = ops.where(unordered, ops.binary("Add", x, y), result)
+    return ops.unary("StopGradient", ops.expand(result, call.shape), SCI)
+
+
 @rule(
+    "nonbatchable",
+    "nondifferentiable_backward",
+    "nontraceable",
     "copy",
     "mesh_cast",
     "name",

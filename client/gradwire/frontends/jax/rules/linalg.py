@@ -14,7 +14,8 @@ from gradwire.frontends.jax.registry import Call, rule, type_only
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import SCI, GraphValue
 
-_MATERIALIZED = 4096
+MATERIALIZED = 4096
+"""Largest number of elements of which an operator becomes a matrix."""
 
 
 def _turned(x: GraphValue) -> GraphValue:
@@ -168,10 +169,10 @@ def _solved_by_contraction(
 
 def _solved_by_matrix(call: Call, matvec: Any, constants: Sequence[GraphValue], b: GraphValue) -> GraphValue:
     """Return the operator's matrix: the operator applied to every unit vector."""
-    if b.size > _MATERIALIZED:
+    if b.size > MATERIALIZED:
         raise call.fail(
             f"an operator on {b.size} elements would become a matrix of {b.size} by {b.size}; "
-            f"the limit is {_MATERIALIZED}: pass a matrix to jnp.linalg.solve, or write the iteration out"
+            f"the limit is {MATERIALIZED}: pass a matrix to jnp.linalg.solve, or write the iteration out"
         )
     apply = jaxpr_as_fun(matvec)
 

@@ -11,7 +11,7 @@ _RANDOM = (
     "random numbers would be frozen in the graph; draw the samples outside and pass them in as an argument"
 )
 _ASYMMETRIC = "it has no operator for matrices that are not symmetric; use jnp.linalg.eigh where that will do"
-_PYTHON = "a graph cannot call Python; compute it outside and pass the result in as an argument"
+PYTHON = "a graph cannot call Python; compute it outside and pass the result in as an argument"
 _BITS = "the bits of numbers have no place in a graph; use comparisons and arithmetic"
 _DEVICES = "a graph says nothing about devices; take the function out of shard_map or pmap"
 _WHOLE = "the derivative of pooling is made by the service; pass the function itself, not its jax.grad"
@@ -22,8 +22,8 @@ _ADVICE = {
         "random_unwrap random_wrap rng_bit_generator rng_uniform threefry2x32"
     ),
     _ASYMMETRIC: "eig schur",
-    _PYTHON: "pure_callback io_callback callback ffi_call",
-    _BITS: "bitcast_convert_type clz nextafter population_count",
+    PYTHON: "io_callback callback ffi_call",
+    _BITS: "bitcast_convert_type clz population_count",
     _DEVICES: (
         "all_gather all_to_all axis_index pmax pmin ppermute psum psum_invariant reduce_scatter shard_map "
         "ragged_all_to_all"
@@ -32,7 +32,7 @@ _ADVICE = {
     _WHOLE: "select_and_gather_add select_and_scatter select_and_scatter_add",
     "it has no derivative; sort with jnp.sort, or use jax.lax.top_k": "approx_top_k",
     "give the reduction as jnp.sum, jnp.prod, jnp.max or jnp.min": "reduce reduce_window",
-    "factor with jnp.linalg.qr(mode='reduced') instead": "geqrf householder_product hessenberg tridiagonal",
+    "factor with jnp.linalg.qr(mode='reduced') instead": "hessenberg tridiagonal",
     "a graph has no memory that is written to; use x.at[i].set(value)": (
         "addupdate empty_ref freeze get new_ref run_state swap"
     ),

@@ -73,7 +73,7 @@ def custom_derivative(node: Node, *inputs: Value) -> tuple[Value, ...]:
         node.scope.notes.reverse_only.setdefault(node.name, f"{label} has a reverse rule alone")
         return tuple(_by_pullback(function)(*arguments))
     pushed = _by_pushforward(function)
-    if "jvp" in keys and any(_repeats(node.subgraph("jvp"))):
+    if "jvp" in keys and not node.scope.notes.apart and any(_repeats(node.subgraph("jvp"))):
         _note_forward_only(function, pushed, arguments)
     return tuple(pushed(*arguments))
 
