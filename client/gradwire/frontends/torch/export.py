@@ -149,16 +149,10 @@ def export(
         for index, label in enumerate(named)
     )
     if point is not None:
-        # A function that changes tensors is compared by what it returned alone where it returned one of them.
-        pure = recorded.repeatable and not touched
+        arguments = [originals.get(i, tensor) for i, tensor in enumerate(point)]
         written = [(*point, *closed_over)[i].detach() for i in touched]
-        reference = recorded_reference(
-            fn,
-            fn if state is None else state,
-            [originals.get(i, tensor) for i, tensor in enumerate(point)],
-            [*recorded.returned, *written],
-            pure,
-        )
+        results = [*recorded.returned, *written]
+        reference = recorded_reference(fn, fn if state is None else state, arguments, results)
         bound = replace(bound, reference=reference)
     return Exported(
         bound,

@@ -25,7 +25,7 @@ def reference_of(fn: Callable[..., Any], source: Any) -> Reference:
 
     Args:
         fn: takes a tensor for each input.
-        source: the function or module itself, which `fn` calls; or a tuple of it and what else `fn` reads.
+        source: the function or module itself, which `fn` calls.
     """
 
     def values(arrays: Arrays) -> list[np.ndarray[Any, Any]]:
@@ -51,67 +51,37 @@ def reference_of(fn: Callable[..., Any], source: Any) -> Reference:
             found = torch.autograd.grad(outputs, varied, seeds, allow_unused=True, materialize_grads=True)
             return [np.array(one.numpy(force=True)) for one in found]
 
-    subject = source[0] if isinstance(source, tuple) else source
-    code = code_of(type(subject).forward if isinstance(subject, torch.nn.Module) else subject)
-    return Reference(name_of(subject), code, values, product, alone=True)
-
-
-class _Run:
-    """The results of the run in which a function was recorded, given once, to whom asks for that point.
-
-    Args:
-        point: the arguments.
-        results: what the model's outputs have to be there.
-    """
-
-    def __init__(self, point: Sequence[torch.Tensor], results: list[np.ndarray[Any, Any]]) -> None:
-        self._point = [_hash(to_numpy(tensor)) for tensor in point]
-        self._results: list[np.ndarray[Any, Any]] | None = results
-
-    def at(self, arrays: Arrays) -> list[np.ndarray[Any, Any]] | None:
-        """Return the results, if they are of this point and nobody has asked before."""
-        results, self._results = self._results, None
-        if results is None or list(map(_hash, arrays)) != self._point:
-            return None
-        return results
+    return Reference(name_of(source), _code_of(source), values, product, alone=True)
 
 
 def recorded_reference(
-    fn: Callable[..., Any],
-    source: Any,
-    point: Sequence[torch.Tensor],
-    results: Sequence[torch.Tensor],
-    pure: bool,
+    fn: Callable[..., Any], source: Any, point: Sequence[torch.Tensor], results: Sequence[torch.Tensor]
 ) -> Reference:
-    """Return a function that was recorded while it ran as the reference of its graph.
+    """Return the run in which a function was recorded as the reference of its graph.
+
+    The function is not run again: a run may have changed what it reads. So values are compared, at this point
+    and once, and no products.
 
     Args:
         fn: takes a tensor for each argument.
-        source: what it reads, which is put back after another run.
+        source: the function or module itself; or a tuple of it and what else `fn` reads.
         point: the arguments of the run.
         results: what it returned, then the new values of the tensors that it changed.
-        pure: whether another run would give the same and change nothing; only then its products are compared.
     """
-    run = _Run(point, [np.array(to_numpy(one)) for one in results])
-    count, again = len(point), [reference_of(fn, source)]
-    name, code = again[0].name, again[0].code
-
-    def function() -> Reference:
-        if not again or not pure:
-            raise RuntimeError("it ran when it was recorded, and is not run once more")
-        return again[0]
+    run = [([_hash(to_numpy(one)) for one in point], [np.array(to_numpy(one)) for one in results])]
 
     def values(arrays: Arrays) -> list[np.ndarray[Any, Any]]:
-        found = run.at(arrays[:count])
-        return function().values(arrays[:count]) if found is None else found
+        for hashes, found in run:
+            if list(map(_hash, arrays[: len(point)])) == hashes:
+                return found
+        raise RuntimeError("it ran when it was recorded, and is not run once more")
 
-    def product(arrays: Arrays, cotangents: Arrays) -> list[np.ndarray[Any, Any] | None]:
-        multiply = function().product
-        assert multiply is not None
-        closed_over = sum(np.asarray(array).dtype.kind == "f" for array in arrays[count:])
-        return [*multiply(arrays[:count], cotangents), *[None] * closed_over]
+    subject = source[0] if isinstance(source, tuple) else source
+    return Reference(name_of(subject), _code_of(subject), values, alone=True, release=run.clear)
 
-    return Reference(name, code, values, product if pure else None, alone=True, release=again.clear)
+
+def _code_of(subject: Any) -> object:
+    return code_of(type(subject).forward if isinstance(subject, torch.nn.Module) else subject)
 
 
 def _hash(array: np.ndarray[Any, Any]) -> bytes:
