@@ -15,7 +15,7 @@ from gradwire.graphs.builder import GraphValue
 
 
 def _factored(a: Any) -> tuple[Any, Any]:
-    """Return R with the reflections' vectors below its diagonal, without their leading 1, and their factors."""
+    """Return R with the reflections' vectors below its diagonal, leading 1 left out, and their factors."""
     rows = jnp.arange(a.shape[0])
     columns = jnp.arange(a.shape[1])
 
