@@ -44,6 +44,7 @@ converters: dict[str, Converter] = {}
 """Converters by the top-level package ("torch", "jax") of a source's type or of the function itself."""
 
 _FRAMEWORKS = {
+    "equinox": "gradwire.jax",
     "jax": "gradwire.jax",
     "jaxlib": "gradwire.jax",
     "sklearn": "gradwire.sklearn",

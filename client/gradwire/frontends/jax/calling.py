@@ -18,7 +18,7 @@ from gradwire.frontends.default_client import DefaultClient
 from gradwire.frontends.jax.conversion import convert_function
 from gradwire.frontends.jax.primitive import Handle, remote_p
 from gradwire.frontends.jax.registry import type_only
-from gradwire.frontends.jax.wrapping import JaxFunction
+from gradwire.frontends.jax.wrapping import JaxFunction, by_position
 from gradwire.graphs.signature import Value
 
 if TYPE_CHECKING:
@@ -55,14 +55,18 @@ class Remote:
     """
 
     def __init__(
-        self, name: str, owner: Callable[[], Any], make: Callable[[Any, tuple[Any, ...]], _Compiled]
+        self,
+        name: str,
+        owner: Callable[[], Any],
+        make: Callable[[Any, tuple[Any, ...], dict[str, Any]], _Compiled],
     ) -> None:
         """Make a remote function.
 
         Args:
             name: the function's name.
             owner: gives the client, or the function on the service, at each call.
-            make: compiles the function for an owner and argument types; called once for each pair.
+            make: compiles the function for an owner and the types of positional and keyword arguments; called
+                once for each of these.
         """
         self._owner, self._make = owner, make
         self._compiled: WeakKeyDictionary[Any, dict[Any, _Compiled]] = WeakKeyDictionary()
@@ -71,16 +75,20 @@ class Remote:
     def __repr__(self) -> str:
         return f"<Remote {self.__name__}>"
 
-    def __call__(self, *args: Any) -> Any:
-        """Call the function with arrays or trees of them."""
-        leaves, tree = tree_util.tree_flatten(args)
-        arrays = [jnp.asarray(leaf) for leaf in leaves]
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function with arrays or trees of them.
+
+        Raises:
+            InvalidArgumentError: an argument is no array, or the function takes none of this name.
+        """
+        leaves, tree = tree_util.tree_flatten((args, kwargs))
+        arrays = [_array(leaf, self.__name__) for leaf in leaves]
         kinds = [type_only(array.shape, array.dtype) for array in arrays]
         owner = self._owner()
         compiled = self._compiled.setdefault(owner, {})
         key = (tree, tuple((kind.shape, kind.dtype) for kind in kinds))
         if key not in compiled:
-            compiled[key] = self._make(owner, tree_util.tree_unflatten(tree, kinds))
+            compiled[key] = self._make(owner, *tree_util.tree_unflatten(tree, kinds))
         handle, structure = compiled[key]
         given = [_fitting(value, array) for value, array in zip(handle.inputs, arrays, strict=True)]
         outputs = remote_p.bind(*given, handle=handle, batched=(False,) * len(given))  # type: ignore[no-untyped-call]
@@ -92,9 +100,10 @@ def remote(
 ) -> Remote:
     """Compute `fn` on the service, for use in JAX programs and differentiable like any other function.
 
-    A function takes and returns arrays or trees of them. It is converted for each set of argument shapes it
-    is called with, and keeps the arrays that it closes over as they are at the first such call. A function
-    that is on the service already, made by `client.function`, takes its inputs in order.
+    A function takes arrays or trees of them, by position or by keyword, and returns the same. It is converted
+    for each set of argument shapes it is called with, and keeps the arrays that it closes over as they are at
+    the first such call. One that is on the service already, made by `client.function`, takes its inputs in
+    order.
 
         f = gradwire.jax.remote(simulate)
         jax.jit(jax.grad(lambda x: jnp.sum(f(x) ** 2)))(x)
@@ -126,8 +135,9 @@ def remote(
         )
     source = fn.fn if isinstance(fn, JaxFunction) else fn
 
-    def make(owner: Client, kinds: tuple[Any, ...]) -> _Compiled:
-        converted = convert_function(source, kinds)
+    def make(owner: Client, kinds: tuple[Any, ...], keywords: dict[str, Any]) -> _Compiled:
+        called = by_position(source, len(kinds), list(keywords)) if keywords else source
+        converted = convert_function(called, [*kinds, *keywords.values()])
         return _Compiled(
             Handle(_synchronous(owner.function(converted.bound, verify=verify))), converted.structure
         )
@@ -159,8 +169,22 @@ def function(
     return _default.or_given(client).function(convert_function(fn, specs, names).bound, verify=verify)
 
 
-def _of_function(function: Any, kinds: tuple[Any, ...]) -> _Compiled:
+def _array(leaf: Any, name: str) -> Any:
+    try:
+        return jnp.asarray(leaf)
+    except TypeError:
+        raise InvalidArgumentError(
+            f"{name} takes arrays, and {leaf!r} is none: give it to the function beforehand, with "
+            "functools.partial or a lambda, and make that remote"
+        ) from None
+
+
+def _of_function(function: Any, kinds: tuple[Any, ...], keywords: dict[str, Any]) -> _Compiled:
     """Return a function that is on the service already, for arguments of these types."""
+    if keywords:
+        raise InvalidArgumentError(
+            f"a function on the service takes its inputs in order, without {', '.join(keywords)}="
+        )
     inputs, outputs = function.signature.inputs, function.signature.outputs
     if len(tree_util.tree_leaves(kinds)) != len(inputs):
         raise InvalidArgumentError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from typing import Any
@@ -35,9 +36,34 @@ def wrap(fn: Callable[..., Any]) -> JaxFunction:
     return fn if isinstance(fn, JaxFunction) else JaxFunction(fn)
 
 
+def by_position(fn: Callable[..., Any], count: int, keywords: Sequence[str]) -> Callable[..., Any]:
+    """Return a function that takes some of its arguments by position in place of by keyword.
+
+    Args:
+        fn: the function.
+        count: how many arguments it takes by position already.
+        keywords: the names of the others, in order.
+    """
+
+    def called(*args: Any) -> Any:
+        return fn(*args[:count], **dict(zip(keywords, args[count:], strict=True)))
+
+    positional = inspect.Parameter.POSITIONAL_ONLY
+    try:
+        names = list(inspect.signature(fn).parameters)[:count]
+    except (TypeError, ValueError):
+        names = []
+    names += [f"x{place}" for place in range(len(names), count)]
+    called.__name__ = str(getattr(fn, "__name__", type(fn).__name__))
+    called.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(name, positional) for name in (*names, *keywords)]
+    )
+    return called
+
+
 def _convert(source: Any, specs: Sequence[Any], names: Sequence[str] | None) -> BoundModel:
     fn = source.fn if isinstance(source, JaxFunction) else source
     return convert_function(fn, specs, names).bound
 
 
-converters["jax"] = converters["jaxlib"] = _convert
+converters["equinox"] = converters["jax"] = converters["jaxlib"] = _convert

@@ -8,18 +8,18 @@ to pairs.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+from jax import lax
 
-from gradwire.errors import GraphWarning
 from gradwire.frontends.jax.dtypes import is_complex, part_dtype
-from gradwire.frontends.jax.registry import Call, Pair, Type, Value, complex_rule, is_of_jax, origin, rules
+from gradwire.frontends.jax.registry import Call, Pair, Type, Value, complex_rule, rules
 from gradwire.frontends.jax.rules.calls import INLINED
+from gradwire.frontends.jax.rules.custom_derivatives import with_rule
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import SCI, GraphValue, Shape
 
@@ -337,22 +337,6 @@ def call(call: Call, *inputs: Value) -> list[Value]:
     return list(rules[call.name](call, *inputs))
 
 
-@complex_rule("custom_jvp_call", "custom_vjp_call")
-def custom_derivative(call: Call, *inputs: Value) -> list[Value]:
-    """Convert the function's own code: rules of complex functions have no place in a graph."""
-    body = call.params["call_jaxpr"]
-    name, filename = origin(body)
-    if call.order is not None:
-        owner = "JAX's " if is_of_jax(filename) else ""
-        warnings.warn(
-            f"{owner}{name} has a custom derivative rule for complex numbers{call.at}, which a graph "
-            "cannot carry: derivatives will be those of the function's own code",
-            GraphWarning,
-            stacklevel=2,
-        )
-    return list(call.inline(body, inputs))
-
-
 def _flat(values: Sequence[Value]) -> list[GraphValue]:
     return [part for value in values for part in (value if isinstance(value, Pair) else (value,))]
 
@@ -372,6 +356,24 @@ def _flattened(call: Call) -> Call:
     for kind in call.results:
         results += [Type(kind.shape, part_dtype(kind.dtype))] * (2 if is_complex(kind.dtype) else 1)
     return replace(call, results=tuple(results), inline=inline)
+
+
+@complex_rule("custom_jvp_call", "custom_vjp_call")
+def custom_derivative(call: Call, *inputs: Value) -> list[Value]:
+    """Convert the function of the parts, and its rule."""
+    body = call.params["call_jaxpr"]
+
+    def function(*arrays: Any) -> list[Any]:
+        given = iter(arrays)
+        grouped = [
+            lax.complex(next(given), next(given)) if is_complex(aval.dtype) else next(given)
+            for aval in body.in_avals
+        ]
+        results = call.primitive.bind(*grouped, **call.primitive.get_bind_params(call.params))
+        split = ([one.real, one.imag] if is_complex(one.dtype) else [one] for one in results)
+        return [part for parts in split for part in parts]
+
+    return _grouped(list(with_rule(_flattened(call), _flat(inputs), function)), call.results)
 
 
 _Counts = Callable[[Call, Sequence[Value]], dict[str, int]]

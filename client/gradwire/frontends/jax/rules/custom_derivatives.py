@@ -20,9 +20,9 @@ import numpy as np
 
 from gradwire.errors import GraphWarning
 from gradwire.frontends.jax.dtypes import is_float
+from gradwire.frontends.jax.known_derivatives import OPERATORS, SAME_AS_CODE
 from gradwire.frontends.jax.registry import Call, Rule, is_of_jax, origin, rule, type_only
 from gradwire.frontends.jax.rules.equinox_errors import raises
-from gradwire.frontends.jax.rules.known_derivatives import OPERATORS, SAME_AS_CODE
 from gradwire.graphs.builder import SCI, Body, GraphValue, Shape
 
 ORDERS = 3
@@ -85,13 +85,33 @@ def custom_derivative(call: Call, *inputs: GraphValue) -> Any:
         return OPERATORS[name](call, *inputs)
     if (is_of_jax(filename) and name in SAME_AS_CODE) or raises(body):
         return tuple(call.inline(body, inputs))
+    return with_rule(call, inputs, _applied(call))
+
+
+def with_rule(call: Call, inputs: Sequence[GraphValue], function: Callable[..., list[Any]]) -> Any:
+    """Convert the code and the rule of a function of `jax.custom_jvp` or `jax.custom_vjp`.
+
+    Args:
+        call: the equation that applies it.
+        inputs: of the equation.
+        function: the equation as a function of arrays.
+    """
+    body = call.params["call_jaxpr"]
     unknown = _unknown(call, inputs)
 
     def code(given: Sequence[GraphValue], order: int | None) -> list[GraphValue]:
         return call.inline(body, _placed(inputs, unknown, given), order=order)
 
-    reverse = call.name == "custom_vjp_call"
-    return _carried(_own(call, name or "a function", inputs, unknown, code, reverse))
+    name = origin(body)[0] or "a function"
+    return _carried(_own(call, name, inputs, unknown, code, function, call.name == "custom_vjp_call"))
+
+
+def _applied(call: Call) -> Callable[..., list[Any]]:
+    def function(*arrays: Any) -> list[Any]:
+        results = call.primitive.bind(*arrays, **call.primitive.get_bind_params(call.params))
+        return list(results) if call.primitive.multiple_results else [results]
+
+    return function
 
 
 def by_implementation(primitive: Any) -> Rule | None:
@@ -122,7 +142,7 @@ def by_implementation(primitive: Any) -> Rule | None:
         def code(given: Sequence[GraphValue], order: int | None) -> list[GraphValue]:
             return call.inline(traced, given, order=order)
 
-        return _carried(_own(call, call.name, inputs, unknown, code, reverse=False))
+        return _carried(_own(call, call.name, inputs, unknown, code, _applied(call), reverse=False))
 
     return implemented
 
@@ -137,14 +157,13 @@ def _own(
     inputs: Sequence[GraphValue],
     unknown: Sequence[int],
     code: Callable[[Sequence[GraphValue], int | None], list[GraphValue]],
+    function: Callable[..., list[Any]],
     reverse: bool,
 ) -> _Own:
-    def function(*given: Any) -> list[Any]:
-        arrays = _placed([call.graph.known(value) for value in inputs], unknown, given)
-        results = call.primitive.bind(*arrays, **call.primitive.get_bind_params(call.params))
-        return list(results) if call.primitive.multiple_results else [results]
+    def of_unknown(*given: Any) -> list[Any]:
+        return function(*_placed([call.graph.known(value) for value in inputs], unknown, given))
 
-    return _Own(call, name, tuple(inputs[place] for place in unknown), code, function, reverse)
+    return _Own(call, name, tuple(inputs[place] for place in unknown), code, of_unknown, reverse)
 
 
 def _placed(items: Sequence[Any], places: Sequence[int], given: Sequence[Any]) -> list[Any]:

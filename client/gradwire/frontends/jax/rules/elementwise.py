@@ -339,8 +339,8 @@ _EXACT = {np.dtype(np.float64): (53, -969, -1021), np.dtype(np.float32): (24, -9
 def neighbor(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
     """Return the next number on the way from x to y, with derivative 0.
 
-    By Rump, Zimmermann, Boldo and Melquiond (2009): x (1 + u + 2u^2), where u is half of the distance of 1 from
-    its neighbor, is rounded to the neighbor of x.
+    By Rump, Zimmermann, Boldo and Melquiond (2009): x (1 + u + 2u^2), where u is half of the distance of 1
+    from its neighbor, is rounded to the neighbor of x.
     """
     if x.dtype not in _EXACT:
         raise call.fail(f"it has no operator for {x.dtype}; convert to float32 or float64")
@@ -354,13 +354,14 @@ def neighbor(call: Call, x: GraphValue, y: GraphValue) -> GraphValue:
 
     way = ops.where(ops.compare("Greater", y, x), constant(1), constant(-1))
     scaled = ops.binary("Mul", x, constant(1 / unit))
-    least = ops.binary("Mul", way, constant(np.finfo(x.dtype).smallest_subnormal))
+    smallest = np.finfo(x.dtype).smallest_subnormal  # which arithmetic may take for 0
+    least = ops.where(ops.compare("Greater", y, x), constant(smallest), constant(-smallest))
     near = ops.binary("Add", x, ops.binary("Mul", way, stepped(x)))
     nearer = ops.binary("Add", scaled, ops.binary("Mul", way, stepped(scaled)))
     result = ops.where(
         ops.compare("GreaterOrEqual", size, constant(2.0**scalable)),
         ops.binary("Mul", nearer, constant(unit)),
-        ops.binary("Add", x, least),
+        least,
     )
     result = ops.where(ops.compare("GreaterOrEqual", size, constant(2.0**exact)), near, result)
     largest = ops.binary("Mul", ops.unary("Sign", x), constant(np.finfo(x.dtype).max))
