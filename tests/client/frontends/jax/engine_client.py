@@ -25,7 +25,7 @@ class EngineClient:
         self.calls: list[tuple[str, tuple[str, ...]]] = []
         """The kinds of transforms and the batched inputs of each evaluation."""
 
-    def function(self, source: BoundModel | onnx.ModelProto) -> EngineFunction:
+    def function(self, source: BoundModel | onnx.ModelProto, verify: str | None = None) -> EngineFunction:
         model = load(source, ())
         spec = FunctionSpec(model.graph_id, model.signature)
         constants = {name: constant.array for name, constant in model.bound.items()}
