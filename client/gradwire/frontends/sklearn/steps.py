@@ -69,7 +69,8 @@ class Step(BaseEstimator):  # type: ignore[misc]
     @property
     def formula(self) -> Formula:
         """The method's formula."""
-        return _formula(self.estimator, self.method)
+        formula: Formula = _formula(self.estimator, self.method)
+        return formula
 
 
 def _formula(estimator: Any, method: str) -> Any:

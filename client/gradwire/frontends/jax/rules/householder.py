@@ -35,7 +35,8 @@ def _factored(a: Any) -> tuple[Any, Any]:
         return jnp.where((columns == k)[None, :], own[:, None], later), factors.at[k].set(factor)
 
     count = min(a.shape)
-    return lax.fori_loop(0, count, step, (a, jnp.zeros(count, a.dtype)))
+    packed, factors = lax.fori_loop(0, count, step, (a, jnp.zeros(count, a.dtype)))
+    return packed, factors
 
 
 def _applied(a: Any, factors: Any, c: Any, left: bool, transpose: bool) -> Any:
@@ -53,7 +54,7 @@ def _applied(a: Any, factors: Any, c: Any, left: bool, transpose: bool) -> Any:
 
 
 def _product(a: Any, factors: Any) -> Any:
-    return _applied(a, factors, jnp.eye(*a.shape, dtype=a.dtype), left=True, transpose=False)
+    return _applied(a, factors, jnp.eye(a.shape[0], a.shape[1], dtype=a.dtype), left=True, transpose=False)
 
 
 def _inlined(call: Call, function: Any, *inputs: GraphValue) -> list[GraphValue]:
