@@ -6,6 +6,9 @@ property of them. Messages name the node, op, input or limit and say what to do.
 
 from __future__ import annotations
 
+NO_REVERSE_MODE = "Reverse-mode differentiation"
+"""What JAX's error says where reverse mode is impossible."""
+
 
 class EngineError(Exception):
     """Base class of the errors that the engine raises on purpose."""

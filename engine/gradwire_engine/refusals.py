@@ -7,10 +7,7 @@ from contextlib import contextmanager
 
 import jax
 
-from gradwire_engine.errors import EngineError, InvalidGraph, NotDifferentiable, one_line
-
-REVERSE = "Reverse-mode differentiation"
-"""What JAX's error says where reverse mode is impossible."""
+from gradwire_engine.errors import NO_REVERSE_MODE, EngineError, InvalidGraph, NotDifferentiable, one_line
 
 _FORWARD = "forward-mode autodiff (jvp) to a custom_vjp"
 
@@ -32,7 +29,7 @@ def refusals(failure: str) -> Iterator[None]:
     except NotImplementedError as error:
         raise NotDifferentiable(f"{failure}: {one_line(error)}") from error
     except (TypeError, ValueError, LookupError, ArithmeticError, AssertionError) as error:
-        if REVERSE in str(error):
+        if NO_REVERSE_MODE in str(error):
             raise NotDifferentiable(
                 f"reverse mode is not possible: {one_line(error, 1)}; use forward mode"
             ) from error

@@ -12,17 +12,24 @@ from skl2onnx.common._registration import get_converter
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.ensemble import GradientBoostingClassifier, VotingClassifier
+from sklearn.ensemble._forest import ForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.linear_model import LogisticRegression
+from sklearn.mixture import BayesianGaussianMixture
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import PolynomialFeatures
 from sklearn.svm import SVC, SVR, LinearSVC, NuSVC, NuSVR, OneClassSVM
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.validation import check_is_fitted
 
 from gradwire.errors import InvalidArgumentError
 from gradwire.frontends.sklearn import features, gaussian_process, vectors
 from gradwire.frontends.sklearn.formulas import Converter, converter
 from gradwire.frontends.sklearn.repair import finished, rename
+from gradwire.frontends.sklearn.steps import FORMULAS, Step, columns_of, replaced
 from gradwire.graphs.constants import BoundModel
 from gradwire.graphs.reference import Reference
 from gradwire.graphs.spec import ArraySpec, spec
@@ -43,6 +50,17 @@ _CONVERTERS: dict[type, Converter] = {
 }
 """Converters that take the place of skl2onnx's."""
 
+_LOGARITHMS = (
+    DecisionTreeClassifier,
+    ForestClassifier,
+    GradientBoostingClassifier,
+    LogisticRegression,
+    MLPClassifier,
+    SVC,
+    NuSVC,
+)
+"""Classifiers whose logarithms of probabilities are just these."""
+
 _TYPES = {np.dtype(np.float64): DoubleTensorType, np.dtype(np.float32): FloatTensorType}
 
 _OUTPUTS = {
@@ -50,6 +68,9 @@ _OUTPUTS = {
     "predict_proba": "probabilities",
     "decision_function": "scores",
     "transform": "transformed",
+    "predict_log_proba": "log_probabilities",
+    "score_samples": "scores",
+    "inverse_transform": "restored",
 }
 """Methods that have a graph, and the name of its output."""
 
@@ -66,24 +87,26 @@ def model(
         mean, std = client.function(gp)(x)
 
     Args:
-        source: a fitted estimator, or its bound method `predict`, `predict_proba`, `decision_function` or
-            `transform`. An estimator alone means the method that can be differentiated: `predict_proba` of a
-            classifier (`decision_function` where it has none), `predict` of a regressor, else `transform`.
+        source: a fitted estimator, or its bound method `predict`, `predict_proba`, `predict_log_proba`,
+            `decision_function`, `transform`, `inverse_transform` or `score_samples`. An estimator alone means
+            the method that can be differentiated: `predict_proba` of a classifier (`decision_function` where
+            it has none), `predict` of a regressor, else `transform`.
         at: shape (rows, features) and dtype (float64 or float32) of the input; by default any number of rows
             in float64.
         return_std: add the standard deviation of a `GaussianProcessRegressor` as a second output, "std".
 
     Returns:
         A model with the input "X" and an output of the shape that the method returns: "prediction",
-        "probabilities", "scores" or "transformed".
+        "probabilities", "log_probabilities", "scores", "transformed" or "restored".
 
     Raises:
         InvalidArgumentError: `source` is no fitted estimator, it or its method has no graph, or it does not
             take rows like `at`.
     """
     estimator, method = _target(source)
-    given = _input_spec(estimator, at)
-    final = _final(estimator)
+    given = _input_spec(estimator, method, at)
+    converted = replaced(estimator, _converted_method(estimator, method))
+    final = _final(converted)
     if return_std and not isinstance(final, GaussianProcessRegressor):
         raise InvalidArgumentError(
             f"return_std is for a GaussianProcessRegressor, not {type(final).__name__}: leave it out"
@@ -92,7 +115,7 @@ def model(
     kind = _TYPES[given.dtype]
     try:
         proto = convert_sklearn(
-            estimator,
+            converted,
             type(estimator).__name__,
             [("X", kind([None, given.shape[1]]))],
             target_opset=_OPSETS,
@@ -104,13 +127,18 @@ def model(
     except (MissingConverter, MissingShapeCalculator) as error:
         raise InvalidArgumentError(
             f"skl2onnx has no converter for a part of {type(estimator).__name__}: {_first_sentence(error)}"
+            + _advice(final, method)
         ) from error
     except Exception as error:  # it has no exception of its own
         raise InvalidArgumentError(
             f"skl2onnx cannot convert {type(estimator).__name__}: {type(error).__name__}: {error}"
+            + _advice(final, method)
         ) from error
     outputs = [output.name for output in proto.graph.output]
-    kept = {outputs[_output_position(outputs, method)]: _OUTPUTS[method]}
+    position = _output_position(outputs, method)
+    if method == "predict_log_proba" and not isinstance(final, Step):
+        outputs[position] = _logarithm(proto.graph, outputs[position])
+    kept = {outputs[position]: _OUTPUTS[method]}
     if return_std:
         kept[outputs[1]] = "std"
     rows = None if at is None else at.shape[0]
@@ -167,7 +195,7 @@ def _default_method(estimator: Any) -> str:
     elif is_regressor(estimator):
         wanted = ("predict",)
     else:
-        wanted = ("transform", "decision_function", "predict_proba", "predict")
+        wanted = ("transform", "decision_function", "predict_proba", "predict", "score_samples")
     found = next((name for name in wanted if hasattr(estimator, name)), None)
     if found is None:
         raise InvalidArgumentError(
@@ -176,9 +204,38 @@ def _default_method(estimator: Any) -> str:
     return found
 
 
-def _input_spec(estimator: Any, at: ArraySpec | None) -> ArraySpec:
-    """Return the spec of the estimator's input, checked if it is given."""
+def _converted_method(estimator: Any, method: str) -> str:
+    """Return the method to convert: that of probabilities for their logarithms, if these have no formula.
+
+    Raises:
+        InvalidArgumentError: the estimator's logarithms are not those of its probabilities.
+    """
+    final = _final(estimator)
+    if method != "predict_log_proba" or (type(final), method) in FORMULAS:
+        return method
+    if not isinstance(final, _LOGARITHMS):
+        raise InvalidArgumentError(
+            f"{type(final).__name__}.predict_log_proba has no graph: take the logarithm of predict_proba's "
+            "values, or fit a LogisticRegression"
+        )
+    return "predict_proba"
+
+
+def _logarithm(graph: onnx.GraphProto, name: str) -> str:
+    """Add the logarithm of an output as another output, and return its name."""
+    output = next(value for value in graph.output if value.name == name)
+    added = graph.output.add()
+    added.CopyFrom(output)
+    added.name = f"{name}_logarithm"
+    graph.node.append(onnx.helper.make_node("Log", [name], [added.name]))
+    return added.name
+
+
+def _input_spec(estimator: Any, method: str, at: ArraySpec | None) -> ArraySpec:
+    """Return the spec of the method's input, checked if it is given."""
     features = getattr(estimator, "n_features_in_", None)
+    if method == "inverse_transform" and features is not None:
+        features = columns_of(estimator, method)
     if at is None:
         if features is None:
             raise InvalidArgumentError(
@@ -231,6 +288,15 @@ def _columns(estimator: Any, method: str, given: ArraySpec) -> tuple[int, ...] |
         return tuple(np.shape(getattr(estimator, method)(row))[1:])
     except ValueError:  # the estimator does not accept ones
         return None
+
+
+def _advice(final: Any, method: str) -> str:
+    """Return what works instead, as the end of a message; "" where that is not known."""
+    if isinstance(final, VotingClassifier):
+        return "; ask for predict_proba of one with voting='soft', or for predict"
+    if isinstance(final, BayesianGaussianMixture):
+        return f"; fit a GaussianMixture, whose {method} has a graph"
+    return ""
 
 
 def _first_sentence(error: Exception) -> str:

@@ -34,6 +34,11 @@ def one_class(model: Any, x: TracedArray) -> Iterator[Any]:
     yield margin
 
 
+def one_class_scores(model: Any, x: TracedArray) -> Iterator[Any]:
+    """OneClassSVM: the margin without its offset."""
+    yield _margins(model, x, _dense(model.dual_coef_).T) + np.asarray(model.offset_, x.dtype)
+
+
 def convert_classifier(scope: Any, operator: Any, container: Any) -> None:
     """Convert SVC and NuSVC: probabilities with skl2onnx, labels and scores with `classifier`.
 

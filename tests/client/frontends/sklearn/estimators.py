@@ -16,10 +16,11 @@ from sklearn.ensemble import (
     HistGradientBoostingRegressor,
     RandomForestClassifier,
     RandomForestRegressor,
+    VotingClassifier,
     VotingRegressor,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import (
     RBF,
     ConstantKernel,
@@ -29,12 +30,22 @@ from sklearn.gaussian_process.kernels import (
     RationalQuadratic,
     WhiteKernel,
 )
+from sklearn.kernel_approximation import Nystroem, RBFSampler
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
+from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KernelDensity
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import (
+    MinMaxScaler,
+    PolynomialFeatures,
+    PowerTransformer,
+    RobustScaler,
+    StandardScaler,
+)
 from sklearn.svm import SVC, SVR, LinearSVC, NuSVR, OneClassSVM
 
 RNG = np.random.default_rng(0)
@@ -103,6 +114,62 @@ SMOOTH: dict[str, tuple[Any, Any]] = {
     "clusters": (KMeans(3, n_init=1, random_state=0), None),
 }
 """Differentiable estimators and what they are fitted to; float64 throughout."""
+
+_VOTERS = [("logistic", LogisticRegression()), ("bayes", GaussianNB())]
+
+METHODS: dict[str, tuple[Any, Any, str]] = {
+    "process_classifier": (GaussianProcessClassifier(optimizer=None), TWO, "predict_proba"),
+    "process_of_three": (
+        GaussianProcessClassifier(RBF([1.0, 2, 1, 1]), optimizer=None),
+        THREE,
+        "predict_proba",
+    ),
+    "network_of_two_targets": (
+        _net(MLPRegressor, "tanh"),
+        np.stack([TARGET, TARGET**2], axis=1),
+        "predict",
+    ),
+    "discriminant_directions": (LinearDiscriminantAnalysis(), THREE, "transform"),
+    "discriminant_by_eigenvectors": (LinearDiscriminantAnalysis(solver="eigen"), THREE, "transform"),
+    "voting_classifier": (VotingClassifier(_VOTERS, voting="soft"), TWO, "predict_proba"),
+    "powers": (PowerTransformer(), None, "transform"),
+    "powers_alone": (PowerTransformer(standardize=False), None, "transform"),
+    "kernel_ridge": (KernelRidge(kernel="rbf", gamma=0.3), TARGET, "predict"),
+    "kernel_ridge_of_two_targets": (
+        KernelRidge(kernel="poly", degree=2),
+        np.stack([TARGET, TARGET**2], axis=1),
+        "predict",
+    ),
+    "laplacian_ridge": (KernelRidge(kernel="laplacian"), TARGET, "predict"),
+    "cosine_ridge": (KernelRidge(kernel="cosine"), TARGET, "predict"),
+    "nystroem": (Nystroem(n_components=5, random_state=0), None, "transform"),
+    "fourier_features": (RBFSampler(n_components=5, random_state=0), None, "transform"),
+    "ridge_of_nystroem": (
+        make_pipeline(StandardScaler(), Nystroem(n_components=9, random_state=0), Ridge()),
+        TARGET,
+        "predict",
+    ),
+    "log_probabilities": (LogisticRegression(), THREE, "predict_log_proba"),
+    "log_probabilities_of_pipeline": (
+        make_pipeline(PowerTransformer(), LogisticRegression()),
+        TWO,
+        "predict_log_proba",
+    ),
+    "log_probabilities_of_bayes": (GaussianNB(), THREE, "predict_log_proba"),
+    "log_probabilities_of_network": (_net(MLPClassifier, "tanh"), THREE, "predict_log_proba"),
+    "mixture_density": (GaussianMixture(2, random_state=0), None, "score_samples"),
+    "mixture": (GaussianMixture(3, covariance_type="diag", random_state=0), None, "predict_proba"),
+    "tied_mixture": (GaussianMixture(2, covariance_type="tied", random_state=0), None, "score_samples"),
+    "spheres": (GaussianMixture(2, covariance_type="spherical", random_state=0), None, "score_samples"),
+    "kernel_density": (KernelDensity(bandwidth=0.7), None, "score_samples"),
+    "one_class_scores": (OneClassSVM(), None, "score_samples"),
+    "inverse_of_scaler": (StandardScaler(), None, "inverse_transform"),
+    "inverse_of_range": (MinMaxScaler(), None, "inverse_transform"),
+    "inverse_of_robust_scaler": (RobustScaler(), None, "inverse_transform"),
+    "inverse_of_components": (PCA(2, whiten=True), None, "inverse_transform"),
+    "inverse_of_pipeline": (make_pipeline(StandardScaler(), PCA(3)), None, "inverse_transform"),
+}
+"""Methods with formulas of this package: the estimator, what it is fitted to, the method."""
 
 STEPS: dict[str, tuple[Any, Any]] = {
     "boosting": (GradientBoostingRegressor(n_estimators=8, random_state=0), TARGET),

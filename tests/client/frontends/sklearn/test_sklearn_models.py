@@ -9,9 +9,16 @@ from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType
 from sklearn.base import is_regressor
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import VotingClassifier
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KernelDensity
+from sklearn.preprocessing import QuantileTransformer
 from sklearn.svm import SVC, SVR
 
 import gradwire as gw
@@ -20,6 +27,7 @@ from gradwire.frontends.sources import load
 from gradwire_engine.planning.registration import register
 from tests.client.frontends.jax.engine_client import EngineClient
 from tests.client.frontends.sklearn.estimators import (
+    METHODS,
     POINT,
     ROWS,
     SMOOTH,
@@ -65,6 +73,44 @@ def test_values_and_derivatives_are_the_estimators(name):
     along, left, right = _products(function, output.name, TANGENT, np.random.default_rng(1))
     np.testing.assert_allclose(along, difference(method, POINT, TANGENT), rtol=1e-8, atol=1e-9)
     np.testing.assert_allclose(left, right, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_values_and_derivatives_of_methods_with_formulas_are_the_estimators(name):
+    estimator, target, method_name = METHODS[name]
+    method = getattr(fitted(estimator, target), method_name)
+    function = _evaluated(method)
+    (output,) = function.signature.outputs
+    columns = function.signature.inputs[0].shape[1]
+    at, tangent = POINT[:, :columns], TANGENT[:, :columns]
+    value = function.value({"X": at})
+    np.testing.assert_allclose(value, method(at), rtol=1e-9, atol=1e-12)
+    along = function.as_jvp(["X"], [output.name]).value({"X": at, "X.tangent": tangent})
+    np.testing.assert_allclose(along, difference(method, at, tangent), rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "target"),
+    [
+        (GaussianProcessClassifier(optimizer=None), TWO),
+        (GaussianProcessClassifier(optimizer=None), THREE),
+        (GaussianMixture(2, random_state=0), None),
+        (VotingClassifier([("ridge", LogisticRegression()), ("bayes", GaussianNB())]), TWO),
+    ],
+)
+def test_labels_are_the_estimators(estimator, target):
+    estimator = fitted(estimator, target)
+    np.testing.assert_array_equal(_evaluated(estimator.predict).value({"X": ROWS}), estimator.predict(ROWS))
+
+
+def test_logarithms_hold_far_from_the_data():
+    estimator = fitted(GaussianMixture(2, random_state=0), None)
+    far = {"X": POINT + 100.0}
+    np.testing.assert_allclose(
+        _evaluated(estimator.score_samples).value(far), estimator.score_samples(far["X"]), rtol=1e-9
+    )
+    bayes = fitted(GaussianNB(), THREE).predict_log_proba
+    np.testing.assert_allclose(_evaluated(bayes).value(far), bayes(far["X"]), rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -162,6 +208,25 @@ def test_the_graph_passes_the_full_check_and_holds_no_dead_nodes():
             "nu=1.1 needs a Bessel function",
         ),
         (lambda: fitted(LogisticRegression(), np.array(["a", "b"])[TWO]).predict, "labels are text"),
+        (
+            lambda: fitted(GaussianProcessClassifier(optimizer=None), np.array(["a", "b"])[TWO]).predict,
+            "labels are text.*predict_proba",
+        ),
+        (lambda: fitted(BayesianGaussianMixture(), None), "fit a GaussianMixture"),
+        (
+            lambda: fitted(PCA(2), None).score_samples,
+            "PCA.score_samples has no graph: those of .*KernelDensity",
+        ),
+        (lambda: fitted(QuantileTransformer(n_quantiles=9), None).inverse_transform, "those of MinMaxScaler"),
+        (
+            lambda: fitted(LinearDiscriminantAnalysis(), THREE).predict_log_proba,
+            "take the logarithm of predict_proba",
+        ),
+        (
+            lambda: fitted(VotingClassifier([("a", LogisticRegression())]), TWO).transform,
+            "predict_proba of one with voting='soft'",
+        ),
+        (lambda: fitted(KernelDensity(kernel="tophat"), None), "kernel='gaussian'"),
     ],
 )
 def test_what_has_no_graph_is_refused_by_name(source, words):

@@ -33,8 +33,8 @@ def graph(attributes: str, setup: str = "", inputs: str = "x"):
 
 
 def derived(one, *steps, **vectors):
-    results = evaluate(one, FunctionSpec(one.info.graph_id, steps), {"x": X, **vectors})
-    return next(iter(results.values()))
+    (result,) = evaluate(one, FunctionSpec(one.info.graph_id, steps), {"x": X, **vectors}).values()
+    return result
 
 
 def test_the_derivative_is_that_of_the_rule_in_both_modes_and_every_order() -> None:

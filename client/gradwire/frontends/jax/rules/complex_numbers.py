@@ -77,7 +77,8 @@ def alike(call: Call, *inputs: Value) -> list[Value]:
 
 @complex_rule("mul", "dot_general", "conv_general_dilated")
 def bilinear(call: Call, z: Value, w: Value) -> Pair:
-    def product(x: Any, y: Any) -> Any:
+
+    def product(x: GraphValue, y: GraphValue) -> GraphValue:
         return _real_rule(call, x, y)[0]
 
     (a, b), (c, d) = _parts(z), _parts(w)
@@ -310,13 +311,14 @@ def fourier(call: Call, z: Value) -> Value:
     lengths = [int(length) for length in call.params["fft_lengths"]]
     axes = range(len(call.shape) - len(lengths), len(call.shape))
     *others, (count, last) = zip(lengths, axes, strict=True)
+    pair: Value = z
     if kind == "RFFT":
-        z = _transform(z, count, last, onesided=True)
+        pair = _transform(pair, count, last, onesided=True)
     elif kind != "IRFFT":
         others.append((count, last))
     for length, axis in others:
-        z = _transform(z, length, axis, inverse=kind.startswith("I"))
-    return _to_real(Pair(*_parts(z)), count, last) if kind == "IRFFT" else z
+        pair = _transform(pair, length, axis, inverse=kind.startswith("I"))
+    return _to_real(_parts(pair), count, last) if kind == "IRFFT" else pair
 
 
 def _to_real(z: Pair, count: int, axis: int) -> GraphValue:

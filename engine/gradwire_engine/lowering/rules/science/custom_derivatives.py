@@ -26,11 +26,10 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from onnx import AttributeProto, GraphProto
 
-from gradwire_engine.errors import NotDifferentiable
+from gradwire_engine.errors import NO_REVERSE_MODE, NotDifferentiable
 from gradwire_engine.lowering.numeric import is_floating
 from gradwire_engine.lowering.registry import SCI, Node, Value, is_static, rule
 from gradwire_engine.lowering.rules.control_flow.subgraphs import captures
-from gradwire_engine.refusals import REVERSE
 
 
 class _Function(NamedTuple):
@@ -184,7 +183,7 @@ def _note_forward_only(function: _Function, own: Any, arguments: Sequence[Value]
     try:
         jax.eval_shape(pulled, *kinds)
     except ValueError as error:
-        if REVERSE not in str(error):
+        if NO_REVERSE_MODE not in str(error):
             raise
         function.node.scope.notes.forward_only.setdefault(
             function.node.name, f"the derivative of {function.label} repeats as often as the data say"
