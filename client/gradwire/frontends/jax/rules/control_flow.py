@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradwire.frontends.jax.registry import Call, rule
-from gradwire.frontends.jax.rules.equinox_errors import passing
+from gradwire.frontends.jax.rules.libraries.equinox_errors import passing
 from gradwire.frontends.jax.rules.shapes import placed
 from gradwire.graphs import operators as ops
 from gradwire.graphs.builder import GraphBuilder, GraphValue

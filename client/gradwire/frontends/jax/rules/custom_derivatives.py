@@ -22,7 +22,7 @@ from gradwire.errors import GraphWarning
 from gradwire.frontends.jax.dtypes import is_float
 from gradwire.frontends.jax.known_derivatives import OPERATORS, SAME_AS_CODE
 from gradwire.frontends.jax.registry import Call, Rule, is_of_jax, origin, rule, type_only
-from gradwire.frontends.jax.rules.equinox_errors import raises
+from gradwire.frontends.jax.rules.libraries.equinox_errors import raises
 from gradwire.graphs.builder import SCI, Body, GraphValue, Shape
 
 ORDERS = 3

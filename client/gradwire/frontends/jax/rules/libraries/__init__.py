@@ -1,0 +1,1 @@
+"""Rules for primitives and callbacks of packages on JAX: Equinox and Lineax."""
