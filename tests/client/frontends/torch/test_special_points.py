@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.client.frontends.torch.torch_oracle import agree
+from gradwire_engine.lowering import evaluate
+from tests.client.frontends.torch.torch_oracle import agree, exported
 
 f64, f32 = torch.float64, torch.float32
 inf, nan = float("inf"), float("nan")
@@ -163,9 +166,6 @@ FAR_ACTIVATIONS = {
     )
 } | {
     "bce of a sigmoid": lambda x: F.binary_cross_entropy(x.sigmoid(), (x > 0).to(x.dtype), reduction="none"),
-    "bce of a sigmoid, wrong": lambda x: F.binary_cross_entropy(
-        x.sigmoid(), (x < 0).to(x.dtype), reduction="none"
-    ),
     "bce with logits": lambda x: F.binary_cross_entropy_with_logits(
         x, (x < 0).to(x.dtype), reduction="none"
     ),
@@ -190,6 +190,22 @@ def test_an_elementwise_function_at_its_kinks(case: str) -> None:
 @pytest.mark.parametrize("case", FAR_ACTIVATIONS)
 def test_an_elementwise_function_in_float32_where_its_exponential_overflows(case: str) -> None:
     agree(FAR_ACTIVATIONS[case], FAR, rtol=1e-5, second=False)
+
+
+def test_the_loss_of_a_saturated_sigmoid_has_finite_slopes() -> None:
+    """PyTorch's slope of a sigmoid that rounds to 1 is 0, ours the true one, times 1e12 by the clamped loss."""
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return F.binary_cross_entropy(x.sigmoid(), (x < 0).to(x.dtype), reduction="none")
+
+    one = exported(loss, FAR)
+    (info,) = one.model.graph.input
+
+    def remote(x: Any) -> Any:
+        return evaluate(one.model, {info.name: x})[0]
+
+    np.testing.assert_allclose(remote(FAR.numpy()), loss(FAR), rtol=1e-5)
+    assert np.isfinite(jax.grad(lambda x: remote(x).sum())(FAR.numpy())).all()
 
 
 @pytest.mark.parametrize("case", LOSSES)
