@@ -193,7 +193,7 @@ def test_an_elementwise_function_in_float32_where_its_exponential_overflows(case
 
 
 def test_the_loss_of_a_saturated_sigmoid_has_finite_slopes() -> None:
-    """PyTorch's slope of a sigmoid that rounds to 1 is 0, ours the true one, times 1e12 by the clamped loss."""
+    """A sigmoid that rounds to 1 has the slope 0 in PyTorch, the true one here, times 1e12 by the clamp."""
 
     def loss(x: torch.Tensor) -> torch.Tensor:
         return F.binary_cross_entropy(x.sigmoid(), (x < 0).to(x.dtype), reduction="none")
