@@ -49,6 +49,12 @@ ELSEWHERE = {
     "ai.onnx.preview.training:Gradient": "it is a derivative: networks/test_training.py",
     "gradwire.sci:StopGradient": "its derivative is 0 by definition: science/test_functions.py",
     "gradwire.sci:Vmap": "its derivatives are its body's: science/test_batching.py",
+    "gradwire.sci:CustomDerivative": "its derivatives are those of its graphs: "
+    "science/test_custom_derivatives.py",
+    **{
+        f"com.microsoft:{op}": "an optimizer's, which no suite has: networks/test_fused.py"
+        for op in ("BiasGelu", "FastGelu", "FusedMatMul", "Gelu", "QuickGelu", "SkipLayerNormalization")
+    },
 }
 """Operators whose derivatives are tested in modules under tests/engine/lowering, with the module."""
 

@@ -72,6 +72,9 @@ def _shifted_products(
 ) -> Value:
     batch, channels, *_ = x.shape
     kernel = w.shape[2:]
+    dtype = jnp.result_type(x, w)
+    if dtype.itemsize == 2:  # as XLA's own convolution, which adds up in single precision
+        x, w = jnp.asarray(x, jnp.float32), jnp.asarray(w, jnp.float32)
     config = [(0, 0, 0), (0, 0, 0), *((lo, hi, d - 1) for (lo, hi), d in zip(padding, spread, strict=True))]
     # Each use of the padded input would compute what comes before it anew, if it were fused with that.
     padded = lax.pad(jnp.asarray(x), jnp.zeros((), x.dtype), config)
@@ -83,11 +86,11 @@ def _shifted_products(
     weights = jnp.asarray(w).reshape(channels, -1, *kernel)
     total = jnp.zeros((batch, channels, weights.shape[1], *sides), jnp.result_type(x, w))
     if 0 in sides:
-        return total.reshape(batch, -1, *sides)
+        return total.reshape(batch, -1, *sides).astype(dtype)
     for place in product(*map(range, kernel)):
         begin = [index * far for index, far in zip(place, reach, strict=True)]
         end = [b + (side - 1) * step + 1 for b, side, step in zip(begin, sides, strides, strict=True)]
         seen = lax.slice(padded, (0, 0, *begin), (batch, channels, *end), (1, 1, *strides))
         factor = weights[(slice(None), slice(None), *place)]
         total = total + seen[:, :, None] * factor.reshape(1, channels, -1, *(1,) * len(sides))
-    return total.reshape(batch, -1, *sides)
+    return total.reshape(batch, -1, *sides).astype(dtype)
