@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep everything that talks to a server in one process, since a run has one local Ray; begin with it."""
-    for item in items:
-        if _needs_server(item):
-            item.add_marker(pytest.mark.xdist_group("server"))
+    """Begin with everything that talks to a server; each process of a run has a server of its own."""
     items.sort(key=lambda item: not _needs_server(item))
 
 

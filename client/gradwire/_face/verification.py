@@ -104,6 +104,7 @@ class Verification:
         self._model, self._reference, self._mode, self._compared = model, reference, mode, compared
         self._key = (model.graph_id, tuple(c.tensor_id for c in model.bound.values()), reference.code)
         self._running: asyncio.Task[Compared | str] | None = None
+        self._waiting = 0
         self.settled = False
         self._settle()
 
@@ -141,12 +142,15 @@ class Verification:
                 self._running = asyncio.create_task(self._compare(graph, point))
                 self._running.add_done_callback(_retrieved)
         running = self._running
+        self._waiting += 1
         try:
             yield
         except BaseException:
-            if running is not None:
+            if running is not None and self._waiting == 1:  # another use may wait for the same comparison
                 running.cancel()
             raise
+        finally:
+            self._waiting -= 1
         if running is not None:
             patience = None if self._reference.alone else _PATIENCE_SECONDS
             await asyncio.wait({running}, timeout=patience)
