@@ -1,0 +1,1 @@
+"""Sparse derivatives: patterns found on linearized programs, colorings, decompression."""
