@@ -27,7 +27,9 @@ class SparsityPattern:
     indices: Array
 
     @staticmethod
-    def of_coordinates(rows: Iterable[int], columns: Iterable[int], shape: tuple[int, int]) -> SparsityPattern:
+    def of_coordinates(
+        rows: Iterable[int], columns: Iterable[int], shape: tuple[int, int]
+    ) -> SparsityPattern:
         """Make a pattern of coordinates in any order; those given twice count once.
 
         Raises:
