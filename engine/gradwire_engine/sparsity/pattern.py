@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from gradwire_engine.sparsity.compiled import loop_arrays, transpose
+
 Array = np.ndarray[Any, Any]
 
 
@@ -27,7 +29,9 @@ class SparsityPattern:
     indices: Array
 
     @staticmethod
-    def of_coordinates(rows: Iterable[int], columns: Iterable[int], shape: tuple[int, int]) -> SparsityPattern:
+    def of_coordinates(
+        rows: Iterable[int], columns: Iterable[int], shape: tuple[int, int]
+    ) -> SparsityPattern:
         """Make a pattern of coordinates in any order; those given twice count once.
 
         Raises:
@@ -60,10 +64,7 @@ class SparsityPattern:
     def transposed(self) -> SparsityPattern:
         """The pattern of the transposed matrix."""
         rows, columns = self.shape
-        order = np.argsort(self.indices, kind="stable")
-        counts = np.bincount(self.indices, minlength=columns)
-        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        return SparsityPattern((columns, rows), indptr, self.rows[order])
+        return SparsityPattern((columns, rows), *transpose(*loop_arrays(self.indptr, self.indices), columns))
 
     @property
     def is_symmetric(self) -> bool:
