@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from gradwire_engine.sparsity.compiled import loop_arrays, transpose
+
 Array = np.ndarray[Any, Any]
 
 
@@ -62,10 +64,7 @@ class SparsityPattern:
     def transposed(self) -> SparsityPattern:
         """The pattern of the transposed matrix."""
         rows, columns = self.shape
-        order = np.argsort(self.indices, kind="stable")
-        counts = np.bincount(self.indices, minlength=columns)
-        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        return SparsityPattern((columns, rows), indptr, self.rows[order])
+        return SparsityPattern((columns, rows), *transpose(*loop_arrays(self.indptr, self.indices), columns))
 
     @property
     def is_symmetric(self) -> bool:

@@ -1,0 +1,1 @@
+"""Colorings of sparsity patterns: which columns and rows share a seed, and where each entry is found then."""

@@ -1,0 +1,47 @@
+"""Loops over index sets, compiled by numba at their first call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(loop: F) -> F:
+    """Compile a loop when it is first called; other processes read its machine code from numba's cache.
+
+    A loop is compiled once for each combination of dtypes, so call it with one: index pointers int64, indices
+    and colors int32, all contiguous and writable.
+    """
+    try:
+        return cast(F, numba.njit(cache=True, nogil=True)(loop))
+    except RuntimeError:  # no folder can be written: each process compiles for itself
+        return cast(F, numba.njit(nogil=True)(loop))
+
+
+def loop_arrays(indptr: Array, indices: Array) -> tuple[Array, Array]:
+    """Return index pointer and indices as compiled loops take them, copied only where needed."""
+    return np.require(indptr, np.int64, ["C", "W"]), np.require(indices, np.int32, ["C", "W"])
+
+
+@compiled
+def transpose(indptr: Array, indices: Array, columns: int) -> tuple[Array, Array]:
+    """Return the index pointer and indices of the transposed pattern, ascending within each row."""
+    start = np.zeros(columns + 1, np.int64)
+    for k in range(len(indices)):
+        start[indices[k] + 1] += 1
+    for j in range(columns):
+        start[j + 1] += start[j]
+    free = start[:-1].copy()
+    rows = np.empty(len(indices), np.int32)
+    for i in range(len(indptr) - 1):
+        for k in range(indptr[i], indptr[i + 1]):
+            j = indices[k]
+            rows[free[j]] = i
+            free[j] += 1
+    return start, rows
