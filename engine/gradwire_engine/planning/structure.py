@@ -1,0 +1,183 @@
+"""The structure of a sparse derivative: its pattern, the colors of its columns and rows, where values lie."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradwire_engine.abstract import abstract, abstract_argument
+from gradwire_engine.graphs.graph import Graph
+from gradwire_engine.limits import Limits
+from gradwire_engine.planning import compressed, derivatives
+from gradwire_engine.planning.function import TracedFunction
+from gradwire_engine.refusals import refusals
+from gradwire_engine.sparsity.coloring.distance2 import color_columns, color_rows, largest_row
+from gradwire_engine.sparsity.coloring.recovery import Recovery, direct_recovery
+from gradwire_engine.sparsity.coloring.results import (
+    BidirectionalColoring,
+    ColumnColoring,
+    RowColoring,
+    StarColoring,
+)
+from gradwire_engine.sparsity.detection import Detected, detect, linear_program
+from gradwire_engine.sparsity.pattern import SparsityPattern
+
+Array = np.ndarray[Any, Any]
+Coloring = ColumnColoring | RowColoring | BidirectionalColoring | StarColoring
+
+
+@dataclass(frozen=True, eq=False)
+class ColoredPattern:
+    """A pattern, a coloring of it, and the order in which values travel: by color, then by place.
+
+    Attributes:
+        pattern: of the joint matrix: rows of all outputs, columns of all inputs, in order.
+        coloring: which columns or rows share a seed.
+        order: for each value, in the order of travel, its index in the pattern.
+        colors: of each value.
+        places: for each value its place in the vector of its color.
+    """
+
+    pattern: SparsityPattern
+    coloring: Coloring
+    order: Array
+    colors: Array
+    places: Array
+
+    @property
+    def rows(self) -> Array:
+        """The row of each value, int32."""
+        return self.pattern.rows[self.order]
+
+    @property
+    def columns(self) -> Array:
+        """The column of each value, int32."""
+        return self.pattern.indices[self.order]
+
+
+def detect_pattern(
+    graph: Graph,
+    function: TracedFunction,
+    mode: str,
+    wrt: tuple[str, ...],
+    of: tuple[str, ...],
+    known: Mapping[str, Array],
+    limits: Limits,
+) -> Detected:
+    """Find the pattern of a derivative, all inputs and outputs joined.
+
+    Args:
+        graph: the function's.
+        function: traced for the shapes of the inputs.
+        mode: whose linear part is followed: a pullback gives the transposed pattern, which is turned.
+        wrt, of: inputs and outputs chosen.
+        known: inputs whose values are part of the pattern's key: indices and masks.
+        limits: of memory.
+
+    Raises:
+        LimitExceeded: the pattern takes too much memory.
+        NotDifferentiable, InvalidGraph: the function cannot be linearized.
+    """
+    weights = sorted(graph.weights)
+    names = [name for name, _ in function.arguments]
+    constants = [abstract(graph.weights[name].shape, graph.weights[name].dtype) for name in weights]
+    constants += [abstract_argument(value) for _, value in function.arguments]
+    values = {k: graph.weights[name] for k, name in enumerate(weights)}
+    values |= {len(weights) + names.index(name): value for name, value in known.items()}
+
+    def linear(*given: Any) -> tuple[compressed.Linear, list[Any]]:
+        bound = function.bind(dict(zip(weights, given, strict=False)))
+        point = dict(zip(names, given[len(weights) :], strict=True))
+        return compressed.linear_part(bound, mode, wrt, of, point)
+
+    with refusals("the function cannot be differentiated"):
+        seeded: list[Any] = []
+        jax.eval_shape(lambda *given: seeded.extend(linear(*given)[1]), *constants)
+        tangents = [abstract(array.shape, array.dtype) for array in seeded]
+
+        def push(*arguments: Any) -> list[Any]:
+            return linear(*arguments[: len(constants)])[0](list(arguments[len(constants) :]))
+
+        program = linear_program(push, constants, tangents, values)
+    found = detect(program, limits.detection_bytes)
+    if mode == derivatives.REVERSE:
+        return Detected(found.pattern.transposed, found.dense_primitives)
+    return found
+
+
+def color_pattern(pattern: SparsityPattern, modes: tuple[str, ...], weights: Mapping[str, float]) -> Coloring:
+    """Color columns or rows, whichever takes less work.
+
+    Args:
+        pattern: of the joint matrix.
+        modes: those that are possible.
+        weights: operations of one seed, by mode.
+    """
+    if derivatives.REVERSE not in modes:
+        return color_columns(pattern)
+    rows_at_best = int(np.diff(pattern.transposed.indptr).max(initial=0)) * weights[derivatives.REVERSE]
+    if derivatives.FORWARD not in modes:
+        return color_rows(pattern)
+    columns_at_best = largest_row(pattern) * weights[derivatives.FORWARD]
+    if columns_at_best <= rows_at_best:
+        columns = color_columns(pattern)
+        if columns.count * weights[derivatives.FORWARD] <= rows_at_best:
+            return columns
+        rows = color_rows(pattern)
+    else:
+        rows = color_rows(pattern)
+        if rows.count * weights[derivatives.REVERSE] <= columns_at_best:
+            return rows
+        columns = color_columns(pattern)
+    by_columns = columns.count * weights[derivatives.FORWARD]
+    return columns if by_columns <= rows.count * weights[derivatives.REVERSE] else rows
+
+
+def ordered(pattern: SparsityPattern, coloring: Coloring, triangle: bool) -> ColoredPattern:
+    """Put the entries of a pattern in the order in which values travel.
+
+    Args:
+        pattern, coloring: of the matrix.
+        triangle: keep the entries on and below the diagonal alone.
+    """
+    recovery: Recovery = direct_recovery(coloring, pattern)
+    kept = np.flatnonzero(pattern.rows >= pattern.indices) if triangle else np.arange(pattern.nonzeros)
+    # By color, then by place, so that a block is one range and its gather reads forwards. The pattern's own
+    # order has ascending rows: a stable sort by color keeps them.
+    order = kept[np.argsort(recovery.colors[kept], kind="stable")]
+    return ColoredPattern(pattern, coloring, order, recovery.colors[order], recovery.positions[order])
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """What the server keeps of a sparse derivative beside its plan.
+
+    Attributes:
+        pattern_id: names it.
+        rows, columns: int32, of each value, in the order in which values travel.
+        inputs: what kernels take beside the point, by name: the colors of columns and rows, and for each
+            value its place in the compressed vectors of its block.
+    """
+
+    pattern_id: str
+    rows: Array
+    columns: Array
+    inputs: dict[str, Array]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return self.rows.nbytes + self.columns.nbytes + sum(array.nbytes for array in self.inputs.values())
+
+
+def pattern_id_of(colored: ColoredPattern) -> str:
+    """Return the SHA-256 of shape and coordinates, in the order in which values travel."""
+    digest = hashlib.sha256(repr(colored.pattern.shape).encode())
+    digest.update(np.ascontiguousarray(colored.rows).data)
+    digest.update(np.ascontiguousarray(colored.columns).data)
+    return digest.hexdigest()
