@@ -67,7 +67,7 @@ class BidirectionalColoring:
 class StarColoring:
     """Each entry of a symmetric matrix, or its mirror image, is alone in its row in its column's color.
 
-    As a graph: neighbors differ in color, and any two colors span stars.
+    As a graph, where the diagonal is full: neighbors differ in color, and any two colors span stars.
 
     Attributes:
         column_colors: the color of each column.

@@ -1,0 +1,143 @@
+"""Star coloring of symmetric patterns: an entry is read in its own row or in its mirror image's.
+
+The algorithm is the one of Gebremedhin, Tarafdar, Manne and Pothen, "New acyclic and star coloring algorithms
+with application to computing Hessians" (2007): edges of two colors are kept in stars, each with its hub, so
+that a vertex sees the forbidden colors among its first and second neighbors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradwire_engine.sparsity.coloring.distance2 import color_vertices, largest_row
+from gradwire_engine.sparsity.coloring.recovery import alone_in_row
+from gradwire_engine.sparsity.coloring.results import StarColoring
+from gradwire_engine.sparsity.coloring.search import best_of_orders, compact, number, passes_of
+from gradwire_engine.sparsity.compiled import compiled, loop_arrays
+from gradwire_engine.sparsity.pattern import SparsityPattern
+
+Array = np.ndarray[Any, Any]
+
+
+def color_star(pattern: SparsityPattern) -> StarColoring:
+    """Color the columns of a symmetric pattern so that each entry or its mirror image is alone in its row.
+
+    A coloring of columns that share no row is one, too, and is taken where it has fewer colors. Colors that
+    no entry needs are dropped: without a diagonal, one end of an edge may do for both.
+    """
+    indptr, indices = loop_arrays(pattern.indptr, pattern.indices)
+    colors, count = best_of_orders(star_fit, indptr, indices)
+    if largest_row(pattern) < count and passes_of(indptr):
+        colors, count = min((colors, count), color_vertices(pattern, pattern), key=number)
+    alone = alone_in_row(indptr, indices, colors, count)
+    return StarColoring(*compact(without_needless(indptr, indices, alone, colors, count)))
+
+
+@compiled
+def star_fit(indptr: Array, indices: Array, order: Array) -> tuple[Array, int]:
+    """Give each vertex in turn the first color that leaves no path of four vertices in two colors."""
+    vertices = len(indptr) - 1
+    colors = np.full(vertices, -1, np.int32)
+    # The star of each edge of two colored vertices, kept at both of its entries; the hub of each star, -1
+    # while it is a single edge.
+    star = np.full(len(indices), -1, np.int32)
+    mirror = np.empty(len(indices), np.int64)
+    free = indptr[:-1].copy()
+    for v in range(vertices):
+        for k in range(indptr[v], indptr[v + 1]):
+            w = indices[k]
+            mirror[k] = free[w]
+            free[w] += 1
+    hub = np.full((len(indices) + 1) // 2 + 1, -1, np.int32)
+    stars, count = 0, 0
+    forbidden = np.full(vertices + 1, -1, np.int32)
+    treated = np.full(vertices, -1, np.int32)
+    # By color: the vertex that looked last, and its entry with a neighbor of that color.
+    looked = np.full(vertices + 1, -1, np.int32)
+    seen = np.empty(vertices + 1, np.int64)
+    for v in order:
+        start, end = indptr[v], indptr[v + 1]
+        for k in range(start, end):
+            w = indices[k]
+            color = colors[w]
+            if w == v or color < 0:
+                continue
+            forbidden[color] = v
+            if looked[color] != v:
+                looked[color] = v
+                seen[color] = k
+                for m in range(indptr[w], indptr[w + 1]):
+                    x = indices[m]
+                    if x != w and colors[x] >= 0 and hub[star[m]] == x:
+                        # w is a leaf of x: v in the color of x would go on the path.
+                        forbidden[colors[x]] = v
+            else:
+                # v becomes the hub of two neighbors of one color: neither may have another in the color of v.
+                for q in (indices[seen[color]], w):
+                    if treated[q] != v:
+                        treated[q] = v
+                        for m in range(indptr[q], indptr[q + 1]):
+                            if indices[m] != q and colors[indices[m]] >= 0:
+                                forbidden[colors[indices[m]]] = v
+        mine = 0
+        while forbidden[mine] == v:
+            mine += 1
+        colors[v] = mine
+        count = max(count, mine + 1)
+        for k in range(start, end):
+            w = indices[k]
+            color = colors[w]
+            if w == v or color < 0:
+                continue
+            joined = np.int32(-1)
+            for m in range(indptr[w], indptr[w + 1]):
+                x = indices[m]
+                if x != v and colors[x] == mine:
+                    joined = star[m]
+                    hub[joined] = w
+                    break
+            if joined < 0 and seen[color] != k:
+                joined = star[seen[color]]
+                hub[joined] = v
+            if joined < 0:
+                joined = np.int32(stars)
+                stars += 1
+            star[k] = joined
+            star[mirror[k]] = joined
+    return colors, count
+
+
+@compiled
+def without_needless(indptr: Array, indices: Array, alone: Array, colors: Array, count: int) -> Array:
+    """Return the colors without those that are read for no entry: last colors go first."""
+    start = np.zeros(count + 1, np.int64)
+    for v in range(len(colors)):
+        if colors[v] >= 0:
+            start[colors[v] + 1] += 1
+    for color in range(count):
+        start[color + 1] += start[color]
+    members = np.empty(start[count], np.int32)
+    place = start[:-1].copy()
+    for v in range(len(colors)):
+        if colors[v] >= 0:
+            members[place[colors[v]]] = v
+            place[colors[v]] += 1
+    kept = colors.copy()
+    for color in range(count - 1, -1, -1):
+        needed = False
+        for at in range(start[color], start[color + 1]):
+            v = members[at]
+            # Each entry of column v has to be read in row v, from a column whose color stays.
+            for k in range(indptr[v], indptr[v + 1]):
+                other = kept[indices[k]]
+                if other < 0 or other == color or not alone[k]:
+                    needed = True
+                    break
+            if needed:
+                break
+        if not needed:
+            for at in range(start[color], start[color + 1]):
+                kept[members[at]] = -1
+    return kept
