@@ -72,8 +72,6 @@ def assemble_sparse(
     values = np.full(plan.sparse.nonzeros, np.nan, dtype_of(plan.sparse.dtype))
     for block, (part,) in blocks(graph, plan, {**inputs, **structure.inputs}, limits):
         values[block.first_value : block.last_value] = part
-    across = len(plan.wrt)
-    rows = sum(prod(entry.row_shape) for entry in plan.entries[::across])
-    matrix = np.zeros((rows, sum(prod(entry.column_shape) for entry in plan.entries[:across])), values.dtype)
+    matrix = np.zeros(plan.joint_shape, values.dtype)
     matrix[structure.rows, structure.columns] = values
     return matrix

@@ -157,6 +157,15 @@ class Plan:
         return sum(kernel.seeds for kernel in self.kernels)
 
     @property
+    def joint_shape(self) -> tuple[int, int]:
+        """Rows and columns of the entries' matrices put together."""
+        across = len(self.wrt)
+        return (
+            sum(prod(entry.row_shape) for entry in self.entries[::across]),
+            sum(prod(entry.column_shape) for entry in self.entries[:across]),
+        )
+
+    @property
     def result_bytes(self) -> int:
         """Bytes of the whole result; of a sparse one, of its values."""
         if self.sparse is not None:

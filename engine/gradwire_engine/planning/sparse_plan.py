@@ -30,6 +30,7 @@ from gradwire_engine.planning.kernels import (
     compile_kernel,
 )
 from gradwire_engine.planning.plan import (
+    HESSIAN,
     Chosen,
     Plan,
     Problem,
@@ -123,7 +124,8 @@ def _sparse(
     detected = detect_pattern(graph, chosen.function, modes[0], chosen.wrt, chosen.of, known, limits)
     _check_nonzeros(detected, limits)
     costs = {mode: _seed_cost(graph, chosen, mode) for mode in modes}
-    coloring = color_pattern(detected.pattern, modes, {mode: cost.flops for mode, cost in costs.items()})
+    weights = {mode: cost.flops for mode, cost in costs.items()}
+    coloring = color_pattern(detected.pattern, problem.kind == HESSIAN, modes, weights)
     if coloring.count > limits.colors:
         raise LimitExceeded(
             f"the coloring has {coloring.count} colors; the limit is {limits.colors}: the pattern has dense "
@@ -272,7 +274,7 @@ def _planned(
     identity = repr((problem.function, problem.arguments, problem.kind, layout, kernels))
     plan = Plan(
         problem=problem,
-        mode=sides[0].mode if sides else modes[0],
+        mode=_mode(sides, modes),
         wrt=chosen.wrt,
         of=chosen.of,
         entries=chosen.entries,
@@ -285,6 +287,15 @@ def _planned(
     )
     return Planned(plan, Structure(layout.pattern_id, colored.rows, colored.columns, inputs))
 
+
+def _mode(sides: Sequence[_Side], modes: tuple[str, ...]) -> str:
+    """Return the name of what a plan does: of its one side, or "bidirectional"."""
+    if len(sides) > 1:
+        return BIDIRECTIONAL
+    return sides[0].mode if sides else modes[0]
+
+
+BIDIRECTIONAL = "bidirectional"
 
 NAMES: dict[type, str] = {
     ColumnColoring: "column",

@@ -16,6 +16,8 @@ from gradwire_engine.limits import Limits
 from gradwire_engine.planning import compressed, derivatives
 from gradwire_engine.planning.function import TracedFunction
 from gradwire_engine.refusals import refusals
+from gradwire_engine.sparsity.coloring.bidirectional import color_bidirectional
+from gradwire_engine.sparsity.coloring.costs import Costs
 from gradwire_engine.sparsity.coloring.distance2 import color_columns, color_rows, largest_row
 from gradwire_engine.sparsity.coloring.recovery import Recovery, direct_recovery
 from gradwire_engine.sparsity.coloring.results import (
@@ -24,6 +26,7 @@ from gradwire_engine.sparsity.coloring.results import (
     RowColoring,
     StarColoring,
 )
+from gradwire_engine.sparsity.coloring.star import color_star
 from gradwire_engine.sparsity.detection import Detected, detect, linear_program
 from gradwire_engine.sparsity.pattern import SparsityPattern
 
@@ -110,32 +113,42 @@ def detect_pattern(
     return found
 
 
-def color_pattern(pattern: SparsityPattern, modes: tuple[str, ...], weights: Mapping[str, float]) -> Coloring:
-    """Color columns or rows, whichever takes less work.
+BIDIRECTIONAL_FROM = 12
+"""Colors of one side from which on it is worth while to look for a coloring of both."""
+
+
+def color_pattern(
+    pattern: SparsityPattern, symmetric: bool, modes: tuple[str, ...], weights: Mapping[str, float]
+) -> Coloring:
+    """Color the pattern of a derivative, so that its seeds take little work.
 
     Args:
         pattern: of the joint matrix.
+        symmetric: whether the matrix is: an entry may then be read in place of its mirror image.
         modes: those that are possible.
         weights: operations of one seed, by mode.
     """
-    if derivatives.REVERSE not in modes:
+    if symmetric and pattern.is_symmetric:
+        return color_star(pattern)
+    forward, reverse = derivatives.FORWARD, derivatives.REVERSE
+    if reverse not in modes:
         return color_columns(pattern)
-    rows_at_best = int(np.diff(pattern.transposed.indptr).max(initial=0)) * weights[derivatives.REVERSE]
-    if derivatives.FORWARD not in modes:
+    if forward not in modes:
         return color_rows(pattern)
-    columns_at_best = largest_row(pattern) * weights[derivatives.FORWARD]
+    costs = Costs(weights[forward], weights[reverse])
+    # No coloring has fewer colors than the longest row, or column, has entries.
+    columns_at_best = largest_row(pattern) * costs.jvp
+    rows_at_best = largest_row(pattern.transposed) * costs.vjp
+    best: Coloring
     if columns_at_best <= rows_at_best:
-        columns = color_columns(pattern)
-        if columns.count * weights[derivatives.FORWARD] <= rows_at_best:
-            return columns
-        rows = color_rows(pattern)
+        best, other_at_best, color_other = color_columns(pattern), rows_at_best, color_rows
     else:
-        rows = color_rows(pattern)
-        if rows.count * weights[derivatives.REVERSE] <= columns_at_best:
-            return rows
-        columns = color_columns(pattern)
-    by_columns = columns.count * weights[derivatives.FORWARD]
-    return columns if by_columns <= rows.count * weights[derivatives.REVERSE] else rows
+        best, other_at_best, color_other = color_rows(pattern), columns_at_best, color_columns
+    if costs.of(best) > other_at_best:
+        best = min(best, color_other(pattern), key=costs.of)
+    if best.count >= BIDIRECTIONAL_FROM:
+        best = min(best, color_bidirectional(pattern, costs), key=costs.of)
+    return best
 
 
 def ordered(pattern: SparsityPattern, coloring: Coloring, triangle: bool) -> ColoredPattern:

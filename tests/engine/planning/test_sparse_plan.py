@@ -27,7 +27,8 @@ ROSENBROCK = (
 )
 TWO = (
     "(double[4] x, float[2, 2] z) => (double[4] y, double[2] w) "
-    "<int64[1] rows = {1}, double[2] some = {2, 3}> { u = Cast<to = 11>(z) v = ReduceSum<keepdims = 0>(u, rows) w = Mul(v, some) t = Tanh(x) "
+    "<int64[1] rows = {1}, double[2] some = {2, 3}> { u = Cast<to = 11>(z) "
+    "v = ReduceSum<keepdims = 0>(u, rows) w = Mul(v, some) t = Tanh(x) "
     "k = Flatten<axis = 0>(u) q = Squeeze(k) y = Mul(t, q) }"
 )
 ROW_AND_DIAGONAL = "(double[n] x) => (double[n] y, double s) { y = Exp(x) s = ReduceSum<keepdims = 0>(y) }"
@@ -82,6 +83,22 @@ def test_the_side_with_fewer_colors_is_seeded() -> None:
     assert (layout.coloring, layout.row_colors) == ("row", 2)
     found = in_process.assemble_sparse(graph, planned, point)
     np.testing.assert_array_equal(found, dense_of(graph, point, planned))
+
+
+def test_a_dense_row_and_a_dense_column_take_few_seeds_from_both_sides() -> None:
+    frame = (
+        "(double[n] x) => (double[m] y) <int64[1] zero = {0}, int64[1] one = {1}, int64[1] last = {-1}> "
+        "{ d = Exp(x) f = Slice(x, zero, one) s = ReduceSum(d) g = Sin(f) a = Mul(g, d) b = Add(a, d) "
+        "y = Concat<axis = 0>(b, s) }"
+    )
+    graph, point = graph_of(frame), {"x": np.linspace(0, 1, 40)}
+    planned = planned_of(graph, point)
+    layout = planned.plan.sparse
+    assert layout is not None and layout.coloring == "bidirectional"
+    assert planned.plan.mode == "bidirectional"
+    assert layout.column_colors + layout.row_colors <= 5
+    found = in_process.assemble_sparse(graph, planned, point)
+    np.testing.assert_allclose(found, dense_of(graph, point, planned), rtol=1e-14)
 
 
 def test_several_inputs_and_outputs_of_two_dtypes_make_one_matrix() -> None:

@@ -16,7 +16,7 @@ from gradwire_engine.sparsity.coloring.orders import (
 )
 
 Array = np.ndarray[Any, Any]
-Fit = Callable[[Array, Array, Array], tuple[Array, int]]
+Fit = Callable[[Array], tuple[Array, int]]
 
 ORDERS: tuple[Order, ...] = (largest_first, smallest_last, incidence_degree)
 # Work is counted in pairs of neighbors, which orders and fits visit: some 10^8 a second of one core.
@@ -33,20 +33,25 @@ def best_of_orders(fit: Fit, indptr: Array, indices: Array) -> tuple[Array, int]
     Natural order is always tried; the others, and recoloring class by class, as far as the budget goes.
     """
     sizes = np.diff(indptr)
-    best = fit(indptr, indices, np.flatnonzero(sizes).astype(np.int32))
+    best = fit(np.flatnonzero(sizes).astype(np.int32))
     if best[1] <= FEWEST:
         return best
     passes = passes_of(indptr)
     for order in ORDERS[: passes // 2]:
         ordered = order(indptr, indices, indptr, indices)
-        best = min(best, fit(indptr, indices, ordered[sizes[ordered] > 0]), key=number)
+        best = min(best, fit(ordered[sizes[ordered] > 0]), key=number)
         passes -= 2
+    return recolored(fit, best, FEWEST, passes)
+
+
+def recolored(fit: Fit, best: tuple[Array, int], least: int, rounds: int) -> tuple[Array, int]:
+    """Fit again class by class for some rounds, while they find something; return the best coloring."""
     colors, count = best
     fruitless = 0
-    for turn in range(passes):
-        if fruitless == FRUITLESS or count <= FEWEST:
+    for turn in range(rounds):
+        if fruitless == FRUITLESS or count <= least:
             break
-        colors, count = fit(indptr, indices, by_classes(colors, _ranks(colors, count, turn)))
+        colors, count = fit(by_classes(colors, _ranks(colors, count, turn)))
         fruitless = 0 if count < best[1] else fruitless + 1
         best = min(best, (colors, count), key=number)
     return best

@@ -7,6 +7,7 @@ that a vertex sees the forbidden colors among its first and second neighbors.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def color_star(pattern: SparsityPattern) -> StarColoring:
     no entry needs are dropped: without a diagonal, one end of an edge may do for both.
     """
     indptr, indices = loop_arrays(pattern.indptr, pattern.indices)
-    colors, count = best_of_orders(star_fit, indptr, indices)
+    colors, count = best_of_orders(partial(star_fit, indptr, indices), indptr, indices)
     if largest_row(pattern) < count and passes_of(indptr):
         colors, count = min((colors, count), color_vertices(pattern, pattern), key=number)
     alone = alone_in_row(indptr, indices, colors, count)
