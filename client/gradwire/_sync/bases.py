@@ -14,10 +14,21 @@ from gradwire._face.client import AsyncClient, FunctionStream
 from gradwire._face.evaluation import Arrays
 from gradwire._face.function import AsyncFunction
 from gradwire._face.pickling import CLIENT, FUNCTION, refuse
+from gradwire._face.preparation import AsyncPrepared
 from gradwire._sync.bridge import Bridge, entered
 from gradwire._sync.callbacks import Callbacks, Prefetch
 from gradwire._sync.pipeline import Pipeline
 from gradwire.results import Accumulated
+
+
+class PreparedBase:
+    """The part of `Prepared` that is not generated: its representation."""
+
+    def __init__(self, prepared: AsyncPrepared, bridge: Bridge) -> None:
+        self._prepared, self._bridge = prepared, bridge
+
+    def __repr__(self) -> str:
+        return repr(self._prepared).replace("<Async", "<")
 
 
 class FunctionBase:

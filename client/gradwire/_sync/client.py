@@ -1,4 +1,5 @@
-# Generated from _face/client.py by `python scripts/generate_sync.py`: do not edit.
+# Generated from _face/client.py
+# by `python scripts/generate_sync.py`: do not edit.
 """The synchronous client."""
 
 from collections.abc import Mapping, Sequence

@@ -74,11 +74,15 @@ def block(
         images = image(every[0])
     elif batch >= width:
         images = jax.vmap(image)(every)
-    elif batch == 1 and width <= derivatives.UNROLLED and _holds_convolution(push, seeded):
+    elif width <= derivatives.UNROLLED and _holds_convolution(push, seeded):
         # In a loop XLA would run convolutions as plain loop nests.
         images = jnp.stack([image(every[k]) for k in range(width)])
+    elif batch > 1:
+        # Whole batches: colors past the last are on no column, so that their images are zero and not read.
+        padded = first + jnp.arange(batch * -(-width // batch), dtype=colors.dtype)
+        images = lax.map(jax.vmap(image), padded.reshape(-1, batch))
     else:
-        images = lax.map(image, every, batch_size=batch if batch > 1 else None)
+        images = lax.map(image, every)
     return jnp.ravel(images).at[positions].get(mode="promise_in_bounds")
 
 

@@ -121,7 +121,9 @@ def _sparse(
 ) -> Planned:
     chosen = choose(graph, problem, limits)
     modes = possible_modes(chosen.function, problem)
-    detected = detect_pattern(graph, chosen.function, modes[0], chosen.wrt, chosen.of, known, limits)
+    seeded = chosen.row_types if modes[0] == derivatives.REVERSE else chosen.column_types
+    types = [value for _, value in seeded]
+    detected = detect_pattern(graph, chosen.function, modes[0], chosen.wrt, chosen.of, types, known, limits)
     _check_nonzeros(detected, limits)
     costs = {mode: _seed_cost(graph, chosen, mode) for mode in modes}
     weights = {mode: cost.flops for mode, cost in costs.items()}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
 from gradwire_engine.abstract import abstract, abstract_argument
@@ -29,6 +28,7 @@ from gradwire_engine.sparsity.coloring.results import (
 from gradwire_engine.sparsity.coloring.star import color_star
 from gradwire_engine.sparsity.detection import Detected, detect, linear_program
 from gradwire_engine.sparsity.pattern import SparsityPattern
+from gradwire_engine.values import ArrayType
 
 Array = np.ndarray[Any, Any]
 Coloring = ColumnColoring | RowColoring | BidirectionalColoring | StarColoring
@@ -69,6 +69,7 @@ def detect_pattern(
     mode: str,
     wrt: tuple[str, ...],
     of: tuple[str, ...],
+    seeded: Sequence[ArrayType],
     known: Mapping[str, Array],
     limits: Limits,
 ) -> Detected:
@@ -79,6 +80,7 @@ def detect_pattern(
         function: traced for the shapes of the inputs.
         mode: whose linear part is followed: a pullback gives the transposed pattern, which is turned.
         wrt, of: inputs and outputs chosen.
+        seeded: types of the arrays that have tangents, in reverse mode cotangents.
         known: inputs whose values are part of the pattern's key: indices and masks.
         limits: of memory.
 
@@ -93,25 +95,24 @@ def detect_pattern(
     values = {k: graph.weights[name] for k, name in enumerate(weights)}
     values |= {len(weights) + names.index(name): value for name, value in known.items()}
 
-    def linear(*given: Any) -> tuple[compressed.Linear, list[Any]]:
+    def push(*arguments: Any) -> list[Any]:
+        given, tangents = arguments[: len(constants)], arguments[len(constants) :]
         bound = function.bind(dict(zip(weights, given, strict=False)))
         point = dict(zip(names, given[len(weights) :], strict=True))
-        return compressed.linear_part(bound, mode, wrt, of, point)
+        linear, _ = compressed.linear_part(bound, mode, wrt, of, point)
+        return linear(list(tangents))
 
     with refusals("the function cannot be differentiated"):
-        seeded: list[Any] = []
-        jax.eval_shape(lambda *given: seeded.extend(linear(*given)[1]), *constants)
-        tangents = [abstract(array.shape, array.dtype) for array in seeded]
-
-        def push(*arguments: Any) -> list[Any]:
-            return linear(*arguments[: len(constants)])[0](list(arguments[len(constants) :]))
-
+        tangents = [abstract_argument(value) for value in seeded]
         program = linear_program(push, constants, tangents, values)
     found = detect(program, limits.detection_bytes)
     if mode == derivatives.REVERSE:
         return Detected(found.pattern.transposed, found.dense_primitives)
     return found
 
+
+OTHER_SIDE_FROM = 1.5
+"""How much cheaper the other side must be at best for its coloring to be tried too."""
 
 BIDIRECTIONAL_FROM = 12
 """Colors of one side from which on it is worth while to look for a coloring of both."""
@@ -141,11 +142,13 @@ def color_pattern(
     rows_at_best = largest_row(pattern.transposed) * costs.vjp
     best: Coloring
     if columns_at_best <= rows_at_best:
-        best, other_at_best, color_other = color_columns(pattern), rows_at_best, color_rows
+        best = color_columns(pattern)
+        if costs.of(best) > OTHER_SIDE_FROM * rows_at_best:
+            best = min(best, color_rows(pattern), key=costs.of)
     else:
-        best, other_at_best, color_other = color_rows(pattern), columns_at_best, color_columns
-    if costs.of(best) > other_at_best:
-        best = min(best, color_other(pattern), key=costs.of)
+        best = color_rows(pattern)
+        if costs.of(best) > OTHER_SIDE_FROM * columns_at_best:
+            best = min(best, color_columns(pattern), key=costs.of)
     if best.count >= BIDIRECTIONAL_FROM:
         best = min(best, color_bidirectional(pattern, costs), key=costs.of)
     return best

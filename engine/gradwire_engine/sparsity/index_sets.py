@@ -250,13 +250,14 @@ class IndexSets:
         """Start with the empty set and the singletons of `seeds` indices, under a limit on memory, bytes."""
         self.seeds = seeds
         self._limit = limit_bytes
-        self._starts = np.zeros(1025, np.int64)
-        self._items = np.empty(4096, np.int32)
+        # Room for some sets of a few seeds each; what is not written takes no memory.
+        self._starts = np.zeros(max(1024, seeds) + 1, np.int64)
+        self._items = np.empty(max(4096, 4 * seeds), np.int32)
         self._count = 0
         self._pair_keys = np.full((_CACHED_PAIRS, 2), -1, np.int32)
         self._pair_found = np.empty(_CACHED_PAIRS, np.int32)
         self._seen_seeds = np.zeros(seeds, np.int64)
-        self._seen_sets = np.zeros(1024, np.int64)
+        self._seen_sets = np.zeros(len(self._starts), np.int64)
         self._generation = 1
 
     def union(self, first: Array | None, second: Array | None) -> Array | None:

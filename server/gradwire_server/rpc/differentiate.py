@@ -46,6 +46,10 @@ async def differentiate(
     """
     started = time.perf_counter()
     _refuse_unbuilt(request)
+    if request.pattern_only:
+        async for message in _pattern_alone(backend, request, started):
+            yield message
+        return
     inputs = translate.inputs_from(request.inputs, backend.store)
     known = known_inputs(request.inputs, backend.store)
     graph, held_plan = await plan_for(backend, request, inputs.arguments, known)
@@ -98,6 +102,23 @@ async def differentiate(
         blocks_rerun=computation.reruns,
     )
     yield Response(summary=summary).SerializeToString()
+
+
+async def _pattern_alone(
+    backend: Backend, request: derivative_pb2.DifferentiateRequest, started: float
+) -> AsyncGenerator[bytes, None]:
+    known = known_inputs(request.inputs, backend.store)
+    arguments = translate.argument_types(request.inputs)
+    _, held = await plan_for(backend, request, arguments, known)
+    if held.structure is None:
+        raise InvalidInput("only a sparse derivative has a pattern: set options.sparsity", "pattern_only")
+    header = derivative_pb2.DifferentiateHeader(plan=translate.plan_message(held.plan))
+    yield Response(header=header).SerializeToString()
+    if held.structure.pattern_id != request.pattern_id:
+        async for message in pattern_messages(held.structure):
+            yield message
+    elapsed = translate.duration(time.perf_counter() - started)
+    yield Response(summary=derivative_pb2.Summary(elapsed=elapsed)).SerializeToString()
 
 
 class _Computation(Protocol):
