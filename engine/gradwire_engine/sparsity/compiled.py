@@ -45,3 +45,17 @@ def transpose(indptr: Array, indices: Array, columns: int) -> tuple[Array, Array
             rows[free[j]] = i
             free[j] += 1
     return start, rows
+
+
+@compiled
+def mirror_images(indptr: Array, indices: Array) -> Array:
+    """Return for each entry (i, j) of a symmetric pattern the number of (j, i), int64."""
+    mirrors = np.empty(len(indices), np.int64)
+    free = indptr[:-1].copy()
+    for i in range(len(indptr) - 1):
+        for k in range(indptr[i], indptr[i + 1]):
+            # Entries of row j are numbered by columns, and the rows i come by in that order.
+            j = indices[k]
+            mirrors[k] = free[j]
+            free[j] += 1
+    return mirrors

@@ -13,7 +13,7 @@ from gradwire_engine.sparsity.coloring.results import (
     RowColoring,
     StarColoring,
 )
-from gradwire_engine.sparsity.compiled import compiled, loop_arrays
+from gradwire_engine.sparsity.compiled import compiled, loop_arrays, mirror_images
 from gradwire_engine.sparsity.pattern import SparsityPattern
 
 Array = np.ndarray[Any, Any]
@@ -105,15 +105,12 @@ def _from_either_triangle(
     indptr: Array, indices: Array, alone: Array, by_column: Array
 ) -> tuple[Array, Array]:
     colors, positions = np.empty(len(indices), np.int32), np.empty(len(indices), np.int32)
-    free = indptr[:-1].copy()
+    mirrors = mirror_images(indptr, indices)
     for i in range(len(indptr) - 1):
         for k in range(indptr[i], indptr[i + 1]):
-            # Entries (j, i) of one row j come by in the order of i.
             j = indices[k]
-            mirror = free[j]
-            free[j] += 1
             if j < i:
-                colors[k], positions[k] = colors[mirror], positions[mirror]
+                colors[k], positions[k] = colors[mirrors[k]], positions[mirrors[k]]
             elif alone[k]:
                 colors[k], positions[k] = by_column[j], i
             else:

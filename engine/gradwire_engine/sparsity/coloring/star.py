@@ -16,7 +16,7 @@ from gradwire_engine.sparsity.coloring.distance2 import color_vertices, largest_
 from gradwire_engine.sparsity.coloring.recovery import alone_in_row
 from gradwire_engine.sparsity.coloring.results import StarColoring
 from gradwire_engine.sparsity.coloring.search import best_of_orders, compact, number, passes_of
-from gradwire_engine.sparsity.compiled import compiled, loop_arrays
+from gradwire_engine.sparsity.compiled import compiled, loop_arrays, mirror_images
 from gradwire_engine.sparsity.pattern import SparsityPattern
 
 Array = np.ndarray[Any, Any]
@@ -44,13 +44,7 @@ def star_fit(indptr: Array, indices: Array, order: Array) -> tuple[Array, int]:
     # The star of each edge of two colored vertices, kept at both of its entries; the hub of each star, -1
     # while it is a single edge.
     star = np.full(len(indices), -1, np.int32)
-    mirror = np.empty(len(indices), np.int64)
-    free = indptr[:-1].copy()
-    for v in range(vertices):
-        for k in range(indptr[v], indptr[v + 1]):
-            w = indices[k]
-            mirror[k] = free[w]
-            free[w] += 1
+    mirrors = mirror_images(indptr, indices)
     hub = np.full((len(indices) + 1) // 2 + 1, -1, np.int32)
     stars, count = 0, 0
     forbidden = np.full(vertices + 1, -1, np.int32)
@@ -106,7 +100,7 @@ def star_fit(indptr: Array, indices: Array, order: Array) -> tuple[Array, int]:
                 joined = np.int32(stars)
                 stars += 1
             star[k] = joined
-            star[mirror[k]] = joined
+            star[mirrors[k]] = joined
     return colors, count
 
 
