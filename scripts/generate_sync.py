@@ -40,7 +40,7 @@ NAMES = {name: new for name, (new, _) in CLASSES.items()} | {
     "_iterate": "iter",
 }
 # Public names of the asynchronous classes that only the package itself uses.
-INTERNAL = {"of", "transforms", "with_evaluator"}
+INTERNAL = {"held", "of", "transforms", "with_evaluator"}
 # What docstrings say otherwise, where the two faces differ.
 PHRASES = {
     "values and derivatives as coroutines": "values and derivatives",
