@@ -13,6 +13,7 @@ from math import ceil, prod
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from gradwire_engine.errors import InvalidInput, LimitExceeded, NotDifferentiable
 from gradwire_engine.graphs.graph import Graph
@@ -29,6 +30,8 @@ from gradwire_engine.planning.transforms import (
     choose_scalar,
 )
 from gradwire_engine.values import Arguments, ArrayType, Block, dtype_of
+
+Array = np.ndarray[Any, Any]
 
 JACOBIAN = "jacobian"
 HESSIAN = "hessian"
@@ -116,6 +119,28 @@ class SparseLayout:
     row_colors: int
     dtype: str
     dense_primitives: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """What the server keeps of a sparse derivative beside its plan.
+
+    Attributes:
+        pattern_id: names it.
+        rows, columns: int32, of each value, in the order in which values travel.
+        inputs: what kernels take beside the point, by name: the colors of columns and rows, and for each
+            value its place in the compressed vectors of its block.
+    """
+
+    pattern_id: str
+    rows: Array
+    columns: Array
+    inputs: dict[str, Array]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return self.rows.nbytes + self.columns.nbytes + sum(array.nbytes for array in self.inputs.values())
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from gradwire_engine.planning.plan import (
     Plan,
     Problem,
     SparseLayout,
+    Structure,
     check_count,
     choose,
     make_plan,
@@ -43,7 +44,6 @@ from gradwire_engine.planning.plan import (
 from gradwire_engine.planning.structure import (
     ColoredPattern,
     Coloring,
-    Structure,
     color_pattern,
     detect_pattern,
     ordered,

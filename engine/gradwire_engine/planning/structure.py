@@ -144,14 +144,18 @@ def color_pattern(
     if columns_at_best <= rows_at_best:
         best = color_columns(pattern)
         if costs.of(best) > OTHER_SIDE_FROM * rows_at_best:
-            best = min(best, color_rows(pattern), key=costs.of)
+            best = _cheaper(costs, best, color_rows(pattern))
     else:
         best = color_rows(pattern)
         if costs.of(best) > OTHER_SIDE_FROM * columns_at_best:
-            best = min(best, color_columns(pattern), key=costs.of)
+            best = _cheaper(costs, best, color_columns(pattern))
     if best.count >= BIDIRECTIONAL_FROM:
-        best = min(best, color_bidirectional(pattern, costs), key=costs.of)
+        best = _cheaper(costs, best, color_bidirectional(pattern, costs))
     return best
+
+
+def _cheaper(costs: Costs, one: Coloring, other: Coloring) -> Coloring:
+    return other if costs.of(other) < costs.of(one) else one
 
 
 def ordered(pattern: SparsityPattern, coloring: Coloring, triangle: bool) -> ColoredPattern:
@@ -167,28 +171,6 @@ def ordered(pattern: SparsityPattern, coloring: Coloring, triangle: bool) -> Col
     # order has ascending rows: a stable sort by color keeps them.
     order = kept[np.argsort(recovery.colors[kept], kind="stable")]
     return ColoredPattern(pattern, coloring, order, recovery.colors[order], recovery.positions[order])
-
-
-@dataclass(frozen=True, eq=False)
-class Structure:
-    """What the server keeps of a sparse derivative beside its plan.
-
-    Attributes:
-        pattern_id: names it.
-        rows, columns: int32, of each value, in the order in which values travel.
-        inputs: what kernels take beside the point, by name: the colors of columns and rows, and for each
-            value its place in the compressed vectors of its block.
-    """
-
-    pattern_id: str
-    rows: Array
-    columns: Array
-    inputs: dict[str, Array]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays."""
-        return self.rows.nbytes + self.columns.nbytes + sum(array.nbytes for array in self.inputs.values())
 
 
 def pattern_id_of(colored: ColoredPattern) -> str:

@@ -21,15 +21,19 @@ import structlog
 from cachetools import LRUCache
 
 from gradwire_engine.planning.kernels import Spec, device_fingerprint
-from gradwire_engine.planning.plan import Plan, Problem
-from gradwire_engine.planning.structure import Structure
+from gradwire_engine.planning.plan import Plan, Problem, Structure
 from gradwire_engine.planning.transforms import FunctionSpec
 from gradwire_engine.values import Signature
 from gradwire_server.compute.compiler import Compiler
 from gradwire_server.compute.lru import lru_of_bytes
-from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
+from gradwire_server.compute.shared_values import (
+    HeldPlan,
+    RegisteredGraph,
+    SharedStructure,
+    SharedValue,
+    shared,
+)
 from gradwire_server.compute.single_flight import SingleFlight
-from gradwire_server.compute.structures import HeldPlan, SharedStructure, shared
 from gradwire_server.compute.worker import Compiled, Executable, SharedInputs
 
 _log = structlog.get_logger()

@@ -10,8 +10,7 @@ import numpy as np
 
 from gradwire_engine.jaxprs.cost import Cost
 from gradwire_engine.planning.kernels import Spec
-from gradwire_engine.planning.plan import Plan, Problem
-from gradwire_engine.planning.structure import Structure
+from gradwire_engine.planning.plan import Plan, Problem, Structure
 from gradwire_engine.planning.transforms import Transform
 from gradwire_engine.values import Block, Choices, Signature
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue

@@ -16,8 +16,7 @@ from gradwire_engine.planning.plan import Piece, Plan
 from gradwire_engine.values import Block, dtype_of
 from gradwire_server.compute.fast_path import FastPath, LoadedKernel
 from gradwire_server.compute.scheduler import Task
-from gradwire_server.compute.shared_values import RegisteredGraph
-from gradwire_server.compute.structures import HeldPlan
+from gradwire_server.compute.shared_values import HeldPlan, RegisteredGraph
 from gradwire_server.compute.worker import BlockRequest, Computed, Executable, LoadableKernel, Point
 from gradwire_server.errors import NotBuilt, PlanChanged
 from gradwire_server.rpc import translate

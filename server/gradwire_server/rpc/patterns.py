@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from gradwire_server.compute.structures import SharedStructure
+from gradwire_server.compute.shared_values import SharedStructure
 from gradwire_wire import framing
 
 
