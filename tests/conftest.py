@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ import pytest
 
 if TYPE_CHECKING:
     from gradwire_server.process.embedded import EmbeddedServer
+
+
+# Loops over index sets are compiled once for all runs and servers.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parent.parent / "build" / "loops"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,7 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     logs.configure(settings.log_format, settings.log_level)
     environment.prepare_server(
-        settings.threads_per_worker, settings.worker_niceness, not settings.ray_address
+        settings.threads_per_worker,
+        settings.worker_niceness,
+        not settings.ray_address,
+        settings.cache_dir,
     )
     # Imported only now: it imports JAX and Ray, which read what was just set.
     from gradwire_server.process.app import serve

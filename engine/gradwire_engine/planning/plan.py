@@ -36,6 +36,9 @@ Array = np.ndarray[Any, Any]
 JACOBIAN = "jacobian"
 HESSIAN = "hessian"
 
+DENSE, SPARSE, AUTO = "dense", "sparse", "auto"
+"""Whether all entries of a derivative are computed, those of its pattern, or what takes less work."""
+
 
 @dataclass(frozen=True)
 class PlanOptions:
@@ -52,7 +55,7 @@ class PlanOptions:
     mode: str = ""
     block_memory_bytes: int = 256 << 20
     block_width: int = 0
-    sparsity: str = "dense"
+    sparsity: str = DENSE
     triangle: bool = False
 
 
@@ -379,11 +382,11 @@ def _check_options(problem: Problem) -> None:
         )
     if problem.kind == HESSIAN and len(problem.of) > 1:
         raise InvalidInput(f"a Hessian is of one output, not {len(problem.of)}", "of")
-    if problem.options.sparsity not in ("dense", "sparse", "auto"):
+    if problem.options.sparsity not in (DENSE, SPARSE, AUTO):
         raise InvalidInput(
             f"sparsity is {problem.options.sparsity!r}; it must be dense, sparse or auto", "options.sparsity"
         )
-    if problem.options.triangle and (problem.kind != HESSIAN or problem.options.sparsity == "dense"):
+    if problem.options.triangle and (problem.kind != HESSIAN or problem.options.sparsity == DENSE):
         raise InvalidInput("one triangle is sent of a sparse Hessian alone", "options.triangle")
     if problem.options.block_width < 0 or problem.options.block_memory_bytes <= 0:
         raise InvalidInput("block_width and block_memory_bytes must be positive", "options")

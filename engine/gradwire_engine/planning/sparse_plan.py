@@ -30,7 +30,10 @@ from gradwire_engine.planning.kernels import (
     compile_kernel,
 )
 from gradwire_engine.planning.plan import (
+    AUTO,
+    DENSE,
     HESSIAN,
+    SPARSE,
     Chosen,
     Plan,
     Problem,
@@ -94,15 +97,15 @@ def plan_derivative(
     """
     limits = limits or Limits()
     sparsity = problem.options.sparsity
-    if sparsity == "dense":
+    if sparsity == DENSE:
         return Planned(make_plan(graph, problem, limits, compile), None)
     build: Build = compile or (lambda spec: compile_kernel(graph, spec, limits))
     try:
-        return _sparse(graph, problem, known or {}, limits, build, may_decline=sparsity == "auto")
+        return _sparse(graph, problem, known or {}, limits, build, may_decline=sparsity == AUTO)
     except (_NotWorthwhile, LimitExceeded):
-        if sparsity == "sparse":
+        if sparsity == SPARSE:
             raise
-    dense = replace(problem, options=replace(problem.options, sparsity="dense"))
+    dense = replace(problem, options=replace(problem.options, sparsity=DENSE))
     plan = make_plan(graph, dense, limits, compile)
     return Planned(replace(plan, problem=problem), None)
 

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import pickle
-import stat
 import tempfile
 from functools import lru_cache
 from importlib.util import find_spec
@@ -35,6 +34,7 @@ from gradwire_server.compute.shared_values import (
 )
 from gradwire_server.compute.single_flight import SingleFlight
 from gradwire_server.compute.worker import Compiled, Executable, SharedInputs
+from gradwire_server.folders import make_private
 
 _log = structlog.get_logger()
 
@@ -191,14 +191,11 @@ class Disk:
         if folder is None:
             return None
         try:
-            disk = cls(folder, capacity)
-            status = folder.stat()
-            if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise PermissionError("others than the server's user may write there")
+            make_private(folder)
+            return cls(folder, capacity)
         except OSError as error:
             _log.warning("compiled kernels are not kept on disk", folder=str(folder), reason=str(error))
             return None
-        return disk
 
     def load(self, key: str) -> Any:
         """Return what was saved under a key, or None; a damaged file counts as none."""
@@ -233,6 +230,8 @@ class Disk:
         """Delete what was used longest ago until the rest fits, and half-written files of earlier runs."""
         files = []
         for path in self._folder.iterdir():
+            if path.is_dir():
+                continue
             with contextlib.suppress(FileNotFoundError):
                 files.append((path.stat().st_mtime, path.stat().st_size, path))
         total = 0

@@ -30,9 +30,8 @@ from gradwire_engine.planning.kernels import (
     load_kernel,
     place,
 )
-from gradwire_engine.planning.plan import Problem
+from gradwire_engine.planning.plan import DENSE, Problem, make_plan
 from gradwire_engine.planning.registration import register
-from gradwire_engine.planning.sparse_plan import plan_derivative
 from gradwire_engine.planning.transforms import Transform, transformed
 from gradwire_engine.values import Block, Choices, GraphInfo, Signature, dtype_of
 from gradwire_server.compute.lru import lru_of_bytes
@@ -156,10 +155,17 @@ class Workbench:
         def build(spec: DerivativeSpec) -> Kernel:
             return self._compiled(source, spec).kernel
 
-        planned = plan_derivative(source, problem, values, self._limits, build)
-        specs = dict.fromkeys(planned.plan.kernels)
+        if problem.options.sparsity == DENSE:
+            plan, structure = make_plan(source, problem, self._limits, build), None
+        else:
+            # Here: it brings numba, which dense derivatives have no use for.
+            from gradwire_engine.planning.sparse_plan import plan_derivative
+
+            planned = plan_derivative(source, problem, values, self._limits, build)
+            plan, structure = planned.plan, planned.structure
+        specs = dict.fromkeys(plan.kernels)
         made = tuple(self._transit(spec) for spec in specs if spec in self._kernels)
-        return Planned(planned.plan, planned.structure, made)
+        return Planned(plan, structure, made)
 
     def compile(self, graph: GraphSource, spec: Spec) -> Compiled:
         """Trace and compile a kernel, for all workers of this device kind."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+from pathlib import Path
+
+from gradwire_server.folders import make_private
 
 
 def prepare_compute(device: str, threads: int, niceness: int) -> None:
@@ -23,15 +26,17 @@ def prepare_compute(device: str, threads: int, niceness: int) -> None:
     os.nice(max(0, niceness - os.nice(0)))
 
 
-def prepare_server(threads: int, niceness: int, local_ray: bool) -> None:
+def prepare_server(threads: int, niceness: int, local_ray: bool, cache: Path | None) -> None:
     """Set what the server's process needs: it runs small kernels on the CPU, and starts Ray.
 
     Args:
         threads: of one kernel.
         niceness: of workers.
         local_ray: whether Ray is started on this machine, rather than joined.
+        cache: the folder of compiled kernels, in which workers keep compiled loops too.
     """
     prepare_compute("cpu", threads, 0)
+    _keep_loops(cache)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # A refused registration fails three results, of which only one is read.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
@@ -43,3 +48,16 @@ def prepare_server(threads: int, niceness: int, local_ray: bool) -> None:
         # Ray runs whatever it is sent: other users of this machine must not reach it.
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _keep_loops(cache: Path | None) -> None:
+    """Have numba keep its machine code in the cache, unless the environment names another place."""
+    if cache is None or "NUMBA_CACHE_DIR" in os.environ:
+        return
+    folder = cache / "loops"
+    try:
+        make_private(cache)
+        make_private(folder)
+    except OSError:
+        return  # the log says so of the kernels; numba looks for a place of its own
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)

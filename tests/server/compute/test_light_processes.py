@@ -8,7 +8,7 @@ import sys
 WORK = """
 import asyncio, sys
 from gradwire_server.process import environment
-environment.prepare_server(1, 0, local_ray=True)
+environment.prepare_server(1, 0, local_ray=True, cache=None)
 import ray
 from gradwire_server.process import app
 from gradwire_engine.planning.kernels import EvaluateSpec
