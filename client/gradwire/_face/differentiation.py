@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from cachetools import LRUCache
 
 import gradwire_wire as wire
@@ -64,6 +65,7 @@ class DerivativeFunction(BaseFunction):
             values=values,
         )
         uploads = {ids[name]: arrays[name] for name in ids}
+        uploads |= await _give_pattern(message.options, options)
         return DerivativeRequest(message, self._model, arrays, uploads, deadline)
 
     async def _receive(
@@ -99,7 +101,7 @@ class DerivativeFunction(BaseFunction):
     async def _assemble(self, request: DerivativeRequest, options: Options) -> DerivativeReceiver:
         given = flatten_out(options.out)
         reporter = _reporter(request, options)
-        held = self._held_pattern(request) if options.sparse else None
+        held = self._held_pattern(request) if options.is_sparse else None
 
         def allocate(plan: Plan) -> ResultArrays | SparseValues:
             if plan.sparse is None:
@@ -125,8 +127,8 @@ class DerivativeFunction(BaseFunction):
 
     async def _pattern(
         self, kind: Kind, args: tuple[Any, ...], inputs: Mapping[str, Any], options: Options
-    ) -> tuple[Plan, SparsityPattern, int]:
-        """Return plan and pattern of a sparse derivative, and how many inputs it is by."""
+    ) -> tuple[Plan, SparsityPattern]:
+        """Return plan and pattern of a sparse derivative; nothing is computed."""
         wrt, of = self._choose(kind, options.wrt, options.of)
         arrays = self._abstract(args, inputs)
         message = derivative_pb2.DifferentiateRequest(
@@ -139,7 +141,8 @@ class DerivativeFunction(BaseFunction):
             options=options.plan_options(kind),
             pattern_only=True,
         )
-        request = DerivativeRequest(message, self._model, {}, {}, Deadline(options.timeout))
+        uploads = await _give_pattern(message.options, options)
+        request = DerivativeRequest(message, self._model, {}, uploads, Deadline(options.timeout))
         held = self._held_pattern(request)
 
         def allocate(plan: Plan) -> SparseValues:
@@ -153,7 +156,7 @@ class DerivativeFunction(BaseFunction):
         self._hold_pattern(request, receiver)
         pattern = receiver.sparse.pattern
         assert pattern is not None
-        return receiver.plan, pattern, len(wrt)
+        return receiver.plan, pattern
 
     def _abstract(self, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return a type for each input: of what is given, else of the signature where that fixes it."""
@@ -180,6 +183,25 @@ class DerivativeFunction(BaseFunction):
                     yield public_block(block, receiver.plan)
             finally:
                 await blocks.aclose()
+
+
+async def _give_pattern(message: derivative_pb2.PlanOptions, options: Options) -> Mapping[str, wire.Array]:
+    """Add a pattern of the caller's own to a request; return what must be uploaded for it."""
+    if options.pattern is None:
+        return {}
+    arrays = dict(zip(("rows", "columns"), map(_indices, options.pattern), strict=True))
+    ids = await tensor_ids(arrays)
+    for name, tensor in tensors(arrays, ids).items():
+        getattr(message.pattern, name).CopyFrom(tensor)
+    return {ids[name]: arrays[name] for name in ids}
+
+
+def _indices(index: wire.Array) -> wire.Array:
+    """Return indices as they travel: int32 where they fit."""
+    if index.dtype.kind not in "iu":
+        raise InvalidArgumentError(f"coordinates of a pattern are integers, not {index.dtype.name}")
+    fits = not index.size or (index.min() >= -(2**31) and index.max() < 2**31)
+    return np.ascontiguousarray(index, np.int32 if fits else np.int64)
 
 
 _PATTERNS = 16

@@ -96,7 +96,8 @@ class AsyncFunction(SparseFunction):
             block_memory: bytes that one block may take while it is computed; None for the server's default.
             sparse: True gives `scipy.sparse.csr_array`s of shape (output size, input size), computed by
                 colors of columns or rows that share no entry; "auto" does so where it takes less work. The
-                pattern is found for these shapes and holds at every point.
+                pattern is found for these shapes and holds at every point; or give one (`SparsityPattern`, a
+                SciPy matrix, a boolean matrix, or rows and columns), which is checked at its first use.
             joined: give one sparse matrix, all outputs by all inputs, in place of one for each pair.
             out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned.
             sink: takes blocks as they arrive in place of an array; the result is None then.

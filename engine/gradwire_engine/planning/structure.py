@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from gradwire_engine.abstract import abstract, abstract_argument
+from gradwire_engine.errors import InvalidInput
 from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.limits import Limits
 from gradwire_engine.planning import compressed, derivatives
 from gradwire_engine.planning.function import TracedFunction
+from gradwire_engine.planning.plan import PATTERN_COLUMNS, PATTERN_ROWS
 from gradwire_engine.refusals import refusals
 from gradwire_engine.sparsity.coloring.bidirectional import color_bidirectional
 from gradwire_engine.sparsity.coloring.costs import Costs
@@ -109,6 +111,32 @@ def detect_pattern(
     if mode == derivatives.REVERSE:
         return Detected(found.pattern.transposed, found.dense_primitives)
     return found
+
+
+def given_pattern(known: Mapping[str, Array], shape: tuple[int, int], symmetric: bool) -> Detected:
+    """Read a pattern of the client's own.
+
+    Args:
+        known: holds its coordinates.
+        shape: of the joint matrix.
+        symmetric: whether one triangle stands for both.
+
+    Raises:
+        InvalidInput: the coordinates are not integers, differ in number, or lie outside of the matrix.
+    """
+    rows, columns = known[PATTERN_ROWS], known[PATTERN_COLUMNS]
+    for name, index in (("rows", rows), ("columns", columns)):
+        if index.dtype.kind not in "iu":
+            raise InvalidInput(
+                f"the pattern's {name} are {index.dtype.name}: coordinates are integers", "options.pattern"
+            )
+    if symmetric:
+        rows, columns = np.concatenate([rows, columns]), np.concatenate([columns, rows])
+    try:
+        pattern = SparsityPattern.of_coordinates(rows, columns, shape)
+    except ValueError as error:
+        raise InvalidInput(str(error), "options.pattern") from None
+    return Detected(pattern, ())
 
 
 OTHER_SIDE_FROM = 1.5
