@@ -107,6 +107,15 @@ class Recorder(TorchDispatchMode):
         self.program.arguments.append(var)
         self._known.found.setdefault(tensor._cdata, var)
 
+    def operands(self, item: Any) -> Any:
+        """Return an argument with the variables of operands in place of tensors."""
+        with torch._C.DisableTorchFunction():
+            return mapped(item, self._operand)
+
+    def found(self, tensor: torch.Tensor) -> Var | None:
+        """Return the variable of a tensor; None for one that was never seen."""
+        return self._known.found.get(tensor._cdata)
+
     def output(self, tensor: torch.Tensor) -> None:
         """Add a result."""
         with torch._C.DisableTorchFunction():
