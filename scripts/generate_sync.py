@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Any
 
 CLIENT = Path(__file__).resolve().parent.parent / "client"
-HEADER = "# Generated from {sources} by `python scripts/generate_sync.py`: do not edit.\n"
+HEADER = "# Generated from {sources}\n# by `python scripts/generate_sync.py`: do not edit.\n"
 
 # Synchronous classes, and their modules, of the asynchronous ones.
 CLASSES = {
     "AsyncFunction": ("Function", "gradwire._sync.function"),
     "AsyncAccumulator": ("Accumulator", "gradwire._sync.accumulator"),
     "AsyncClient": ("Client", "gradwire._sync.client"),
+    "AsyncPrepared": ("Prepared", "gradwire._sync.prepared"),
 }
 NAMES = {name: new for name, (new, _) in CLASSES.items()} | {
     "AsyncIterator": "Iterator",
@@ -39,7 +40,7 @@ NAMES = {name: new for name, (new, _) in CLASSES.items()} | {
     "_iterate": "iter",
 }
 # Public names of the asynchronous classes that only the package itself uses.
-INTERNAL = {"of", "transforms", "with_evaluator"}
+INTERNAL = {"held", "of", "transforms", "with_evaluator"}
 # What docstrings say otherwise, where the two faces differ.
 PHRASES = {
     "values and derivatives as coroutines": "values and derivatives",
@@ -59,7 +60,7 @@ EXAMPLES = {"value_and_jacobian": "\n\n            scipy.optimize.root(f.value_a
 IMPORTS = """
 from concurrent.futures import Future
 from gradwire._face.function import AsyncFunction
-from gradwire._sync.bases import AccumulatorBase, ClientBase, FunctionBase
+from gradwire._sync.bases import AccumulatorBase, ClientBase, FunctionBase, PreparedBase
 from gradwire._sync.bridge import Bridge, in_thread
 """
 PIPELINE = '''
@@ -86,13 +87,23 @@ class Target:
     attribute: str
 
 
-FUNCTION = (("evaluation", "BaseFunction"), ("function", "AsyncFunction"))
+FUNCTION = (
+    ("evaluation", "BaseFunction"),
+    ("preparation", "SparseFunction"),
+    ("function", "AsyncFunction"),
+)
 TARGETS = {
     "accumulator": Target(
         "Accumulator", "The synchronous accumulator.", (("accumulation", "AsyncAccumulator"),), "_accumulator"
     ),
     "client": Target("Client", "The synchronous client.", (("client", "AsyncClient"),), "_client"),
     "function": Target("Function", "The synchronous function.", FUNCTION, "_function"),
+    "prepared": Target(
+        "Prepared",
+        "The synchronous prepared derivative.",
+        (("preparation", "AsyncPrepared"),),
+        "_prepared",
+    ),
     "pipeline": Target(
         "Pipeline", "Evaluations over one open stream, as futures.", FUNCTION[:1], "_function"
     ),
@@ -220,6 +231,8 @@ def delegating(method: Method, attribute: str) -> str:
         return f"return self.{attribute}.{method.name}"
     if method.name == "close":
         return f"self._bridge.finish({call})"
+    if isinstance(method, ast.AsyncFunctionDef) and returns in CLASSES:
+        return f"return {CLASSES[returns][0]}(self._bridge.run({call}), self._bridge)"
     if isinstance(method, ast.AsyncFunctionDef):
         return f"{'' if returns == 'None' else 'return '}self._bridge.run({call})"
     if returns.startswith("AsyncIterator"):
@@ -304,7 +317,7 @@ def generated(target: Target, path: Path, matched: set[str]) -> str:
         head = f'class {target.name}({target.name}Base):\n    """{doc}"""\n'
     parts = [ast.unparse(ast.fix_missing_locations(body)) for body in bodies]
     code = head + "".join(f"\n{part}\n".replace("\n", "\n    ") for part in parts)
-    sources = " and ".join(f"_face/{name}.py" for name in modules)
+    sources = ", ".join(f"_face/{name}.py" for name in modules)
     text = f'{HEADER.format(sources=sources)}"""{target.doc}"""\n{imports_for(code, modules)}\n\n{code}'
     for command in (["check", "--select=I", "--fix", "--quiet"], ["format", "--quiet"]):
         run = [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(path), "-"]

@@ -10,6 +10,7 @@ from ._sync.function import Function as Function
 from ._sync.local import LocalClient as LocalClient
 from ._sync.local import local as local
 from ._sync.pipeline import Pipeline as Pipeline
+from ._sync.prepared import Prepared as Prepared
 from .errors import CancelledError as CancelledError
 from .errors import CheckError as CheckError
 from .errors import DeadlineError as DeadlineError
@@ -56,6 +57,10 @@ from .results import Piece as Piece
 from .results import Plan as Plan
 from .results import Progress as Progress
 from .results import Summary as Summary
+from .sparse import Coordinates as Coordinates
+from .sparse import SparsePlan as SparsePlan
+from .sparse import SparsityPattern as SparsityPattern
+from .sparse import load_pattern as load_pattern
 from .transport.connection import GraphInfo as GraphInfo
 from .transport.retry import Retry as Retry
 from .transport.uploads import Uploaded as Uploaded

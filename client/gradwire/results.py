@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 import gradwire_wire as wire
+from gradwire.sparse import SparsePlan
 from gradwire.tables import html_notes, html_table
-from gradwire_wire.kinds import KIND_NAMES, MODE_NAMES
+from gradwire_wire.kinds import KIND_NAMES, PLANNED_MODE_NAMES
 from gradwire_wire.v1 import derivative_pb2
 
 
@@ -58,6 +59,7 @@ class Plan:
         block_flops: estimated operations of one block.
         plan_id: identifies the plan; the same problem always has the same.
         of: the output that a Hessian is of; "" for a Jacobian, whose entries name theirs.
+        sparse: pattern and coloring of a sparse derivative; None of a dense one.
     """
 
     kind: str
@@ -71,6 +73,7 @@ class Plan:
     block_flops: int
     plan_id: str
     of: str = ""
+    sparse: SparsePlan | None = None
 
     @classmethod
     def from_proto(cls, plan: derivative_pb2.Plan, of: Sequence[str]) -> "Plan":
@@ -88,7 +91,7 @@ class Plan:
         )
         return cls(
             kind,
-            MODE_NAMES.get(plan.mode, ""),
+            PLANNED_MODE_NAMES.get(plan.mode, ""),
             entries,
             plan.blocks,
             plan.block_width,
@@ -98,7 +101,19 @@ class Plan:
             plan.block_flops,
             plan.plan_id,
             of[0] if kind == "hessian" else "",
+            SparsePlan.from_proto(plan.sparse) if plan.HasField("sparse") else None,
         )
+
+    @property
+    def heights(self) -> list[int]:
+        """Rows of the matrices below one another in the joint matrix."""
+        return [entry.matrix_shape[0] for entry in self.entries[:: len(self.widths)]]
+
+    @property
+    def widths(self) -> list[int]:
+        """Columns of the matrices beside one another in the joint matrix."""
+        first = self.entries[0].row if self.entries else ""
+        return [entry.matrix_shape[1] for entry in self.entries if entry.row == first]
 
     def name(self, entry: Entry) -> str:
         """Return the derivative that an entry is, as it is written: "d y / d x", or "d2 y / dx dx"."""
@@ -119,6 +134,8 @@ class Plan:
         return "\n".join([self._heading(), f"  {self._work()}", *entries, f"  {self._cost()}"])
 
     def _heading(self) -> str:
+        if self.sparse is not None:
+            return f"sparse {self.kind}, {self.mode.replace('_', ' ')} mode: {self.sparse}"
         return f"{self.kind}, {self.mode.replace('_', ' ')} mode{self._reason()}"
 
     def _reason(self) -> str:

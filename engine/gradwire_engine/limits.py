@@ -16,6 +16,9 @@ class Limits:
         loop_trips: trips of a loop whose count is known before it runs.
         blocks: blocks of one plan.
         evaluation_bytes: memory of one evaluation or block, its results included, bytes.
+        detection_bytes: memory of the index sets from which a sparsity pattern is found, bytes.
+        nonzeros: entries of a sparsity pattern.
+        colors: seeds of a sparse derivative.
     """
 
     graph_bytes: int = 512 << 20
@@ -24,3 +27,6 @@ class Limits:
     loop_trips: int = 10_000_000
     blocks: int = 1_000_000
     evaluation_bytes: int = 16 << 30
+    detection_bytes: int = 4 << 30
+    nonzeros: int = 500_000_000
+    colors: int = 100_000

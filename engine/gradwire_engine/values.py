@@ -123,13 +123,16 @@ class Choices:
 
 @dataclass(frozen=True)
 class Block:
-    """The unit of work and of streaming: seeds [start, stop) of one array.
+    """The unit of work and of streaming: seeds [start, stop) of one array, or colors of a sparse derivative.
 
-    `array` indexes `wrt` in forward and Hessian modes, `of` in reverse mode; `index` numbers the
-    blocks of a plan from 0.
+    `array` indexes `wrt` in forward and Hessian modes, `of` in reverse mode, and the kernels of a sparse
+    derivative; `index` numbers the blocks of a plan from 0. A block of a sparse derivative holds the values
+    [first_value, last_value) of it.
     """
 
     index: int
     array: int
     start: int
     stop: int
+    first_value: int = 0
+    last_value: int = 0

@@ -17,6 +17,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 # Numbers of the fields that hold a chunk.
 _DIFFERENTIATE_CHUNK = 3  # DifferentiateResponse.chunk
 _DIFFERENTIATE_VALUE_CHUNK = 7  # DifferentiateResponse.value_chunk
+_DIFFERENTIATE_PATTERN_CHUNK = 8  # DifferentiateResponse.pattern_chunk
 _ACCUMULATE_CHUNK = 2  # AccumulateResponse.chunk
 _STREAM_CHUNK = 3  # EvaluateStreamResponse.chunk
 _BATCH_CHUNK = 3  # AccumulateRequest.chunk
@@ -74,6 +75,11 @@ def block_chunks(block: int, piece: int, array: Array) -> Iterator[bytes]:
         offset += len(data)
 
 
+def pattern_chunks(columns: bool, indices: Array) -> Iterator[bytes]:
+    """Yield the DifferentiateResponse messages that carry the rows or columns of a pattern."""
+    return _output_chunk_messages(_DIFFERENTIATE_PATTERN_CHUNK, int(columns), indices)
+
+
 def value_chunks(output: int, array: Array) -> Iterator[bytes]:
     """Yield the DifferentiateResponse messages that carry one of the function's own outputs."""
     return _output_chunk_messages(_DIFFERENTIATE_VALUE_CHUNK, output, array)
@@ -126,7 +132,8 @@ class Chunk:
     """The data of a chunk message.
 
     Attributes:
-        numbers: block, piece and offset of a `BlockChunk`; output, offset and 0 of an `OutputChunk`.
+        numbers: block, piece and offset of a `BlockChunk`; output, offset and 0 of an `OutputChunk`;
+            whether it is of columns, offset and 0 of a `PatternChunk`.
         data: a view of the received bytes.
     """
 
@@ -186,6 +193,13 @@ def value_chunk(message: bytes) -> Chunk | None:
     if message[:1] != b"\x3a":
         return None
     return _chunk(_fields(memoryview(message)), 2, field=_DIFFERENTIATE_VALUE_CHUNK)
+
+
+def pattern_chunk(message: bytes) -> Chunk | None:
+    """Return the pattern chunk in a serialized `DifferentiateResponse`, None when there is none."""
+    if message[:1] != b"\x42":
+        return None
+    return _chunk(_fields(memoryview(message)), 2, field=_DIFFERENTIATE_PATTERN_CHUNK)
 
 
 def output_chunk(message: bytes) -> tuple[int, Chunk, bool] | None:

@@ -21,6 +21,15 @@ class PlanChanged(ServiceError):
     """A request named blocks of a plan other than the one this server makes."""
 
 
+class NotBuilt(ServiceError):
+    """A request asks for something that the protocol names and this server does not do."""
+
+    def __init__(self, what: str, field: str) -> None:
+        """Say what, and by which field of the request it was asked for."""
+        super().__init__(f"this server does not do this yet: {what} ({field})")
+        self.field = field
+
+
 class Unavailable(ServiceError):
     """The server is draining or has no workers; another attempt may succeed."""
 

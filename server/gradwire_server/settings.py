@@ -89,6 +89,11 @@ class Settings(BaseSettings):
     graph_nodes: PositiveInt = Field(200_000, description="limit: nodes of a graph")
     array_bytes: PositiveBytes = Field(8 * GIB, description="limit: any one array while evaluating")
     evaluation_bytes: PositiveBytes = Field(8 * GIB, description="limit: all arrays of one evaluation")
+    detection_bytes: PositiveBytes = Field(
+        4 * GIB, description="limit: memory in which a sparsity pattern is found"
+    )
+    nonzeros: PositiveInt = Field(500_000_000, description="limit: entries of a sparsity pattern")
+    colors: PositiveInt = Field(100_000, description="limit: seeds of a sparse derivative")
     loop_trips: PositiveInt = Field(10_000_000, description="limit: trips of a loop of known length")
     tensor_bytes: PositiveBytes = Field(2 * GIB, description="limit: an uploaded array")
     upload_bytes: PositiveBytes = Field(4 * GIB, description="limit: all uploads in progress together")
@@ -122,6 +127,9 @@ class Settings(BaseSettings):
     graph_cache_bytes: PositiveBytes = Field(4 * GIB, description="registered graphs kept")
     tensor_cache_bytes: PositiveBytes = Field(4 * GIB, description="uploaded arrays kept")
     kernel_cache_bytes: PositiveBytes = Field(512 * MIB, description="compiled kernels kept in memory")
+    structure_cache_bytes: PositiveBytes = Field(
+        2 * GIB, description="patterns and colorings of sparse derivatives kept in memory"
+    )
     kernel_disk_bytes: PositiveBytes = Field(4 * GIB, description="compiled kernels kept on disk")
     plan_cache_entries: PositiveInt = Field(256, description="plans kept")
 
@@ -193,6 +201,9 @@ class Settings(BaseSettings):
             nodes=self.graph_nodes,
             array_bytes=self.array_bytes,
             evaluation_bytes=self.evaluation_bytes,
+            detection_bytes=self.detection_bytes,
+            nonzeros=self.nonzeros,
+            colors=self.colors,
             loop_trips=self.loop_trips,
             blocks=self.plan_blocks,
         )

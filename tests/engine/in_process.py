@@ -12,6 +12,7 @@ from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.limits import Limits
 from gradwire_engine.planning.kernels import EvaluateSpec, Kernel, compile_kernel, place
 from gradwire_engine.planning.plan import Plan
+from gradwire_engine.planning.sparse_plan import Planned
 from gradwire_engine.planning.transforms import FunctionSpec
 from gradwire_engine.values import ArrayType, Block, dtype_of
 
@@ -60,3 +61,17 @@ def assemble(
         matrix.reshape(entry.row_shape + entry.column_shape)
         for matrix, entry in zip(matrices, plan.entries, strict=True)
     ]
+
+
+def assemble_sparse(
+    graph: Graph, planned: Planned, inputs: Mapping[str, NumpyArray], limits: Limits | None = None
+) -> NumpyArray:
+    """Compute a sparse plan; the joint matrix, dense."""
+    plan, structure = planned.plan, planned.structure
+    assert plan.sparse is not None and structure is not None
+    values = np.full(plan.sparse.nonzeros, np.nan, dtype_of(plan.sparse.dtype))
+    for block, (part,) in blocks(graph, plan, {**inputs, **structure.inputs}, limits):
+        values[block.first_value : block.last_value] = part
+    matrix = np.zeros(plan.joint_shape, values.dtype)
+    matrix[structure.rows, structure.columns] = values
+    return matrix

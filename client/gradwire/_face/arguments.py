@@ -69,6 +69,32 @@ def _near(name: str, known: Sequence[str]) -> str:
     return "".join(f"did you mean {near!r}? " for near in get_close_matches(name, known, n=1))
 
 
+def check_extents(inputs: Sequence[Value], arrays: Mapping[str, wire.Array]) -> None:
+    """Check that each size that has a name is one number, from 1 on, wherever the name is used.
+
+    Raises:
+        InvalidArgumentError: it is not.
+    """
+    known: dict[str, tuple[int, str]] = {}
+    for value in inputs:
+        shape = arrays[value.name].shape
+        if value.shape is None or len(shape) < len(value.shape):  # the server says what is wrong
+            continue
+        for name, size in zip(value.shape[::-1], shape[::-1], strict=False):
+            if not isinstance(name, str):
+                continue
+            other, where = known.setdefault(name, (size, value.name))
+            if other != size:
+                raise InvalidArgumentError(
+                    f"the size {name} is {other} in input {where!r} and {size} in input {value.name!r}"
+                )
+            if not size:
+                raise InvalidArgumentError(
+                    f"the size {name} of input {value.name!r} is 0: a function that is traced for sizes by "
+                    "name takes them from 1 on"
+                )
+
+
 def _positional(inputs: Sequence[Value], args: tuple[Any, ...]) -> dict[str, Any]:
     if len(args) == 1:
         if isinstance(args[0], Mapping):
@@ -185,6 +211,10 @@ def batched_names(signature: Signature, selection: Selection) -> tuple[str, ...]
 def abstract(given: Any) -> Any:
     """Replace a spec by an array that takes no memory; return anything else as it is."""
     if isinstance(given, ArraySpec):
+        if given.symbolic:
+            raise InvalidArgumentError(
+                f"a plan is for numbers: give the spec of shape {given.shape} its sizes, as in gw.spec(100)"
+            )
         return np.broadcast_to(np.zeros((), given.dtype), given.shape)
     tree, leaves = flatten(given, is_array_like)
     return given if tree.is_leaf else unflatten(tree, map(abstract, leaves))

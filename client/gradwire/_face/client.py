@@ -1,9 +1,10 @@
 """The asynchronous client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn, Self, Unpack
+from typing import Any, NoReturn, Self, TypeGuard, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,8 @@ class AsyncClient:
 
     def __init__(self, connection: Connection, verifier: Verifier) -> None:
         self._connection, self._verifier = connection, verifier
+        # Asks the server for a graph and waits, where that can be done without a coroutine.
+        self._ask: Callable[[str], Model] | None = None
 
     @property
     def address(self) -> str:
@@ -108,7 +111,7 @@ class AsyncClient:
 
         Args:
             source: a Python function, an ONNX model (object, bytes, path or text), or an object of PyTorch,
-                JAX or scikit-learn.
+                JAX or scikit-learn; the id of a graph that the server holds, as `registered` takes it.
             *specs: shapes and dtypes of a Python function's arguments: `gw.spec((2, 3))`, arrays, or dicts,
                 tuples, lists, named tuples and dataclasses of them, nested as the arguments are.
             names: names of the inputs; those of the function's parameters by default.
@@ -128,10 +131,40 @@ class AsyncClient:
             InvalidArgumentError: the source is no model, or the specs do not fit it.
             OSError: the file cannot be read.
         """
+        if is_graph_id(source):
+            if specs or any(one is not None for one in (names, fixed, inputs, outputs, rounding)):
+                raise InvalidArgumentError(
+                    "a graph that the server holds is taken as it is: leave out specs, names= and choices, "
+                    "or pass the model that it was registered from"
+                )
+            return self.of(self._asked(source))
         model = load(source, specs, names, whole=outputs is not None)
         if fixed is not None or inputs is not None or outputs is not None or rounding is not None:
             model = choose(model, choices_of(model, fixed, inputs, outputs, rounding))
         return self.of(model, verify=verify)
+
+    async def registered(self, graph_id: str, *, timeout: float | None = None) -> AsyncFunction:
+        """Return the function of a graph that the server holds, by its id: `f.graph_id` of another function.
+
+        Large arrays that the other function closes over are inputs of it. Whoever registered the graph has
+        its bytes: the server does not give them.
+
+        Raises:
+            NotFoundError: the server holds no such graph.
+        """
+        return self.of(await self.held(graph_id, timeout))
+
+    async def held(self, graph_id: str, timeout: float | None = None) -> Model:
+        """Return a graph that the server holds."""
+        return await self._connection.held(graph_id, Deadline(timeout))
+
+    def _asked(self, graph_id: str) -> Model:
+        if self._ask is None:
+            raise InvalidArgumentError(
+                f"{graph_id} is the id of a graph, which the server is asked for: write "
+                "await client.registered(graph_id)"
+            )
+        return self._ask(graph_id)
 
     def of(
         self, model: Model, transforms: Sequence[Transform] = (), verify: Verify | None = None
@@ -198,6 +231,11 @@ class AsyncClient:
     async def hvp(self, fn: Source, *args: Any, **options: Unpack[GradientOptions]) -> Any:
         """Multiply the Hessian of `fn` at `args[:-1]` by the tangent `args[-1]`."""
         return await self.function(fn, *specs_at(fn, args[:-1])).hvp(*args, **options)
+
+
+def is_graph_id(source: Any) -> TypeGuard[str]:
+    """Return whether a source is the id of a graph: a SHA-256 in lower-case hexadecimal digits."""
+    return isinstance(source, str) and re.fullmatch("[0-9a-f]{64}", source) is not None
 
 
 def choices_of(

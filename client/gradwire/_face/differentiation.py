@@ -1,15 +1,22 @@
 """How a function's derivatives are asked for and received, in blocks."""
 
 from collections.abc import AsyncIterator, Awaitable, Mapping
+from functools import cached_property
 from typing import Any
 
+from cachetools import LRUCache
+
 import gradwire_wire as wire
-from gradwire._face.evaluation import BaseFunction, one_output
+from gradwire._face.arguments import abstract, bind, fixed_type
+from gradwire._face.evaluation import Arrays, BaseFunction, nested, one_output
 from gradwire._face.options import Kind, Options
+from gradwire._face.structures import Choice
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection, select, select_scalar
-from gradwire.results import Block, Info, ProgressReporter
-from gradwire.transport.placement import BlockBuffers, ResultArrays, flatten_out
+from gradwire.graphs.spec import ArraySpec
+from gradwire.results import Block, Info, Plan, ProgressReporter
+from gradwire.sparse import SparsityPattern, blocks_of
+from gradwire.transport.placement import BlockBuffers, ResultArrays, SparseValues, flatten_out
 from gradwire.transport.receiver import DerivativeReceiver, DerivativeRequest, public_block
 from gradwire.transport.request import tensor_ids, tensors
 from gradwire.transport.retry import Deadline
@@ -19,6 +26,11 @@ from gradwire_wire.v1 import derivative_pb2
 
 class DerivativeFunction(BaseFunction):
     """A function whose derivatives are received block by block; `AsyncFunction` gives them to users."""
+
+    @cached_property
+    def _patterns(self) -> LRUCache[object, SparsityPattern]:
+        """The patterns that calls brought, so that later ones get values alone."""
+        return LRUCache(_PATTERNS)
 
     def _choose(self, kind: Kind, wrt: Selection, of: Selection) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if kind not in KINDS:
@@ -57,10 +69,10 @@ class DerivativeFunction(BaseFunction):
     async def _receive(
         self, request: DerivativeRequest, options: Options
     ) -> tuple[list[wire.Array] | None, Info]:
-        """Receive into arrays, or into the sink where there is one."""
+        """Receive into arrays or matrices, or into the sink where there is one."""
         if options.sink is None:
             received = await self._assemble(request, options)
-            return received.arrays, received.info
+            return results_of(received, options), received.info
         receiver = self._block_receiver(request, options)
         async with self._beside(request.inputs):
             async for block in receiver.blocks():
@@ -69,15 +81,88 @@ class DerivativeFunction(BaseFunction):
                     await taken
         return None, receiver.info
 
+    def _nested(
+        self,
+        arrays: list[Any] | None,
+        rows: Choice,
+        columns: Choice,
+        request: DerivativeRequest,
+        options: Options,
+    ) -> Arrays:
+        """Nest the parts of a result as they were asked for; a joined matrix stands alone."""
+        if arrays is None:
+            return None
+        if options.joined and len(arrays) == 1:
+            return arrays[0]
+        return nested(arrays, rows, columns, request.columns)
+
     async def _assemble(self, request: DerivativeRequest, options: Options) -> DerivativeReceiver:
         given = flatten_out(options.out)
         reporter = _reporter(request, options)
-        receiver = DerivativeReceiver(
-            self._connection, request, lambda plan: ResultArrays(plan, given), reporter, restart=True
-        )
+        held = self._held_pattern(request) if options.sparse else None
+
+        def allocate(plan: Plan) -> ResultArrays | SparseValues:
+            if plan.sparse is None:
+                return ResultArrays(plan, given)
+            known = held if held is not None and held.pattern_id == plan.sparse.pattern_id else None
+            return SparseValues(plan, known)
+
+        receiver = DerivativeReceiver(self._connection, request, allocate, reporter, restart=True)
         async with self._beside(request.inputs):
             await receiver.run()
+        self._hold_pattern(request, receiver)
         return receiver
+
+    def _held_pattern(self, request: DerivativeRequest) -> SparsityPattern | None:
+        """Return the pattern that an earlier call of this kind brought, and name it in the request."""
+        held = self._patterns.get(_problem(request))
+        request.message.pattern_id = held.pattern_id if held is not None else ""
+        return held
+
+    def _hold_pattern(self, request: DerivativeRequest, receiver: DerivativeReceiver) -> None:
+        if isinstance(receiver.destination, SparseValues) and receiver.destination.pattern is not None:
+            self._patterns[_problem(request)] = receiver.destination.pattern
+
+    async def _pattern(
+        self, kind: Kind, args: tuple[Any, ...], inputs: Mapping[str, Any], options: Options
+    ) -> tuple[Plan, SparsityPattern, int]:
+        """Return plan and pattern of a sparse derivative, and how many inputs it is by."""
+        wrt, of = self._choose(kind, options.wrt, options.of)
+        arrays = self._abstract(args, inputs)
+        message = derivative_pb2.DifferentiateRequest(
+            function=self._spec.proto,
+            inputs={name: wire.tensor_type(one.dtype, one.shape) for name, one in arrays.items()}
+            | self._constants,
+            kind=KINDS[kind],
+            wrt=wrt,
+            of=of,
+            options=options.plan_options(kind),
+            pattern_only=True,
+        )
+        request = DerivativeRequest(message, self._model, {}, {}, Deadline(options.timeout))
+        held = self._held_pattern(request)
+
+        def allocate(plan: Plan) -> SparseValues:
+            assert plan.sparse is not None
+            known = held if held is not None and held.pattern_id == plan.sparse.pattern_id else None
+            return SparseValues(plan, known)
+
+        reporter = ProgressReporter(False, kind)
+        receiver = DerivativeReceiver(self._connection, request, allocate, reporter, restart=True)
+        await receiver.run()
+        self._hold_pattern(request, receiver)
+        pattern = receiver.sparse.pattern
+        assert pattern is not None
+        return receiver.plan, pattern, len(wrt)
+
+    def _abstract(self, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a type for each input: of what is given, else of the signature where that fixes it."""
+        own = self.signature.inputs
+        given = self._leaves(tuple(map(abstract, args)), {n: abstract(one) for n, one in inputs.items()})
+        for value in own:
+            if value.name not in given:
+                given[value.name] = abstract(ArraySpec(*fixed_type(value)))
+        return bind(own, (given,), {})
 
     def _block_receiver(self, request: DerivativeRequest, options: Options) -> DerivativeReceiver:
         reporter = _reporter(request, options)
@@ -95,6 +180,37 @@ class DerivativeFunction(BaseFunction):
                     yield public_block(block, receiver.plan)
             finally:
                 await blocks.aclose()
+
+
+_PATTERNS = 16
+"""Patterns that a function keeps, of its different derivatives and shapes."""
+
+
+def _problem(request: DerivativeRequest) -> object:
+    """Return what a pattern depends on, as far as it is known before a server is asked."""
+    message = request.message
+    types = tuple(
+        (name, tensor.dtype, tuple(tensor.shape)) for name, tensor in sorted(message.inputs.items())
+    )
+    options = message.options.SerializeToString()
+    return message.kind, tuple(message.wrt), tuple(message.of), options, types
+
+
+def results_of(received: DerivativeReceiver, options: Options) -> list[Any]:
+    """Return the arrays of a result, or its matrices if it is sparse: one if they are joined."""
+    plan = received.plan
+    if plan.sparse is None:
+        return received.arrays
+    pattern = received.sparse.pattern
+    assert pattern is not None
+    joint = pattern.matrix(received.sparse.values)
+    if options.joined:
+        return [joint]
+    parts = blocks_of(joint, plan.heights, plan.widths)
+    return [
+        part if part.dtype == entry.dtype else part.astype(entry.dtype)
+        for part, entry in zip(parts, plan.entries, strict=True)
+    ]
 
 
 def _reporter(request: DerivativeRequest, options: Options) -> ProgressReporter:

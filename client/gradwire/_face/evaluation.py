@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Self
 import onnx
 
 import gradwire_wire as wire
-from gradwire._face.arguments import batched_names, bind, vectors
+from gradwire._face.arguments import batched_names, bind, check_extents, vectors
 from gradwire._face.flat import FlatFunction
 from gradwire._face.pickling import FUNCTION, refuse
 from gradwire._face.structures import Choice, chosen_inputs, chosen_outputs, given_leaves, unwrapped
@@ -190,9 +190,12 @@ class BaseFunction:
 
     def _bind(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, wire.Array]:
         """Return one array for each input of what callers pass, which may be nested."""
-        if self._structure is None:
-            return bind(self.signature.inputs, args, named)
-        return bind(self.signature.inputs, (self._leaves(args, named),), {})
+        if self._structure is not None:
+            args, named = (self._leaves(args, named),), {}
+        arrays = bind(self.signature.inputs, args, named)
+        if self._model.structure is not None:  # it was traced
+            check_extents(self.signature.inputs, arrays)
+        return arrays
 
     def _leaves(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
         """Return what callers pass by the inputs' names, not converted yet."""

@@ -5,10 +5,10 @@ from typing import Any, Literal, overload
 
 import gradwire_wire as wire
 from gradwire._face.accumulation import AsyncAccumulator
-from gradwire._face.arguments import abstract, bind, fixed_type, given_values
+from gradwire._face.arguments import given_values
 from gradwire._face.batches import Loss
 from gradwire._face.checking import check
-from gradwire._face.differentiation import DerivativeFunction
+from gradwire._face.differentiation import results_of
 from gradwire._face.evaluation import Arrays, nested, one_output
 from gradwire._face.flat import FlatFunction
 from gradwire._face.options import (
@@ -19,16 +19,17 @@ from gradwire._face.options import (
     Options,
     ProgressOption,
     Sink,
+    SparseOption,
 )
+from gradwire._face.preparation import SparseFunction
 from gradwire.graphs.signature import Selection, select
-from gradwire.graphs.spec import ArraySpec
 from gradwire.results import Block, CheckReport, Info, Plan
 from gradwire.transport.retry import Deadline
 from gradwire_wire.kinds import KINDS
 from gradwire_wire.v1 import derivative_pb2
 
 
-class AsyncFunction(DerivativeFunction):
+class AsyncFunction(SparseFunction):
     """A function on a server, with its values and derivatives as coroutines.
 
     Made by `AsyncClient.function`:
@@ -57,6 +58,8 @@ class AsyncFunction(DerivativeFunction):
         mode: JacobianMode | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        joined: bool = False,
         out: Any = None,
         sink: Sink | None = None,
         progress: ProgressOption = False,
@@ -73,6 +76,8 @@ class AsyncFunction(DerivativeFunction):
         mode: JacobianMode | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        joined: bool = False,
         out: Any = None,
         sink: Sink | None = None,
         progress: ProgressOption = False,
@@ -89,6 +94,10 @@ class AsyncFunction(DerivativeFunction):
             mode: "forward" or "reverse"; None leaves the choice to the server.
             block_width: columns or rows computed together; None leaves the choice to the server.
             block_memory: bytes that one block may take while it is computed; None for the server's default.
+            sparse: True gives `scipy.sparse.csr_array`s of shape (output size, input size), computed by
+                colors of columns or rows that share no entry; "auto" does so where it takes less work. The
+                pattern is found for these shapes and holds at every point.
+            joined: give one sparse matrix, all outputs by all inputs, in place of one for each pair.
             out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned.
             sink: takes blocks as they arrive in place of an array; the result is None then.
             progress: a bar, or a function of `Progress`.
@@ -108,6 +117,8 @@ class AsyncFunction(DerivativeFunction):
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
+            sparse=sparse,
+            joined=joined,
             out=out,
             sink=sink,
             progress=progress,
@@ -115,7 +126,7 @@ class AsyncFunction(DerivativeFunction):
         )
         request = await self._request("jacobian", args, inputs, options)
         arrays, info = await self._receive(request, options)
-        result = None if arrays is None else nested(arrays, rows, columns, request.columns)
+        result = self._nested(arrays, rows, columns, request, options)
         return (result, info) if return_info else result
 
     @overload
@@ -132,6 +143,9 @@ class AsyncFunction(DerivativeFunction):
         mode: HessianMode | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        joined: bool = False,
+        triangle: bool = False,
         out: Any = None,
         sink: Sink | None = None,
         progress: ProgressOption = False,
@@ -148,6 +162,9 @@ class AsyncFunction(DerivativeFunction):
         mode: HessianMode | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        joined: bool = False,
+        triangle: bool = False,
         out: Any = None,
         sink: Sink | None = None,
         progress: ProgressOption = False,
@@ -158,8 +175,8 @@ class AsyncFunction(DerivativeFunction):
         """Compute second derivatives of a one-element output, of shape input.shape + input.shape.
 
         With several inputs, the result is a tuple for each of them of arrays for each of them. `mode` is
-        "forward_over_reverse" or "forward_over_forward"; the other arguments and the errors are those of
-        `jacobian`.
+        "forward_over_reverse" or "forward_over_forward"; `triangle` leaves out what a sparse Hessian has
+        above its diagonal; the other arguments and the errors are those of `jacobian`.
         """
         columns = self._columns(wrt)
         options = Options(
@@ -168,6 +185,9 @@ class AsyncFunction(DerivativeFunction):
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
+            sparse=sparse,
+            joined=joined,
+            triangle=triangle,
             out=out,
             sink=sink,
             progress=progress,
@@ -175,7 +195,7 @@ class AsyncFunction(DerivativeFunction):
         )
         request = await self._request("hessian", args, inputs, options)
         arrays, info = await self._receive(request, options)
-        result = None if arrays is None else nested(arrays, columns, columns, request.columns)
+        result = self._nested(arrays, columns, columns, request, options)
         return (result, info) if return_info else result
 
     async def value_and_jacobian(
@@ -187,6 +207,8 @@ class AsyncFunction(DerivativeFunction):
         mode: JacobianMode | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        joined: bool = False,
         out: Any = None,
         progress: ProgressOption = False,
         timeout: float | None = None,
@@ -203,13 +225,16 @@ class AsyncFunction(DerivativeFunction):
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
+            sparse=sparse,
+            joined=joined,
             out=out,
             progress=progress,
             timeout=timeout,
         )
         request = await self._request("jacobian", args, inputs, options, values=True)
         received = await self._assemble(request, options)
-        return self._result(received.values), nested(received.arrays, rows, columns, request.columns)
+        found = results_of(received, options)
+        return self._result(received.values), self._nested(found, rows, columns, request, options)
 
     async def value_and_hessian(
         self,
@@ -220,6 +245,9 @@ class AsyncFunction(DerivativeFunction):
         mode: HessianMode | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        joined: bool = False,
+        triangle: bool = False,
         out: Any = None,
         progress: ProgressOption = False,
         timeout: float | None = None,
@@ -236,13 +264,17 @@ class AsyncFunction(DerivativeFunction):
             mode=mode,
             block_width=block_width,
             block_memory=block_memory,
+            sparse=sparse,
+            joined=joined,
+            triangle=triangle,
             out=out,
             progress=progress,
             timeout=timeout,
         )
         request = await self._request("hessian", args, inputs, options, values=True)
         received = await self._assemble(request, options)
-        return self._result(received.values), nested(received.arrays, columns, columns, request.columns)
+        found = results_of(received, options)
+        return self._result(received.values), self._nested(found, columns, columns, request, options)
 
     async def value_grad_and_hessian(
         self,
@@ -384,6 +416,8 @@ class AsyncFunction(DerivativeFunction):
         mode: Mode | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        triangle: bool = False,
         timeout: float | None = None,
         **inputs: Any,
     ) -> Plan:
@@ -393,15 +427,17 @@ class AsyncFunction(DerivativeFunction):
         them. The other arguments are those of `jacobian` or `hessian`, as `kind` says.
         """
         options = Options(
-            wrt=wrt, of=of, mode=mode, block_width=block_width, block_memory=block_memory, timeout=timeout
+            wrt=wrt,
+            of=of,
+            mode=mode,
+            block_width=block_width,
+            block_memory=block_memory,
+            sparse=sparse,
+            triangle=triangle,
+            timeout=timeout,
         )
         deadline = Deadline(timeout)
-        own = self.signature.inputs
-        given = self._leaves(tuple(map(abstract, args)), {n: abstract(one) for n, one in inputs.items()})
-        for value in own:
-            if value.name not in given:
-                given[value.name] = abstract(ArraySpec(*fixed_type(value)))
-        arrays = bind(own, (given,), {})
+        arrays = self._abstract(args, inputs)
         rows = self._rows(of).selection if kind == "jacobian" else self._scalar(one_output(of))
         chosen_wrt, chosen_of = self._choose(kind, self._columns(wrt).selection, rows)
         request = derivative_pb2.PlanRequest(

@@ -8,14 +8,14 @@ typed with the `TypedDict`s. A test holds the two to each other.
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict, get_args
 
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection
 from gradwire.results import Block, Progress
 from gradwire.transport.retry import seconds_of
-from gradwire_wire.kinds import MODES
+from gradwire_wire.kinds import MODES, SPARSITIES
 from gradwire_wire.v1 import derivative_pb2
 
 Kind = Literal["jacobian", "hessian"]
@@ -26,6 +26,9 @@ Rounding = Literal["straight_through"]
 
 ProgressOption = bool | Callable[[Progress], object]
 """False for silence, True for a bar, or a function that is called as data arrive."""
+
+SparseOption = bool | Literal["auto"]
+"""Whether a derivative is sparse: True, False, or "auto" for whichever takes less work."""
 
 Sink = Callable[[Block], object]
 """Takes blocks as they arrive; the next one is read when it returns (or when what it returns is awaited)."""
@@ -62,6 +65,8 @@ class JacobianOptions(TypedDict, total=False):
     mode: JacobianMode | None
     block_width: int | None
     block_memory: int | None
+    sparse: SparseOption
+    joined: bool
     out: Any
     sink: Sink | None
     progress: ProgressOption
@@ -77,6 +82,9 @@ class HessianOptions(TypedDict, total=False):
     mode: HessianMode | None
     block_width: int | None
     block_memory: int | None
+    sparse: SparseOption
+    joined: bool
+    triangle: bool
     out: Any
     sink: Sink | None
     progress: ProgressOption
@@ -101,12 +109,16 @@ class Options:
     mode: Mode | None = None
     block_width: int | None = None
     block_memory: int | None = None
+    sparse: SparseOption = False
+    joined: bool = False
+    triangle: bool = False
     out: Any = None
     sink: Sink | None = None
     progress: ProgressOption = False
     timeout: float | None = None
 
     def __post_init__(self) -> None:
+        self._check_sparse()
         if self.out is not None and self.sink is not None:
             raise InvalidArgumentError("out= and sink= both say where blocks go: pass one of them")
         if self.sink is not None and not callable(self.sink):
@@ -116,6 +128,10 @@ class Options:
                 f"progress is True for a bar, False, or a function of a Progress, not {self.progress!r}"
             )
         seconds_of(self.timeout)
+
+    def within(self, timeout: float | None) -> "Options":
+        """Return the same options with another timeout."""
+        return replace(self, timeout=timeout)
 
     def plan_options(self, kind: Kind) -> derivative_pb2.PlanOptions:
         """Return the message for the options that decide the plan.
@@ -131,7 +147,21 @@ class Options:
             mode=MODES[self.mode or ""],
             block_memory_bytes=_positive("block_memory", self.block_memory),
             block_width=_positive("block_width", self.block_width),
+            sparsity=SPARSITIES["auto" if self.sparse == "auto" else "sparse" if self.sparse else "dense"],
+            triangle=self.triangle,
         )
+
+    def _check_sparse(self) -> None:
+        if not (isinstance(self.sparse, bool) or self.sparse == "auto"):
+            raise InvalidArgumentError(f"sparse is True, False or 'auto', not {self.sparse!r}")
+        for name in ("joined", "triangle"):
+            if getattr(self, name) and not self.sparse:
+                raise InvalidArgumentError(f"{name}= is of sparse derivatives: pass sparse=True too")
+        if self.sparse and (self.out is not None or self.sink is not None):
+            given = "out=" if self.out is not None else "sink="
+            raise InvalidArgumentError(
+                f"{given} takes dense blocks: a sparse derivative is returned as a matrix; ask for it dense"
+            )
 
 
 def _positive(name: str, value: int | None) -> int:

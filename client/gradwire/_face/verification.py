@@ -103,6 +103,11 @@ class Verification:
     ) -> None:
         self._model, self._reference, self._mode, self._compared = model, reference, mode, compared
         self._key = (model.graph_id, tuple(c.tensor_id for c in model.bound.values()), reference.code)
+        # A graph for all sizes is compared at each.
+        self._symbolic = any(
+            isinstance(extent, str) for v in model.signature.inputs for extent in v.shape or ()
+        )
+        self._shapes: tuple[tuple[int, ...], ...] = ()
         self._running: asyncio.Task[Compared | str] | None = None
         self._waiting = 0
         self.settled = False
@@ -138,7 +143,7 @@ class Verification:
             self._end(self._running)
         if self._running is None and not self.settled:
             point = self._point(arrays, batched)
-            if point is not None:
+            if point is not None and not self._known(point):
                 self._running = asyncio.create_task(self._compare(graph, point))
                 self._running.add_done_callback(_retrieved)
         running = self._running
@@ -163,12 +168,21 @@ class Verification:
             self._running = None
         if not task.cancelled():
             self._compared[self._key] = task.result()
+            self._compared[self._key, self._shapes] = task.result()
             self._settle()
 
     def _settle(self) -> None:
-        self.settled = self._mode == "first" and self._key in self._compared
+        self.settled = self._mode == "first" and not self._symbolic and self._key in self._compared
         if self.settled:
             self._reference.release()
+
+    def _known(self, point: Arrays) -> bool:
+        """Return whether a graph for all sizes was compared at those of a point; note them if not."""
+        shapes = tuple(array.shape for array in point)
+        if self._symbolic and self._mode == "first" and (self._key, shapes) in self._compared:
+            return True
+        self._shapes = shapes
+        return False
 
     def _point(
         self, arrays: Mapping[str, wire.Array], batched: Sequence[str]

@@ -1,4 +1,5 @@
-# Generated from _face/accumulation.py by `python scripts/generate_sync.py`: do not edit.
+# Generated from _face/accumulation.py
+# by `python scripts/generate_sync.py`: do not edit.
 """The synchronous accumulator."""
 
 from collections.abc import Iterable

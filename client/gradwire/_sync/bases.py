@@ -5,7 +5,7 @@ Tracing, reading files and preparing messages happen in the caller's thread; wha
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import gradwire_wire as wire
 from gradwire._face.accumulation import AsyncAccumulator
@@ -14,10 +14,24 @@ from gradwire._face.client import AsyncClient, FunctionStream
 from gradwire._face.evaluation import Arrays
 from gradwire._face.function import AsyncFunction
 from gradwire._face.pickling import CLIENT, FUNCTION, refuse
+from gradwire._face.preparation import AsyncPrepared
 from gradwire._sync.bridge import Bridge, entered
 from gradwire._sync.callbacks import Callbacks, Prefetch
 from gradwire._sync.pipeline import Pipeline
 from gradwire.results import Accumulated
+
+if TYPE_CHECKING:
+    from gradwire._sync.function import Function
+
+
+class PreparedBase:
+    """The part of `Prepared` that is not generated: its representation."""
+
+    def __init__(self, prepared: AsyncPrepared, bridge: Bridge) -> None:
+        self._prepared, self._bridge = prepared, bridge
+
+    def __repr__(self) -> str:
+        return repr(self._prepared).replace("<Async", "<")
 
 
 class FunctionBase:
@@ -129,12 +143,27 @@ class ClientBase:
 
     def __init__(self, client: AsyncClient, bridge: Bridge) -> None:
         self._client, self._bridge = client, bridge
+        client._ask = lambda graph_id: bridge.run(client.held(graph_id))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._client.address}>"
 
     def __reduce__(self) -> NoReturn:
         refuse(self, CLIENT.format(address=self._client.address))
+
+    def registered(self, graph_id: str, *, timeout: float | None = None) -> "Function":
+        """Return the function of a graph that the server holds, by its id: `f.graph_id` of another function.
+
+        Large arrays that the other function closes over are inputs of it. Whoever registered the graph has
+        its bytes: the server does not give them. `client.function(graph_id)` is the same.
+
+        Raises:
+            NotFoundError: the server holds no such graph.
+        """
+        from gradwire._sync.function import Function  # here: it stands on this
+
+        model = self._bridge.run(self._client.held(graph_id, timeout))
+        return Function(self._client.of(model), self._bridge)
 
     @contextmanager
     def stream(self) -> Iterator["Stream"]:

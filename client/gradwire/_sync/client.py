@@ -1,4 +1,5 @@
-# Generated from _face/client.py by `python scripts/generate_sync.py`: do not edit.
+# Generated from _face/client.py
+# by `python scripts/generate_sync.py`: do not edit.
 """The synchronous client."""
 
 from collections.abc import Mapping, Sequence
@@ -63,7 +64,7 @@ class Client(ClientBase):
 
         Args:
             source: a Python function, an ONNX model (object, bytes, path or text), or an object of PyTorch,
-                JAX or scikit-learn.
+                JAX or scikit-learn; the id of a graph that the server holds, as `registered` takes it.
             *specs: shapes and dtypes of a Python function's arguments: `gw.spec((2, 3))`, arrays, or dicts,
                 tuples, lists, named tuples and dataclasses of them, nested as the arguments are.
             names: names of the inputs; those of the function's parameters by default.

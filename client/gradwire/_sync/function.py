@@ -1,4 +1,5 @@
-# Generated from _face/evaluation.py and _face/function.py by `python scripts/generate_sync.py`: do not edit.
+# Generated from _face/evaluation.py, _face/preparation.py, _face/function.py
+# by `python scripts/generate_sync.py`: do not edit.
 """The synchronous function."""
 
 import os
@@ -9,12 +10,14 @@ import onnx
 
 import gradwire_wire as wire
 from gradwire._face.evaluation import Arrays
-from gradwire._face.options import HessianMode, JacobianMode, Kind, Mode, ProgressOption, Sink
+from gradwire._face.options import HessianMode, JacobianMode, Kind, Mode, ProgressOption, Sink, SparseOption
 from gradwire._sync.accumulator import Accumulator
 from gradwire._sync.bases import FunctionBase
 from gradwire._sync.bridge import in_thread
+from gradwire._sync.prepared import Prepared
 from gradwire.graphs.signature import Selection, Signature
 from gradwire.results import Block, CheckReport, Info, Plan
+from gradwire.sparse import SparsityPattern
 from gradwire.transport.connection import GraphInfo
 
 
@@ -245,6 +248,80 @@ class Function(FunctionBase):
             self._function.value_and_grad(*args, wrt=wrt, of=of, batched=batched, timeout=timeout, **inputs)
         )
 
+    def sparsity(
+        self,
+        /,
+        *args: Any,
+        kind: Kind = "jacobian",
+        wrt: Selection = None,
+        of: Selection = None,
+        mode: Mode | None = None,
+        timeout: float | None = None,
+        **inputs: Any,
+    ) -> SparsityPattern:
+        """Find where a derivative may be non-zero, for inputs of these shapes and at every point.
+
+        Inputs may be given as `gw.spec(...)`, and left out where the signature fixes them. The other
+        arguments are those of `jacobian` or `hessian`, as `kind` says.
+        """
+        return self._bridge.run(
+            self._function.sparsity(*args, kind=kind, wrt=wrt, of=of, mode=mode, timeout=timeout, **inputs)
+        )
+
+    def prepare_jacobian(
+        self,
+        /,
+        *args: Any,
+        wrt: Selection = None,
+        of: Selection = None,
+        mode: JacobianMode | None = None,
+        joined: bool = False,
+        timeout: float | None = None,
+        **inputs: Any,
+    ) -> Prepared:
+        """Fix pattern, coloring and kernels of a sparse Jacobian, for many points of the same shapes.
+
+        Inputs may be given as `gw.spec(...)`, and left out where the signature fixes them. The other
+        arguments are those of `jacobian`.
+        """
+        return Prepared(
+            self._bridge.run(
+                self._function.prepare_jacobian(
+                    *args, wrt=wrt, of=of, mode=mode, joined=joined, timeout=timeout, **inputs
+                )
+            ),
+            self._bridge,
+        )
+
+    def prepare_hessian(
+        self,
+        /,
+        *args: Any,
+        wrt: Selection = None,
+        of: str | int | None = None,
+        mode: HessianMode | None = None,
+        joined: bool = False,
+        triangle: bool = False,
+        timeout: float | None = None,
+        **inputs: Any,
+    ) -> Prepared:
+        """Fix pattern, coloring and kernels of a sparse Hessian; the arguments are those of `hessian`."""
+        return Prepared(
+            self._bridge.run(
+                self._function.prepare_hessian(
+                    *args,
+                    wrt=wrt,
+                    of=of,
+                    mode=mode,
+                    joined=joined,
+                    triangle=triangle,
+                    timeout=timeout,
+                    **inputs,
+                )
+            ),
+            self._bridge,
+        )
+
     @overload
     def jacobian(self, /, *args: Any, return_info: Literal[True], **options: Any) -> tuple[Arrays, Info]: ...
 
@@ -258,6 +335,8 @@ class Function(FunctionBase):
         mode: JacobianMode | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        joined: bool = False,
         out: Any = None,
         sink: Sink | None = None,
         progress: ProgressOption = False,
@@ -275,6 +354,8 @@ class Function(FunctionBase):
         mode: JacobianMode | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        joined: bool = False,
         out: Any = None,
         sink: Sink | None = None,
         progress: ProgressOption = False,
@@ -291,6 +372,10 @@ class Function(FunctionBase):
             mode: "forward" or "reverse"; None leaves the choice to the server.
             block_width: columns or rows computed together; None leaves the choice to the server.
             block_memory: bytes that one block may take while it is computed; None for the server's default.
+            sparse: True gives `scipy.sparse.csr_array`s of shape (output size, input size), computed by
+                colors of columns or rows that share no entry; "auto" does so where it takes less work. The
+                pattern is found for these shapes and holds at every point.
+            joined: give one sparse matrix, all outputs by all inputs, in place of one for each pair.
             out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned.
             sink: takes blocks as they arrive, in a thread, in place of an array; the result is None then.
             progress: a bar, or a function of `Progress`, called in the SDK's own thread.
@@ -311,6 +396,8 @@ class Function(FunctionBase):
                 mode=mode,
                 block_width=block_width,
                 block_memory=block_memory,
+                sparse=sparse,
+                joined=joined,
                 out=out,
                 sink=in_thread(sink),
                 progress=progress,
@@ -333,6 +420,9 @@ class Function(FunctionBase):
         mode: HessianMode | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        joined: bool = False,
+        triangle: bool = False,
         out: Any = None,
         sink: Sink | None = None,
         progress: ProgressOption = False,
@@ -350,6 +440,9 @@ class Function(FunctionBase):
         mode: HessianMode | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        joined: bool = False,
+        triangle: bool = False,
         out: Any = None,
         sink: Sink | None = None,
         progress: ProgressOption = False,
@@ -360,8 +453,8 @@ class Function(FunctionBase):
         """Compute second derivatives of a one-element output, of shape input.shape + input.shape.
 
         With several inputs, the result is a tuple for each of them of arrays for each of them. `mode` is
-        "forward_over_reverse" or "forward_over_forward"; the other arguments and the errors are those of
-        `jacobian`.
+        "forward_over_reverse" or "forward_over_forward"; `triangle` leaves out what a sparse Hessian has
+        above its diagonal; the other arguments and the errors are those of `jacobian`.
         """
         return self._bridge.run(
             self._function.hessian(
@@ -371,6 +464,9 @@ class Function(FunctionBase):
                 mode=mode,
                 block_width=block_width,
                 block_memory=block_memory,
+                sparse=sparse,
+                joined=joined,
+                triangle=triangle,
                 out=out,
                 sink=in_thread(sink),
                 progress=progress,
@@ -389,6 +485,8 @@ class Function(FunctionBase):
         mode: JacobianMode | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        joined: bool = False,
         out: Any = None,
         progress: ProgressOption = False,
         timeout: float | None = None,
@@ -408,6 +506,8 @@ class Function(FunctionBase):
                 mode=mode,
                 block_width=block_width,
                 block_memory=block_memory,
+                sparse=sparse,
+                joined=joined,
                 out=out,
                 progress=progress,
                 timeout=timeout,
@@ -424,6 +524,9 @@ class Function(FunctionBase):
         mode: HessianMode | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        joined: bool = False,
+        triangle: bool = False,
         out: Any = None,
         progress: ProgressOption = False,
         timeout: float | None = None,
@@ -441,6 +544,9 @@ class Function(FunctionBase):
                 mode=mode,
                 block_width=block_width,
                 block_memory=block_memory,
+                sparse=sparse,
+                joined=joined,
+                triangle=triangle,
                 out=out,
                 progress=progress,
                 timeout=timeout,
@@ -589,6 +695,8 @@ class Function(FunctionBase):
         mode: Mode | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        triangle: bool = False,
         timeout: float | None = None,
         **inputs: Any,
     ) -> Plan:
@@ -606,6 +714,8 @@ class Function(FunctionBase):
                 mode=mode,
                 block_width=block_width,
                 block_memory=block_memory,
+                sparse=sparse,
+                triangle=triangle,
                 timeout=timeout,
                 **inputs,
             )

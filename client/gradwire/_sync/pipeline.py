@@ -1,4 +1,5 @@
-# Generated from _face/evaluation.py by `python scripts/generate_sync.py`: do not edit.
+# Generated from _face/evaluation.py
+# by `python scripts/generate_sync.py`: do not edit.
 """Evaluations over one open stream, as futures."""
 
 from concurrent.futures import Future

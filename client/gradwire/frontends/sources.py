@@ -94,7 +94,13 @@ def specs_like(argument: Any) -> Any:
 
 def _load(source: Source, arrays: Sequence[ArraySpec], names: Sequence[str] | None, whole: bool) -> Model:
     convert = _converter(source)
+    symbolic = any(leaf.symbolic for one in arrays for leaf in flatten(one)[1])
     if convert is not None:
+        if symbolic:
+            raise InvalidArgumentError(
+                "sizes by name are for NumPy functions: give the specs of another framework's function their "
+                "numbers, as in gw.spec(100)"
+            )
         return from_proto(convert(source, arrays, names))
     if callable(source):
         if not arrays:
@@ -132,6 +138,8 @@ def _traced(
     try:
         return trace_function(source, specs, names).bound
     except Exception as error:
+        if any(leaf.symbolic for one in specs for leaf in flatten(one)[1]):
+            raise
         root = "jax" if _raised_by_jax(error) else "torch" if _raised_by_torch(error) else ""
         convert = _registered(root)
         if convert is None:

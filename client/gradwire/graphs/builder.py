@@ -15,11 +15,11 @@ from onnx import helper
 
 from gradwire.graphs.constants import MODEL_BYTES, BoundModel, Constant, bits, is_large, name_for, snapshot
 from gradwire.graphs.folding import FOLDED, fold
+from gradwire.graphs.nodes import Body, DType, GraphValue, Node, Shape, element_type, uses, value_info, write
 from gradwire.graphs.refusals import refuse
+from gradwire.graphs.sizes import any_symbolic, at_least, is_symbolic, vector
 
 Array = np.ndarray[Any, Any]
-DType = np.dtype[Any]
-Shape = tuple[int, ...]
 
 OPSET = 21
 """Version of the standard operator set in traced models."""
@@ -40,95 +40,10 @@ active: ContextVar[GraphBuilder | None] = ContextVar("gradwire_active_trace", de
 """The builder of the trace that is running in this context, if any."""
 
 
-class GraphValue:
-    """The result of a node, an input or a constant: an immutable name, shape and dtype.
-
-    It belongs to the body that it was made in, and to that body's graph, in which its name is unique.
-    """
-
-    __slots__ = ("body", "dtype", "graph", "name", "shape")
-
-    def __init__(self, body: Body, name: str, shape: Shape, dtype: DType) -> None:
-        self.graph = body.graph
-        self.body = body
-        self.name = name
-        self.shape = shape
-        self.dtype = dtype
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        size = 1
-        for extent in self.shape:
-            size *= extent
-        return size
-
-
-class _Node(NamedTuple):
-    op: str
-    domain: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: dict[str, Any]
-    captured: frozenset[str]
-    """Names that its bodies read."""
-
-
-class Body:
-    """The nodes of one ONNX graph: the function itself, or the body of a loop or branch in it.
-
-    Attributes:
-        graph: the builder that it belongs to.
-        outer: the body around it, whose values it may use; None for the function's own.
-        nodes: in the order in which they were traced.
-        inputs: values that the body is given.
-        outputs: values that it returns.
-    """
-
-    __slots__ = ("graph", "inputs", "nodes", "outer", "outputs")
-
-    def __init__(self, graph: GraphBuilder, outer: Body | None) -> None:
-        self.graph = graph
-        self.outer = outer
-        self.nodes: list[_Node] = []
-        self.inputs: list[GraphValue] = []
-        self.outputs: list[GraphValue] = []
-
-    def sees(self, body: Body) -> bool:
-        """Return whether values of another body can be used in this one."""
-        around: Body | None = self
-        while around is not None and around is not body:
-            around = around.outer
-        return around is body
-
-    def reads(self) -> set[str]:
-        """Names that its nodes and their bodies read."""
-        return {name for node in self.nodes for name in (*node.inputs, *node.captured)}
-
-
 class _Constant(NamedTuple):
     dtype: DType
     shape: Shape
     data: bytes
-
-
-def element_type(dtype: DType, kinds: str = "fiub") -> int:
-    """ONNX's number for a dtype whose kind is one of `kinds`.
-
-    Raises:
-        TraceError: the dtype is complex, long double, text or object.
-    """
-    if dtype.kind not in kinds or dtype.itemsize > 8:
-        raise refuse(
-            f"an array of dtype {dtype}",
-            "graphs hold float16/32/64, integers and bool: convert it, or split real and imaginary parts",
-        )
-    return int(helper.np_dtype_to_tensor_dtype(dtype))
 
 
 class GraphBuilder:
@@ -157,6 +72,8 @@ class GraphBuilder:
         self._referenced: dict[str, tuple[GraphValue, Constant]] = {}
         self._by_content: dict[Any, GraphValue] = {}
         self._by_place: dict[Any, str] = {}
+        self._measured: dict[str, tuple[GraphValue, int]] = {}
+        self._least: dict[str, int] = {}
 
     def input(self, name: str, shape: Shape, dtype: DType) -> GraphValue:
         """Add an input to the graph.
@@ -168,7 +85,38 @@ class GraphBuilder:
             raise ValueError(f"input name {name!r} is taken; give each input a name of its own")
         value = GraphValue(self.root, name, shape, dtype)
         self.root.inputs.append(value)
+        for axis, extent in enumerate(shape):
+            if is_symbolic(extent):
+                self.measure(extent, value, axis)
         return value
+
+    def measure(self, size: int, value: GraphValue, axis: int) -> None:
+        """Remember an axis from which a size can be read; the first of a size counts."""
+        self._measured.setdefault(str(size), (value, axis))
+
+    def extent(self, name: str) -> GraphValue:
+        """Return the size of a name as an int64 value of one element."""
+        value, axis = self._measured[name]
+        if value.body is not self.root:
+            return self._shape(value, axis)
+        key = ("extent", name)
+        if key not in self._by_content:
+            with self.at(self.root):
+                self._by_content[key] = self._shape(value, axis)
+        return self._by_content[key]
+
+    def require(self, size: int) -> None:
+        """Demand that a size is not negative where the graph is evaluated: sizes of slices are not clipped.
+
+        Raises:
+            TraceError: it depends on several names in a way that no least value of each of them ensures.
+        """
+        if is_symbolic(size):
+            name, least = at_least(size)
+            self._least[name] = max(least, self._least.get(name, 1))
+
+    def _shape(self, value: GraphValue, axis: int) -> GraphValue:
+        return self.one("Shape", [value], (1,), _INT64, start=axis, end=axis + 1)
 
     @contextmanager
     def at(self, body: Body) -> Iterator[None]:
@@ -258,7 +206,7 @@ class GraphBuilder:
         bodies = [item for item in attributes.values() if isinstance(item, Body)]
         captured = frozenset[str]().union(*(body.reads() for body in bodies))
         body.nodes.append(
-            _Node(op, domain, tuple("" if v is None else v.name for v in inputs), names, attributes, captured)
+            Node(op, domain, tuple("" if v is None else v.name for v in inputs), names, attributes, captured)
         )
         return [
             GraphValue(body, name, shape, dtype) for name, (shape, dtype) in zip(names, results, strict=True)
@@ -383,8 +331,10 @@ class GraphBuilder:
         return None if known is None else known.item()
 
     def ints(self, numbers: Sequence[int]) -> GraphValue:
-        """Return a one-dimensional int64 constant: a shape, axes, starts."""
+        """Return one-dimensional int64 numbers: a shape, axes, starts; a constant if no size is in them."""
         key = tuple(numbers)
+        if any_symbolic(key):
+            return vector(self, key)
         known = self._by_content.get(key)
         if known is None:
             known = self._by_content[key] = self.constant(np.array(key, np.int64))
@@ -406,21 +356,22 @@ class GraphBuilder:
                 final.setdefault(value.name, label)
         used = {item for node in nodes for item in (*node.inputs, *node.captured)}
         used.update(value.name for value in outputs.values())
+        checks = self._checks(used, final)
         model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="gradwire")
         model.opset_import.add(domain="", version=OPSET)
-        if _uses(nodes, SCI):
+        if uses(nodes, SCI):
             model.opset_import.add(domain=SCI, version=SCI_VERSION)
         graph = model.graph
         graph.name = name
         for value in self.root.inputs:
-            graph.input.append(_value_info(value.name, value))
+            graph.input.append(value_info(value.name, value))
         bound: dict[str, Constant] = {}
         for key, (value, held) in self._referenced.items():
             if key in used:
-                graph.input.append(_value_info(key, value))
+                graph.input.append(value_info(key, value))
                 bound[key] = held
         for label, value in outputs.items():
-            graph.output.append(_value_info(label, value))
+            graph.output.append(value_info(label, value))
         size = sum(len(item.data) for key, item in self._constants.items() if key in used)
         if size > MODEL_BYTES:
             raise refuse(
@@ -435,7 +386,8 @@ class GraphBuilder:
                     dims=constant.shape,
                     raw_data=constant.data,
                 )
-        _write(graph, nodes, final)
+        graph.node.extend(checks)
+        write(graph, nodes, final)
         for label, value in outputs.items():
             if value.name not in produced or final[value.name] != label:
                 graph.node.add(
@@ -446,15 +398,41 @@ class GraphBuilder:
                 )
         return BoundModel(model, bound)
 
+    def _checks(self, used: set[str], final: dict[str, str]) -> list[onnx.NodeProto]:
+        """Return nodes that fail where a size is too small, and let everything read their results.
+
+        An input is reshaped to its own shape, in which such an extent is another number. What they read is
+        added to `used`, and their results to `final`.
+        """
+        checks: list[onnx.NodeProto] = []
+        for value in self.root.inputs:
+            least = [self._least.get(str(extent), 0) if is_symbolic(extent) else 0 for extent in value.shape]
+            least = [bound if bound > 1 else 0 for bound in least]
+            if value.name not in used or not any(least):
+                continue
+            bounds = self.ints(least).name
+            used.add(bounds)
+            said = ", ".join(f"{one} >= {low}" for one, low in zip(value.shape, least, strict=True) if low)
+            shape, more, size, extents, checked = (f"{value.name}:{index}" for index in range(5))
+            checks += [
+                helper.make_node("Shape", [value.name], [shape]),
+                helper.make_node("Sub", [shape, bounds], [more]),
+                helper.make_node("Abs", [more], [size]),
+                helper.make_node("Add", [size, bounds], [extents]),
+                helper.make_node("Reshape", [value.name, extents], [checked], f"{value.name}: {said}"),
+            ]
+            final[value.name] = checked
+        return checks
+
 
 def _place(array: Array) -> Any:
     """Identify the memory of an array: address, shape, strides, dtype."""
     return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.char
 
 
-def _needed(nodes: Sequence[_Node], wanted: set[str]) -> list[_Node]:
+def _needed(nodes: Sequence[Node], wanted: set[str]) -> list[Node]:
     """Return the nodes that the wanted names need; add the names that they read to `wanted`."""
-    needed: list[_Node] = []
+    needed: list[Node] = []
     for node in reversed(nodes):
         if not wanted.isdisjoint(node.outputs):
             needed.append(node)
@@ -462,39 +440,3 @@ def _needed(nodes: Sequence[_Node], wanted: set[str]) -> list[_Node]:
             wanted.update(node.captured)
     needed.reverse()
     return needed
-
-
-def _uses(nodes: Sequence[_Node], domain: str) -> bool:
-    """Return whether an operator of a domain is among nodes, or in their bodies."""
-    return any(
-        node.domain == domain
-        or any(_uses(item.nodes, domain) for item in node.attributes.values() if isinstance(item, Body))
-        for node in nodes
-    )
-
-
-def _write(graph: onnx.GraphProto, nodes: Sequence[_Node], final: Mapping[str, str]) -> None:
-    """Add nodes to a message, under the final names of values."""
-    for index, node in enumerate(nodes):
-        proto = graph.node.add(
-            op_type=node.op,
-            domain=node.domain,
-            name=f"{node.op}_{index}",
-            input=[final.get(item, item) for item in node.inputs],
-            output=[final.get(item, item) for item in node.outputs],
-        )
-        for key, content in node.attributes.items():
-            given = _body(key, content, final) if isinstance(content, Body) else content
-            proto.attribute.append(helper.make_attribute(key, given))
-
-
-def _body(name: str, body: Body, final: Mapping[str, str]) -> onnx.GraphProto:
-    graph = onnx.GraphProto(name=name)
-    graph.input.extend(_value_info(value.name, value) for value in body.inputs)
-    graph.output.extend(_value_info(value.name, value) for value in body.outputs)
-    _write(graph, body.nodes, final)
-    return graph
-
-
-def _value_info(name: str, value: GraphValue) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, element_type(value.dtype, value.graph.kinds), value.shape)

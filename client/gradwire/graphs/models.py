@@ -20,7 +20,7 @@ class Model:
     """A graph ready to be registered.
 
     Attributes:
-        data: its serialized bytes.
+        data: its serialized bytes; empty for a graph of which only the server has them.
         graph_id: their SHA-256; that of the choices besides, if there are any.
         signature: its inputs, without the hidden ones, and outputs.
         bound: large constants, by the name of the hidden input that they are the value of.
@@ -47,12 +47,16 @@ class Model:
         """Return the graph with all constants stored in it.
 
         Raises:
-            TraceError: they do not fit into one model; or the server makes another graph of the model, as
-                `fixed=`, `inputs=`, `outputs=` or `rounding=` ask for.
+            TraceError: they do not fit into one model; only the server has the graph; or it makes another
+                graph of the model, as `fixed=`, `inputs=`, `outputs=` or `rounding=` ask for.
         """
         if self.choices:
             raise TraceError(
                 "the server makes this graph of the model by fixed=, inputs=, outputs= or rounding=, which a "
                 "file cannot hold: keep the model and these arguments, or pickle the function"
+            )
+        if not self.data:
+            raise TraceError(
+                f"only the server holds the graph {self.graph_id}: take the model that it was registered from"
             )
         return BoundModel(onnx.ModelProto.FromString(self.data), self.bound).embedded()

@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.graphs.builder import SCI, DType, GraphValue, Shape, element_type
+from gradwire.graphs.builder import SCI, GraphBuilder
+from gradwire.graphs.nodes import DType, GraphValue, Shape, element_type
+from gradwire.graphs.refusals import refuse
+from gradwire.graphs.sizes import (
+    any_symbolic,
+    broadcast_shapes,
+    is_long,
+    is_symbolic,
+    surely_equal,
+    surely_same,
+)
 
 BOOL = np.dtype(np.bool_)
 INT64 = np.dtype(np.int64)
@@ -31,10 +41,11 @@ def broadcast(*shapes: Shape) -> Shape:
         ValueError: they do not.
     """
     first = shapes[0]
-    for shape in shapes:
-        if shape != first:
-            return np.broadcast_shapes(*shapes)
-    return first
+    if all(surely_same(shape, first) for shape in shapes):
+        return first
+    if any(map(any_symbolic, shapes)):
+        return broadcast_shapes(shapes)
+    return np.broadcast_shapes(*shapes)
 
 
 def unary(op: str, x: GraphValue, domain: str = "") -> GraphValue:
@@ -104,11 +115,12 @@ def wide(x: GraphValue) -> GraphValue:
 
 
 def reshape(x: GraphValue, shape: Shape) -> GraphValue:
-    """Reshape to a shape without unknown extents."""
-    if x.shape == shape:
+    """Reshape to a shape of as many elements."""
+    if surely_same(x.shape, shape):
         return x
-    # Zero means "as in the input" unless allowzero is set.
-    attributes: dict[str, Any] = {"allowzero": 1} if 0 in shape else {}
+    # Zero means "as in the input" unless allowzero is set; a size may be zero.
+    empty = any(is_symbolic(extent) or extent == 0 for extent in shape)
+    attributes: dict[str, Any] = {"allowzero": 1} if empty else {}
     return x.graph.one("Reshape", [x, x.graph.ints(shape)], shape, x.dtype, **attributes)
 
 
@@ -122,7 +134,7 @@ def transpose(x: GraphValue, order: Sequence[int]) -> GraphValue:
 
 def expand(x: GraphValue, shape: Shape) -> GraphValue:
     """Broadcast to a shape."""
-    if x.shape == shape:
+    if surely_same(x.shape, shape):
         return x
     return x.graph.one("Expand", [x, x.graph.ints(shape)], shape, x.dtype)
 
@@ -131,13 +143,16 @@ def slices(x: GraphValue, parts: Sequence[tuple[int, int, int, int]]) -> GraphVa
     """Take `count` elements from `start` by `step` along axes: parts are (axis, start, step, count)."""
     shape, starts, ends, axes, steps = list(x.shape), [], [], [], []
     for axis, start, step, count in parts:
-        if start == 0 and step == 1 and count == shape[axis]:
+        extent = shape[axis]
+        if surely_equal(start, 0) and step == 1 and surely_equal(count, extent):
             continue
-        if count == 0:
+        if surely_equal(count, 0):
             start, step = 0, 1
-        end = start + step * (count - 1) + (1 if step > 0 else -1) if count else 0
-        starts.append(start)
-        ends.append(_BEFORE if end < 0 else end)
+            end = 0
+        else:
+            end = _end(x.graph, start, step, count, extent)
+        starts.append(_from_end(start, extent))
+        ends.append(end)
         axes.append(axis)
         steps.append(step)
         shape[axis] = count
@@ -148,14 +163,47 @@ def slices(x: GraphValue, parts: Sequence[tuple[int, int, int, int]]) -> GraphVa
     return graph.one("Slice", inputs, tuple(shape), x.dtype)
 
 
+def _end(graph: GraphBuilder, start: int, step: int, count: int, extent: int) -> int:
+    """Return where a slice ends, as ONNX's Slice takes it; an axis of unknown size has to reach that far."""
+    end = start + step * (count - 1) + (1 if step > 0 else -1)
+    if not is_symbolic(extent):
+        return _BEFORE if end < 0 else end
+    reach(graph, start, step, count, extent)
+    end = _from_end(end, extent)
+    if step < 0:
+        return _BEFORE if surely_equal(end, -1) else end
+    return _END if surely_equal(end, 0) else end
+
+
+def reach(graph: GraphBuilder, start: int, step: int, count: int, extent: int) -> None:
+    """Demand that an axis of unknown size has the elements of a slice, as ops.slices takes it."""
+    if is_symbolic(extent) and not surely_equal(count, 0):
+        end = start + step * (count - 1) + 1
+        for least in (start, count, extent if is_symbolic(end) else extent - end):
+            graph.require(least)
+
+
+def _from_end(position: int, extent: int) -> int:
+    """Count a position of an axis of unknown extent from the end, if it is known from there: below zero."""
+    if not is_symbolic(position):
+        return position
+    place = position - extent
+    if is_symbolic(place):
+        raise refuse(f"a slice that ends or begins at {position} of {extent}", "which is longer is unknown")
+    return place
+
+
 def reverse(x: GraphValue, axes: Iterable[int]) -> GraphValue:
     """Reverse `x` along axes (non-negative)."""
-    return slices(x, [(axis, x.shape[axis] - 1, -1, x.shape[axis]) for axis in axes if x.shape[axis] > 1])
+    return slices(
+        x,
+        [(axis, x.shape[axis] - 1, -1, x.shape[axis]) for axis in axes if is_long(x.shape[axis])],
+    )
 
 
 def concat(values: Sequence[GraphValue], axis: int) -> GraphValue:
     """Join along an axis (non-negative); empty parts are left out."""
-    full = [value for value in values if value.shape[axis]] or list(values[:1])
+    full = [value for value in values if not surely_equal(value.shape[axis], 0)] or list(values[:1])
     if len(full) == 1:
         return full[0]
     shape = list(full[0].shape)

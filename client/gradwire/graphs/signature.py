@@ -15,7 +15,7 @@ import numpy as np
 import gradwire_wire as wire
 from gradwire.errors import InvalidArgumentError
 from gradwire.tables import html_table
-from gradwire_wire.v1 import function_pb2
+from gradwire_wire.v1 import function_pb2, graph_pb2
 
 Shape = tuple[int | str | None, ...] | None
 Selection = str | int | Sequence[str | int] | None
@@ -98,6 +98,16 @@ class Signature:
                 return None
             total += prod(size for size in sizes if size is not None) * value.dtype.itemsize
         return total
+
+
+def signature_of(graph: graph_pb2.Graph) -> Signature:
+    """Return the signature of a graph as the server describes it."""
+    return Signature(tuple(map(_described, graph.inputs)), tuple(map(_described, graph.outputs)))
+
+
+def _described(info: graph_pb2.ValueInfo) -> Value:
+    extents = tuple(one.size if one.HasField("size") else one.symbol or None for one in info.shape)
+    return Value(info.name, wire.numpy_dtype(info.dtype), extents if info.has_rank else None)
 
 
 def select(values: Sequence[Value], selection: Selection, role: str, word: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from gradwire.errors import (
     UnavailableError,
 )
 from gradwire.graphs.models import Model
+from gradwire.graphs.signature import signature_of
 from gradwire.tables import html_table
 from gradwire.transport.channel import Stub, open_channel
 from gradwire.transport.retry import Backoff, Deadline, Retry
@@ -145,6 +146,11 @@ class Connection:
         self._graphs[model.graph_id] = info
         return info
 
+    async def held(self, graph_id: str, deadline: Deadline) -> Model:
+        """Return a graph that the server holds; raise `NotFoundError` if it does not."""
+        graph = await self._retried(lambda: self._found(graph_id, deadline), deadline)
+        return Model(b"", graph.graph_id, signature_of(graph))
+
     async def wait_ready(self, deadline: Deadline) -> None:
         """Poll the server's health until it serves; raise `DeadlineError` at the deadline."""
         serving = False
@@ -170,16 +176,21 @@ class Connection:
                 await backoff.pause(error)
 
     async def _find_or_send(self, model: Model, deadline: Deadline) -> graph_pb2.Graph:
+        if not model.data:
+            return await self._found(model.graph_id, deadline)
         if len(model.data) > LARGE_BYTES:
-            request = graph_pb2.GetGraphRequest(graph_id=model.graph_id).SerializeToString()
             try:
-                with translated(self.address, deadline.timeout):
-                    found = await self.stub.get_graph(request, deadline.remaining())
-                return graph_pb2.GetGraphResponse.FromString(found).graph
+                return await self._found(model.graph_id, deadline)
             except NotFoundError:
                 pass  # nobody has registered it yet
         answer = await finish_upload(self.stub.register_graph(_model_parts(model), deadline.remaining()))
         return graph_pb2.RegisterGraphResponse.FromString(answer).graph
+
+    async def _found(self, graph_id: str, deadline: Deadline) -> graph_pb2.Graph:
+        request = graph_pb2.GetGraphRequest(graph_id=graph_id).SerializeToString()
+        with translated(self.address, deadline.timeout):
+            found = await self.stub.get_graph(request, deadline.remaining())
+        return graph_pb2.GetGraphResponse.FromString(found).graph
 
     async def upload(self, tensor_id: str, array: wire.Array, deadline: Deadline) -> None:
         """Upload an array, whether or not the server has it."""

@@ -17,6 +17,8 @@ import numpy.typing as npt
 import gradwire_wire as wire
 from gradwire.errors import InvalidArgumentError, ResultMemoryError, ServerError
 from gradwire.results import Entry, Plan, scaled_bytes
+from gradwire.sparse import SparsityPattern
+from gradwire_wire.framing import Chunk
 from gradwire_wire.v1 import derivative_pb2
 
 Bytes = npt.NDArray[np.uint8]
@@ -152,9 +154,9 @@ class ResultArrays:
         """One array for each entry of the plan."""
         return [one.array for one in self._entries]
 
-    def buffer(self, piece: derivative_pb2.Piece) -> PieceBuffer:
-        """Return what the data of `piece` are written to."""
-        return self._entries[piece.entry].buffer(piece)
+    def buffers(self, start: derivative_pb2.BlockStart, plan: Plan) -> list[PieceBuffer]:
+        """Return what the pieces of a block are written to."""
+        return [self._entries[piece.entry].buffer(piece) for piece in _checked_pieces(start, plan)]
 
 
 def _allocated(plan: Plan, entry: Entry) -> wire.Array:
@@ -206,23 +208,69 @@ class BlockBuffers:
     def __init__(self, plan: Plan) -> None:
         self._entries = plan.entries
 
-    def buffer(self, piece: derivative_pb2.Piece) -> PieceBuffer:
-        """Allocate memory for the data of `piece`."""
+    def buffers(self, start: derivative_pb2.BlockStart, plan: Plan) -> list[PieceBuffer]:
+        """Allocate memory for the pieces of a block."""
+        return [self._allocated(piece) for piece in _checked_pieces(start, plan)]
+
+    def _allocated(self, piece: derivative_pb2.Piece) -> PieceBuffer:
         rows, columns = slices(piece)
         shape = (rows.stop - rows.start, columns.stop - columns.start)
         return PieceBuffer.allocated(shape, self._entries[piece.entry].dtype)
 
 
+class SparseValues:
+    """The values of a sparse derivative, and the coordinates of a pattern that is not held yet.
+
+    Args:
+        plan: of a sparse derivative.
+        held: the pattern, if the client has it.
+    """
+
+    def __init__(self, plan: Plan, held: SparsityPattern | None) -> None:
+        assert plan.sparse is not None
+        self._layout = plan.sparse
+        self.values: wire.Array = np.empty(self._layout.nonzeros, self._layout.dtype)
+        self._pattern = held
+        self._coordinates = [] if held else [np.empty(self._layout.nonzeros, np.int32) for _ in range(2)]
+        self._missing = [array.nbytes for array in self._coordinates]
+
+    @property
+    def pattern(self) -> SparsityPattern | None:
+        """The pattern, once all of it has arrived."""
+        if self._pattern is None and not any(self._missing):
+            rows, columns = self._coordinates
+            self._pattern = SparsityPattern(rows, columns, self._layout.shape, self._layout.pattern_id)
+        return self._pattern
+
+    def write_pattern(self, chunk: Chunk) -> None:
+        """Write a chunk of the coordinates; those of rows, and of columns, must come in order."""
+        side, offset, _ = chunk.numbers
+        size = len(chunk.data)
+        if self._pattern is not None or side > 1 or size > self._missing[side] or size % 4:
+            raise _broken(f"{size} bytes of a pattern of {self._layout.nonzeros} entries, more than it has")
+        array = self._coordinates[side]
+        if offset != array.nbytes - self._missing[side]:
+            raise _broken(f"a pattern's bytes from {offset} on, which are not what comes next")
+        array[offset // 4 : (offset + size) // 4] = np.frombuffer(chunk.data, "<i4")
+        self._missing[side] -= size
+
+    def buffers(self, start: derivative_pb2.BlockStart, plan: Plan) -> list[PieceBuffer]:
+        """Return what the values of a block are written to."""
+        if start.pieces or not start.values_start <= start.values_stop <= len(self.values):
+            raise _broken(f"block {start.block}, which is not within the {len(self.values)} values")
+        return [PieceBuffer.within(self.values[None, start.values_start : start.values_stop])]
+
+
+Destination = ResultArrays | BlockBuffers | SparseValues
+"""Memory that blocks are written to."""
+
+
 class OpenBlock:
     """A block that has not arrived completely."""
 
-    def __init__(
-        self, start: derivative_pb2.BlockStart, plan: Plan, destination: ResultArrays | BlockBuffers
-    ) -> None:
-        for piece in start.pieces:
-            _check_piece(piece, plan)
+    def __init__(self, start: derivative_pb2.BlockStart, plan: Plan, destination: Destination) -> None:
         self.start = start
-        self.buffers = [destination.buffer(piece) for piece in start.pieces]
+        self.buffers = destination.buffers(start, plan)
         self._remaining = [one.values.nbytes for one in self.buffers]
 
     @property
@@ -251,6 +299,12 @@ class OpenBlock:
             self._remaining[piece] -= len(data)
             if not self._remaining[piece]:
                 buffer.finish()
+
+
+def _checked_pieces(start: derivative_pb2.BlockStart, plan: Plan) -> Sequence[derivative_pb2.Piece]:
+    for piece in start.pieces:
+        _check_piece(piece, plan)
+    return start.pieces
 
 
 def _check_piece(piece: derivative_pb2.Piece, plan: Plan) -> None:

@@ -12,10 +12,10 @@ from gradwire.errors import NotFoundError, PreconditionError, ServerError, Unava
 from gradwire.graphs.models import Model
 from gradwire.results import Block, Info, Piece, Plan, ProgressReporter, Summary
 from gradwire.transport.connection import Connection, Recovery
-from gradwire.transport.placement import BlockBuffers, OpenBlock, ResultArrays, slices
+from gradwire.transport.placement import Destination, OpenBlock, ResultArrays, SparseValues, slices
 from gradwire.transport.retry import Deadline
 from gradwire.transport.status import PLAN_CHANGED, translated
-from gradwire_wire.framing import Chunk, FramingError, block_chunk, value_chunk
+from gradwire_wire.framing import Chunk, FramingError, block_chunk, pattern_chunk, value_chunk
 from gradwire_wire.outputs import fill_output, output_arrays
 from gradwire_wire.v1 import derivative_pb2, function_pb2
 
@@ -60,7 +60,7 @@ class DerivativeReceiver:
         self,
         connection: Connection,
         request: DerivativeRequest,
-        allocate: Callable[[Plan], ResultArrays | BlockBuffers],
+        allocate: Callable[[Plan], Destination],
         reporter: ProgressReporter,
         restart: bool,
     ) -> None:
@@ -71,7 +71,7 @@ class DerivativeReceiver:
         self._bytes = 0
         self._values = _Values() if request.message.values else None
         self._plan: Plan | None = None
-        self._destination: ResultArrays | BlockBuffers | None = None
+        self._destination: Destination | None = None
         self._summary: Summary | None = None
         self._resumed = 0
         self._started = time.monotonic()
@@ -84,7 +84,7 @@ class DerivativeReceiver:
         return self._plan
 
     @property
-    def destination(self) -> ResultArrays | BlockBuffers:
+    def destination(self) -> Destination:
         """The memory that the blocks were written to."""
         if self._destination is None:
             raise _incomplete("no plan")
@@ -95,6 +95,12 @@ class DerivativeReceiver:
         """One array for each entry of the plan, when blocks are written to `ResultArrays`."""
         assert isinstance(self.destination, ResultArrays)
         return self.destination.arrays
+
+    @property
+    def sparse(self) -> SparseValues:
+        """The values and the pattern of a sparse derivative."""
+        assert isinstance(self.destination, SparseValues)
+        return self.destination
 
     @property
     def values(self) -> list[wire.Array]:
@@ -128,6 +134,11 @@ class DerivativeReceiver:
                     if error.reason != PLAN_CHANGED or not self._restart or not self._done:
                         raise
                     self._forget()
+            destination = self._destination
+            if isinstance(destination, SparseValues) and destination.pattern is None:
+                raise _incomplete("a part of the pattern")
+            if self._request.message.pattern_only:
+                return
             if self._plan is None or len(self._done) != self._plan.blocks:
                 raise _incomplete(f"{len(self._done)} blocks of {self._plan.blocks if self._plan else '?'}")
         finally:
@@ -146,6 +157,8 @@ class DerivativeReceiver:
         message = self._request.message
         message.skip[:] = sorted(self._done)
         message.plan_id = self._plan.plan_id if self._plan is not None and self._done else ""
+        if isinstance(self._destination, SparseValues) and self._destination.pattern is not None:
+            message.pattern_id = self._destination.pattern.pattern_id
         message.values = self._values is not None and not self._has_values
         if message.values:
             self._values = _Values()  # those of the broken stream are incomplete
@@ -171,6 +184,10 @@ class DerivativeReceiver:
         return self._values is not None and self._values.complete
 
     def _event(self, message: bytes) -> OpenBlock | None:
+        coordinates = _read(pattern_chunk, message)
+        if coordinates is not None and isinstance(self._destination, SparseValues):
+            self._destination.write_pattern(coordinates)
+            return None
         part = _read(value_chunk, message)
         if part is not None and self._values is not None:
             self._values.write(part)

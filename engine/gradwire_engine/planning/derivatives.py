@@ -48,6 +48,34 @@ class Derivative:
     array: int
 
 
+def differentiated(
+    function: Function, mode: str, wrt: tuple[str, ...], of: tuple[str, ...], inputs: Arrays
+) -> Callable[[list[Any]], list[Any]]:
+    """Return the function whose Jacobian a mode computes, of the inputs `wrt`; the other inputs are fixed.
+
+    Its results are the outputs `of`; in the Hessian modes the gradient of the one output in `wrt`.
+    """
+
+    def chosen(point: list[Any]) -> list[Any]:
+        values = function.call({**inputs, **dict(zip(wrt, point, strict=True))})
+        return [values[name] for name in of]
+
+    outputs = needed(chosen, [inputs[name] for name in wrt])
+
+    def scalar(point: list[Any]) -> Any:
+        (value,) = outputs(point)
+        check_scalar(of[0], value.shape)
+        return value.reshape(())
+
+    modes: dict[str, Callable[[list[Any]], list[Any]]] = {
+        FORWARD: outputs,
+        REVERSE: outputs,
+        FORWARD_OVER_REVERSE: jax.grad(scalar),
+        FORWARD_OVER_FORWARD: jax.jacfwd(scalar),
+    }
+    return modes[mode]
+
+
 def linear_part(
     function: Function, derivative: Derivative, inputs: Arrays
 ) -> tuple[Callable[[Any], Any], jax.ShapeDtypeStruct]:
@@ -56,22 +84,10 @@ def linear_part(
     Its results are lists of arrays: tangents of `of` in forward mode, cotangents of `wrt` in
     reverse mode, tangents of the gradient in `wrt` in the Hessian modes.
     """
-    wrt = derivative.wrt
     # The rows of one output do not depend on what other outputs are asked for.
     of = (derivative.of[derivative.array],) if derivative.mode == REVERSE else derivative.of
-    point = [inputs[name] for name in wrt]
-
-    def chosen(point: list[Any]) -> list[Any]:
-        values = function.call({**inputs, **dict(zip(wrt, point, strict=True))})
-        return [values[name] for name in of]
-
-    outputs = needed(chosen, point)
-
-    def scalar(point: list[Any]) -> Any:
-        (value,) = outputs(point)
-        check_scalar(of[0], value.shape)
-        return value.reshape(())
-
+    outputs = differentiated(function, derivative.mode, derivative.wrt, of, inputs)
+    point = [inputs[name] for name in derivative.wrt]
     if derivative.mode == REVERSE:
         (seeded,), pullback = jax.vjp(outputs, point)
 
@@ -80,17 +96,11 @@ def linear_part(
             return list(pulled)
 
         return pull, abstract(seeded.shape, seeded.dtype)
-
-    differentiated: Callable[[list[Any]], list[Any]] = {
-        FORWARD: outputs,
-        FORWARD_OVER_REVERSE: jax.grad(scalar),
-        FORWARD_OVER_FORWARD: jax.jacfwd(scalar),
-    }[derivative.mode]
     seeded = point[derivative.array]
 
     # Only the seeded array has a tangent: the others' are zero and need not be carried.
     def moved(value: Any) -> list[Any]:
-        return differentiated([*point[: derivative.array], value, *point[derivative.array + 1 :]])
+        return outputs([*point[: derivative.array], value, *point[derivative.array + 1 :]])
 
     _, push = jax.linearize(moved, seeded)
     return push, abstract(seeded.shape, seeded.dtype)

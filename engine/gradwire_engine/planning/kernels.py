@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import lax
 from jax.experimental import serialize_executable
 
 from gradwire_engine.abstract import abstract, abstract_argument
@@ -24,14 +25,14 @@ from gradwire_engine.errors import InvalidInput, LimitExceeded, one_line
 from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.jaxprs.cost import Cost, estimate
 from gradwire_engine.limits import Limits
-from gradwire_engine.planning import derivatives
+from gradwire_engine.planning import compressed, derivatives
 from gradwire_engine.planning.derivatives import Derivative
 from gradwire_engine.planning.function import TracedFunction
 from gradwire_engine.planning.transforms import FunctionSpec
 from gradwire_engine.refusals import refusals
-from gradwire_engine.values import Arguments, Block
+from gradwire_engine.values import Arguments, Block, dtype_of
 
-FORMAT = 1
+FORMAT = 2
 """Version of the serialized form; part of every key."""
 
 
@@ -91,7 +92,41 @@ class BlockSpec:
     batch: int
 
 
-Spec = EvaluateSpec | BlockSpec
+@dataclass(frozen=True)
+class CompressedSpec:
+    """Compute one block of a sparse derivative: some colors, and the entries found in their images.
+
+    Attributes:
+        function: what is differentiated.
+        arguments: types of all its inputs.
+        mode: one of the four mode names.
+        wrt, of: inputs and outputs chosen.
+        seeds: colors of this kernel in all.
+        width: colors a block.
+        batch: colors evaluated together; at most `width`.
+        entries: the most values of a block.
+        structure: types of the arrays that say which: colors, and places of the values.
+        dtype: of the values.
+    """
+
+    function: FunctionSpec
+    arguments: Arguments
+    mode: str
+    wrt: tuple[str, ...]
+    of: tuple[str, ...]
+    seeds: int
+    width: int
+    batch: int
+    entries: int
+    structure: Arguments
+    dtype: str
+
+
+COLUMN_COLORS, ROW_COLORS, POSITIONS = "\0column_colors", "\0row_colors", "\0positions"
+"""Names of the arrays of a sparse derivative's structure among a kernel's inputs; no input is called so."""
+
+Spec = EvaluateSpec | BlockSpec | CompressedSpec
+DerivativeSpec = BlockSpec | CompressedSpec
 
 
 @dataclass(frozen=True)
@@ -123,13 +158,16 @@ class Kernel:
             block: which seeds, for a kernel of blocks.
 
         Returns:
-            An evaluation's outputs in order, or one row-major matrix for each piece of the block;
-            read-only.
+            An evaluation's outputs in order, or one row-major matrix for each piece of the block, or the
+            values of a block of a sparse derivative; read-only.
 
         Raises:
             InvalidInput: an array is not of the type that the kernel is for.
             LimitExceeded: the device has not enough memory.
         """
+        if block is not None and isinstance(self.spec, CompressedSpec):
+            (values,) = self._call(weights, inputs, block.start, block.first_value)
+            return (values[: block.last_value - block.first_value],)
         if block is None or not isinstance(self.spec, BlockSpec):
             return self._call(weights, inputs, 0)
         # Every run computes `width` seeds; the last block of an array begins early instead of short.
@@ -143,13 +181,13 @@ class Kernel:
         return tuple(result[cut] for result in results)
 
     def _call(
-        self, weights: Mapping[str, Any], inputs: Mapping[str, Any], start: int
+        self, weights: Mapping[str, Any], inputs: Mapping[str, Any], start: int, value: int = 0
     ) -> tuple[np.ndarray[Any, Any], ...]:
         try:
             results = self.compiled(
                 [weights[name] for name in self.weight_names],
                 [inputs[name] for name in self.input_names],
-                np.int64(start),
+                np.array([start, value], np.int64),
             )
             return tuple(np.asarray(result) for result in results)
         except TypeError as error:
@@ -211,11 +249,13 @@ def compile_kernel(graph: Graph, spec: Spec, limits: Limits | None = None) -> Ke
     limits = limits or Limits()
     weight_names = tuple(sorted(graph.weights))
     weights = [abstract(graph.weights[name].shape, graph.weights[name].dtype) for name in weight_names]
-    start = abstract((), np.int64)
+    start = abstract((2,), np.int64)
     if isinstance(spec, EvaluateSpec):
         run, input_names, output_names = _evaluation(graph, spec, limits)
-    else:
+    elif isinstance(spec, BlockSpec):
         run, input_names, output_names = _block(graph, spec, limits)
+    else:
+        run, input_names, output_names = _compressed(graph, spec, limits)
 
     def flat(weight_values: list[Any], input_values: list[Any], start: Any) -> list[Any]:
         return run(
@@ -224,7 +264,7 @@ def compile_kernel(graph: Graph, spec: Spec, limits: Limits | None = None) -> Ke
             start,
         )
 
-    order = dict(spec.arguments)
+    order = dict(arguments_of(spec))
     inputs = [abstract_argument(order[name]) for name in input_names]
     with refusals("the function cannot be evaluated on these inputs"):
         traced = jax.jit(flat, keep_unused=True).trace(weights, inputs, start)
@@ -296,9 +336,35 @@ def _block(graph: Graph, spec: BlockSpec, limits: Limits) -> tuple[Run, tuple[st
 
     def run(weights: Mapping[str, Any], inputs: Mapping[str, Any], start: Any) -> list[Any]:
         function = traced.bind(weights)
-        return derivatives.block(function, spec.derivative, inputs, start, spec.width, spec.batch)
+        return derivatives.block(function, spec.derivative, inputs, start[0], spec.width, spec.batch)
 
     return run, input_names, ()
+
+
+def _compressed(
+    graph: Graph, spec: CompressedSpec, limits: Limits
+) -> tuple[Run, tuple[str, ...], tuple[str, ...]]:
+    traced = TracedFunction(graph, spec.function, spec.arguments, limits)
+    names = tuple(name for name, _ in traced.signature.inputs)
+    colors, positions = (name for name, _ in spec.structure)
+
+    def run(weights: Mapping[str, Any], inputs: Mapping[str, Any], start: Any) -> list[Any]:
+        function = traced.bind(weights)
+        point = {name: inputs[name] for name in names}
+        push, seeded = compressed.linear_part(function, spec.mode, spec.wrt, spec.of, point)
+        places = lax.dynamic_slice_in_dim(inputs[positions], start[1], spec.entries)
+        first = start[0].astype(np.int32)
+        values = compressed.block(
+            push, seeded, inputs[colors], places, first, spec.width, spec.batch, dtype_of(spec.dtype)
+        )
+        return [values]
+
+    return run, (*names, colors, positions), ()
+
+
+def arguments_of(spec: Spec) -> Arguments:
+    """Return the types of all inputs of a kernel, those that say which values it computes included."""
+    return (*spec.arguments, *spec.structure) if isinstance(spec, CompressedSpec) else spec.arguments
 
 
 def _measured(compiled: Any, estimated: Cost) -> Cost:

@@ -7,7 +7,7 @@ bits on one worker or a hundred, and can be resumed block by block.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Any
@@ -20,7 +20,7 @@ from gradwire_engine.limits import Limits
 from gradwire_engine.planning import derivatives, sizing
 from gradwire_engine.planning.derivatives import Derivative
 from gradwire_engine.planning.function import TracedFunction
-from gradwire_engine.planning.kernels import BlockSpec, Kernel, compile_kernel
+from gradwire_engine.planning.kernels import BlockSpec, DerivativeSpec, Kernel, compile_kernel
 from gradwire_engine.planning.transforms import (
     FunctionSpec,
     check_scalar,
@@ -42,16 +42,23 @@ class PlanOptions:
         mode: one of the four mode names, or "" to choose.
         block_memory_bytes: memory one block may take while it is computed.
         block_width: seeds a block, or 0 to choose.
+        sparsity: "dense", "sparse", or "auto" for whichever is cheaper.
+        triangle: of a sparse Hessian, send the entries on and below the diagonal alone.
     """
 
     mode: str = ""
     block_memory_bytes: int = 256 << 20
     block_width: int = 0
+    sparsity: str = "dense"
+    triangle: bool = False
 
 
 @dataclass(frozen=True)
 class Problem:
-    """The derivative to plan: kind, function, types of all inputs, and the inputs and outputs chosen."""
+    """The derivative to plan: kind, function, types of all inputs, and the inputs and outputs chosen.
+
+    `known` gives the ids of inputs whose values a sparsity pattern may depend on: indices and masks.
+    """
 
     function: FunctionSpec
     arguments: Arguments
@@ -59,6 +66,7 @@ class Problem:
     wrt: tuple[str, ...] = ()
     of: tuple[str, ...] = ()
     options: PlanOptions = PlanOptions()
+    known: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,28 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class SparseLayout:
+    """What a plan of a sparse derivative says of it beside its blocks.
+
+    Attributes:
+        pattern_id: names the pattern, and the order in which values travel.
+        nonzeros: entries of the pattern; each is one value.
+        coloring: "column", "row", "bidirectional", "star" or "acyclic".
+        column_colors, row_colors: seeds of either kind.
+        dtype: of the values: the one that those of all entries promote to.
+        dense_primitives: operators that detection took for dense, for want of a rule.
+    """
+
+    pattern_id: str
+    nonzeros: int
+    coloring: str
+    column_colors: int
+    row_colors: int
+    dtype: str
+    dense_primitives: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """A derivative cut into blocks.
 
@@ -101,6 +131,7 @@ class Plan:
         blocks: in order of their index.
         block_memory_bytes, block_flops: memory and operations of a block of the first kernel.
         plan_id: equal ids have equal blocks.
+        sparse: of a sparse derivative; None for a dense one.
     """
 
     problem: Problem
@@ -108,11 +139,12 @@ class Plan:
     wrt: tuple[str, ...]
     of: tuple[str, ...]
     entries: tuple[Entry, ...]
-    kernels: tuple[BlockSpec, ...]
+    kernels: tuple[DerivativeSpec, ...]
     blocks: tuple[Block, ...]
     block_memory_bytes: int
     block_flops: float
     plan_id: str
+    sparse: SparseLayout | None = None
 
     @property
     def block_width(self) -> int:
@@ -125,16 +157,27 @@ class Plan:
         return sum(kernel.seeds for kernel in self.kernels)
 
     @property
+    def joint_shape(self) -> tuple[int, int]:
+        """Rows and columns of the entries' matrices put together."""
+        across = len(self.wrt)
+        return (
+            sum(prod(entry.row_shape) for entry in self.entries[::across]),
+            sum(prod(entry.column_shape) for entry in self.entries[:across]),
+        )
+
+    @property
     def result_bytes(self) -> int:
-        """Bytes of the whole result."""
+        """Bytes of the whole result; of a sparse one, of its values."""
+        if self.sparse is not None:
+            return self.sparse.nonzeros * dtype_of(self.sparse.dtype).itemsize
         return sum(entry.nbytes for entry in self.entries)
 
-    def kernel(self, block: Block) -> BlockSpec:
+    def kernel(self, block: Block) -> DerivativeSpec:
         """Return the kernel that computes a block."""
         return self.kernels[block.array]
 
     def pieces(self, block: Block) -> tuple[Piece, ...]:
-        """List the rectangles that a block covers, in the order in which its kernel returns them."""
+        """List the rectangles that a block of a dense derivative covers, in its kernel's order."""
         across = len(self.wrt)
         if self.mode == derivatives.FORWARD:
             return tuple(
@@ -171,32 +214,14 @@ def make_plan(
     """
     limits = limits or Limits()
     build = compile or (lambda spec: compile_kernel(graph, spec, limits))
-    _check_options(problem)
-    function = TracedFunction(graph, problem.function, problem.arguments, limits)
-    wrt = choose_inputs(function.function, problem.wrt)
-    if problem.kind == HESSIAN:
-        of: tuple[str, ...] = (choose_scalar(function.function, problem.of[0] if problem.of else ""),)
-    else:
-        of = choose_outputs(function.function, problem.of)
-    inputs = {name: _concrete(value.dtype, value.shape) for name, value in function.signature.inputs}
-    outputs = {name: _concrete(value.dtype, value.shape) for name, value in function.signature.outputs}
-    if problem.kind == HESSIAN:
-        check_scalar(of[0], outputs[of[0]].shape)
-    mode = _mode(
-        function, problem, sum(inputs[name].size for name in wrt), sum(outputs[name].size for name in of)
-    )
-    rows = (
-        [(name, inputs[name]) for name in wrt]
-        if problem.kind == HESSIAN
-        else [(name, outputs[name]) for name in of]
-    )
-    entries = tuple(
-        Entry(row, row_type.shape, column, inputs[column].shape, _promoted(row_type, inputs[column]))
-        for row, row_type in rows
-        for column in wrt
-    )
-    seeded = rows if mode == derivatives.REVERSE else [(name, inputs[name]) for name in wrt]
-    kernels, memory, flops = [], 0, 0.0
+    chosen = choose(graph, problem, limits)
+    function, wrt, of, entries = chosen.function, chosen.wrt, chosen.of, chosen.entries
+    modes = possible_modes(function, problem)
+    # Reverse on a tie: its rows are contiguous.
+    mode = modes[-1] if chosen.rows <= chosen.columns else modes[0]
+    seeded = chosen.row_types if mode == derivatives.REVERSE else chosen.column_types
+    kernels: list[BlockSpec] = []
+    memory, flops = 0, 0.0
     for array, (_, seeds) in enumerate(seeded):
         derivative = Derivative(mode, wrt, of, array)
         if not seeds.size:
@@ -208,7 +233,7 @@ def make_plan(
         if not memory:
             memory, flops = kernel.cost.memory_bytes, kernel.cost.flops
         kernels.append(spec)
-    _check_count(kernels, limits)
+    check_count(kernels, limits)
     blocks: list[Block] = []
     for array, spec in enumerate(kernels):
         for start in range(0, spec.seeds, max(1, spec.width)):
@@ -228,6 +253,63 @@ def make_plan(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A problem with its names and shapes resolved.
+
+    Attributes:
+        function: traced for the shapes of the inputs.
+        wrt, of: names of the inputs and outputs chosen.
+        row_types, column_types: the arrays that rows and columns of the result stand for.
+        entries: matrices of the result.
+    """
+
+    function: TracedFunction
+    wrt: tuple[str, ...]
+    of: tuple[str, ...]
+    row_types: tuple[tuple[str, ArrayType], ...]
+    column_types: tuple[tuple[str, ArrayType], ...]
+    entries: tuple[Entry, ...]
+
+    @property
+    def rows(self) -> int:
+        """Elements of all rows' arrays; of a Hessian, those of its one output."""
+        return sum(value.size for _, value in self.row_types)
+
+    @property
+    def columns(self) -> int:
+        """Elements of all columns' arrays."""
+        return sum(value.size for _, value in self.column_types)
+
+
+def choose(graph: Graph, problem: Problem, limits: Limits) -> Chosen:
+    """Resolve a problem's names and shapes.
+
+    Raises:
+        InvalidInput: a name, shape or option does not fit.
+        InvalidGraph, NotDifferentiable, LimitExceeded: the function cannot be traced or has no derivative.
+    """
+    _check_options(problem)
+    function = TracedFunction(graph, problem.function, problem.arguments, limits)
+    wrt = choose_inputs(function.function, problem.wrt)
+    if problem.kind == HESSIAN:
+        of: tuple[str, ...] = (choose_scalar(function.function, problem.of[0] if problem.of else ""),)
+    else:
+        of = choose_outputs(function.function, problem.of)
+    inputs = {name: _concrete(value.dtype, value.shape) for name, value in function.signature.inputs}
+    outputs = {name: _concrete(value.dtype, value.shape) for name, value in function.signature.outputs}
+    if problem.kind == HESSIAN:
+        check_scalar(of[0], outputs[of[0]].shape)
+    columns = tuple((name, inputs[name]) for name in wrt)
+    rows = columns if problem.kind == HESSIAN else tuple((name, outputs[name]) for name in of)
+    entries = tuple(
+        Entry(row, row_type.shape, column, column_type.shape, _promoted(row_type, column_type))
+        for row, row_type in rows
+        for column, column_type in columns
+    )
+    return Chosen(function, wrt, of, rows, columns, entries)
+
+
 def _seeded_entries(entries: tuple[Entry, ...], derivative: Derivative) -> tuple[Entry, ...]:
     """Return the matrices that the seeds of one array fill."""
     across, array = len(derivative.wrt), derivative.array
@@ -236,7 +318,8 @@ def _seeded_entries(entries: tuple[Entry, ...], derivative: Derivative) -> tuple
     return entries[array * across : (array + 1) * across]
 
 
-def _check_count(kernels: list[BlockSpec], limits: Limits) -> None:
+def check_count(kernels: Sequence[DerivativeSpec], limits: Limits) -> None:
+    """Check that the blocks of all kernels are not too many; raise `LimitExceeded`."""
     count = sum(ceil(kernel.seeds / max(1, kernel.width)) for kernel in kernels)
     if count > limits.blocks:
         seeds = sum(kernel.seeds for kernel in kernels)
@@ -271,22 +354,35 @@ def _check_options(problem: Problem) -> None:
         )
     if problem.kind == HESSIAN and len(problem.of) > 1:
         raise InvalidInput(f"a Hessian is of one output, not {len(problem.of)}", "of")
+    if problem.options.sparsity not in ("dense", "sparse", "auto"):
+        raise InvalidInput(
+            f"sparsity is {problem.options.sparsity!r}; it must be dense, sparse or auto", "options.sparsity"
+        )
+    if problem.options.triangle and (problem.kind != HESSIAN or problem.options.sparsity == "dense"):
+        raise InvalidInput("one triangle is sent of a sparse Hessian alone", "options.triangle")
     if problem.options.block_width < 0 or problem.options.block_memory_bytes <= 0:
         raise InvalidInput("block_width and block_memory_bytes must be positive", "options")
 
 
-def _mode(function: TracedFunction, problem: Problem, columns: int, rows: int) -> str:
-    """Return the mode asked for, or the one with fewer seeds; reverse on a tie: its rows are contiguous."""
+def possible_modes(function: TracedFunction, problem: Problem) -> tuple[str, ...]:
+    """Return the modes that a derivative can be computed in, the usual choice first; the one asked for alone.
+
+    Raises:
+        NotDifferentiable: there is none, or not the one asked for.
+    """
     reason, forward_reason = function.function.forward_only, function.function.reverse_only
     asked = problem.options.mode
     if problem.kind == HESSIAN:
         if asked == derivatives.FORWARD_OVER_REVERSE and reason:
             raise NotDifferentiable(f"reverse mode is not possible: {reason}; use mode forward_over_forward")
-        return asked or (derivatives.FORWARD_OVER_FORWARD if reason else derivatives.FORWARD_OVER_REVERSE)
+        usual = derivatives.FORWARD_OVER_FORWARD if reason else derivatives.FORWARD_OVER_REVERSE
+        return (asked or usual,)
     if asked == derivatives.REVERSE and reason:
         raise NotDifferentiable(f"reverse mode is not possible: {reason}; use mode forward")
     if forward_reason:
         if reason or asked == derivatives.FORWARD:
             raise NotDifferentiable(f"forward mode is not possible: {forward_reason}; use mode reverse")
-        return derivatives.REVERSE
-    return asked or (derivatives.REVERSE if rows <= columns and not reason else derivatives.FORWARD)
+        return (derivatives.REVERSE,)
+    if asked or reason:
+        return (asked or derivatives.FORWARD,)
+    return (derivatives.FORWARD, derivatives.REVERSE)

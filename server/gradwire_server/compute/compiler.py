@@ -16,6 +16,7 @@ from gradwire_server.compute.worker import (
     Planned,
     PlanRequest,
     RegisterRequest,
+    SharedInputs,
     SignatureRequest,
     WorkerRequest,
 )
@@ -39,9 +40,9 @@ class Compiler:
         """Derive a signature after transforms."""
         return await self._run(SignatureRequest(signature, transforms))
 
-    async def plan(self, graph: RegisteredGraph, problem: Problem) -> Planned:
-        """Plan a derivative."""
-        return await self._run(PlanRequest(graph, problem))
+    async def plan(self, graph: RegisteredGraph, problem: Problem, known: SharedInputs) -> Planned:
+        """Plan a derivative; `known` holds the inputs that `problem.known` names."""
+        return await self._run(PlanRequest(graph, problem, known))
 
     async def compile(self, graph: RegisteredGraph, spec: Spec) -> Compiled:
         """Compile a kernel."""

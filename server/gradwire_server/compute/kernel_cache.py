@@ -22,13 +22,15 @@ from cachetools import LRUCache
 
 from gradwire_engine.planning.kernels import Spec, device_fingerprint
 from gradwire_engine.planning.plan import Plan, Problem
+from gradwire_engine.planning.structure import Structure
 from gradwire_engine.planning.transforms import FunctionSpec
 from gradwire_engine.values import Signature
 from gradwire_server.compute.compiler import Compiler
 from gradwire_server.compute.lru import lru_of_bytes
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
 from gradwire_server.compute.single_flight import SingleFlight
-from gradwire_server.compute.worker import Compiled, Executable
+from gradwire_server.compute.structures import HeldPlan, SharedStructure, shared
+from gradwire_server.compute.worker import Compiled, Executable, SharedInputs
 
 _log = structlog.get_logger()
 
@@ -52,7 +54,13 @@ class KernelCache:
     """Kernels, plans and signatures, made on demand."""
 
     def __init__(
-        self, compiler: Compiler, conditions: str, memory_bytes: int, plans: int, disk: Disk | None
+        self,
+        compiler: Compiler,
+        conditions: str,
+        memory_bytes: int,
+        plans: int,
+        structure_bytes: int,
+        disk: Disk | None,
     ) -> None:
         """Start with what is on disk.
 
@@ -61,16 +69,20 @@ class KernelCache:
             conditions: what else kernels and plans depend on, in addition to the machine and the engine.
             memory_bytes: bytes of kernels to keep in memory.
             plans: how many plans to keep in memory.
+            structure_bytes: bytes of the structures of sparse derivatives to keep in memory.
             disk: where to keep both, if anywhere.
         """
         self._compiler = compiler
         self._conditions = f"{engine_fingerprint()} {device_fingerprint()} {conditions}"
         self._kernels: LRUCache[str, Executable] = lru_of_bytes(memory_bytes, lambda made: made.data.nbytes)
         self._plans: LRUCache[str, Plan] = LRUCache(plans)
+        self._structures: LRUCache[str, SharedStructure] = lru_of_bytes(
+            structure_bytes, lambda structure: structure.nbytes
+        )
         self._signatures: LRUCache[FunctionSpec, Signature] = LRUCache(_SIGNATURES)
         self._disk = disk
         self._compiling: SingleFlight[str, Executable] = SingleFlight()
-        self._planning: SingleFlight[str, Plan] = SingleFlight()
+        self._planning: SingleFlight[str, HeldPlan] = SingleFlight()
 
     def _key(self, kind: str, subject: object) -> str:
         return hashlib.sha256(f"{kind} {self._conditions} {subject!r}".encode()).hexdigest()
@@ -94,8 +106,13 @@ class KernelCache:
             await self._save(key, compiled)
         return self._keep(key, compiled)
 
-    async def plan(self, graph: RegisteredGraph, problem: Problem) -> Plan:
-        """Return the plan of a problem, made now if it is not held.
+    async def plan(self, graph: RegisteredGraph, problem: Problem, known: SharedInputs) -> HeldPlan:
+        """Return the plan of a problem and its structure, made now if they are not held.
+
+        Args:
+            graph: the function's.
+            problem: the derivative asked for.
+            known: the inputs that `problem.known` names.
 
         Raises:
             EngineError, ServiceError: rows of the error table.
@@ -103,21 +120,28 @@ class KernelCache:
         key = self._key("plan", problem)
         found = self._plans.get(key)
         if found is not None:
-            return found
-        return await self._planning.run(key, lambda: self._plan(key, graph, problem))
+            structure = self._structures.get(key)
+            if structure is not None or found.sparse is None:
+                return HeldPlan(found, structure)
+        return await self._planning.run(key, lambda: self._plan(key, graph, problem, known))
 
-    async def _plan(self, key: str, graph: RegisteredGraph, problem: Problem) -> Plan:
-        plan: Plan | None = await self._load(key)
-        if plan is None or plan.problem != problem:
-            planned = await self._compiler.plan(graph, problem)
-            plan = planned.plan
-            await self._save(key, plan)
+    async def _plan(
+        self, key: str, graph: RegisteredGraph, problem: Problem, known: SharedInputs
+    ) -> HeldPlan:
+        loaded: tuple[Plan, Structure | None] | None = await self._load(key)
+        if loaded is None or loaded[0].problem != problem:
+            planned = await self._compiler.plan(graph, problem, known)
+            loaded = planned.plan, planned.structure
+            await self._save(key, loaded)
             for compiled in planned.kernels:
                 kernel_key = self._key("kernel", compiled.spec)
                 await self._save(kernel_key, compiled)
                 self._keep(kernel_key, compiled)
-        self._plans[key] = plan
-        return plan
+        held = shared(*loaded)
+        self._plans[key] = held.plan
+        if held.structure is not None:
+            self._structures[key] = held.structure
+        return held
 
     async def signature(self, graph: RegisteredGraph, function: FunctionSpec) -> Signature:
         """Return a function's signature, as far as it is known without the shapes of its inputs.

@@ -90,7 +90,8 @@ class RemoteWorker:
 
     async def plan(self, request: PlanRequest) -> Planned:
         """Plan a derivative; its kernels are compiled in passing."""
-        return await self._link.call(Workbench.plan, await self._graph(request.graph), request.problem)
+        graph, known = await self._graph(request.graph), await self._inputs(request.known)
+        return await self._link.call(Workbench.plan, graph, request.problem, known)
 
     async def compile(self, request: CompileRequest) -> Compiled:
         """Trace and compile a kernel, for all workers of this device kind."""

@@ -19,16 +19,20 @@ import gradwire_wire as wire
 from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.limits import Limits
 from gradwire_engine.planning.kernels import (
-    BlockSpec,
+    CompressedSpec,
+    DerivativeSpec,
+    EvaluateSpec,
     Kernel,
     Spec,
+    arguments_of,
     compile_kernel,
     device_fingerprint,
     load_kernel,
     place,
 )
-from gradwire_engine.planning.plan import Problem, make_plan
+from gradwire_engine.planning.plan import Problem
 from gradwire_engine.planning.registration import register
+from gradwire_engine.planning.sparse_plan import plan_derivative
 from gradwire_engine.planning.transforms import Transform, transformed
 from gradwire_engine.values import Block, Choices, GraphInfo, Signature, dtype_of
 from gradwire_server.compute.lru import lru_of_bytes
@@ -136,16 +140,26 @@ class Workbench:
         """Derive a signature after transforms."""
         return transformed(signature, transforms)
 
-    def plan(self, graph: GraphSource, problem: Problem) -> Planned:
-        """Plan a derivative; its kernels are compiled in passing."""
-        source = self._graph(graph)
+    def plan(self, graph: GraphSource, problem: Problem, known: InputSources) -> Planned:
+        """Plan a derivative; its kernels are compiled in passing.
 
-        def build(spec: BlockSpec) -> Kernel:
+        Args:
+            graph: the function's.
+            problem: the derivative asked for.
+            known: the inputs that `problem.known` names: arrays, or where to read them.
+        """
+        source = self._graph(graph)
+        values = {
+            name: value if isinstance(value, np.ndarray) else value.get() for name, value in known.items()
+        }
+
+        def build(spec: DerivativeSpec) -> Kernel:
             return self._compiled(source, spec).kernel
 
-        plan = make_plan(source, problem, self._limits, build)
-        made = tuple(self._transit(spec) for spec in dict.fromkeys(plan.kernels) if spec in self._kernels)
-        return Planned(plan, made)
+        planned = plan_derivative(source, problem, values, self._limits, build)
+        specs = dict.fromkeys(planned.plan.kernels)
+        made = tuple(self._transit(spec) for spec in specs if spec in self._kernels)
+        return Planned(planned.plan, planned.structure, made)
 
     def compile(self, graph: GraphSource, spec: Spec) -> Compiled:
         """Trace and compile a kernel, for all workers of this device kind."""
@@ -287,8 +301,9 @@ def _trial(kernel: Kernel, graph: Graph) -> float:
     if not cost.bounded or cost.flops > _TRIAL_FLOPS or cost.memory_bytes > _TRIAL_BYTES:
         return math.inf
     spec = kernel.spec
-    inputs = {name: np.zeros(value.shape, dtype_of(value.dtype)) for name, value in spec.arguments}
-    block = Block(0, 0, 0, spec.width) if isinstance(spec, BlockSpec) else None
+    inputs = {name: np.zeros(value.shape, dtype_of(value.dtype)) for name, value in arguments_of(spec)}
+    entries = spec.entries if isinstance(spec, CompressedSpec) else 0
+    block = None if isinstance(spec, EvaluateSpec) else Block(0, 0, 0, spec.width, 0, entries)
     best = math.inf
     for _ in range(3):
         start = time.perf_counter()

@@ -11,6 +11,7 @@ import numpy as np
 from gradwire_engine.jaxprs.cost import Cost
 from gradwire_engine.planning.kernels import Spec
 from gradwire_engine.planning.plan import Plan, Problem
+from gradwire_engine.planning.structure import Structure
 from gradwire_engine.planning.transforms import Transform
 from gradwire_engine.values import Block, Choices, Signature
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
@@ -106,12 +107,13 @@ class SignatureRequest:
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """Plan a derivative of a function of `graph`."""
+    """Plan a derivative of a function of `graph`; `known` holds the inputs that `problem.known` names."""
 
     name: ClassVar[str] = "plan"
     pipelined: ClassVar[bool] = False
     graph: RegisteredGraph
     problem: Problem
+    known: SharedInputs
 
     async def send(self, worker: Worker) -> Planned:
         """Make the call."""
@@ -246,9 +248,10 @@ class Compiled:
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, and the kernels that were compiled to make it."""
+    """A plan, the structure of a sparse derivative, and the kernels that were compiled to make both."""
 
     plan: Plan
+    structure: Structure | None
     kernels: tuple[Compiled, ...]
 
 

@@ -52,6 +52,7 @@ class Server:
             f"{settings.device} {settings.threads_per_worker} {settings.limits}",
             settings.kernel_cache_bytes,
             settings.plan_cache_entries,
+            settings.structure_cache_bytes,
             Disk.at(settings.cache_dir, settings.kernel_disk_bytes),
         )
         self._fast_path = FastPath(settings)

@@ -11,18 +11,20 @@ from math import ceil, prod
 from typing import Any, Protocol
 
 from gradwire_engine.errors import InvalidInput
-from gradwire_engine.planning.kernels import BlockSpec, EvaluateSpec
+from gradwire_engine.planning.kernels import DerivativeSpec, EvaluateSpec
 from gradwire_engine.planning.plan import Piece, Plan
 from gradwire_engine.values import Block, dtype_of
 from gradwire_server.compute.fast_path import FastPath, LoadedKernel
 from gradwire_server.compute.scheduler import Task
 from gradwire_server.compute.shared_values import RegisteredGraph
+from gradwire_server.compute.structures import HeldPlan
 from gradwire_server.compute.worker import BlockRequest, Computed, Executable, LoadableKernel, Point
-from gradwire_server.errors import PlanChanged
+from gradwire_server.errors import NotBuilt, PlanChanged
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.evaluate import SERVER, Evaluator
-from gradwire_server.rpc.plan import plan_for
+from gradwire_server.rpc.patterns import pattern_messages
+from gradwire_server.rpc.plan import known_inputs, plan_for
 from gradwire_server.rpc.values import ValueMessages
 from gradwire_wire import framing
 from gradwire_wire.v1 import derivative_pb2
@@ -43,8 +45,15 @@ async def differentiate(
         EngineError, ServiceError: rows of the error table.
     """
     started = time.perf_counter()
+    _refuse_unbuilt(request)
+    if request.pattern_only:
+        async for message in _pattern_alone(backend, request, started):
+            yield message
+        return
     inputs = translate.inputs_from(request.inputs, backend.store)
-    graph, plan = await plan_for(backend, request, inputs.arguments)
+    known = known_inputs(request.inputs, backend.store)
+    graph, held_plan = await plan_for(backend, request, inputs.arguments, known)
+    plan, structure = held_plan.plan, held_plan.structure
     blocks = _wanted(plan, request)
     point = inputs.point()
     values: ValueMessages | None = None
@@ -54,11 +63,14 @@ async def differentiate(
     try:
         header = derivative_pb2.DifferentiateHeader(plan=translate.plan_message(plan))
         yield Response(header=header).SerializeToString()
+        if structure is not None and structure.pattern_id != request.pattern_id:
+            async for message in pattern_messages(structure):
+                yield message
         specs = dict.fromkeys(plan.kernel(block) for block in blocks)
         held = await asyncio.gather(*(backend.kernels.kernel(graph, spec) for spec in specs))
         kernels = dict(zip(specs, held, strict=True))
         compiling = time.perf_counter() - started
-        computation = await _computation(backend, graph, plan, kernels, point)
+        computation = await _computation(backend, graph, held_plan, kernels, point)
         done, sent, reported, by_worker = 0, 0, started, Counter[str]()
         async for block, computed, worker in computation.results(blocks):
             for message in _block_messages(plan, block, computed, worker):
@@ -92,6 +104,23 @@ async def differentiate(
     yield Response(summary=summary).SerializeToString()
 
 
+async def _pattern_alone(
+    backend: Backend, request: derivative_pb2.DifferentiateRequest, started: float
+) -> AsyncGenerator[bytes, None]:
+    known = known_inputs(request.inputs, backend.store)
+    arguments = translate.argument_types(request.inputs)
+    _, held = await plan_for(backend, request, arguments, known)
+    if held.structure is None:
+        raise InvalidInput("only a sparse derivative has a pattern: set options.sparsity", "pattern_only")
+    header = derivative_pb2.DifferentiateHeader(plan=translate.plan_message(held.plan))
+    yield Response(header=header).SerializeToString()
+    if held.structure.pattern_id != request.pattern_id:
+        async for message in pattern_messages(held.structure):
+            yield message
+    elapsed = translate.duration(time.perf_counter() - started)
+    yield Response(summary=derivative_pb2.Summary(elapsed=elapsed)).SerializeToString()
+
+
 class _Computation(Protocol):
     """How the blocks of one derivative are computed."""
 
@@ -106,8 +135,8 @@ class _Computation(Protocol):
 async def _computation(
     backend: Backend,
     graph: RegisteredGraph,
-    plan: Plan,
-    kernels: Mapping[BlockSpec, Executable],
+    held: HeldPlan,
+    kernels: Mapping[DerivativeSpec, Executable],
     point: Point,
 ) -> _Computation:
     """Choose where the blocks are computed: here if they and their inputs are small, else by workers.
@@ -115,11 +144,11 @@ async def _computation(
     Args:
         backend: the server's parts.
         graph: the function's.
-        plan: of the derivative.
+        held: the plan of the derivative and its structure.
         kernels: of the blocks wanted.
         point: where to differentiate.
     """
-    fast_path = backend.fast_path
+    fast_path, plan = backend.fast_path, held.plan
     # What comes with the request counts as well: large inputs stay in shared memory.
     size = sum(value.nbytes for value in point.inputs.values())
     small = size <= backend.settings.fast_path_memory_bytes and all(
@@ -127,6 +156,8 @@ async def _computation(
         for spec, block in _first_blocks(plan)
         if spec in kernels
     )
+    if held.structure is not None:
+        point = replace(point, inputs={**point.inputs, **held.structure.inputs})
     if not small:
         return _OnWorkers(backend, graph, plan, kernels, point)
     loaded = {spec: await fast_path.load(graph, kernel) for spec, kernel in kernels.items()}
@@ -141,7 +172,7 @@ class _OnFastPath:
     def __init__(
         self,
         fast_path: FastPath,
-        kernels: Mapping[BlockSpec, LoadedKernel],
+        kernels: Mapping[DerivativeSpec, LoadedKernel],
         plan: Plan,
         inputs: Mapping[str, Any],
     ) -> None:
@@ -178,7 +209,7 @@ class _OnWorkers:
         backend: Backend,
         graph: RegisteredGraph,
         plan: Plan,
-        kernels: Mapping[BlockSpec, Executable],
+        kernels: Mapping[DerivativeSpec, Executable],
         point: Point,
     ) -> None:
         self._settings = backend.settings
@@ -231,6 +262,8 @@ class _OnWorkers:
 
 def _block_bytes(plan: Plan, block: Block) -> int:
     """Return the bytes of a block's result."""
+    if plan.sparse is not None:
+        return (block.last_value - block.first_value) * dtype_of(plan.sparse.dtype).itemsize
     return sum(
         _size(piece) * dtype_of(plan.entries[piece.entry].dtype).itemsize for piece in plan.pieces(block)
     )
@@ -240,13 +273,23 @@ def _size(piece: Piece) -> int:
     return (piece.row_stop - piece.row_start) * (piece.column_stop - piece.column_start)
 
 
-def _first_blocks(plan: Plan) -> Iterator[tuple[BlockSpec, Block]]:
-    """Yield each kernel with its first block, which is as large as any."""
+def _first_blocks(plan: Plan) -> Iterator[tuple[DerivativeSpec, Block]]:
+    """Yield each kernel with its first block, which takes as long as any."""
     index = 0
     for spec in plan.kernels:
         if spec.seeds:
             yield spec, plan.blocks[index]
             index += ceil(spec.seeds / spec.width)
+
+
+def _refuse_unbuilt(request: derivative_pb2.DifferentiateRequest) -> None:
+    for field, what in (
+        ("rows", "selected rows of a derivative"),
+        ("columns", "selected columns of a derivative"),
+        ("reduction", "reductions of a derivative"),
+    ):
+        if request.HasField(field) if field == "reduction" else getattr(request, field):
+            raise NotBuilt(what, field)
 
 
 def _wanted(plan: Plan, request: derivative_pb2.DifferentiateRequest) -> list[Block]:
@@ -256,14 +299,33 @@ def _wanted(plan: Plan, request: derivative_pb2.DifferentiateRequest) -> list[Bl
             f"the blocks held are of plan {request.plan_id}, but this server plans {plan.plan_id}; "
             "start the derivative anew"
         )
-    skip = set(request.skip)
-    unknown = [index for index in skip if index >= len(plan.blocks)]
-    if unknown:
-        raise InvalidInput(f"skip names block {min(unknown)}; the plan has {len(plan.blocks)} blocks", "skip")
-    return [block for block in plan.blocks if block.index not in skip]
+    skip, asked = set(request.skip), set(request.blocks)
+    for field, named in (("skip", skip), ("blocks", asked)):
+        unknown = [index for index in named if index >= len(plan.blocks)]
+        if unknown:
+            raise InvalidInput(
+                f"{field} names block {min(unknown)}; the plan has {len(plan.blocks)} blocks", field
+            )
+    return [
+        block
+        for block in plan.blocks
+        if block.index not in skip and (block.index in asked or not request.blocks)
+    ]
 
 
 def _block_messages(plan: Plan, block: Block, computed: Computed, worker: str) -> Iterator[bytes]:
+    if plan.sparse is not None:
+        (values,) = computed.arrays
+        sparse_start = derivative_pb2.BlockStart(
+            block=block.index,
+            values_start=block.first_value,
+            values_stop=block.last_value,
+            worker=worker,
+            compute=translate.duration(computed.seconds),
+        )
+        yield Response(block_start=sparse_start).SerializeToString()
+        yield from framing.block_chunks(block.index, 0, values)
+        return
     pieces = plan.pieces(block)
     start = derivative_pb2.BlockStart(
         block=block.index,

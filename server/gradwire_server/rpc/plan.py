@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+
 from gradwire_engine.planning.plan import Plan
 from gradwire_engine.values import Arguments
-from gradwire_server.compute.shared_values import RegisteredGraph
+from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
+from gradwire_server.compute.store import Store
+from gradwire_server.compute.structures import HeldPlan
 from gradwire_server.errors import Overloaded
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.settings import Settings
-from gradwire_wire.v1 import derivative_pb2
+from gradwire_wire.v1 import derivative_pb2, tensor_pb2
 
 
 async def plan(backend: Backend, request: derivative_pb2.PlanRequest) -> derivative_pb2.PlanResponse:
@@ -18,25 +24,48 @@ async def plan(backend: Backend, request: derivative_pb2.PlanRequest) -> derivat
     Raises:
         EngineError, ServiceError: rows of the error table.
     """
-    _, made = await plan_for(backend, request, translate.argument_types(request.inputs))
-    return derivative_pb2.PlanResponse(plan=translate.plan_message(made))
+    known = known_inputs(request.inputs, backend.store)
+    _, held = await plan_for(backend, request, translate.argument_types(request.inputs), known)
+    return derivative_pb2.PlanResponse(plan=translate.plan_message(held.plan))
 
 
 async def plan_for(
     backend: Backend,
     request: derivative_pb2.DifferentiateRequest | derivative_pb2.PlanRequest,
     arguments: Arguments,
-) -> tuple[RegisteredGraph, Plan]:
+    known: Mapping[str, SharedValue],
+) -> tuple[RegisteredGraph, HeldPlan]:
     """Plan the derivative that a request asks for; return the graph too.
+
+    Args:
+        backend: the server's parts.
+        request: the message.
+        arguments: types of its inputs.
+        known: the inputs that a sparsity pattern may depend on.
 
     Raises:
         EngineError, ServiceError: rows of the error table.
     """
     graph = backend.store.graph(request.function.graph_id)
-    problem = translate.problem_from(request, arguments, backend.settings.block_memory_bytes)
-    made = await backend.kernels.plan(graph, problem)
-    _check_size(made, backend.settings)
-    return graph, made
+    ids = {name: value.key for name, value in known.items()}
+    problem = translate.problem_from(request, arguments, backend.settings.block_memory_bytes, ids)
+    held = await backend.kernels.plan(graph, problem, known if problem.known else {})
+    _check_size(held.plan, backend.settings)
+    return graph, held
+
+
+def known_inputs(tensors: Mapping[str, tensor_pb2.Tensor], store: Store) -> dict[str, SharedValue]:
+    """Return the indices and masks among a request's inputs: integer and boolean arrays held by id.
+
+    A pattern follows them exactly and is good for them alone.
+    """
+    known = {}
+    for name, tensor in tensors.items():
+        if tensor.HasField("tensor_id"):
+            held = store.tensor(tensor.tensor_id)
+            if np.dtype(held.type.dtype).kind in "iub":
+                known[name] = held.elements
+    return known
 
 
 def _check_size(plan: Plan, settings: Settings) -> None:

@@ -16,6 +16,7 @@ from google.rpc.status_pb2 import Status
 
 from gradwire_engine.errors import EngineError, InvalidGraph, InvalidInput, LimitExceeded, NotDifferentiable
 from gradwire_server.errors import (
+    NotBuilt,
     Overloaded,
     PlanChanged,
     ServiceError,
@@ -82,6 +83,8 @@ def _service_status(error: ServiceError) -> Status:
             description=message[:256],
         )
         return _status(code_pb2.NOT_FOUND, message, resource)
+    if isinstance(error, NotBuilt):
+        return _status(code_pb2.UNIMPLEMENTED, message, _violation(error.field, message))
     if isinstance(error, PlanChanged):
         return _status(code_pb2.FAILED_PRECONDITION, message, _info("PLAN_CHANGED"))
     if isinstance(error, Overloaded):

@@ -13,14 +13,22 @@ from google.protobuf.duration_pb2 import Duration
 import gradwire_wire as wire
 from gradwire_engine.errors import InvalidInput
 from gradwire_engine.planning.kernels import EvaluateSpec
-from gradwire_engine.planning.plan import Entry, Plan, PlanOptions, Problem
+from gradwire_engine.planning.plan import Entry, Plan, PlanOptions, Problem, SparseLayout
 from gradwire_engine.planning.transforms import FunctionSpec, Gradient, Hvp, Jvp, Transform, Vjp
 from gradwire_engine.values import Arguments, ArrayType, GraphInfo, Named
 from gradwire_server.compute.shared_values import SharedValue
 from gradwire_server.compute.store import Store
 from gradwire_server.compute.worker import Point
+from gradwire_server.errors import NotBuilt
 from gradwire_wire.choices import ROUNDING_NAMES, GraphChoices
-from gradwire_wire.kinds import KIND_NAMES, KINDS, MODE_NAMES, MODES
+from gradwire_wire.kinds import (
+    COLORINGS,
+    KIND_NAMES,
+    KINDS,
+    MODE_NAMES,
+    PLANNED_MODES,
+    SPARSITY_NAMES,
+)
 from gradwire_wire.v1 import derivative_pb2, function_pb2, graph_pb2, tensor_pb2
 
 Array = np.ndarray[Any, Any]
@@ -157,6 +165,7 @@ def problem_from(
     request: derivative_pb2.DifferentiateRequest | derivative_pb2.PlanRequest,
     arguments: Arguments,
     block_memory_bytes: int,
+    known: Mapping[str, str],
 ) -> Problem:
     """Read what a Differentiate or Plan request asks for.
 
@@ -164,6 +173,7 @@ def problem_from(
         request: the message.
         arguments: types of its inputs.
         block_memory_bytes: memory of one block, unless the request asks for another.
+        known: ids of the inputs that a sparsity pattern may depend on, by name.
 
     Raises:
         InvalidInput: a kind, mode or transform is not known.
@@ -173,6 +183,11 @@ def problem_from(
     options = request.options
     if options.mode not in MODE_NAMES:
         raise InvalidInput(f"mode {options.mode} is not known to this server", "options.mode")
+    sparsity = SPARSITY_NAMES.get(options.sparsity)
+    if sparsity is None:
+        raise InvalidInput(f"sparsity {options.sparsity} is not known to this server", "options.sparsity")
+    if options.HasField("pattern") or options.pattern_trusted:
+        raise NotBuilt("a sparsity pattern of the client's own", "options.pattern")
     return Problem(
         function=function_from(request.function),
         arguments=arguments,
@@ -180,8 +195,13 @@ def problem_from(
         wrt=tuple(request.wrt),
         of=tuple(request.of),
         options=PlanOptions(
-            MODE_NAMES[options.mode], options.block_memory_bytes or block_memory_bytes, options.block_width
+            MODE_NAMES[options.mode],
+            options.block_memory_bytes or block_memory_bytes,
+            options.block_width,
+            sparsity,
+            options.triangle,
         ),
+        known=() if sparsity == "dense" else tuple(sorted(known.items())),
     )
 
 
@@ -220,7 +240,7 @@ def plan_message(plan: Plan) -> derivative_pb2.Plan:
     """Describe a plan to clients."""
     return derivative_pb2.Plan(
         kind=KINDS[plan.problem.kind],
-        mode=MODES[plan.mode],
+        mode=PLANNED_MODES[plan.mode],
         entries=[_entry(entry) for entry in plan.entries],
         blocks=len(plan.blocks),
         block_width=plan.block_width,
@@ -229,6 +249,22 @@ def plan_message(plan: Plan) -> derivative_pb2.Plan:
         block_memory_bytes=plan.block_memory_bytes,
         block_flops=int(min(plan.block_flops, 2.0**63)),
         plan_id=plan.plan_id,
+        sparse=None if plan.sparse is None else _sparse(plan, plan.sparse),
+    )
+
+
+def _sparse(plan: Plan, layout: SparseLayout) -> derivative_pb2.SparsePlan:
+    rows, columns = plan.joint_shape
+    return derivative_pb2.SparsePlan(
+        pattern_id=layout.pattern_id,
+        nonzeros=layout.nonzeros,
+        rows=rows,
+        columns=columns,
+        coloring=COLORINGS[layout.coloring],
+        column_colors=layout.column_colors,
+        row_colors=layout.row_colors,
+        dtype=data_type(layout.dtype),
+        dense_operators=layout.dense_primitives,
     )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphBuilder, GraphValue
+from gradwire.graphs.builder import GraphBuilder
+from gradwire.graphs.nodes import GraphValue
 
 INTEGERS = np.arange(6).reshape(2, 3)
 

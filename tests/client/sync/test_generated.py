@@ -17,7 +17,7 @@ from gradwire._face.client import AsyncClient
 from gradwire._face.function import AsyncFunction
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "generate_sync.py"
-INTERNAL = {"of", "transforms", "with_evaluator"}
+INTERNAL = {"held", "of", "transforms", "with_evaluator"}
 
 
 @pytest.fixture

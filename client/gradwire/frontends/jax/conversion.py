@@ -39,8 +39,8 @@ from gradwire.frontends.jax.registry import (
     user_line,
 )
 from gradwire.frontends.jax.rules.custom_derivatives import by_implementation
-from gradwire.graphs.builder import GraphValue
 from gradwire.graphs.constants import BoundModel
+from gradwire.graphs.nodes import GraphValue
 from gradwire.graphs.reference import Reference, code_of
 from gradwire.graphs.spec import ArraySpec
 from gradwire.graphs.trees import Structure, flatten

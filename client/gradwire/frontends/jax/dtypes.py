@@ -11,7 +11,7 @@ import numpy as np
 from onnx import helper
 
 from gradwire.errors import TraceError
-from gradwire.graphs.builder import DType
+from gradwire.graphs.nodes import DType
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 

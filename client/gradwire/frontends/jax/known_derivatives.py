@@ -9,7 +9,8 @@ import numpy as np
 
 from gradwire.frontends.jax.registry import Call
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import SCI, GraphValue
+from gradwire.graphs.builder import SCI
+from gradwire.graphs.nodes import GraphValue
 
 
 def _relu(call: Call, x: GraphValue) -> GraphValue:

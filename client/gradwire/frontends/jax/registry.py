@@ -20,7 +20,8 @@ import jax
 from gradwire.errors import TraceError
 from gradwire.frontends.jax.dtypes import KINDS, is_float
 from gradwire.frontends.registering import registrar
-from gradwire.graphs.builder import DType, GraphBuilder, GraphValue, Shape
+from gradwire.graphs.builder import GraphBuilder
+from gradwire.graphs.nodes import DType, GraphValue, Shape
 from gradwire.graphs.refusals import OWN_DIRECTORY, package_directory
 
 Rule = Callable[..., Any]

@@ -5,6 +5,7 @@
 """
 
 from gradwire.frontends.numpy import array_api  # noqa: F401 - the namespace of traced arrays
+from gradwire.frontends.numpy.arrays import sizes  # noqa: F401 - what ufuncs do with sizes by name
 from gradwire.frontends.numpy.arrays.array import TracedArray
 from gradwire.frontends.numpy.control_flow import cond, fori, scan, vmap, while_
 from gradwire.frontends.numpy.functions.manipulation.creation import asarray, full, ones, zeros

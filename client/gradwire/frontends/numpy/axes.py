@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.graphs.builder import DType
+from gradwire.graphs.nodes import DType
 
 AxisError: type[Exception] = getattr(np, "exceptions", np).AxisError
 

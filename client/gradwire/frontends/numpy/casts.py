@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.graphs.builder import Shape
+from gradwire.graphs.nodes import Shape
+from gradwire.graphs.sizes import surely_equal
 
 
 def check_cast(source: Any, target: Any, casting: Any) -> None:
@@ -43,4 +44,6 @@ def check_operands(ufunc: np.ufunc, kinds: Sequence[Any], dtype: Any, casting: A
 def fits(shape: Shape, target: Shape) -> bool:
     """Whether a shape broadcasts to another."""
     ends = zip(reversed(shape), reversed(target), strict=False)
-    return len(shape) <= len(target) and all(side in (1, extent) for side, extent in ends)
+    return len(shape) <= len(target) and all(
+        surely_equal(side, 1) or surely_equal(side, extent) or side == extent for side, extent in ends
+    )

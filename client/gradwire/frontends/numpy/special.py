@@ -20,7 +20,8 @@ import numpy
 from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, value_of, wrap
 from gradwire.frontends.numpy.ufuncs.special import SPECIAL
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import SCI, GraphValue
+from gradwire.graphs.builder import SCI
+from gradwire.graphs.nodes import GraphValue
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
 np: Any = numpy

@@ -15,10 +15,12 @@ from gradwire.errors import InvalidArgumentError, TraceError
 from gradwire.frontends.numpy.arrays.array import TracedArray, value_of, wrap
 from gradwire.frontends.numpy.arrays.complex_array import TracedComplex
 from gradwire.frontends.numpy.repeatability import check_same, check_unmoved, random_states
-from gradwire.graphs.builder import GraphBuilder, GraphValue, active
+from gradwire.graphs.builder import GraphBuilder, active
 from gradwire.graphs.constants import BoundModel
+from gradwire.graphs.nodes import GraphValue
 from gradwire.graphs.reference import Reference, code_of, name_of
-from gradwire.graphs.spec import ArraySpec
+from gradwire.graphs.sizes import refused
+from gradwire.graphs.spec import ArraySpec, named_extents
 from gradwire.graphs.trees import Structure, Tree, flatten, unflatten
 
 
@@ -86,6 +88,7 @@ def trace_function(
     trees = [tree for tree, _ in flattened]
     leaves = [leaf for _, own in flattened for leaf in own]
     labels = _labels(arguments, trees, leaves, names)
+    leaves = [named_extents(leaf, label) for leaf, label in zip(leaves, labels, strict=True)]
     nested = _Arguments(tuple(zip(arguments, trees, strict=True)), tuple(labels), tuple(leaves))
     name, states = name_of(fn), random_states(fn)
     traced = _traced_once(fn, nested)
@@ -122,6 +125,7 @@ def _traced_once(fn: Callable[..., Any], arguments: _Arguments) -> Traced:
         for label, spec in zip(arguments.labels, arguments.leaves, strict=True)
     )
     token = active.set(graph)
+    refused.set(None)
     try:
         result = fn(*[unflatten(tree, inputs) for _, tree in arguments.trees])
         tree, items = _flattened(result)
@@ -132,6 +136,10 @@ def _traced_once(fn: Callable[..., Any], arguments: _Arguments) -> Traced:
         # NumPy wraps what is raised while it stores an element in an error of its own.
         if isinstance(error.__cause__, TraceError):
             raise error.__cause__ from None
+        # NumPy replaces what is raised while it reads a shape; "expected a sequence of integers" is its own.
+        size = refused.get()
+        if size is not None and isinstance(error, TypeError) and "sequence of integers" in str(error):
+            raise size from None
         raise
     finally:
         active.reset(token)

@@ -24,8 +24,9 @@ from gradwire.frontends.torch.lowering import Array, inner_dtype, interpret, num
 from gradwire.frontends.torch.recording.local_writes import local_writes
 from gradwire.frontends.torch.reference import recorded_reference, reference_of
 from gradwire.frontends.torch.tensors import to_numpy
-from gradwire.graphs.builder import GraphBuilder, GraphValue
+from gradwire.graphs.builder import GraphBuilder
 from gradwire.graphs.constants import BoundModel
+from gradwire.graphs.nodes import GraphValue
 from gradwire.graphs.spec import ArraySpec
 from gradwire.graphs.trees import Structure, Tree, flatten, unflatten
 

@@ -17,7 +17,8 @@ from gradwire.errors import TraceError
 from gradwire.frontends.numpy.arrays.array import TracedArray, value_of, wrap
 from gradwire.frontends.registering import registrar
 from gradwire.frontends.torch.recording.program import Node, Program, Var
-from gradwire.graphs.builder import SCI, DType, GraphBuilder, GraphValue, Shape
+from gradwire.graphs.builder import SCI, GraphBuilder
+from gradwire.graphs.nodes import DType, GraphValue, Shape
 
 Rule = Callable[..., Any]
 Array = Any

@@ -59,6 +59,11 @@ slope is a whole number or a truth value. A blank means that such arguments are 
   order.
 - Complex arrays come from `np.fft`, complex constants and `x.astype(complex)`. A function takes and returns
   real arrays: return `np.abs(z)`, or `np.real(z)` and `np.imag(z)`.
+- A size may have a name in place of a number: `gw.spec("n")`, `gw.spec((None, 3))`, `gw.spec(("n", "m"))`.
+  The function is traced once, for all sizes from 1 on, and `f.save` writes a file for all of them.
+  `x.shape[0]` counts as a number in arithmetic (`np.sum(x) / x.shape[0]`). Slices count from an end
+  (`x[1:-1]`, `x[:3]`) and demand arrays of that length. What needs the number is refused: `len(x)`, loops,
+  `np.arange(n)`.
 - The function is called twice. If it draws random numbers, or its second graph differs from the first, it is
   refused: draw the samples outside and pass them in.
 - What is refused says so by name and line, with what to write instead. What is not listed is refused as well.

@@ -9,7 +9,7 @@ from gradwire.errors import GraphWarning
 from gradwire.frontends.jax.dtypes import is_float
 from gradwire.frontends.jax.registry import Call, is_of_jax, origin, rule
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphValue
+from gradwire.graphs.nodes import GraphValue
 
 
 def _body(call: Call) -> Any:

@@ -21,7 +21,8 @@ from gradwire.frontends.jax.registry import Call, Pair, Type, Value, complex_rul
 from gradwire.frontends.jax.rules.calls import INLINED
 from gradwire.frontends.jax.rules.custom_derivatives import with_rule
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import SCI, GraphValue, Shape
+from gradwire.graphs.builder import SCI
+from gradwire.graphs.nodes import GraphValue, Shape
 
 _mul, _add, _sub = (partial(ops.binary, op) for op in ("Mul", "Add", "Sub"))
 

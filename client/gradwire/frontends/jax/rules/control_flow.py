@@ -9,7 +9,8 @@ from gradwire.frontends.jax.registry import Call, rule
 from gradwire.frontends.jax.rules.libraries.equinox_errors import passing
 from gradwire.frontends.jax.rules.shapes import placed
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphBuilder, GraphValue
+from gradwire.graphs.builder import GraphBuilder
+from gradwire.graphs.nodes import GraphValue
 
 
 def _arguments(graph: GraphBuilder, values: Sequence[GraphValue]) -> list[GraphValue]:

@@ -23,7 +23,8 @@ from gradwire.frontends.jax.dtypes import is_float
 from gradwire.frontends.jax.known_derivatives import OPERATORS, SAME_AS_CODE
 from gradwire.frontends.jax.registry import Call, Rule, is_of_jax, origin, rule, type_only
 from gradwire.frontends.jax.rules.libraries.equinox_errors import raises
-from gradwire.graphs.builder import SCI, Body, GraphValue, Shape
+from gradwire.graphs.builder import SCI
+from gradwire.graphs.nodes import Body, GraphValue, Shape
 
 ORDERS = 3
 """Orders of derivatives by rules that a graph holds: a Hessian has two, the gradient of an HVP three."""

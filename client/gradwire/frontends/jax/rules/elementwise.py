@@ -9,7 +9,8 @@ import numpy as np
 from gradwire.frontends.jax.dtypes import BFLOAT16, is_float
 from gradwire.frontends.jax.registry import Call, rule
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import SCI, GraphValue
+from gradwire.graphs.builder import SCI
+from gradwire.graphs.nodes import GraphValue
 
 _UINT8, _INT32 = np.dtype(np.uint8), np.dtype(np.int32)
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 from gradwire.frontends.jax.registry import Call, rule, type_only
-from gradwire.graphs.builder import GraphValue
+from gradwire.graphs.nodes import GraphValue
 
 
 def _factored(a: Any) -> tuple[Any, Any]:

@@ -13,7 +13,8 @@ from gradwire.frontends.jax.dtypes import is_float
 from gradwire.frontends.jax.registry import Call, rule
 from gradwire.frontends.jax.rules.shapes import placed
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphBuilder, GraphValue
+from gradwire.graphs.builder import GraphBuilder
+from gradwire.graphs.nodes import GraphValue
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from jax.extend.core import jaxpr_as_fun
 
 from gradwire.frontends.jax.registry import Call, rule, type_only
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import SCI, GraphValue
+from gradwire.graphs.builder import SCI
+from gradwire.graphs.nodes import GraphValue
 
 MATERIALIZED = 4096
 """Largest number of elements of which an operator becomes a matrix."""

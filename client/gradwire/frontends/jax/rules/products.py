@@ -12,7 +12,7 @@ from gradwire.frontends.jax.dtypes import BFLOAT16
 from gradwire.frontends.jax.registry import Call, rule
 from gradwire.frontends.jax.rules.shapes import dilated, padded
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphValue
+from gradwire.graphs.nodes import GraphValue
 
 
 def _multiplied(call: Call, *operands: GraphValue) -> list[GraphValue]:

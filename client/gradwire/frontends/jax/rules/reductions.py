@@ -9,7 +9,7 @@ import numpy as np
 
 from gradwire.frontends.jax.registry import Call, rule
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphValue
+from gradwire.graphs.nodes import GraphValue
 
 _UINT8, _INT32, _UINT32 = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.uint32)
 

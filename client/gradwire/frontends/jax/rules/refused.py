@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from gradwire.frontends.jax.registry import Call, rule
-from gradwire.graphs.builder import GraphValue
+from gradwire.graphs.nodes import GraphValue
 
 _RANDOM = (
     "random numbers would be frozen in the graph; draw the samples outside and pass them in as an argument"

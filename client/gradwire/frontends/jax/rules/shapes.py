@@ -9,7 +9,7 @@ import numpy as np
 from gradwire.frontends.jax.dtypes import is_float
 from gradwire.frontends.jax.registry import Call, rule
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphValue
+from gradwire.graphs.nodes import GraphValue
 
 _KNOWN_ELEMENTS = 4096
 

@@ -20,8 +20,10 @@ from gradwire.frontends.numpy.dispatch import call_function, namespace, sparse_p
 from gradwire.frontends.numpy.ufuncs.accumulation import accumulate
 from gradwire.frontends.numpy.ufuncs.rules import as_value, call, type_of
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import DType, GraphBuilder, GraphValue, Shape
+from gradwire.graphs.builder import GraphBuilder
+from gradwire.graphs.nodes import DType, GraphValue, Shape
 from gradwire.graphs.refusals import refuse
+from gradwire.graphs.sizes import any_symbolic, surely_same
 
 _NOT_A_NUMBER = "use NumPy's functions (np.sin, not math.sin) and keep values in arrays"
 _REDUCTIONS = {
@@ -36,8 +38,8 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
     """A NumPy array whose values are not known yet.
 
     Arithmetic, ufuncs, array functions, indexing, assignment and methods behave as on a NumPy array of the
-    same shape and dtype, and are recorded in a graph. Shapes are plain integers. Operations that need a value
-    (`if`, `float()`, `np.asarray`) raise `gradwire.TraceError`.
+    same shape and dtype, and are recorded in a graph. Shapes are integers, or sizes that have a name.
+    Operations that need a value (`if`, `float()`, `np.asarray`) raise `gradwire.TraceError`.
     """
 
     __slots__ = ("_cell",)
@@ -83,12 +85,12 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("len() of unsized object")
-        return self.shape[0]
+        return self.shape[0].__index__()
 
     def __iter__(self) -> Iterator[TracedArray]:
         if not self.shape:
             raise TypeError("iteration over a 0-d array")
-        return (self[position] for position in range(self.shape[0]))
+        return (self[position] for position in range(len(self)))
 
     # NumPy's protocols
 
@@ -220,14 +222,15 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
     # Indexing
 
     def __getitem__(self, key: Any) -> TracedArray:
-        index = indexing.parse(_plain_key(key), self.shape)
+        index = indexing.parse(_plain_key(key), self.shape, self.graph)
         cell = self._cell
         if not index.basic:
             return wrap(indexing.take(cell.read(), index))
         if not index.shape and not _names_ellipsis(key):  # NumPy gives a scalar, which is no view
             if not self.shape:
                 return wrap(cell.read())
-            found = cell.element(indexing.position(index, self.shape))
+            known = not any_symbolic(self.shape)
+            found = cell.element(indexing.position(index, self.shape)) if known else None
             return wrap(indexing.take(cell.settled(), index) if found is None else found)
 
         def forward(base: GraphValue) -> GraphValue:
@@ -246,13 +249,13 @@ class TracedArray(ArrayMethods, NDArrayOperatorsMixin):
         if isinstance(plain, GraphValue) and plain.dtype == ops.BOOL:
             self._assign_where(plain, new)
             return
-        index = indexing.parse(plain, self.shape)
+        index = indexing.parse(plain, self.shape, self.graph)
         cell = self._cell
         if isinstance(new, TracedArray) and index.basic and _is_current_view(new._cell, cell, index.parts):
             # "x[key] += ..." assigns the view, which has already written through.
             return
         value = fitted(self.graph, new, index.shape, self.dtype)
-        if index.basic and not index.shape and self.shape:
+        if index.basic and not index.shape and self.shape and not any_symbolic(self.shape):
             cell.write_element(indexing.position(index, self.shape), value)
         else:
             cell.write(indexing.put(cell.read(), index, value))
@@ -432,7 +435,7 @@ def view(
 def reshaped(array: TracedArray, shape: Shape) -> TracedArray:
     """Reshape an array: a view where NumPy makes one, otherwise a copy that refuses assignment."""
     cell = array._cell
-    if not cell.contiguous and array.shape != shape:
+    if not cell.contiguous and not surely_same(array.shape, shape):
         return TracedArray(FrozenCell(ops.reshape(cell.read(), shape)))
     before = array.shape
 
@@ -490,6 +493,6 @@ def _at(ufunc: np.ufunc, target: Any, key: Any, amount: Any) -> None:
         raise refuse(
             f"np.{ufunc.__name__}.at", "use np.add.at on an array made by np.zeros_like(x) or gw.zeros"
         )
-    index = indexing.parse(_plain_key(key), target.shape)
+    index = indexing.parse(_plain_key(key), target.shape, target.graph)
     value = fitted(target.graph, amount, index.shape, target.dtype)
     target._cell.write(indexing.reduce_at(target.value, index, value, _AT[ufunc.__name__]))

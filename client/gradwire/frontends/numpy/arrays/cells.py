@@ -16,7 +16,8 @@ from collections.abc import Callable
 import numpy as np
 
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Body, DType, GraphBuilder, GraphValue, Shape
+from gradwire.graphs.builder import GraphBuilder
+from gradwire.graphs.nodes import Body, DType, GraphValue, Shape
 from gradwire.graphs.refusals import refuse
 
 

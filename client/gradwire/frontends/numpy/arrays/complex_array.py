@@ -18,7 +18,8 @@ from gradwire.frontends.numpy.complex_dispatch import call_function, call_ufunc
 from gradwire.frontends.numpy.dispatch import sparse_product
 from gradwire.frontends.numpy.ufuncs.rules import check_plain
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import DType, GraphBuilder, Shape
+from gradwire.graphs.builder import GraphBuilder
+from gradwire.graphs.nodes import DType, Shape
 from gradwire.graphs.refusals import refuse
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.

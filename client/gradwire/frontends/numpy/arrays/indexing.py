@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from gradwire.errors import TraceError
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Array, GraphBuilder, GraphValue, Shape
+from gradwire.graphs.builder import Array, GraphBuilder
+from gradwire.graphs.nodes import GraphValue, Shape
 from gradwire.graphs.refusals import refuse
+from gradwire.graphs.sizes import any_symbolic, as_extent, is_symbolic, surely_equal
 
 
 @dataclass(slots=True)
@@ -58,12 +61,13 @@ class Index:
         return self.array_shape is None
 
 
-def parse(key: Any, shape: Shape) -> Index:
+def parse(key: Any, shape: Shape, graph: GraphBuilder) -> Index:
     """Parse a key.
 
     Args:
         key: the expression in the brackets, with traced arrays as `GraphValue`.
         shape: shape of the indexed array.
+        graph: where axes of unknown size are demanded to reach as far as the key does.
 
     Raises:
         IndexError: the key does not fit the shape, as in NumPy.
@@ -77,6 +81,8 @@ def parse(key: Any, shape: Shape) -> Index:
             parts.append(Part("new", -1))
         else:
             parts.append(_part(item, axis, shape[axis]))
+            if parts[-1].kind != "array":
+                ops.reach(graph, parts[-1].start, parts[-1].step, parts[-1].count, shape[axis])
             axis += 1
     return _arranged(parts)
 
@@ -120,6 +126,8 @@ class _MaskAxis:
 
 def _part(item: Any, axis: int, extent: int) -> Part:
     if isinstance(item, slice):
+        if is_symbolic(extent):
+            return _symbolic_part(_bounds(item), axis, extent)
         start, stop, step = _bounds(item).indices(extent)
         return Part("slice", axis, start, step, len(range(start, stop, step)))
     if isinstance(item, _MaskAxis):
@@ -133,6 +141,8 @@ def _part(item: Any, axis: int, extent: int) -> Part:
         if item.dtype.kind not in "iu":
             raise IndexError(f"index arrays must be of integer type, not {item.dtype}; use .astype(np.int64)")
         return Part("array", axis, indices=ops.cast(item, ops.INT64))
+    if is_symbolic(item) or (is_symbolic(extent) and isinstance(item, int | np.integer)):
+        return _symbolic_position(item, axis, extent)
     if isinstance(item, np.ndarray) and item.ndim:
         return Part("array", axis, indices=_in_range(item, axis, extent))
     try:
@@ -147,6 +157,63 @@ def _part(item: Any, axis: int, extent: int) -> Part:
     return Part("int", axis, number % extent)
 
 
+def _symbolic_part(item: slice, axis: int, extent: int) -> Part:
+    """Parse a slice of an axis of unknown size; bounds count from its beginning or from its end."""
+    step = 1 if item.step is None else operator.index(item.step)
+    if step == -1 and item.start is None and item.stop is None:
+        return Part("slice", axis, extent - 1, -1, extent)
+    start = 0 if item.start is None else _bound(item.start, extent)
+    stop = extent if item.stop is None else _bound(item.stop, extent)
+    length = stop - start
+    if not is_symbolic(length):
+        if step < 1:
+            raise _unknown_slice(item, extent)
+        return Part("slice", axis, start, step, max(-(-length // step), 0))
+    if step != 1 or not _reaches(length, extent):
+        raise _unknown_slice(item, extent)
+    return Part("slice", axis, start, 1, length)
+
+
+def _bound(given: Any, extent: int) -> int:
+    """Return a bound of a slice as a position: an integer, or the size less an integer."""
+    place = as_extent(given)
+    if is_symbolic(place):
+        if not is_symbolic(place - extent) and place - extent > 0:
+            return extent
+        return place
+    return place + extent if place < 0 else place
+
+
+def _reaches(length: int, extent: int) -> bool:
+    """Return whether a length is the size of the axis less an integer."""
+    return not is_symbolic(extent - length)
+
+
+def _unknown_slice(item: slice, extent: int) -> TraceError:
+    return refuse(
+        f"the slice {_shown(item)} of an axis of size {extent}",
+        "bounds on an axis of unknown size count from one of its ends (x[1:], x[:-1], x[2:5], x[::-1]); or "
+        "give the size as a number: gw.spec(100)",
+    )
+
+
+def _shown(item: slice) -> str:
+    parts = ["" if bound is None else str(bound) for bound in (item.start, item.stop)]
+    return ":".join(parts if item.step is None else [*parts, str(item.step)])
+
+
+def _symbolic_position(item: Any, axis: int, extent: int) -> Part:
+    """Parse a position on an axis of unknown size."""
+    place = as_extent(item)
+    if not is_symbolic(extent) or (is_symbolic(place) and is_symbolic(place - extent)):
+        raise refuse(
+            f"the position {place} on an axis of size {extent}", "count from an end: x[0], x[-1], x[n - 1]"
+        )
+    if is_symbolic(place) and place - extent >= 0:
+        raise IndexError(f"index {place} is out of bounds for axis {axis} with size {extent}")
+    return Part("int", axis, place if is_symbolic(place) or place >= 0 else place + extent)
+
+
 def _bounds(item: slice) -> slice:
     if any(isinstance(bound, GraphValue) for bound in (item.start, item.stop, item.step)):
         raise refuse(
@@ -159,6 +226,10 @@ def _bounds(item: slice) -> slice:
 def _in_range(indices: Array, axis: int, extent: int) -> Array:
     if indices.dtype.kind not in "iu":
         raise IndexError(f"arrays used as indices must be of integer (or boolean) type, not {indices.dtype}")
+    if is_symbolic(extent):
+        if indices.size and indices.min() < 0:
+            raise refuse(f"indices from the end of an axis of size {extent}", "index with x[-1], one by one")
+        return indices.astype(np.int64)
     outside = (indices < -extent) | (indices >= extent)
     if outside.any():
         raise IndexError(f"index {indices[outside][0]} is out of bounds for axis {axis} with size {extent}")
@@ -173,9 +244,13 @@ def _arranged(parts: list[Part]) -> Index:
     # Next to an index array, an integer is an index array too.
     for part in parts:
         if part.kind == "int":
+            if is_symbolic(part.start):
+                raise refuse(
+                    f"the position {part.start} beside an index array", "index one axis after the other"
+                )
             part.kind, part.indices = "array", np.asarray(part.start)
     arrays = [position for position, part in enumerate(parts) if part.kind == "array"]
-    array_shape = np.broadcast_shapes(*(part.indices.shape for part in parts if part.indices is not None))
+    array_shape = ops.broadcast(*(part.indices.shape for part in parts if part.indices is not None))
     together = arrays[-1] - arrays[0] == len(arrays) - 1
     rest = tuple(part.count for part in parts if part.kind != "array")
     place = arrays[0] if together else 0
@@ -195,6 +270,7 @@ def take(x: GraphValue, index: Index) -> GraphValue:
         indices = arrays[0].indices
         assert indices is not None
         axis = arrays[0].axis
+        _demand(x.graph, indices, x.shape[axis])
         result = ops.gather(
             x, indices if isinstance(indices, GraphValue) else x.graph.constant(indices), axis
         )
@@ -224,6 +300,12 @@ def _strides(extents: Sequence[int]) -> list[int]:
     return strides[::-1]
 
 
+def _demand(graph: GraphBuilder, indices: Array | GraphValue | None, extent: int) -> None:
+    """Demand that an axis of unknown size reaches as far as constant indices."""
+    if is_symbolic(extent) and isinstance(indices, np.ndarray) and indices.size:
+        graph.require(extent - 1 - int(indices.max()))
+
+
 def _combined(
     graph: GraphBuilder,
     indices: Sequence[Array | GraphValue | None],
@@ -241,6 +323,7 @@ def _combined(
     known: Array = np.zeros((), np.int64)
     traced: GraphValue | None = None
     for item, stride, extent in zip(indices, strides, extents, strict=True):
+        _demand(graph, item, extent)
         if isinstance(item, GraphValue):
             zero = graph.scalar(0, ops.INT64)
             wrapped = ops.binary("Add", item, graph.scalar(extent, ops.INT64))
@@ -304,12 +387,15 @@ def put(x: GraphValue, index: Index, value: GraphValue) -> GraphValue:
     partial = [
         part
         for part in index.parts
-        if part.kind != "new" and not (part.count == x.shape[part.axis] and part.step == 1)
+        if part.kind != "new" and not (surely_equal(part.count, x.shape[part.axis]) and part.step == 1)
     ]
     if not partial:
         return ops.reshape(value, x.shape)
-    boxed = all(abs(part.step) == 1 or part.count == 1 for part in partial)
-    if boxed and (len(partial) == 1 or value.size > _SCATTER_ELEMENTS):
+    boxed = all(abs(part.step) == 1 or surely_equal(part.count, 1) for part in partial)
+    if any_symbolic(x.shape):
+        if boxed:
+            return _join(x, index, partial, value)
+    elif boxed and (len(partial) == 1 or value.size > _SCATTER_ELEMENTS):
         return _join(x, index, partial, value)
     return _scatter(x, index, value)
 
@@ -323,7 +409,7 @@ def _join(x: GraphValue, index: Index, partial: Sequence[Part], value: GraphValu
             value = ops.slices(value, [(part.axis, part.count - 1, -1, part.count)])
     for position in reversed(range(len(partial))):
         part = partial[position]
-        low = min(part.start, part.start + part.step * (part.count - 1)) if part.count else 0
+        low = _ascending(part)[1] if not surely_equal(part.count, 0) else 0
         high = low + part.count
         around = ops.slices(x, [_ascending(outer) for outer in partial[:position]])
         extent = x.shape[part.axis]
@@ -334,7 +420,7 @@ def _join(x: GraphValue, index: Index, partial: Sequence[Part], value: GraphValu
 
 
 def _ascending(part: Part) -> tuple[int, int, int, int]:
-    low = min(part.start, part.start + part.step * (part.count - 1))
+    low = part.start if part.step > 0 else part.start + part.step * (part.count - 1)
     return (part.axis, low, 1, part.count)
 
 
@@ -380,11 +466,11 @@ def is_contiguous(index: Index, shape: Shape) -> bool:
     for part in index.parts:
         if part.kind == "new":
             continue
-        whole = part.count == shape[part.axis] and part.step == 1
+        whole = surely_equal(part.count, shape[part.axis]) and part.step == 1
         if not free and not whole:
             return False
         # After axes of one element, the first longer axis may be cut; all axes after it must be whole.
-        free = free and part.count == 1
-        if part.count > 1 and part.step != 1:
+        free = free and surely_equal(part.count, 1)
+        if part.step != 1 and (is_symbolic(part.count) or part.count > 1):
             return False
     return True

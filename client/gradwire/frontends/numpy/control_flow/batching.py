@@ -24,7 +24,8 @@ from gradwire.frontends.numpy.control_flow.structure import (
     plain,
     where,
 )
-from gradwire.graphs.builder import SCI, GraphBuilder, GraphValue, active
+from gradwire.graphs.builder import SCI, GraphBuilder, active
+from gradwire.graphs.nodes import GraphValue
 
 
 def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:

@@ -22,7 +22,8 @@ from gradwire.frontends.numpy.control_flow.structure import (
     where,
 )
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Body, GraphBuilder
+from gradwire.graphs.builder import GraphBuilder
+from gradwire.graphs.nodes import Body
 
 
 def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *operands: Any) -> Any:

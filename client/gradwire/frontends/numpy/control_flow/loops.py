@@ -27,7 +27,8 @@ from gradwire.frontends.numpy.control_flow.structure import (
     where,
 )
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphBuilder, GraphValue, active
+from gradwire.graphs.builder import GraphBuilder, active
+from gradwire.graphs.nodes import GraphValue
 
 _Step = Callable[[GraphValue, list[GraphValue]], tuple[GraphValue | None, list[GraphValue], list[GraphValue]]]
 """The body of a Loop: (index of the trip, states) -> (whether to continue, states, outputs to stack)."""

@@ -11,7 +11,8 @@ import numpy as np
 from gradwire.errors import TraceError
 from gradwire.frontends.numpy.arrays.array import TracedArray, value_of
 from gradwire.frontends.numpy.arrays.complex_array import TracedComplex
-from gradwire.graphs.builder import DType, GraphBuilder, GraphValue, Shape, active
+from gradwire.graphs.builder import GraphBuilder, active
+from gradwire.graphs.nodes import DType, GraphValue, Shape
 from gradwire.graphs.refusals import user_line
 
 Leaf = Any

@@ -19,7 +19,7 @@ from gradwire.frontends.numpy.axes import all_axes, along, one_axis
 from gradwire.frontends.numpy.complex_dispatch import implements_complex
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphValue
+from gradwire.graphs.nodes import GraphValue
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.
 np: Any = numpy

@@ -9,7 +9,7 @@ import numpy as np
 from gradwire.frontends.numpy.axes import one_axis, reduction_dtype
 from gradwire.frontends.numpy.ufuncs.rules import call
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphValue
+from gradwire.graphs.nodes import GraphValue
 
 
 def accumulate(ufunc: np.ufunc, x: GraphValue, axis: Any, dtype: Any = None) -> GraphValue:

@@ -16,9 +16,12 @@ import numpy as np
 from gradwire.frontends.numpy.sparse import is_sparse
 from gradwire.frontends.numpy.ufuncs.special import SPECIAL
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import DType, GraphBuilder, GraphValue
+from gradwire.graphs import sizes
+from gradwire.graphs.builder import GraphBuilder
+from gradwire.graphs.nodes import DType, GraphValue
 from gradwire.graphs.operators import binary, cast, compare, constant_like, predicate, sci, unary, where
 from gradwire.graphs.refusals import refuse
+from gradwire.graphs.sizes import is_symbolic
 
 Rule = Callable[..., GraphValue | tuple[GraphValue, ...]]
 
@@ -41,6 +44,8 @@ def type_of(operand: Any) -> Any:
         return ops.BOOL
     if isinstance(operand, int | float):
         return type(operand)
+    if is_symbolic(operand):
+        return int
     return np.asarray(operand).dtype
 
 
@@ -50,6 +55,8 @@ def as_value(graph: GraphBuilder, operand: Any, dtype: DType) -> GraphValue:
         return cast(operand, dtype)
     if isinstance(operand, bool | int | float):
         return graph.scalar(operand, dtype)
+    if is_symbolic(operand):
+        return cast(sizes.scalar(graph, operand), dtype)
     check_plain(operand)
     return graph.constant(np.asarray(operand).astype(dtype, copy=False))
 

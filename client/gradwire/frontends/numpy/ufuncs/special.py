@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from gradwire.graphs.builder import GraphValue
+from gradwire.graphs.nodes import GraphValue
 from gradwire.graphs.operators import binary, compare, constant_like, predicate, sci, unary, where
 
 

@@ -13,7 +13,8 @@ from gradwire.frontends.torch.lowering import Array, Call, rule, with_slope_of
 from gradwire.frontends.torch.rules.creation import of_dtype
 from gradwire.frontends.torch.rules.elementwise import where
 from gradwire.frontends.torch.rules.reductions import norm_over
-from gradwire.graphs.builder import SCI, Shape
+from gradwire.graphs.builder import SCI
+from gradwire.graphs.nodes import Shape
 
 
 def _no_info(shape: Shape) -> np.ndarray[Any, Any]:

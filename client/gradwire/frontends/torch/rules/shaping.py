@@ -12,7 +12,7 @@ from gradwire.frontends.numpy.arrays.array import view as view_of
 from gradwire.frontends.numpy.arrays.cells import ViewCell
 from gradwire.frontends.torch.lowering import Array, Call, rule
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphValue
+from gradwire.graphs.nodes import GraphValue
 
 
 def on_axis(rank: int, axis: int, index: Any) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from gradwire.frontends.jax.dtypes import is_float
 from gradwire.frontends.jax.registry import Call, rule
 from gradwire.frontends.jax.rules.refused import PYTHON
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import DType, GraphValue, Shape
+from gradwire.graphs.nodes import DType, GraphValue, Shape
 
 
 @rule("pure_callback")

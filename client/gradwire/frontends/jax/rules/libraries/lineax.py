@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from gradwire.frontends.jax.registry import Call, rule, type_only
 from gradwire.frontends.jax.rules.custom_derivatives import by_implementation
 from gradwire.frontends.jax.rules.linalg import MATERIALIZED
-from gradwire.graphs.builder import GraphValue
+from gradwire.graphs.nodes import GraphValue
 
 
 @rule("linear_solve")

@@ -10,7 +10,8 @@ from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, value_o
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.frontends.numpy.functions.manipulation.joining import common_dtype
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import SCI, DType, GraphValue, Shape
+from gradwire.graphs.builder import SCI
+from gradwire.graphs.nodes import DType, GraphValue, Shape
 from gradwire.graphs.refusals import refuse
 
 

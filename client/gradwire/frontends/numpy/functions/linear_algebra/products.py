@@ -18,7 +18,8 @@ from gradwire.frontends.numpy.dispatch import implements
 from gradwire.frontends.numpy.functions.manipulation.joining import common_dtype
 from gradwire.frontends.numpy.functions.manipulation.shaping import chosen_elements
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import Shape
+from gradwire.graphs.nodes import Shape
+from gradwire.graphs.sizes import is_symbolic, surely_equal
 
 
 def _both(a: Any, b: Any) -> tuple[Any, Any]:
@@ -253,13 +254,17 @@ def _checked(equation: str, shapes: Sequence[Shape]) -> tuple[str, Shape, list[l
     for term, shape in zip(terms, shapes, strict=True):
         for label, extent in zip(term, shape, strict=True):
             known = extents.setdefault(label, extent)
-            if known != extent and 1 not in (known, extent):
+            if not surely_equal(known, 1) and not surely_equal(extent, 1) and known != extent:
                 raise ValueError(f"einsum: extent of {label!r} in {equation!r} is {known} and {extent}")
-            extents[label] = extent if known == 1 else known
+            extents[label] = extent if surely_equal(known, 1) else known
     if any(label not in extents for label in output):
         raise ValueError(f"einsum: the output of {equation!r} names an axis that no term has")
     single = [
-        [axis for axis, label in enumerate(term) if shape[axis] == 1 != extents[label]]
+        [
+            axis
+            for axis, label in enumerate(term)
+            if surely_equal(shape[axis], 1) and not surely_equal(extents[label], 1)
+        ]
         for term, shape in zip(terms, shapes, strict=True)
     ]
     kept = [
@@ -272,7 +277,7 @@ def _checked(equation: str, shapes: Sequence[Shape]) -> tuple[str, Shape, list[l
 @implements("convolve")
 def convolve(a: Any, v: Any, mode: str = "full") -> Any:
     a, v = _both(a, v)
-    if len(v) > len(a):
+    if _shorter(a, v):
         a, v = v, a
     return _slide(a, v[::-1], mode)
 
@@ -280,12 +285,20 @@ def convolve(a: Any, v: Any, mode: str = "full") -> Any:
 @implements("correlate")
 def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
     a, v = _both(a, v)
-    return _slide(v, a, mode)[::-1] if len(v) > len(a) else _slide(a, v, mode)
+    return _slide(v, a, mode)[::-1] if _shorter(a, v) else _slide(a, v, mode)
+
+
+def _shorter(a: TracedArray, v: TracedArray) -> bool:
+    """Whether `a` is shorter than `v`; of an array of unknown size it is demanded that it is not."""
+    if is_symbolic(a.size) and not is_symbolic(v.size):
+        a.graph.require(a.size - v.size)
+        return False
+    return v.size > a.size
 
 
 def _slide(a: TracedArray, kernel: TracedArray, mode: str) -> TracedArray:
     """Sum the products of the shorter `kernel` with windows of `a`."""
-    if a.ndim != 1 or kernel.ndim != 1 or not kernel.size:
+    if a.ndim != 1 or kernel.ndim != 1 or surely_equal(kernel.size, 0):
         raise ValueError("np.convolve and np.correlate take one-dimensional arrays that are not empty")
     kind = common_dtype(a, kernel)
     inner = kind if kind.kind == "f" else ops.FLOAT64

@@ -15,7 +15,7 @@ from gradwire.frontends.numpy.arrays.complex_array import TracedComplex, combine
 from gradwire.frontends.numpy.dispatch import provides_sparse_product, stored
 from gradwire.frontends.numpy.sparse import is_sparse
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import DType
+from gradwire.graphs.nodes import DType
 from gradwire.graphs.refusals import refuse
 
 # Untyped: NumPy's annotations do not know that any object may dispatch.

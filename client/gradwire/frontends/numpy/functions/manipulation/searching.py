@@ -11,7 +11,7 @@ import numpy
 from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.frontends.numpy.functions.manipulation.creation import filled
-from gradwire.graphs.builder import DType
+from gradwire.graphs.nodes import DType
 from gradwire.graphs.operators import FLOAT64
 from gradwire.graphs.refusals import refuse
 

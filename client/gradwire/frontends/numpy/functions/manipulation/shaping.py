@@ -16,15 +16,16 @@ from gradwire.frontends.numpy.axes import all_axes, along, one_axis
 from gradwire.frontends.numpy.casts import fits
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import GraphValue, Shape
+from gradwire.graphs.nodes import GraphValue, Shape
 from gradwire.graphs.refusals import refuse
+from gradwire.graphs.sizes import any_symbolic, as_extent, is_long, is_symbolic, quotient, surely_equal
 
 
 def as_shape(shape: Any) -> Shape:
     """Convert one extent or several to a tuple."""
     if isinstance(shape, Sequence | np.ndarray):
-        return tuple(operator.index(extent) for extent in shape)
-    return (operator.index(shape),)
+        return tuple(as_extent(extent) for extent in shape)
+    return (as_extent(shape),)
 
 
 @implements("shape")
@@ -49,9 +50,15 @@ def reshape(
     extents = list(as_shape(newshape if shape is None else shape))
     if extents.count(-1) == 1:
         rest = ops.size_of(tuple(extent for extent in extents if extent != -1))
-        if rest and x.size % rest == 0:
-            extents[extents.index(-1)] = x.size // rest
-    if min(extents, default=0) < 0 or ops.size_of(tuple(extents)) != x.size:
+        whole = quotient(x.size, rest) if is_symbolic(rest) or rest else None
+        if whole is not None:
+            extents[extents.index(-1)] = whole
+        elif any_symbolic(x.shape):
+            raise refuse(
+                f"an array of shape {x.shape} in the shape {shape}",
+                f"its size is no multiple of {rest} for all sizes: give them as numbers, as in gw.spec(100)",
+            )
+    if any(surely_equal(extent, -1) for extent in extents) or ops.size_of(tuple(extents)) != x.size:
         raise ValueError(f"cannot reshape array of size {x.size} into shape {shape}")
     x = x.copy() if copy else x
     if in_memory_order(x, order, "np.reshape"):
@@ -73,7 +80,7 @@ def in_memory_order(x: Any, order: str, name: str) -> bool:
     """
     if order not in ("C", "F", "A", "K"):
         raise ValueError(f"order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
-    if order in ("A", "K") and sum(extent > 1 for extent in x.shape) > 1:
+    if order in ("A", "K") and sum(map(is_long, x.shape)) > 1:
         raise refuse(
             f"{name} with order={order!r}",
             'it goes by how elements lie in memory, which is not part of a function: use order "C" or "F"',
@@ -84,7 +91,7 @@ def in_memory_order(x: Any, order: str, name: str) -> bool:
 @implements("ravel")
 def ravel(x: TracedArray, order: str = "C") -> Any:
     in_memory_order(x, order, "np.ravel")
-    return reshape(x, (-1,) if x.size else (0,), "F" if order == "F" else "C")
+    return reshape(x, (0,) if surely_equal(x.size, 0) else (-1,), "F" if order == "F" else "C")
 
 
 @implements("transpose", "permute_dims")
@@ -99,7 +106,7 @@ def transpose(x: Any, axes: Any = None) -> TracedArray:
     before = cell.key.order if isinstance(cell, ViewCell) and isinstance(cell.key, _Transposed) else ()
     if isinstance(cell, ViewCell) and before and [before[axis] for axis in order] == list(range(x.ndim)):
         return TracedArray(cell.base)[...]
-    long = [axis for axis in order if x.shape[axis] > 1]
+    long = [axis for axis in order if is_long(x.shape[axis])]
     ordered = long == sorted(long)
     forward, backward = partial(ops.transpose, order=order), partial(ops.transpose, order=back)
     return view(x, shape, forward, backward, ordered, _Transposed(order))
@@ -243,7 +250,10 @@ def roll(x: TracedArray, shift: Any, axis: Any = None) -> Any:
     for amount, item in pairs:
         place = one_axis(int(item), x.ndim)
         extent = x.shape[place]
-        cut = -int(amount) % extent if extent else 0
+        if is_symbolic(extent):
+            cut = extent - int(amount) if amount > 0 else -int(amount)
+        else:
+            cut = -int(amount) % extent if extent else 0
         tail = ops.slices(value, [(place, cut, 1, extent - cut)])
         value = ops.concat([tail, ops.slices(value, [(place, 0, 1, cut)])], place)
     return wrap(value)

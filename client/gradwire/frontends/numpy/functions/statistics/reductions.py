@@ -10,7 +10,8 @@ from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced,
 from gradwire.frontends.numpy.axes import all_axes, one_axis, reduction_dtype
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.graphs import operators as ops
-from gradwire.graphs.builder import DType, GraphValue
+from gradwire.graphs.nodes import DType, GraphValue
+from gradwire.graphs.sizes import surely_equal
 
 
 def reduced(op: str, x: TracedArray, axis: Any, keepdims: Any, dtype: DType) -> TracedArray:
@@ -91,7 +92,10 @@ def _extremum(
         # ONNX's extremum of an empty array is the identity, so this is right for empty arrays too.
         extremum: TracedArray = ufunc(reduced(op, x, axis, keepdims, x.dtype), initial)
         return extremum
-    if any(x.shape[item] == 0 for item in all_axes(axis, x.ndim)):
+    extents = [x.shape[item] for item in all_axes(axis, x.ndim)]
+    for extent in extents:
+        x.graph.require(extent - 1)
+    if any(surely_equal(extent, 0) for extent in extents):
         raise ValueError(f"zero-size array to reduction operation {name} which has no identity")
     return reduced(op, x, axis, keepdims, x.dtype)
 

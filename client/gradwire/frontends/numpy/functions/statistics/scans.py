@@ -10,6 +10,7 @@ from gradwire.frontends.numpy.arrays.array import TracedArray, graph_of, traced,
 from gradwire.frontends.numpy.axes import all_axes, along, one_axis
 from gradwire.frontends.numpy.dispatch import implements
 from gradwire.frontends.numpy.ufuncs.accumulation import accumulate
+from gradwire.graphs.sizes import is_symbolic
 
 
 @implements("cumsum")
@@ -91,7 +92,9 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
 
 def _gradient(f: Any, axis: int, step: Any, edge_order: int) -> Any:
     extent = f.shape[axis]
-    if extent < edge_order + 1:
+    if is_symbolic(extent):
+        f.graph.require(extent - edge_order - 1)
+    elif extent < edge_order + 1:
         raise ValueError("Shape of array too small to calculate a numerical gradient")
     if edge_order not in (1, 2):
         raise ValueError("'edge_order' greater than 2 not supported")

@@ -1,0 +1,227 @@
+"""Sparse derivatives over a real server: the matrices of dense ones, from fewer seeds and fewer bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+import gradwire as gw
+from gradwire.results import Plan
+
+if TYPE_CHECKING:
+    from gradwire_server.process.embedded import EmbeddedServer
+
+
+def chain(x: Any) -> Any:
+    return x[1:] - x[:-1] ** 2
+
+
+def rosenbrock(x: Any) -> Any:
+    return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def two(x: Any, z: Any) -> Any:
+    return np.tanh(x) * z.reshape(-1), z.sum(axis=1) * np.array([2.0, 3.0])
+
+
+def brusselator(u: Any) -> Any:
+    def spread(z: Any) -> Any:
+        return np.roll(z, 1, 0) + np.roll(z, -1, 0) + np.roll(z, 1, 1) + np.roll(z, -1, 1) - 4 * z
+
+    a, b = u[0], u[1]
+    return np.stack([1 + a * a * b - 4.4 * a + spread(a), 3.4 * a - a * a * b + spread(b)])
+
+
+@pytest.fixture(scope="module")
+def remote(server: EmbeddedServer) -> Iterator[gw.Client]:
+    with gw.connect(server.address) as client:
+        yield client
+
+
+@pytest.mark.parametrize("mode", [None, "forward", "reverse"])
+def test_a_sparse_jacobian_is_the_dense_one(remote: gw.Client, mode: Any) -> None:
+    f, x = remote.function(chain, gw.spec(9)), np.linspace(0.5, 2, 9)
+    J, info = f.jacobian(x, sparse=True, mode=mode, return_info=True)
+    assert isinstance(J, scipy.sparse.csr_array) and J.has_canonical_format
+    np.testing.assert_array_equal(J.toarray(), f.jacobian(x))
+    assert info.plan.sparse.nonzeros == J.nnz == 16
+    assert info.plan.seeds == 2 and "16 non-zeros of 8 × 9; 2 colors of" in str(info.plan)
+
+
+@pytest.mark.parametrize("triangle", [False, True])
+def test_a_sparse_hessian_is_the_dense_one(remote: gw.Client, triangle: bool) -> None:
+    f, x = remote.function(rosenbrock, gw.spec(8)), np.linspace(0.5, 2, 8)
+    dense = f.hessian(x)
+    H = f.hessian(x, sparse=True, triangle=triangle)
+    assert H.nnz == (15 if triangle else 22)
+    np.testing.assert_allclose(H.toarray(), np.tril(dense) if triangle else dense, rtol=1e-13)
+
+
+def test_several_inputs_and_outputs_give_blocks_or_one_matrix(remote: gw.Client) -> None:
+    x, z = np.linspace(0, 1, 4), np.array([[1.0, 2], [3, 4]])
+    f = remote.function(two, gw.spec(4), gw.spec((2, 2)))
+    sizes = {0: 4, 1: 2}
+    blocks, dense = f.jacobian(x, z, sparse=True), f.jacobian(x, z)
+    for i in range(2):
+        for j in range(2):
+            assert blocks[i][j].shape == (sizes[i], 4)
+            np.testing.assert_array_equal(blocks[i][j].toarray(), dense[i][j].reshape(sizes[i], 4))
+    joint = f.jacobian(x, z, sparse=True, joined=True)
+    np.testing.assert_array_equal(joint.toarray(), scipy.sparse.block_array(blocks).toarray())
+    part = f.jacobian(x, z, wrt=1, of=1, sparse=True)
+    np.testing.assert_array_equal(part.toarray(), dense[1][1].reshape(2, 4))
+
+
+def test_value_and_derivative_come_together(remote: gw.Client) -> None:
+    f, x = remote.function(chain, gw.spec(9)), np.linspace(0.5, 2, 9)
+    value, J = f.value_and_jacobian(x, sparse=True)
+    np.testing.assert_array_equal(value, chain(x))
+    np.testing.assert_array_equal(J.toarray(), f.jacobian(x))
+
+
+def test_a_prepared_derivative_shares_its_index_arrays(remote: gw.Client, tmp_path: Path) -> None:
+    f = remote.function(brusselator, gw.spec((2, 5, 5)))
+    prepared = f.prepare_jacobian()
+    assert prepared.colors <= 10 and prepared.pattern.nnz == 300
+    draw = np.random.default_rng(0)
+    points = [draw.random((2, 5, 5)) for _ in range(2)]
+    matrices = [prepared(point) for point in points]
+    assert np.shares_memory(matrices[0].indices, matrices[1].indices)
+    assert np.shares_memory(matrices[0].indptr, prepared.pattern.indptr)
+    for point, matrix in zip(points, matrices, strict=True):
+        np.testing.assert_allclose(matrix.toarray(), f.jacobian(point).reshape(50, 50), rtol=1e-14)
+    prepared.save(tmp_path / "pattern.npz")
+    kept = gw.load_pattern(tmp_path / "pattern.npz")
+    assert kept.pattern_id == prepared.pattern.pattern_id and kept.shape == (50, 50)
+    np.testing.assert_array_equal(kept.boolean().toarray(), prepared.pattern.boolean().toarray())
+    hessian = remote.function(rosenbrock, gw.spec(6)).prepare_hessian(triangle=True)
+    assert (scipy.sparse.triu(hessian(np.ones(6)), 1)).nnz == 0
+
+
+def test_a_pattern_travels_once(remote: gw.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gradwire.transport.placement import SparseValues
+
+    received: list[int] = []
+    write = SparseValues.write_pattern
+
+    def counted(self: SparseValues, chunk: Any) -> None:
+        received.append(len(chunk.data))
+        write(self, chunk)
+
+    monkeypatch.setattr(SparseValues, "write_pattern", counted)
+    f, x = remote.function(chain, gw.spec(11)), np.linspace(0.5, 2, 11)
+    f.jacobian(x, sparse=True)
+    assert sum(received) == 2 * 4 * 20
+    f.jacobian(2 * x, sparse=True)
+    assert sum(received) == 2 * 4 * 20
+
+
+def test_sparsity_alone_takes_shapes(remote: gw.Client) -> None:
+    f = remote.function(chain, gw.spec(9))
+    pattern = f.sparsity()
+    np.testing.assert_array_equal(pattern.boolean().toarray(), f.jacobian(np.full(9, 0.5)) != 0)
+    assert remote.function(rosenbrock, gw.spec(5)).sparsity(kind="hessian").nnz == 13
+
+
+def test_auto_gives_a_matrix_or_an_array(remote: gw.Client) -> None:
+    f = remote.function(chain, gw.spec(9))
+    assert scipy.sparse.issparse(f.jacobian(np.ones(9), sparse="auto"))
+    g = remote.function(lambda x: x * np.sum(x), gw.spec(4))
+    J = g.jacobian(np.ones(4), sparse="auto")
+    np.testing.assert_array_equal(J, np.ones((4, 4)) + 4 * np.eye(4))
+
+
+def test_large_index_arrays_that_a_function_closes_over_are_followed(remote: gw.Client) -> None:
+    count = 200_000
+    order = np.random.default_rng(1).permutation(count)
+    f = remote.function(lambda x: x[order] ** 2, gw.spec(count))
+    x = np.linspace(1, 2, count)
+    J = f.jacobian(x, sparse=True)
+    assert J.nnz == count
+    np.testing.assert_array_equal(J.indices, order)
+    np.testing.assert_allclose(J.data, 2 * x[order])
+
+
+def test_options_that_do_not_go_together_are_refused(remote: gw.Client) -> None:
+    f = remote.function(chain, gw.spec(9))
+    for options, message in (
+        ({"joined": True}, "joined= is of sparse"),
+        ({"sparse": True, "out": np.ones((8, 9))}, "out= takes dense"),
+        ({"sparse": True, "sink": print}, "sink= takes dense"),
+        ({"sparse": "yes"}, "sparse is True, False or 'auto'"),
+    ):
+        with pytest.raises(gw.InvalidArgumentError, match=message):
+            f.jacobian(np.ones(9), **options)
+
+
+def test_without_scipy_results_are_coordinates(remote: gw.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    f, x = remote.function(two, gw.spec(4), gw.spec((2, 2))), np.linspace(0, 1, 4)
+    z = np.array([[1.0, 2], [3, 4]])
+    expected = f.jacobian(x, z)
+    monkeypatch.setattr("gradwire.sparse.find_spec", lambda name: None)
+    found = f.jacobian(x, z, sparse=True)
+    assert isinstance(found[0][0], gw.Coordinates)
+    for i in range(2):
+        for j in range(2):
+            dense = expected[i][j]
+            np.testing.assert_array_equal(found[i][j].toarray(), dense.reshape(found[i][j].shape))
+
+
+def test_blocks_have_the_same_bits_however_they_are_computed(remote: gw.Client) -> None:
+    f = remote.function(brusselator, gw.spec((2, 10, 10)))
+    x = np.random.default_rng(2).random((2, 10, 10))
+    whole = f.jacobian(x, sparse=True)
+    for width in (1, 3):
+        J, info = f.jacobian(x, sparse=True, block_width=width, return_info=True)
+        assert info.plan.blocks > 1
+        np.testing.assert_array_equal(J.toarray(), whole.toarray())
+
+
+def test_a_lost_worker_changes_no_bit(tmp_path: Path) -> None:
+    with gw.local(workers=2, fast_path_flops=0, cache_dir=tmp_path) as client:
+        f = client.function(brusselator, gw.spec((2, 60, 60)))
+        x = np.random.default_rng(3).random((2, 60, 60))
+        expected = f.jacobian(x, sparse=True, block_width=1)
+        pids = _worker_pids()
+        assert pids
+        os.kill(pids[0], signal.SIGKILL)
+        again = f.jacobian(x, sparse=True, block_width=1)
+        np.testing.assert_array_equal(again.data, expected.data)
+
+
+def _worker_pids() -> list[int]:
+    import psutil
+
+    return [
+        process.pid
+        for process in psutil.Process().children(recursive=True)
+        if "WorkerActor" in " ".join(process.cmdline())
+    ]
+
+
+def test_coroutines_give_the_same(server: EmbeddedServer) -> None:
+    async def run() -> tuple[Any, Any, Plan]:
+        async with gw.aio.connect(server.address) as client:
+            f = client.function(chain, gw.spec(9))
+            prepared = await f.prepare_jacobian()
+            x = np.linspace(0.5, 2, 9)
+            return await prepared(x), await f.jacobian(x), prepared.plan
+
+    matrix, dense, plan = asyncio.run(run())
+    np.testing.assert_array_equal(matrix.toarray(), dense)
+    assert plan.sparse is not None and plan.sparse.coloring in ("column", "row")
+
+
+def test_importing_the_sdk_imports_no_scipy() -> None:
+    code = "import gradwire, gradwire.sparse, sys; assert 'scipy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
