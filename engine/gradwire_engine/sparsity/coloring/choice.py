@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from gradwire_engine.sparsity.coloring.acyclic import color_acyclic
 from gradwire_engine.sparsity.coloring.bidirectional import color_bidirectional
 from gradwire_engine.sparsity.coloring.costs import Costs
@@ -11,8 +13,7 @@ from gradwire_engine.sparsity.coloring.results import Coloring
 from gradwire_engine.sparsity.coloring.star import color_star
 from gradwire_engine.sparsity.pattern import SparsityPattern
 
-# Both sides take a program each: they are tried where they may cost this part of one side, by the entries
-# that a color can hold.
+# Both sides are tried where they may cost this part of one, by the entries that a color can hold.
 BOTH_SIDES = 0.5
 # Substitution costs accuracy, and pays from a third of the colors on.
 SUBSTITUTION = 2 / 3
@@ -35,29 +36,39 @@ def choose(
     pattern: SparsityPattern,
     structure: Structure = Structure.NONSYMMETRIC,
     costs: Costs | None = None,
+    sides: Collection[Partition] = (Partition.COLUMN, Partition.ROW),
     substitution: bool = False,
 ) -> Coloring:
     """Return the coloring of least cost.
 
     Args:
-        pattern: what to color. structure: what is known of the matrix. A symmetric one is colored by stars.
-        costs: what a color costs; the same on both sides unless said. substitution: whether a symmetric
-        matrix may be colored for substitution, which is chosen where it saves
-            a third of the colors.
+        pattern: what to color.
+        structure: what is known of the matrix. A symmetric one is colored by stars.
+        costs: what a color costs; the same on both sides unless said.
+        sides: columns, rows or both: the products that can be computed of a matrix that is not symmetric.
+        Both
+            together take a program each, and are tried where they may save half.
+        substitution: whether a symmetric matrix may be colored for substitution, which is chosen where it
+            saves a third of the colors.
 
     Raises:
-        ValueError: the pattern of a symmetric matrix is not symmetric.
+        ValueError: the pattern of a symmetric matrix is not symmetric, or no side is given.
     """
     costs = costs or Costs()
     if structure is Structure.SYMMETRIC:
         return _symmetric(pattern, substitution)
-    sides = [
-        (costs.jvp * largest_row(pattern), Partition.COLUMN),
-        (costs.vjp * largest_row(pattern.transposed), Partition.ROW),
-    ]
-    (_, first), (bound, second) = sorted(sides, key=lambda side: side[0])
+    if not sides or Partition.BIDIRECTIONAL in sides:
+        raise ValueError("the sides of a matrix are columns, rows or both")
+    if len(set(sides)) == 1:
+        return color(ColoringProblem(pattern, partition=next(iter(sides))))
+    # No coloring has fewer colors than the longest row, or column, has entries.
+    bounds = {
+        Partition.COLUMN: costs.jvp * largest_row(pattern),
+        Partition.ROW: costs.vjp * largest_row(pattern.transposed),
+    }
+    first, second = sorted(bounds, key=bounds.__getitem__)
     best = color(ColoringProblem(pattern, partition=first))
-    if bound < costs.of(best):
+    if bounds[second] < costs.of(best):
         best = min(best, color(ColoringProblem(pattern, partition=second)), key=costs.of)
     # A column color holds an entry a row at most, and a row color one a column.
     fewest = pattern.nonzeros * min(

@@ -196,8 +196,16 @@ def recolored(
             sizes = np.zeros(count, np.int64)
             for v in range(len(colors)):
                 if colors[v] >= 0:
-                    sizes[colors[v]] -= 1
-            rank[np.argsort(sizes, kind="mergesort")] = np.arange(count).astype(np.int32)
+                    sizes[colors[v]] += 1
+            # Sorted by counting: how many colors are larger.
+            larger = np.zeros(len(colors) + 2, np.int64)
+            for color in range(count):
+                larger[sizes[color]] += 1
+            for size in range(len(colors), -1, -1):
+                larger[size] += larger[size + 1]
+            for color in range(count):
+                rank[color] = larger[sizes[color] + 1]
+                larger[sizes[color] + 1] += 1
         else:
             for color in range(count):
                 rank[color] = color

@@ -74,6 +74,15 @@ def test_the_choice_costs_no_more_than_either_side(pattern: SparsityPattern, vjp
     assert costs.of(chosen) <= min(costs.of(color_columns(pattern)), costs.of(color_rows(pattern)))
 
 
+@pytest.mark.parametrize("pattern", [patterns.frame(30), HIGH, HIGH.transposed])
+def test_only_the_sides_that_can_be_computed_are_chosen(pattern: SparsityPattern) -> None:
+    assert isinstance(choose(pattern, sides=[Partition.COLUMN]), ColumnColoring)
+    assert isinstance(choose(pattern, sides=[Partition.ROW]), RowColoring)
+    for sides in ([], [Partition.COLUMN, Partition.BIDIRECTIONAL]):
+        with pytest.raises(ValueError, match="columns, rows or both"):
+            choose(pattern, sides=sides)
+
+
 def test_substitution_is_chosen_where_it_is_allowed_and_saves_a_third() -> None:
     line = np.abs(np.arange(30)[:, None] - np.arange(30)) <= 1
     mesh = patterns.of_dense(np.kron(line, line))
