@@ -83,6 +83,12 @@ def test_only_the_sides_that_can_be_computed_are_chosen(pattern: SparsityPattern
             choose(pattern, sides=sides)
 
 
+def test_hubs_of_many_neighbors_cost_no_more_than_their_entries() -> None:
+    pattern = patterns.arrow(300_000)  # whose pairs of leaves would take minutes
+    assert choose(pattern).count == 3
+    assert choose(pattern, SYMMETRIC, substitution=True).count == 2
+
+
 def test_substitution_is_chosen_where_it_is_allowed_and_saves_a_third() -> None:
     line = np.abs(np.arange(30)[:, None] - np.arange(30)) <= 1
     mesh = patterns.of_dense(np.kron(line, line))
