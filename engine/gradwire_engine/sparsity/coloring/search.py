@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 Fit = Callable[[Array], tuple[Array, int]]
 
 ORDERS: tuple[Order, ...] = (largest_first, smallest_last, incidence_degree)
-# Work is counted in pairs of neighbors, which orders and fits visit: some 10^8 a second of one core.
+# Work is counted in pairs of neighbors that orders visit: some 10^8 a second of one core.
 PAIRS = 20_000_000
 # So many rounds in a row that find nothing end the recoloring.
 FRUITLESS = 30
@@ -36,12 +36,11 @@ def best_of_orders(fit: Fit, indptr: Array, indices: Array) -> tuple[Array, int]
     best = fit(np.flatnonzero(sizes).astype(np.int32))
     if best[1] <= FEWEST:
         return best
-    passes = passes_of(indptr)
-    for order in ORDERS[: passes // 2]:
+    for order in ORDERS[: passes_of(indptr) // 2]:
         ordered = order(indptr, indices, indptr, indices)
         best = min(best, fit(ordered[sizes[ordered] > 0]), key=number)
-        passes -= 2
-    return recolored(fit, best, FEWEST, passes)
+    # A fit visits at most the colors next to each neighbor.
+    return recolored(fit, best, FEWEST, PAIRS // (len(indices) * best[1]))
 
 
 def recolored(fit: Fit, best: tuple[Array, int], least: int, rounds: int) -> tuple[Array, int]:
