@@ -9,6 +9,8 @@ from gradwire._face.options import Kind, Options
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection, select, select_scalar
 from gradwire.results import Block, Info, ProgressReporter
+from gradwire.transport.connection import Connection
+from gradwire.transport.files import ResultFiles
 from gradwire.transport.placement import BlockBuffers, ResultArrays, flatten_out
 from gradwire.transport.receiver import DerivativeReceiver, DerivativeRequest, public_block
 from gradwire.transport.request import tensor_ids, tensors
@@ -70,8 +72,12 @@ class DerivativeFunction(BaseFunction):
         return None, receiver.info
 
     async def _assemble(self, request: DerivativeRequest, options: Options) -> DerivativeReceiver:
-        given = flatten_out(options.out)
         reporter = _reporter(request, options)
+        files = ResultFiles.of(options.out, request)
+        if files is not None:
+            async with self._beside(request.inputs):
+                return await received_into(files, self._connection, reporter)
+        given = flatten_out(options.out)
         receiver = DerivativeReceiver(
             self._connection, request, lambda plan: ResultArrays(plan, given), reporter, restart=True
         )
@@ -95,6 +101,19 @@ class DerivativeFunction(BaseFunction):
                     yield public_block(block, receiver.plan)
             finally:
                 await blocks.aclose()
+
+
+async def received_into(
+    files: ResultFiles, connection: Connection, reporter: ProgressReporter
+) -> DerivativeReceiver:
+    """Receive the blocks of a derivative that are not in its files yet."""
+    begun = files.plan_id, frozenset(files.done)
+    receiver = DerivativeReceiver(
+        connection, files.request, files.allocate, reporter, restart=True, begun=begun
+    )
+    await receiver.run(files.note)
+    await files.finish()
+    return receiver
 
 
 def _reporter(request: DerivativeRequest, options: Options) -> ProgressReporter:

@@ -291,7 +291,9 @@ class Function(FunctionBase):
             mode: "forward" or "reverse"; None leaves the choice to the server.
             block_width: columns or rows computed together; None leaves the choice to the server.
             block_memory: bytes that one block may take while it is computed; None for the server's default.
-            out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned.
+            out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned. Or a path
+                (or nested tuple): the array is made in that file of NumPy's format, and `gw.resume` finishes
+                it if this process ends before it is whole.
             sink: takes blocks as they arrive, in a thread, in place of an array; the result is None then.
             progress: a bar, or a function of `Progress`, called in the SDK's own thread.
             timeout: seconds until the work is stopped with `DeadlineError`.
