@@ -6,6 +6,7 @@ from ._sync.bases import Stream as Stream
 from ._sync.callbacks import Callbacks as Callbacks
 from ._sync.client import Client as Client
 from ._sync.connecting import connect as connect
+from ._sync.connecting import resume as resume
 from ._sync.function import Function as Function
 from ._sync.local import LocalClient as LocalClient
 from ._sync.local import local as local

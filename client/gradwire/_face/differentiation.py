@@ -17,6 +17,8 @@ from gradwire.graphs.signature import Selection, select, select_scalar
 from gradwire.graphs.spec import ArraySpec
 from gradwire.results import Block, Info, Plan, ProgressReporter
 from gradwire.sparse import SparsityPattern, blocks_of
+from gradwire.transport.connection import Connection
+from gradwire.transport.files import ResultFiles
 from gradwire.transport.placement import BlockBuffers, ResultArrays, SparseValues, flatten_out
 from gradwire.transport.receiver import DerivativeReceiver, DerivativeRequest, public_block
 from gradwire.transport.request import tensor_ids, tensors
@@ -99,8 +101,12 @@ class DerivativeFunction(BaseFunction):
         return nested(arrays, rows, columns, request.columns)
 
     async def _assemble(self, request: DerivativeRequest, options: Options) -> DerivativeReceiver:
-        given = flatten_out(options.out)
         reporter = _reporter(request, options)
+        files = ResultFiles.of(options.out, request)
+        if files is not None:
+            async with self._beside(request.inputs):
+                return await received_into(files, self._connection, reporter)
+        given = flatten_out(options.out)
         held = self._held_pattern(request) if options.is_sparse else None
 
         def allocate(plan: Plan) -> ResultArrays | SparseValues:
@@ -233,6 +239,19 @@ def results_of(received: DerivativeReceiver, options: Options) -> list[Any]:
         part if part.dtype == entry.dtype else part.astype(entry.dtype)
         for part, entry in zip(parts, plan.entries, strict=True)
     ]
+
+
+async def received_into(
+    files: ResultFiles, connection: Connection, reporter: ProgressReporter
+) -> DerivativeReceiver:
+    """Receive the blocks of a derivative that are not in its files yet."""
+    begun = files.plan_id, frozenset(files.done)
+    receiver = DerivativeReceiver(
+        connection, files.request, files.allocate, reporter, restart=True, begun=begun
+    )
+    await receiver.run(files.note)
+    await files.finish()
+    return receiver
 
 
 def _reporter(request: DerivativeRequest, options: Options) -> ProgressReporter:

@@ -99,7 +99,9 @@ class AsyncFunction(SparseFunction):
                 pattern is found for these shapes and holds at every point; or give one (`SparsityPattern`, a
                 SciPy matrix, a boolean matrix, or rows and columns), which is checked at its first use.
             joined: give one sparse matrix, all outputs by all inputs, in place of one for each pair.
-            out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned.
+            out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned. Or a path
+                (or nested tuple): the array is made in that file of NumPy's format, and `gw.resume` finishes
+                it if this process ends before it is whole.
             sink: takes blocks as they arrive in place of an array; the result is None then.
             progress: a bar, or a function of `Progress`.
             timeout: seconds until the work is stopped with `DeadlineError`.

@@ -1,7 +1,7 @@
 """Receives a Jacobian or Hessian block by block, and resumes a stream that broke."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -54,6 +54,7 @@ class DerivativeReceiver:
         reporter: is told how much has arrived.
         restart: when the server would plan the rest of a broken stream differently, ask for everything
             again; without it, that is an error.
+        begun: the plan, by its id, and its blocks that are in the destination already.
     """
 
     def __init__(
@@ -63,10 +64,11 @@ class DerivativeReceiver:
         allocate: Callable[[Plan], Destination],
         reporter: ProgressReporter,
         restart: bool,
+        begun: tuple[str, Iterable[int]] = ("", ()),
     ) -> None:
         self._connection, self._request, self._deadline = connection, request, request.deadline
         self._allocate, self._reporter, self._restart = allocate, reporter, restart
-        self._done: set[int] = set()
+        self._plan_id, self._done = begun[0], set(begun[1])
         self._open: dict[int, OpenBlock] = {}
         self._bytes = 0
         self._values = _Values() if request.message.values else None
@@ -144,10 +146,11 @@ class DerivativeReceiver:
         finally:
             self._reporter.close()
 
-    async def run(self) -> None:
-        """Receive everything into the destination and yield nothing."""
-        async for _ in self.blocks():
-            pass
+    async def run(self, note: Callable[[int], Awaitable[None]] | None = None) -> None:
+        """Receive everything into the destination; `note` is awaited with the number of each block."""
+        async for block in self.blocks():
+            if note is not None:
+                await note(block.start.block)
 
     def _forget(self) -> None:
         self._done.clear()
@@ -156,7 +159,7 @@ class DerivativeReceiver:
     async def _one_stream(self) -> AsyncIterator[OpenBlock]:
         message = self._request.message
         message.skip[:] = sorted(self._done)
-        message.plan_id = self._plan.plan_id if self._plan is not None and self._done else ""
+        message.plan_id = self._plan_id if self._done else ""
         if isinstance(self._destination, SparseValues) and self._destination.pattern is not None:
             message.pattern_id = self._destination.pattern.pattern_id
         message.values = self._values is not None and not self._has_values
@@ -208,9 +211,11 @@ class DerivativeReceiver:
 
     def _begin(self, plan: Plan) -> None:
         if self._plan is None or not self._done:
-            self._plan, self._destination, self._bytes = plan, self._allocate(plan), 0
+            self._plan, self._destination = plan, self._allocate(plan)
+            self._plan_id = plan.plan_id
+            self._bytes = plan.result_bytes * len(self._done) // max(plan.blocks, 1)
             self._report()
-        elif plan.plan_id != self._plan.plan_id:
+        elif plan.plan_id != self._plan_id:
             raise PreconditionError(
                 "the server planned the rest of a broken stream differently; ask again",
                 reason=PLAN_CHANGED,

@@ -82,7 +82,7 @@ class PatternCheck:
             first = int(np.flatnonzero(off)[0])
             raise InvalidInput(
                 "the pattern given lacks entries: a product with a random vector differs in "
-                f"{int(off.sum())} {side}s, {side} {first} first; add them, or have the server find the pattern",
+                f"{int(off.sum())} {side}s, {side} {first} first; add entries, or have the server find them",
                 "options.pattern",
             )
 
