@@ -1,5 +1,6 @@
 """How a function's derivatives are asked for and received, in blocks."""
 
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from functools import cached_property
 from typing import Any
@@ -12,7 +13,7 @@ from gradwire._face.arguments import abstract, bind, fixed_type
 from gradwire._face.evaluation import Arrays, BaseFunction, nested, one_output
 from gradwire._face.options import Kind, Options
 from gradwire._face.structures import Choice
-from gradwire.errors import InvalidArgumentError
+from gradwire.errors import GraphWarning, InvalidArgumentError
 from gradwire.graphs.signature import Selection, select, select_scalar
 from gradwire.graphs.spec import ArraySpec
 from gradwire.results import Block, Info, Plan, ProgressReporter
@@ -110,10 +111,7 @@ class DerivativeFunction(BaseFunction):
         held = self._held_pattern(request) if options.is_sparse else None
 
         def allocate(plan: Plan) -> ResultArrays | SparseValues:
-            if plan.sparse is None:
-                return ResultArrays(plan, given)
-            known = held if held is not None and held.pattern_id == plan.sparse.pattern_id else None
-            return SparseValues(plan, known)
+            return ResultArrays(plan, given) if plan.sparse is None else self._sparse_values(plan, held)
 
         receiver = DerivativeReceiver(self._connection, request, allocate, reporter, restart=True)
         async with self._beside(request.inputs):
@@ -126,6 +124,29 @@ class DerivativeFunction(BaseFunction):
         held = self._patterns.get(_problem(request))
         request.message.pattern_id = held.pattern_id if held is not None else ""
         return held
+
+    def _sparse_values(self, plan: Plan, held: SparsityPattern | None) -> SparseValues:
+        assert plan.sparse is not None
+        self._warn_of_dense(plan)
+        known = held is not None and held.pattern_id == plan.sparse.pattern_id
+        return SparseValues(plan, held if known else None)
+
+    @cached_property
+    def _told(self) -> set[str]:
+        """Operators that a warning has named: each is told once."""
+        return set()
+
+    def _warn_of_dense(self, plan: Plan) -> None:
+        """Tell which operators a pattern could not be followed through."""
+        names = plan.sparse.dense_operators if plan.sparse is not None else ()
+        if not self._told.issuperset(names):
+            self._told.update(names)
+            warnings.warn(
+                f"the sparsity pattern is dense in what depends on {', '.join(names)}: there is no rule of "
+                "detection for it. The derivative is right, but takes more seeds and holds zeros",
+                GraphWarning,
+                stacklevel=2,
+            )
 
     def _hold_pattern(self, request: DerivativeRequest, receiver: DerivativeReceiver) -> None:
         if isinstance(receiver.destination, SparseValues) and receiver.destination.pattern is not None:
@@ -152,9 +173,7 @@ class DerivativeFunction(BaseFunction):
         held = self._held_pattern(request)
 
         def allocate(plan: Plan) -> SparseValues:
-            assert plan.sparse is not None
-            known = held if held is not None and held.pattern_id == plan.sparse.pattern_id else None
-            return SparseValues(plan, known)
+            return self._sparse_values(plan, held)
 
         reporter = ProgressReporter(False, kind)
         receiver = DerivativeReceiver(self._connection, request, allocate, reporter, restart=True)

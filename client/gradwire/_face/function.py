@@ -9,7 +9,7 @@ from gradwire._face.arguments import given_values
 from gradwire._face.batches import Loss
 from gradwire._face.checking import check
 from gradwire._face.differentiation import results_of
-from gradwire._face.evaluation import Arrays, nested, one_output
+from gradwire._face.evaluation import Arrays, one_output
 from gradwire._face.flat import FlatFunction
 from gradwire._face.options import (
     HessianMode,
@@ -287,6 +287,8 @@ class AsyncFunction(SparseFunction):
         of: str | int | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        joined: bool = False,
         out: Any = None,
         progress: ProgressOption = False,
         timeout: float | None = None,
@@ -295,7 +297,8 @@ class AsyncFunction(SparseFunction):
         """Compute all outputs, and the gradient and the Hessian of `of`: what a Newton step takes.
 
         One call to the server brings them. The Hessian is computed as the Jacobian of the gradient, which is
-        what the function that is sent gives; the arguments are those of `hessian`, but for `mode`.
+        what the function that is sent gives; the arguments are those of `hessian`, but for `mode` and
+        `triangle`.
         """
         columns = self._columns(wrt)
         both = self.gradient(columns.selection, self._scalar(of), keep_values=True)
@@ -305,6 +308,8 @@ class AsyncFunction(SparseFunction):
             of=[value.name for value in both.signature.outputs[:count]],
             block_width=block_width,
             block_memory=block_memory,
+            sparse=sparse,
+            joined=joined,
             out=out,
             progress=progress,
             timeout=timeout,
@@ -314,7 +319,7 @@ class AsyncFunction(SparseFunction):
         return (
             self._result(received.values[count:]),
             columns.arrange(received.values[:count]),
-            nested(received.arrays, columns, columns, request.columns),
+            self._nested(results_of(received, options), columns, columns, request, options),
         )
 
     def jacobian_blocks(
@@ -455,7 +460,9 @@ class AsyncFunction(SparseFunction):
         answer = await self._connection.call(
             self._model, {}, deadline, lambda remaining: self._connection.stub.plan(request, remaining)
         )
-        return Plan.from_proto(derivative_pb2.PlanResponse.FromString(answer).plan, chosen_of)
+        plan = Plan.from_proto(derivative_pb2.PlanResponse.FromString(answer).plan, chosen_of)
+        self._warn_of_dense(plan)
+        return plan
 
     async def check(self, /, *args: Any, timeout: float | None = None, **inputs: Any) -> CheckReport:
         """Check values and derivatives at a point, print what was compared, and return it.

@@ -13,6 +13,7 @@ from gradwire._face.batches import Batch, Start
 from gradwire._face.client import AsyncClient, FunctionStream
 from gradwire._face.evaluation import Arrays
 from gradwire._face.function import AsyncFunction
+from gradwire._face.options import SparseOption
 from gradwire._face.pickling import CLIENT, FUNCTION, refuse
 from gradwire._face.preparation import AsyncPrepared
 from gradwire._sync.bridge import Bridge, entered
@@ -76,6 +77,7 @@ class FunctionBase:
         of: str | int | None = None,
         *,
         along: Prefetch = "auto",
+        sparse: SparseOption = False,
         timeout: float | None = None,
     ) -> Callbacks:
         """Return the functions that a numerical solver calls; one call to the server serves a point.
@@ -92,12 +94,15 @@ class FunctionBase:
             of: the output that the solver asks for; the first floating-point one by default.
             along: what is fetched with a value: "grad", "jacobian", "hessian" (with the gradient), "nothing",
                 or what fits the output ("auto": the gradient of one number, the Jacobian of several).
+            sparse: give Jacobians and Hessians as `scipy.sparse.csr_array`; "auto" where that takes
+                less work.
             timeout: seconds until the work for one point is stopped with `DeadlineError`.
 
         Raises:
-            InvalidArgumentError: `wrt`, `of` or `along` does not fit the function.
+            InvalidArgumentError: `wrt`, `of`, `along` or `sparse` does not fit the function.
+            ModuleNotFoundError: `sparse` is asked for without SciPy.
         """
-        return Callbacks(self._function, self._bridge, wrt, of, along, timeout)
+        return Callbacks(self._function, self._bridge, wrt, of, along, sparse, timeout)
 
 
 class AccumulatorBase:

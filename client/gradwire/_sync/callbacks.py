@@ -8,6 +8,8 @@ cache holds one point: solvers go from point to point and do not return.
 import threading
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
+from functools import cached_property
+from importlib.util import find_spec
 from math import prod
 from typing import Any, Literal, NoReturn
 
@@ -17,6 +19,7 @@ import numpy.typing as npt
 import gradwire_wire as wire
 from gradwire._face.arguments import given_values
 from gradwire._face.function import AsyncFunction
+from gradwire._face.options import Options, SparseOption
 from gradwire._face.pickling import FUNCTION, refuse
 from gradwire._sync.bridge import Bridge
 from gradwire.errors import InvalidArgumentError
@@ -27,7 +30,8 @@ from gradwire.transport.retry import seconds_of
 Floats = npt.NDArray[np.float64]
 Prefetch = Literal["auto", "grad", "jacobian", "hessian", "nothing"]
 Part = Literal["value", "grad", "jacobian", "hessian"]
-Parts = Mapping[str, wire.Array]
+Parts = Mapping[str, Any]
+"""Arrays, or sparse matrices, by part."""
 
 _PREFETCHED: dict[str, tuple[Part, ...]] = {
     "nothing": ("value",),
@@ -52,7 +56,7 @@ class Callbacks:
     `args=` go where they belong), or by name (a solver's `kwargs=`); the input that is varied may be flat, as
     solvers have it, where its shape is known. Results are float64 whatever the graph computes in: a number
     for an output of rank 0, else arrays of at most two axes, `(outputs, inputs)`, and they belong to the
-    caller, who may write to them.
+    caller, who may write to them. With `sparse`, Jacobians and Hessians are matrices of `scipy.sparse`.
 
     With the value, the derivatives that `along` names are fetched in the same round trip. Points are compared
     bit by bit. May be used from several threads, which share a round trip when they ask for the same point at
@@ -66,6 +70,7 @@ class Callbacks:
         wrt: str | int | None,
         of: str | int | None,
         along: Prefetch,
+        sparse: SparseOption,
         timeout: float | None,
     ) -> None:
         signature = function.signature
@@ -82,6 +87,7 @@ class Callbacks:
         if chosen in ("grad", "hessian"):
             select_scalar(signature.outputs, self._of)
         self._along = _PREFETCHED[chosen]
+        self._sparse = _checked_sparse(sparse)
         self._lock = threading.Lock()
         self._last = _Point(None)
 
@@ -106,15 +112,28 @@ class Callbacks:
         args = self._in_order(args, inputs)
         return self._like_point(args, _floats(self._part("grad", args), -1))
 
-    def jacobian(self, /, *args: Any, **inputs: Any) -> Floats:
+    def jacobian(self, /, *args: Any, **inputs: Any) -> Any:
         """Return the Jacobian, of shape (outputs, inputs)."""
         args = self._in_order(args, inputs)
-        return _floats(self._part("jacobian", args), -1, self._inputs(args))
+        return self._matrix(self._part("jacobian", args), args)
 
-    def hessian(self, /, *args: Any, **inputs: Any) -> Floats:
+    def hessian(self, /, *args: Any, **inputs: Any) -> Any:
         """Return the Hessian of a one-element output, of shape (inputs, inputs); () at a point of rank 0."""
         args = self._in_order(args, inputs)
-        return self._like_point(args, _floats(self._part("hessian", args), -1, self._inputs(args)))
+        return self._like_point(args, self._matrix(self._part("hessian", args), args))
+
+    @cached_property
+    def jac_sparsity(self) -> Any:
+        """Where the Jacobian may be non-zero at any point: a `scipy.sparse.csr_array` of booleans.
+
+        `least_squares` and `solve_ivp` take it as `jac_sparsity`, to group their own differences.
+
+        Raises:
+            InvalidArgumentError: the signature leaves a size open.
+        """
+        _require_scipy()
+        work = self._function.sparsity(wrt=self._wrt, of=self._of, timeout=self._timeout)
+        return self._bridge.run(work).boolean()
 
     def hvp(self, /, *args: Any, **inputs: Any) -> Floats:
         """Multiply the Hessian by a vector, which follows the varied input: `hvp(x, p, *args)`."""
@@ -126,7 +145,7 @@ class Callbacks:
         )
         return _floats(self._bridge.run(work), -1)
 
-    def weighted_hessian(self, /, *args: Any, **inputs: Any) -> Floats:
+    def weighted_hessian(self, /, *args: Any, **inputs: Any) -> Any:
         """Return the weighted sum of the outputs' Hessians: `weighted_hessian(x, v, *args)`.
 
         `scipy.optimize.NonlinearConstraint` takes it as `hess`. The shape is (inputs, inputs).
@@ -138,9 +157,16 @@ class Callbacks:
         work = pullback.jacobian(
             {**self._named(self._arguments(args)), seed.name: _shaped(seed, weights)},
             wrt=self._wrt,
+            sparse=self._sparse,
             timeout=self._timeout,
         )
-        return _floats(self._bridge.run(work), -1, self._inputs(args))
+        return self._matrix(self._bridge.run(work), args)
+
+    def _matrix(self, found: Any, args: tuple[Any, ...]) -> Any:
+        """Return a derivative as (outputs, inputs), in memory that the caller may write to."""
+        if isinstance(found, np.ndarray):
+            return _floats(found, -1, self._inputs(args))
+        return found.astype(np.float64, copy=True)
 
     def _in_order(self, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> tuple[Any, ...]:
         """Append inputs that are given by name, as solvers' `kwargs=` are, in the function's order."""
@@ -168,9 +194,10 @@ class Callbacks:
             raise InvalidArgumentError(f"{what} is missing: pass it after input {self._wrt!r}")
         return args[:after] + args[after + 1 :], args[after]
 
-    def _like_point(self, args: tuple[Any, ...], derivative: Floats) -> Floats:
+    def _like_point(self, args: tuple[Any, ...], derivative: Any) -> Any:
         # Solvers of one variable, such as root_scalar, have points without axes and expect the same back.
-        return derivative.reshape(()) if np.ndim(args[self._position]) == 0 else derivative
+        scalar = np.ndim(args[self._position]) == 0 and isinstance(derivative, np.ndarray)
+        return derivative.reshape(()) if scalar else derivative
 
     def _inputs(self, args: tuple[Any, ...]) -> int:
         return int(np.size(args[self._position]))
@@ -181,7 +208,7 @@ class Callbacks:
         at = self._position
         return (*args[:at], _shaped(self._input, args[at]), *args[at + 1 :])
 
-    def _part(self, part: Part, args: tuple[Any, ...]) -> wire.Array:
+    def _part(self, part: Part, args: tuple[Any, ...]) -> Any:
         arguments = self._arguments(args)
         self._bridge.refuse_to_wait()
         key = tuple(_key(argument) for argument in arguments)
@@ -216,11 +243,13 @@ class Callbacks:
         results = await self._call(parts, arguments)
         return dict(zip(parts, results, strict=True))
 
-    async def _call(self, parts: tuple[Part, ...], arguments: tuple[Any, ...]) -> tuple[wire.Array, ...]:
+    async def _call(self, parts: tuple[Part, ...], arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         f, timeout, point = self._function, self._timeout, self._named(arguments)
         chosen: dict[str, Any] = {"wrt": self._wrt, "of": self._of, "timeout": timeout}
         if parts == ("value",):
             return (self._chosen_output(await f.value(point, timeout=timeout)),)
+        if parts[-1] in ("jacobian", "hessian"):
+            chosen["sparse"] = self._sparse
         if len(parts) == 1:
             calls: dict[Part, Any] = {"grad": f.grad, "jacobian": f.jacobian, "hessian": f.hessian}
             return (await calls[parts[0]](point, **chosen),)
@@ -237,6 +266,21 @@ class Callbacks:
         """Pick the chosen output among all of them."""
         chosen: wire.Array = flatten(value)[1][self._output]
         return chosen
+
+
+def _checked_sparse(sparse: SparseOption) -> SparseOption:
+    sparse = Options(sparse=sparse).sparse
+    if sparse:
+        _require_scipy()
+    return sparse
+
+
+def _require_scipy() -> None:
+    if find_spec("scipy") is None:
+        raise ModuleNotFoundError(
+            "sparse callbacks give matrices of scipy.sparse, for SciPy's solvers: pip install scipy",
+            name="scipy",
+        )
 
 
 def _named(values: tuple[Value, ...], name: str) -> Value:

@@ -590,6 +590,8 @@ class Function(FunctionBase):
         of: str | int | None = None,
         block_width: int | None = None,
         block_memory: int | None = None,
+        sparse: SparseOption = False,
+        joined: bool = False,
         out: Any = None,
         progress: ProgressOption = False,
         timeout: float | None = None,
@@ -598,7 +600,8 @@ class Function(FunctionBase):
         """Compute all outputs, and the gradient and the Hessian of `of`: what a Newton step takes.
 
         One call to the server brings them. The Hessian is computed as the Jacobian of the gradient, which is
-        what the function that is sent gives; the arguments are those of `hessian`, but for `mode`.
+        what the function that is sent gives; the arguments are those of `hessian`, but for `mode` and
+        `triangle`.
         """
         return self._bridge.run(
             self._function.value_grad_and_hessian(
@@ -607,6 +610,8 @@ class Function(FunctionBase):
                 of=of,
                 block_width=block_width,
                 block_memory=block_memory,
+                sparse=sparse,
+                joined=joined,
                 out=out,
                 progress=progress,
                 timeout=timeout,

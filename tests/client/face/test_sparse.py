@@ -286,3 +286,31 @@ def test_coroutines_give_the_same(server: EmbeddedServer) -> None:
 def test_importing_the_sdk_imports_no_scipy() -> None:
     code = "import gradwire, gradwire.sparse, sys; assert 'scipy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_operators_without_a_rule_are_named_once(remote: gw.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from gradwire.sparse import SparsePlan
+
+    read = SparsePlan.from_proto
+    monkeypatch.setattr(
+        SparsePlan, "from_proto", lambda plan: replace(read(plan), dense_operators=("ragged_dot",))
+    )
+    f = remote.function(chain, gw.spec(9))
+    with pytest.warns(gw.GraphWarning, match="dense in what depends on ragged_dot") as told:
+        f.jacobian(np.ones(9), sparse=True)
+        f.jacobian(np.ones(9), sparse=True)
+        f.sparsity()
+        f.plan(sparse=True)
+    assert len(told) == 1
+
+
+def test_one_liners_take_the_options(remote: gw.Client) -> None:
+    x = np.linspace(0.5, 2, 8)
+    J = remote.jacobian(chain, x, sparse=True)
+    np.testing.assert_array_equal(J.toarray(), remote.jacobian(chain, x))
+    H = remote.hessian(rosenbrock, x, sparse=True, triangle=True)
+    np.testing.assert_allclose(H.toarray(), np.tril(remote.hessian(rosenbrock, x)), rtol=1e-13)
+    joint = remote.jacobian(two, x[:4], np.ones((2, 2)), sparse=True, joined=True)
+    assert joint.shape == (6, 8)

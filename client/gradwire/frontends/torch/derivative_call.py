@@ -6,15 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
+from gradwire._face.options import SparseOption
 from gradwire._face.verification import Verify
 from gradwire._sync.client import Client
 from gradwire.frontends.torch.autograd import RemoteFunction
 from gradwire.frontends.torch.cache import cached_export, remote_function
 from gradwire.frontends.torch.capture import as_written, capture, is_plain, tensor_spec
 from gradwire.frontends.torch.default import client_or_default
-from gradwire.frontends.torch.tensors import to_numpy, to_torch
+from gradwire.frontends.torch.tensors import empty_sparse, to_numpy, to_sparse, to_torch
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -204,30 +206,27 @@ class DerivativeCall:
         names = (value.name for value in self.remote.function.signature.inputs)
         return {name: to_numpy(tensor) for name, tensor in zip(names, self.everything, strict=True)}
 
-    def _zeros(self, *shapes: Sequence[int], like: torch.Tensor) -> torch.Tensor:
-        return torch.zeros(
-            [extent for shape in shapes for extent in shape], dtype=like.dtype, device=like.device
-        )
-
-    def streamed_rows(self, forward: bool) -> list[list[torch.Tensor]]:
-        """Compute the Jacobian from streamed blocks, as rows of [output][input]."""
+    def streamed_rows(self, forward: bool, sparse: SparseOption = False) -> list[list[torch.Tensor]]:
+        """Compute the Jacobian from streamed blocks, as rows of [output][input]; matrices if sparse."""
         of = self.connected_outputs()
         found: dict[tuple[int, int], torch.Tensor] = {}
         if of:
             inputs, outputs = self.remote.names(self.wrt, of)
             mode: Literal["forward"] | None = "forward" if forward else None
-            result = self.remote.function.jacobian(self._arrays(), wrt=inputs, of=outputs, mode=mode)
+            result = self.remote.function.jacobian(
+                self._arrays(), wrt=inputs, of=outputs, mode=mode, sparse=sparse
+            )
             for i, row in zip(of, result, strict=True):
                 for j, entry in zip(self.wrt, row, strict=True):
-                    found[i, j] = to_torch(entry, self.tensors[j].device).to(self.tensors[j].dtype)
-        return self._filled(found)
+                    found[i, j] = _entry(entry, self.tensors[j])
+        return self._filled(found, sparse is True or _holds_sparse(found))
 
-    def _filled(self, found: dict[tuple[int, int], torch.Tensor]) -> list[list[torch.Tensor]]:
+    def _filled(
+        self, found: dict[tuple[int, int], torch.Tensor], sparse: bool = False
+    ) -> list[list[torch.Tensor]]:
+        zeros = _no_entries if sparse else _zeros
         return [
-            [
-                found[i, j] if (i, j) in found else self._zeros(like.shape, t.shape, like=t)
-                for j, t in enumerate(self.tensors)
-            ]
+            [found[i, j] if (i, j) in found else zeros(like, t) for j, t in enumerate(self.tensors)]
             for i, like in enumerate(self.output_likes())
         ]
 
@@ -245,16 +244,16 @@ class DerivativeCall:
                     found[i, j] = product.reshape(likes[i].shape + self.tensors[j].shape)
         return self._filled(found)
 
-    def streamed_hessian(self) -> list[list[torch.Tensor]]:
-        """Compute the Hessian from streamed blocks, as rows of [input][input]."""
+    def streamed_hessian(self, sparse: SparseOption = False) -> list[list[torch.Tensor]]:
+        """Compute the Hessian from streamed blocks, as rows of [input][input]; matrices if sparse."""
         found: dict[tuple[int, int], torch.Tensor] = {}
         if self.wrt:
             inputs, outputs = self.remote.names(self.wrt, (0,))
-            result = self.remote.function.hessian(self._arrays(), wrt=inputs, of=outputs[0])
+            result = self.remote.function.hessian(self._arrays(), wrt=inputs, of=outputs[0], sparse=sparse)
             for i, row in zip(self.wrt, result, strict=True):
                 for j, entry in zip(self.wrt, row, strict=True):
-                    found[i, j] = to_torch(entry, self.tensors[j].device).to(self.tensors[j].dtype)
-        return self._square(found)
+                    found[i, j] = _entry(entry, self.tensors[j])
+        return self._square(found, sparse is True or _holds_sparse(found))
 
     def differentiable_hessian(self) -> list[list[torch.Tensor]]:
         """Compute the Hessian as an hvp with a batch of unit tangents, which autograd follows."""
@@ -273,14 +272,35 @@ class DerivativeCall:
                     found[i, j] = product.reshape(self.tensors[i].shape + self.tensors[j].shape)
         return self._square(found)
 
-    def _square(self, found: dict[tuple[int, int], torch.Tensor]) -> list[list[torch.Tensor]]:
+    def _square(
+        self, found: dict[tuple[int, int], torch.Tensor], sparse: bool = False
+    ) -> list[list[torch.Tensor]]:
+        zeros = _no_entries if sparse else _zeros
         return [
-            [
-                found[i, j] if (i, j) in found else self._zeros(row.shape, t.shape, like=t)
-                for j, t in enumerate(self.tensors)
-            ]
+            [found[i, j] if (i, j) in found else zeros(row, t) for j, t in enumerate(self.tensors)]
             for i, row in enumerate(self.tensors)
         ]
+
+
+def _zeros(row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+    return torch.zeros((*row.shape, *column.shape), dtype=column.dtype, device=column.device)
+
+
+def _no_entries(row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+    return empty_sparse(row.numel(), column.numel(), column)
+
+
+def _entry(found: Any, like: torch.Tensor) -> torch.Tensor:
+    """Return a derivative as a tensor of an input's dtype and on its device, sparse if it is a matrix."""
+    return (
+        to_torch(found, like.device).to(like.dtype)
+        if isinstance(found, np.ndarray)
+        else to_sparse(found, like)
+    )
+
+
+def _holds_sparse(found: dict[tuple[int, int], torch.Tensor]) -> bool:
+    return any(one.layout is torch.sparse_csr for one in found.values())
 
 
 def _units(like: torch.Tensor, device: torch.device) -> torch.Tensor:

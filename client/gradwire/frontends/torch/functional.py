@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch.autograd import functional as _functional
 
+from gradwire._face.options import Options, SparseOption
 from gradwire._face.verification import Verify
 from gradwire._sync.client import Client
+from gradwire.errors import TraceError
 from gradwire.frontends.torch.capture import recording
 from gradwire.frontends.torch.derivative_call import DerivativeCall, packed
 
@@ -25,6 +27,7 @@ def jacobian(
     vectorize: bool = False,
     strategy: str = "reverse-mode",
     *,
+    sparse: SparseOption = False,
     client: Client | None = None,
     verify: Verify | None = None,
 ) -> Any:
@@ -37,6 +40,8 @@ def jacobian(
         strict: raise where an output does not depend on an input, instead of returning zeros.
         vectorize: accepted for compatibility; the server always computes blocks.
         strategy: "reverse-mode" lets the server choose the mode, "forward-mode" asks for forward mode.
+        sparse: True gives `torch.sparse_csr` matrices of shape (output.numel(), input.numel()), computed by
+            colors of columns or rows that share no entry; "auto" does so where it takes less work.
         client: the client to use; by default the one given to `use`.
         verify: when the graph is compared with the function, as for `client.function`.
 
@@ -48,11 +53,13 @@ def jacobian(
         RuntimeError: an input is not floating-point, options exclude each other, or `strict` finds an output
             that does not depend on an input.
         TypeError: `inputs` or the results are not tensors or tuples of them.
-        NotImplementedError: a combination of options that PyTorch does not support either.
+        NotImplementedError: a combination of options that PyTorch does not support either, or a sparse
+            derivative that is to be differentiated further.
         GradwireError: there is neither a client nor a default, or the server refuses or fails.
         TraceError: `func` does something that has no place in a graph.
     """
     forward = _forward("jacobian", strategy, create_graph, strict, vectorize)
+    _check_sparse("jacobian", sparse, create_graph)
     if recording():
         return reference.jacobian(func, inputs, create_graph, strict, vectorize, strategy)
     call = DerivativeCall.of("jacobian", func, inputs, create_graph, client, verify)
@@ -60,7 +67,7 @@ def jacobian(
         # An output depends on an input exactly if its sum does, which is one row in place of many.
         sums = _summed(func)
         call.check(lambda fakes: reference.jacobian(sums, fakes, create_graph, strict=True))
-    rows = call.differentiable_rows() if create_graph else call.streamed_rows(forward)
+    rows = call.differentiable_rows() if create_graph else call.streamed_rows(forward, sparse)
     return packed([packed(row, call.inputs_are_tuple) for row in rows], call.outputs_are_tuple)
 
 
@@ -72,6 +79,7 @@ def hessian(
     vectorize: bool = False,
     outer_jacobian_strategy: str = "reverse-mode",
     *,
+    sparse: SparseOption = False,
     client: Client | None = None,
     verify: Verify | None = None,
 ) -> Any:
@@ -84,6 +92,7 @@ def hessian(
         strict: as for `jacobian`.
         vectorize: as for `jacobian`.
         outer_jacobian_strategy: checked as the `strategy` of `jacobian`; the server chooses the mode.
+        sparse: as for `jacobian`.
         client: the client to use; by default the one given to `use`.
         verify: when the graph is compared with the function, as for `client.function`.
 
@@ -95,13 +104,14 @@ def hessian(
         RuntimeError: the function returns a tuple or more than one element; and as for `jacobian`.
     """
     _forward("hessian", outer_jacobian_strategy, create_graph, strict, vectorize)
+    _check_sparse("hessian", sparse, create_graph)
     if recording():
         return reference.hessian(func, inputs, create_graph, strict, vectorize, outer_jacobian_strategy)
     call = DerivativeCall.of("hessian", func, inputs, create_graph, client, verify)
     call.check_one_element("hessian")
     if strict:
         call.check(lambda fakes: reference.vhp(func, fakes, _ones_like(fakes), create_graph, strict=True))
-    rows = call.differentiable_hessian() if create_graph else call.streamed_hessian()
+    rows = call.differentiable_hessian() if create_graph else call.streamed_hessian(sparse)
     return packed([packed(row, call.inputs_are_tuple) for row in rows], call.inputs_are_tuple)
 
 
@@ -280,6 +290,15 @@ def _forward(name: str, strategy: str, create_graph: bool, strict: bool, vectori
     if forward and not vectorize:
         raise NotImplementedError(f"{name}: the strategy 'forward-mode' needs vectorize=True")
     return forward
+
+
+def _check_sparse(name: str, sparse: SparseOption, create_graph: bool) -> None:
+    if not Options(sparse=sparse).sparse:
+        return
+    if create_graph:
+        raise NotImplementedError(f"{name}: create_graph=True gives dense derivatives: leave out sparse=")
+    if recording():
+        raise TraceError(f"{name}(sparse=True) has no place inside a function that becomes a graph")
 
 
 def _summed(func: Callable[..., Any]) -> Callable[..., Any]:
