@@ -20,6 +20,8 @@ from gradwire_engine.sparsity.pattern import SparsityPattern
 
 Array = np.ndarray[Any, Any]
 
+# Neighbors differ in color.
+FEWEST = 2
 # The most edges of a tree unless said otherwise.
 LARGEST = 64
 # The hub of a tree of one edge, and that of a tree that is no star.
@@ -36,7 +38,9 @@ def color_acyclic(pattern: SparsityPattern, largest: int = LARGEST) -> AcyclicCo
             edges if they may, and as many rounding errors add up.
     """
     indptr, indices = loop_arrays(pattern.indptr, pattern.indices)
-    return AcyclicColoring(*best_of_orders(partial(acyclic_fit, indptr, indices, largest), indptr, indices))
+    return AcyclicColoring(
+        *best_of_orders(partial(acyclic_fit, indptr, indices, largest), indptr, indices, FEWEST)
+    )
 
 
 @compiled

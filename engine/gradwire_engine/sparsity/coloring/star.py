@@ -21,6 +21,9 @@ from gradwire_engine.sparsity.pattern import SparsityPattern
 
 Array = np.ndarray[Any, Any]
 
+# Graphs of stars alone take fewer colors, and any order finds these.
+FEWEST = 3
+
 
 def color_star(pattern: SparsityPattern) -> StarColoring:
     """Color the columns of a symmetric pattern so that each entry or its mirror image is alone in its row.
@@ -29,7 +32,7 @@ def color_star(pattern: SparsityPattern) -> StarColoring:
     no entry needs are dropped: without a diagonal, one end of an edge may do for both.
     """
     indptr, indices = loop_arrays(pattern.indptr, pattern.indices)
-    colors, count = best_of_orders(partial(star_fit, indptr, indices), indptr, indices)
+    colors, count = best_of_orders(partial(star_fit, indptr, indices), indptr, indices, FEWEST)
     if largest_row(pattern) < count and passes_of(indptr):
         colors, count = min((colors, count), color_vertices(pattern, pattern), key=number)
     alone = alone_in_row(indptr, indices, colors, count)
