@@ -46,7 +46,6 @@ from gradwire_engine.planning.plan import (
 )
 from gradwire_engine.planning.structure import (
     ColoredPattern,
-    Coloring,
     color_pattern,
     detect_pattern,
     given_pattern,
@@ -54,6 +53,7 @@ from gradwire_engine.planning.structure import (
     pattern_id_of,
 )
 from gradwire_engine.refusals import refusals
+from gradwire_engine.sparsity.coloring.recovery import DirectColoring
 from gradwire_engine.sparsity.coloring.results import (
     BidirectionalColoring,
     ColumnColoring,
@@ -208,7 +208,7 @@ class _Side:
     batch: int = 1
 
 
-def _sides(coloring: Coloring, modes: tuple[str, ...], shape: tuple[int, int]) -> list[_Side]:
+def _sides(coloring: DirectColoring, modes: tuple[str, ...], shape: tuple[int, int]) -> list[_Side]:
     rows, columns = shape
     match coloring:
         case RowColoring(row_colors=colors):
