@@ -8,7 +8,8 @@ from gradwire._face.evaluation import BaseFunction, one_output
 from gradwire._face.options import Kind, Options
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection, select, select_scalar
-from gradwire.results import Block, Info, ProgressReporter
+from gradwire.progress import ProgressReporter
+from gradwire.results import Block, Info
 from gradwire.transport.connection import Connection
 from gradwire.transport.files import ResultFiles
 from gradwire.transport.placement import BlockBuffers, ResultArrays, flatten_out
