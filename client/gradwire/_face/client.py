@@ -29,7 +29,7 @@ from gradwire.frontends.sources import Source, load, specs_like
 from gradwire.graphs.files.choosing import choose
 from gradwire.graphs.models import Model
 from gradwire.graphs.signature import FunctionSpec, Transform
-from gradwire.results import ProgressReporter
+from gradwire.progress import ProgressReporter
 from gradwire.transport.address import checked
 from gradwire.transport.connection import Connection
 from gradwire.transport.files import ResultFiles

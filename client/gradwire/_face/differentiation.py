@@ -16,7 +16,8 @@ from gradwire._face.structures import Choice
 from gradwire.errors import GraphWarning, InvalidArgumentError
 from gradwire.graphs.signature import Selection, select, select_scalar
 from gradwire.graphs.spec import ArraySpec
-from gradwire.results import Block, Info, Plan, ProgressReporter
+from gradwire.progress import ProgressReporter
+from gradwire.results import Block, Info, Plan
 from gradwire.sparse import SparsityPattern, blocks_of
 from gradwire.transport.connection import Connection
 from gradwire.transport.files import ResultFiles

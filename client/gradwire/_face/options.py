@@ -13,7 +13,8 @@ from typing import Any, Literal, TypedDict, get_args
 
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection
-from gradwire.results import Block, Progress
+from gradwire.progress import Progress
+from gradwire.results import Block
 from gradwire.sparse import Array, coordinates_of
 from gradwire.transport.retry import seconds_of
 from gradwire_wire.kinds import MODES, SPARSITIES

@@ -10,7 +10,8 @@ import grpc.aio
 import gradwire_wire as wire
 from gradwire.errors import NotFoundError, PreconditionError, ServerError, UnavailableError
 from gradwire.graphs.models import Model
-from gradwire.results import Block, Info, Piece, Plan, ProgressReporter, Summary
+from gradwire.progress import Phase, ProgressReporter
+from gradwire.results import Block, Info, Piece, Plan, Summary
 from gradwire.transport.connection import Connection, Recovery
 from gradwire.transport.placement import Destination, OpenBlock, ResultArrays, SparseValues, slices
 from gradwire.transport.retry import Deadline
@@ -120,8 +121,9 @@ class DerivativeReceiver:
 
     async def blocks(self) -> AsyncGenerator[OpenBlock, None]:
         """Yield every block once, as soon as it is complete."""
-        await self._connection.register(self._request.model, self._deadline)
-        recovery = Recovery(self._connection, self._request.model, self._request.uploads, self._deadline)
+        model, uploads = self._request.model, self._reporter.uploads()
+        await self._connection.register(model, self._deadline, uploads=uploads)
+        recovery = Recovery(self._connection, model, self._request.uploads, self._deadline, uploads)
         try:
             while True:
                 tick = self._connection.uploads.tick
@@ -205,6 +207,8 @@ class DerivativeReceiver:
             return self._close_if_complete(block)
         elif kind == "values" and self._values is not None:
             self._values.begin(output_arrays(response.values), _missing(response.values))
+        elif kind == "progress":  # the first comes when everything is compiled
+            self._report("computing")
         elif kind == "summary":
             self._summary = Summary.from_proto(response.summary)
         return None
@@ -214,7 +218,7 @@ class DerivativeReceiver:
             self._plan, self._destination = plan, self._allocate(plan)
             self._plan_id = plan.plan_id
             self._bytes = plan.result_bytes * len(self._done) // max(plan.blocks, 1)
-            self._report()
+            self._report("compiling")
         elif plan.plan_id != self._plan_id:
             raise PreconditionError(
                 "the server planned the rest of a broken stream differently; ask again",
@@ -229,7 +233,7 @@ class DerivativeReceiver:
         block.write(piece, offset, chunk.data)
         self._bytes += len(chunk.data)
         closed = self._close_if_complete(block)
-        self._report()
+        self._report("computing")
         return closed
 
     def _close_if_complete(self, block: OpenBlock) -> OpenBlock | None:
@@ -242,10 +246,10 @@ class DerivativeReceiver:
         self._done.add(index)
         return block
 
-    def _report(self) -> None:
+    def _report(self, phase: Phase) -> None:
         if self._plan is not None:
             self._reporter.update(
-                (len(self._done), self._plan.blocks), (self._bytes, self._plan.result_bytes)
+                phase, (len(self._done), self._plan.blocks), (self._bytes, self._plan.result_bytes)
             )
 
 
