@@ -239,7 +239,9 @@ class SparseValues:
         self._pattern, self._colored = held, colored
         rows, columns = layout.shape
         # Of each array its length, and the numbers in it: at least, below.
-        self._ranges = {} if held else {_ROWS: (0, rows), _COLUMNS: (0, columns)}
+        self._ranges: dict[int, tuple[int, int]] = {}
+        if held is None:
+            self._ranges = {_ROWS: (0, rows), _COLUMNS: (0, columns)}
         sizes = dict.fromkeys(self._ranges, layout.nonzeros)
         if colored and layout.column_colors:
             self._ranges[_COLUMN_COLORS] = (-1, layout.column_colors)
