@@ -11,6 +11,7 @@ For example:
     f = gradwire.jax.function(fn, params, x)              # arguments may be trees: params is a dict
     g = gradwire.jax.remote(fn)                           # a function of JAX, computed by the service:
     jax.jit(jax.grad(lambda x: jnp.sum(g(x) ** 2)))(x)    # under jit, grad, jvp, vjp and vmap
+    J = gradwire.jax.jacobian(fn, sparse=True)(x)         # a sparse matrix, BCOO
 """
 
 from gradwire.frontends.jax import (
@@ -20,6 +21,8 @@ from gradwire.frontends.jax import (
     convert,
     convert_function,
     function,
+    hessian,
+    jacobian,
     remote,
     use,
     wrap,
@@ -32,6 +35,8 @@ __all__ = [
     "convert",
     "convert_function",
     "function",
+    "hessian",
+    "jacobian",
     "remote",
     "use",
     "wrap",

@@ -130,7 +130,8 @@ class Plan:
         ]
         if len(self.entries) > _LISTED:
             entries.append(f"  … and {len(self.entries) - _LISTED:,} more matrices")
-        return "\n".join([self._heading(), f"  {self._work()}", *entries, f"  {self._cost()}"])
+        notes = [f"  {note}" for note in (*self._sparse_notes(), self._cost())]
+        return "\n".join([self._heading(), f"  {self._work()}", *entries, *notes])
 
     def _heading(self) -> str:
         if self.sparse is not None:
@@ -157,6 +158,24 @@ class Plan:
             return f"{seeds} in {_count(self.blocks, 'block')}"
         return f"{seeds} in {_count(self.blocks, 'block')} of up to {self.block_width:,}"
 
+    def _sparse_notes(self) -> list[str]:
+        """Say what travels of a sparse derivative beside what would of a dense one."""
+        if self.sparse is None:
+            return []
+        dense = sum(
+            entry.matrix_shape[0] * entry.matrix_shape[1] * entry.dtype.itemsize for entry in self.entries
+        )
+        values = self.sparse.nonzeros * self.sparse.dtype.itemsize
+        coordinates = self.sparse.nonzeros * _COORDINATE_BYTES
+        notes = [
+            f"values {scaled_bytes(values)}, coordinates {scaled_bytes(coordinates)} once; "
+            f"dense {scaled_bytes(dense)}"
+        ]
+        if self.sparse.dense_operators:
+            names = ", ".join(self.sparse.dense_operators)
+            notes.append(f"taken for dense, for want of a rule: what depends on {names}")
+        return notes
+
     def _cost(self) -> str:
         return (
             f"result {scaled_bytes(self.result_bytes)}; a block takes about "
@@ -170,10 +189,13 @@ class Plan:
             for entry in self.entries[:_LISTED]
         ]
         hidden = len(self.entries) - _LISTED
-        notes = [self._work(), self._cost()]
+        notes = [self._work(), *self._sparse_notes(), self._cost()]
         notes += [f"{hidden:,} more matrices are not listed"] if hidden > 0 else []
         return html_table(self._heading(), ("derivative", "dtype", "shape", "as a matrix"), rows, notes)
 
+
+_COORDINATE_BYTES = 8
+"""Of row and column of an entry, int32 each."""
 
 # How many matrices of a plan are listed.
 _LISTED = 12

@@ -179,6 +179,20 @@ class SparsityPattern:
         return f"<SparsityPattern of {rows:,} x {columns:,}, {self.nnz:,} entries ({share:.2g})>"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Colors:
+    """The colors of a matrix's columns and rows: those of one color share a seed.
+
+    Attributes:
+        columns: int32, the color of each column from 0 on, -1 for those that need no seed; None where the
+            plan has no seeds of columns.
+        rows: the same of each row.
+    """
+
+    columns: Array | None
+    rows: Array | None
+
+
 def _csr(values: Array, indices: Array, indptr: Array, shape: tuple[int, int]) -> Any:
     from scipy.sparse import csr_array
 

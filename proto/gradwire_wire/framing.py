@@ -75,9 +75,9 @@ def block_chunks(block: int, piece: int, array: Array) -> Iterator[bytes]:
         offset += len(data)
 
 
-def pattern_chunks(columns: bool, indices: Array) -> Iterator[bytes]:
-    """Yield the DifferentiateResponse messages that carry the rows or columns of a pattern."""
-    return _output_chunk_messages(_DIFFERENTIATE_PATTERN_CHUNK, int(columns), indices)
+def pattern_chunks(part: int, array: Array) -> Iterator[bytes]:
+    """Yield the DifferentiateResponse messages that carry an array of a pattern, by its `PatternPart`."""
+    return _output_chunk_messages(_DIFFERENTIATE_PATTERN_CHUNK, part, array)
 
 
 def value_chunks(output: int, array: Array) -> Iterator[bytes]:
@@ -133,7 +133,7 @@ class Chunk:
 
     Attributes:
         numbers: block, piece and offset of a `BlockChunk`; output, offset and 0 of an `OutputChunk`;
-            whether it is of columns, offset and 0 of a `PatternChunk`.
+            part, offset and 0 of a `PatternChunk`.
         data: a view of the received bytes.
     """
 

@@ -2,10 +2,11 @@
 
 import contextlib
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradwire_wire.framing import FramingError, block_chunk, output_chunk
+from gradwire_wire.framing import FramingError, block_chunk, output_chunk, pattern_chunk, pattern_chunks
 from gradwire_wire.v1 import derivative_pb2, function_pb2
 
 NUMBERS = st.integers(0, 2**32 - 1)
@@ -18,6 +19,18 @@ def test_a_block_chunk_is_read_as_protobuf_wrote_it(block: int, piece: int, offs
     chunk = derivative_pb2.BlockChunk(block=block, piece=piece, offset=offset, data=data)
     read = block_chunk(derivative_pb2.DifferentiateResponse(chunk=chunk).SerializeToString())
     assert read is not None and read.numbers == (block, piece, offset) and bytes(read.data) == data
+
+
+@given(st.integers(1, 4), st.integers(0, 700_000))
+def test_a_part_of_a_pattern_is_read_by_protobuf_and_by_hand(part: int, size: int) -> None:
+    array = np.arange(size, dtype=np.int32)
+    read, parsed = b"", b""
+    for message in pattern_chunks(part, array):
+        chunk = pattern_chunk(message)
+        own = derivative_pb2.DifferentiateResponse.FromString(message).pattern_chunk
+        assert chunk is not None and chunk.numbers[:2] == (own.part, own.offset) == (part, len(read))
+        read, parsed = read + bytes(chunk.data), parsed + own.data
+    assert read == parsed == array.tobytes()
 
 
 @given(st.integers(1, 2**64 - 1), NUMBERS, OFFSETS, DATA, st.booleans())

@@ -18,7 +18,7 @@ from gradwire.graphs.signature import Selection, select, select_scalar
 from gradwire.graphs.spec import ArraySpec
 from gradwire.progress import ProgressReporter
 from gradwire.results import Block, Info, Plan
-from gradwire.sparse import SparsityPattern, blocks_of
+from gradwire.sparse import Colors, SparsityPattern, blocks_of
 from gradwire.transport.connection import Connection
 from gradwire.transport.files import ResultFiles
 from gradwire.transport.placement import BlockBuffers, ResultArrays, SparseValues, flatten_out
@@ -126,11 +126,11 @@ class DerivativeFunction(BaseFunction):
         request.message.pattern_id = held.pattern_id if held is not None else ""
         return held
 
-    def _sparse_values(self, plan: Plan, held: SparsityPattern | None) -> SparseValues:
+    def _sparse_values(self, plan: Plan, held: SparsityPattern | None, colored: bool = False) -> SparseValues:
         assert plan.sparse is not None
         self._warn_of_dense(plan)
         known = held is not None and held.pattern_id == plan.sparse.pattern_id
-        return SparseValues(plan, held if known else None)
+        return SparseValues(plan, held if known else None, colored)
 
     @cached_property
     def _told(self) -> set[str]:
@@ -154,9 +154,14 @@ class DerivativeFunction(BaseFunction):
             self._patterns[_problem(request)] = receiver.destination.pattern
 
     async def _pattern(
-        self, kind: Kind, args: tuple[Any, ...], inputs: Mapping[str, Any], options: Options
-    ) -> tuple[Plan, SparsityPattern]:
-        """Return plan and pattern of a sparse derivative; nothing is computed."""
+        self,
+        kind: Kind,
+        args: tuple[Any, ...],
+        inputs: Mapping[str, Any],
+        options: Options,
+        colored: bool = False,
+    ) -> tuple[Plan, SparsityPattern, Colors | None]:
+        """Return plan and pattern of a sparse derivative, and its colors if they are wished for."""
         wrt, of = self._choose(kind, options.wrt, options.of)
         arrays = self._abstract(args, inputs)
         message = derivative_pb2.DifferentiateRequest(
@@ -168,13 +173,14 @@ class DerivativeFunction(BaseFunction):
             of=of,
             options=options.plan_options(kind),
             pattern_only=True,
+            pattern_colors=colored,
         )
         uploads = await _give_pattern(message.options, options)
         request = DerivativeRequest(message, self._model, {}, uploads, Deadline(options.timeout))
         held = self._held_pattern(request)
 
         def allocate(plan: Plan) -> SparseValues:
-            return self._sparse_values(plan, held)
+            return self._sparse_values(plan, held, colored)
 
         reporter = ProgressReporter(False, kind)
         receiver = DerivativeReceiver(self._connection, request, allocate, reporter, restart=True)
@@ -182,7 +188,7 @@ class DerivativeFunction(BaseFunction):
         self._hold_pattern(request, receiver)
         pattern = receiver.sparse.pattern
         assert pattern is not None
-        return receiver.plan, pattern
+        return receiver.plan, pattern, receiver.sparse.colors
 
     def _abstract(self, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return a type for each input: of what is given, else of the signature where that fixes it."""

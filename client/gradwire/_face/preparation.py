@@ -11,7 +11,7 @@ from gradwire._face.options import HessianMode, JacobianMode, Kind, Mode, Option
 from gradwire._face.structures import Choice
 from gradwire.graphs.signature import Selection
 from gradwire.results import Plan
-from gradwire.sparse import SparsityPattern
+from gradwire.sparse import Array, Colors, SparsityPattern
 
 
 class AsyncPrepared:
@@ -27,13 +27,14 @@ class AsyncPrepared:
         kind: Kind,
         plan: Plan,
         pattern: SparsityPattern,
+        colors: Colors,
         rows: Choice,
         columns: Choice,
         options: Options,
     ) -> None:
         self._function, self._kind, self._options = function, kind, options
         self._rows, self._columns = rows, columns
-        self._plan, self._pattern = plan, pattern
+        self._plan, self._pattern, self._colors = plan, pattern, colors
 
     @property
     def plan(self) -> Plan:
@@ -50,6 +51,22 @@ class AsyncPrepared:
         """How many seeds a matrix takes."""
         assert self._plan.sparse is not None
         return self._plan.sparse.column_colors + self._plan.sparse.row_colors
+
+    @property
+    def column_colors(self) -> Array | None:
+        """The color of each column, int32 from 0 on, -1 for those that need no seed.
+
+        None where all seeds are of rows.
+        """
+        return self._colors.columns
+
+    @property
+    def row_colors(self) -> Array | None:
+        """The color of each row, int32 from 0 on, -1 for those that need no seed.
+
+        None where all seeds are of columns.
+        """
+        return self._colors.rows
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the pattern to a file; `gw.load_pattern` reads it."""
@@ -96,7 +113,7 @@ class SparseFunction(DerivativeFunction):
         arguments are those of `jacobian` or `hessian`, as `kind` says.
         """
         options, _, _ = self._sparse(kind, wrt, of, mode, timeout)
-        _, pattern = await self._pattern(kind, args, inputs, options)
+        _, pattern, _ = await self._pattern(kind, args, inputs, options)
         return pattern
 
     async def prepare_jacobian(
@@ -162,8 +179,9 @@ class SparseFunction(DerivativeFunction):
         rows: Choice,
         columns: Choice,
     ) -> AsyncPrepared:
-        plan, pattern = await self._pattern(kind, args, inputs, options)
-        return AsyncPrepared(self, kind, plan, pattern, rows, columns, options)
+        plan, pattern, colors = await self._pattern(kind, args, inputs, options, colored=True)
+        assert colors is not None
+        return AsyncPrepared(self, kind, plan, pattern, colors, rows, columns, options)
 
     def _sparse(
         self, kind: Kind, wrt: Selection, of: Selection, mode: Mode | None, timeout: float | None

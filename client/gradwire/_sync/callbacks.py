@@ -110,7 +110,8 @@ class Callbacks:
     def grad(self, /, *args: Any, **inputs: Any) -> Floats:
         """Return the gradient of a one-element output, of shape (inputs,); () at a point of rank 0."""
         args = self._in_order(args, inputs)
-        return self._like_point(args, _floats(self._part("grad", args), -1))
+        gradient: Floats = self._like_point(args, _floats(self._part("grad", args), -1))
+        return gradient
 
     def jacobian(self, /, *args: Any, **inputs: Any) -> Any:
         """Return the Jacobian, of shape (outputs, inputs)."""

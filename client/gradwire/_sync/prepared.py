@@ -8,7 +8,7 @@ from typing import Any
 from gradwire._face.evaluation import Arrays
 from gradwire._sync.bases import PreparedBase
 from gradwire.results import Plan
-from gradwire.sparse import SparsityPattern
+from gradwire.sparse import Array, SparsityPattern
 
 
 class Prepared(PreparedBase):
@@ -32,6 +32,22 @@ class Prepared(PreparedBase):
     def colors(self) -> int:
         """How many seeds a matrix takes."""
         return self._prepared.colors
+
+    @property
+    def column_colors(self) -> Array | None:
+        """The color of each column, int32 from 0 on, -1 for those that need no seed.
+
+        None where all seeds are of rows.
+        """
+        return self._prepared.column_colors
+
+    @property
+    def row_colors(self) -> Array | None:
+        """The color of each row, int32 from 0 on, -1 for those that need no seed.
+
+        None where all seeds are of columns.
+        """
+        return self._prepared.row_colors
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the pattern to a file; `gw.load_pattern` reads it."""

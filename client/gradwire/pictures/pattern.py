@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradwire.sparse import Coordinates, SparsityPattern
+
 Indices = npt.NDArray[np.int64]
 
 
@@ -43,7 +45,8 @@ class Pattern:
 def pattern_of(matrix: Any, row_axes: int | None = None) -> Pattern:
     """Return the pattern of a scipy.sparse matrix or array, or of anything that `np.asarray` takes.
 
-    Stored zeros of a sparse matrix are nonzeros of its pattern, and so is NaN.
+    Stored zeros of a sparse matrix are nonzeros of its pattern, and so is NaN. A pattern that a server found
+    is taken as it is.
 
     Args:
         matrix: the matrix. An array of other than two axes is a Jacobian of shape output.shape + input.shape,
@@ -55,6 +58,8 @@ def pattern_of(matrix: Any, row_axes: int | None = None) -> Pattern:
         ValueError: `row_axes` is out of range, or needed and not given, or a sparse array has not two axes.
         TypeError: the matrix has no numeric dtype.
     """
+    if isinstance(matrix, SparsityPattern | Coordinates):
+        return _sorted(matrix.shape, matrix.rows.astype(np.int64), matrix.columns.astype(np.int64))
     if hasattr(matrix, "tocoo"):
         entries = matrix.tocoo()
         if len(entries.shape) != 2:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from gradwire.pictures.coloring import Colors, Order, coloring
+from gradwire._face.function import AsyncFunction
+from gradwire._face.options import Kind
+from gradwire._face.preparation import AsyncPrepared
+from gradwire._sync.function import Function
+from gradwire._sync.prepared import Prepared
+from gradwire.pictures.coloring import Order, Partition, coloring
 from gradwire.pictures.pattern import Pattern, pattern_of
+from gradwire.pictures.seeds import Seeds, by_side, counted, of_prepared
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,26 +27,32 @@ _LEGEND = 10
 
 def spy(
     matrix: Any,
-    coloring: Literal["column", "row"] | npt.ArrayLike | None = "column",
+    coloring: Literal["auto", "column", "row"] | npt.ArrayLike | None = "auto",
     ax: Axes | None = None,
     *,
+    kind: Kind | None = None,
     order: Order = "largest_first",
     row_axes: int | None = None,
 ) -> Axes:
     """Draw the nonzeros of a matrix, and which of its columns (or rows) share a color.
 
-        gw.spy(f.jacobian(x))
+        gw.spy(f.prepare_jacobian())  # the pattern and the colors that the server uses
+        gw.spy(f, kind="hessian")  # the same, of a function whose shapes are known
+        gw.spy(f.jacobian(x))  # the nonzeros at a point, colored here
 
     Columns of one color have no row in common, so that one seed serves them all. A pattern of more than 300
     rows or columns is drawn as a map of the number of nonzeros in each of at most 300 by 300 cells; its title
     has the number of colors.
 
     Args:
-        matrix: a scipy.sparse matrix or array, a dense matrix, or a Jacobian of shape output.shape +
-            input.shape, which is flattened, row-major, to outputs by inputs.
-        coloring: "column" or "row" to color them greedily, an array of integers with the color of each column
-            (or else of each row), or None for no colors.
+        matrix: a prepared derivative, a function or a pattern of a server; a scipy.sparse matrix or array, a
+            dense matrix, or a Jacobian of shape output.shape + input.shape, which is flattened, row-major, to
+            outputs by inputs.
+        coloring: "auto" for the server's colors of a prepared derivative or a function, and those of columns
+            of anything else; "column" or "row" to color them greedily, an array of integers with the color
+            of each column (or else of each row), or None for no colors.
         ax: the axes to draw on; by default those of a new figure.
+        kind: of a function, which derivative: "jacobian" (the default) or "hessian".
         order: the order of the greedy coloring, "largest_first" or "natural".
         row_axes: how many axes of an array are the output's; needed where its shape does not tell.
 
@@ -49,9 +61,9 @@ def spy(
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
-        TypeError: the matrix has no numeric dtype.
-        ValueError: an unknown `coloring` or `order`, colors that fit neither columns nor rows, or an array
-            whose shape needs `row_axes`.
+        TypeError: the matrix has no numeric dtype, or is a function of `gradwire.aio`.
+        ValueError: an unknown `coloring`, `kind` or `order`, a `kind` of what is no function, colors that fit
+            neither columns nor rows, or an array whose shape needs `row_axes`.
     """
     try:
         from matplotlib import pyplot
@@ -60,15 +72,20 @@ def spy(
         raise ModuleNotFoundError(
             "gw.spy draws with matplotlib: pip install 'gradwire[plot]'", name="matplotlib"
         ) from None
-    pattern = pattern_of(matrix, row_axes)
-    partition, colors = _colors(pattern, coloring, order)
+    matrix = _prepared(matrix, kind)
+    prepared = isinstance(matrix, AsyncPrepared | Prepared)
+    pattern = pattern_of(matrix.pattern if prepared else matrix, row_axes)
+    if prepared and isinstance(coloring, str) and coloring == "auto":
+        seeds: Seeds | None = of_prepared(pattern, matrix)
+    else:
+        seeds = _seeds(pattern, coloring, order)
     if ax is None:
         _, ax = pyplot.subplots(layout="constrained")
     if max(pattern.shape) > CELLS:
         _draw_counts(ax, pattern)
     else:
-        _draw_cells(ax, pattern, partition, colors)
-    ax.set_title(_title(pattern, partition, colors), fontsize="medium")
+        _draw_cells(ax, pattern, seeds)
+    ax.set_title(_title(pattern, seeds), fontsize="medium")
     ax.xaxis.set_ticks_position("top")
     ax.tick_params(labelsize="small")
     for axis in (ax.xaxis, ax.yaxis):
@@ -79,36 +96,44 @@ def spy(
     return ax
 
 
-def _colors(pattern: Pattern, wish: Any, order: Order) -> tuple[str, Colors | None]:
-    """Return what is colored, "column", "row" or "", and the colors."""
+def _prepared(matrix: Any, kind: Kind | None) -> Any:
+    """Return the prepared derivative of a function, and anything else as it is."""
+    if isinstance(matrix, AsyncFunction):
+        raise TypeError(
+            "gw.spy does not wait for a function of gradwire.aio: pass await f.prepare_jacobian() or "
+            "await f.prepare_hessian()"
+        )
+    if kind is not None and (kind not in get_args(Kind) or not isinstance(matrix, Function)):
+        raise ValueError(f"kind={kind!r}: it is 'jacobian' or 'hessian', and of a function")
+    if not isinstance(matrix, Function):
+        return matrix
+    return matrix.prepare_hessian() if kind == "hessian" else matrix.prepare_jacobian()
+
+
+def _seeds(pattern: Pattern, wish: Any, order: Order) -> Seeds | None:
+    """Color a pattern as it is wished for."""
     if wish is None:
-        return "", None
+        return None
     if isinstance(wish, str):
-        if wish not in ("column", "row"):
-            raise ValueError(f"coloring={wish!r}: use 'column', 'row', None, or an array of colors")
-        return wish, coloring(pattern, "row" if wish == "row" else "column", order)
+        if wish not in ("auto", "column", "row"):
+            raise ValueError(f"coloring={wish!r}: use 'auto', 'column', 'row', None, or an array of colors")
+        partition: Partition = "row" if wish == "row" else "column"
+        return by_side(pattern, partition, coloring(pattern, partition, order))
     colors = np.asarray(wish)
     if colors.ndim == 1 and colors.dtype.kind in "iu":
-        for partition, count in (("column", pattern.shape[1]), ("row", pattern.shape[0])):
+        for side, count in (("column", pattern.shape[1]), ("row", pattern.shape[0])):
             if len(colors) == count:
-                return partition, colors.astype(np.int64)
+                return by_side(pattern, side, np.unique(colors, return_inverse=True)[1])
     raise ValueError(
         f"colors of shape {colors.shape} and dtype {colors.dtype} fit neither the {pattern.shape[1]} columns "
         f"nor the {pattern.shape[0]} rows: give one integer for each"
     )
 
 
-def _title(pattern: Pattern, partition: str, colors: Colors | None) -> str:
+def _title(pattern: Pattern, seeds: Seeds | None) -> str:
     rows, columns = pattern.shape
-    title = f"{rows:,} × {columns:,}, {_counted(pattern.nnz, 'nonzero')}, density {pattern.density:.2g}"
-    if colors is None:
-        return title
-    count = len(np.unique(colors))
-    return f"{title}\n{_counted(count, f'{partition} color')} for {_counted(len(colors), partition)}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    title = f"{rows:,} × {columns:,}, {counted(pattern.nnz, 'nonzero')}, density {pattern.density:.2g}"
+    return title if seeds is None else f"{title}\n{seeds.text}"
 
 
 def palette(count: int) -> npt.NDArray[np.float64]:
@@ -124,28 +149,26 @@ def palette(count: int) -> npt.NDArray[np.float64]:
     return np.asarray(hsv_to_rgb(shades))
 
 
-def _draw_cells(ax: Axes, pattern: Pattern, partition: str, colors: Colors | None) -> None:
+def _draw_cells(ax: Axes, pattern: Pattern, seeds: Seeds | None) -> None:
     image = np.ones((*pattern.shape, 3))
-    if colors is None:
+    if seeds is None:
         image[pattern.rows, pattern.columns] = (0.13, 0.27, 0.45)
     else:
-        known, places = np.unique(colors, return_inverse=True)
-        paints = palette(len(known))
-        owner = pattern.columns if partition == "column" else pattern.rows
-        image[pattern.rows, pattern.columns] = paints[places[owner]]
-        if len(known) <= _LEGEND and pattern.nnz:
-            _legend(ax, paints, np.bincount(places), partition)
+        paints = palette(seeds.count)
+        image[pattern.rows, pattern.columns] = paints[seeds.entries]
+        if seeds.count <= _LEGEND and pattern.nnz:
+            _legend(ax, paints, seeds)
     if image.size:
         ax.imshow(image, interpolation="nearest", origin="upper")
     _separate(ax, pattern.shape)
 
 
-def _legend(ax: Axes, paints: npt.NDArray[np.float64], counts: Any, partition: str) -> None:
+def _legend(ax: Axes, paints: npt.NDArray[np.float64], seeds: Seeds) -> None:
     from matplotlib.patches import Patch
 
     patches = [
-        Patch(color=tuple(paint), label=_counted(int(count), partition))
-        for paint, count in zip(paints, counts, strict=True)
+        Patch(color=tuple(paint), label=counted(count, side))
+        for paint, side, count in zip(paints, seeds.sides, seeds.members, strict=True)
     ]
     ax.legend(handles=patches, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize="small")
 

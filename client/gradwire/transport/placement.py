@@ -17,7 +17,7 @@ import numpy.typing as npt
 import gradwire_wire as wire
 from gradwire.errors import InvalidArgumentError, ResultMemoryError, ServerError
 from gradwire.results import Entry, Plan, scaled_bytes
-from gradwire.sparse import SparsityPattern
+from gradwire.sparse import Colors, SparsityPattern
 from gradwire_wire.framing import Chunk
 from gradwire_wire.v1 import derivative_pb2
 
@@ -218,41 +218,75 @@ class BlockBuffers:
         return PieceBuffer.allocated(shape, self._entries[piece.entry].dtype)
 
 
+_ROWS, _COLUMNS = derivative_pb2.PATTERN_PART_ROWS, derivative_pb2.PATTERN_PART_COLUMNS
+_COLUMN_COLORS = derivative_pb2.PATTERN_PART_COLUMN_COLORS
+_ROW_COLORS = derivative_pb2.PATTERN_PART_ROW_COLORS
+
+
 class SparseValues:
-    """The values of a sparse derivative, and the coordinates of a pattern that is not held yet.
+    """The values of a sparse derivative, and what is not held yet of its pattern and its colors.
 
     Args:
         plan: of a sparse derivative.
         held: the pattern, if the client has it.
+        colored: whether the colors of columns and rows come too.
     """
 
-    def __init__(self, plan: Plan, held: SparsityPattern | None) -> None:
+    def __init__(self, plan: Plan, held: SparsityPattern | None, colored: bool = False) -> None:
         assert plan.sparse is not None
-        self._layout = plan.sparse
-        self.values: wire.Array = np.empty(self._layout.nonzeros, self._layout.dtype)
-        self._pattern = held
-        self._coordinates = [] if held else [np.empty(self._layout.nonzeros, np.int32) for _ in range(2)]
-        self._missing = [array.nbytes for array in self._coordinates]
+        layout = self._layout = plan.sparse
+        self.values: wire.Array = np.empty(layout.nonzeros, layout.dtype)
+        self._pattern, self._colored = held, colored
+        rows, columns = layout.shape
+        # Of each array its length, and the numbers in it: at least, below.
+        self._ranges: dict[int, tuple[int, int]] = {}
+        if held is None:
+            self._ranges = {_ROWS: (0, rows), _COLUMNS: (0, columns)}
+        sizes = dict.fromkeys(self._ranges, layout.nonzeros)
+        if colored and layout.column_colors:
+            self._ranges[_COLUMN_COLORS] = (-1, layout.column_colors)
+            sizes[_COLUMN_COLORS] = columns
+        if colored and layout.row_colors:
+            self._ranges[_ROW_COLORS] = (-1, layout.row_colors)
+            sizes[_ROW_COLORS] = rows
+        self._parts = {part: np.empty(size, np.int32) for part, size in sizes.items()}
+        self._missing = {part: array.nbytes for part, array in self._parts.items()}
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the pattern, and of the colors that come with it, has arrived."""
+        return not any(self._missing.values())
 
     @property
     def pattern(self) -> SparsityPattern | None:
         """The pattern, once all of it has arrived."""
-        if self._pattern is None and not any(self._missing):
-            rows, columns = self._coordinates
+        if self._pattern is None and self.complete:
+            rows, columns = self._parts[_ROWS], self._parts[_COLUMNS]
             self._pattern = SparsityPattern(rows, columns, self._layout.shape, self._layout.pattern_id)
         return self._pattern
 
+    @property
+    def colors(self) -> Colors | None:
+        """The colors of columns and rows, if they were asked for and once all of them have arrived."""
+        if not self._colored or not self.complete:
+            return None
+        return Colors(self._parts.get(_COLUMN_COLORS), self._parts.get(_ROW_COLORS))
+
     def write_pattern(self, chunk: Chunk) -> None:
-        """Write a chunk of the coordinates; those of rows, and of columns, must come in order."""
-        side, offset, _ = chunk.numbers
+        """Write a chunk of an array of the pattern; those of each array must come in order."""
+        part, offset, _ = chunk.numbers
         size = len(chunk.data)
-        if self._pattern is not None or side > 1 or size > self._missing[side] or size % 4:
-            raise _broken(f"{size} bytes of a pattern of {self._layout.nonzeros} entries, more than it has")
-        array = self._coordinates[side]
-        if offset != array.nbytes - self._missing[side]:
+        if size > self._missing.get(part, 0) or size % 4:
+            raise _broken(f"{size} bytes of part {part} of a pattern, more than are missing")
+        array = self._parts[part]
+        if offset != array.nbytes - self._missing[part]:
             raise _broken(f"a pattern's bytes from {offset} on, which are not what comes next")
-        array[offset // 4 : (offset + size) // 4] = np.frombuffer(chunk.data, "<i4")
-        self._missing[side] -= size
+        given = np.frombuffer(chunk.data, "<i4")
+        least, end = self._ranges[part]
+        if given.size and not (given.min() >= least and given.max() < end):
+            raise _broken(f"part {part} of a pattern with numbers outside of {least} to {end - 1}")
+        array[offset // 4 : (offset + size) // 4] = given
+        self._missing[part] -= size
 
     def buffers(self, start: derivative_pb2.BlockStart, plan: Plan) -> list[PieceBuffer]:
         """Return what the values of a block are written to."""

@@ -77,6 +77,8 @@ class DerivativeReceiver:
         self._destination: Destination | None = None
         self._summary: Summary | None = None
         self._resumed = 0
+        # The pattern that the client held before, and whether it asks for colors.
+        self._held_pattern, self._colors = request.message.pattern_id, request.message.pattern_colors
         self._started = time.monotonic()
 
     @property
@@ -139,7 +141,7 @@ class DerivativeReceiver:
                         raise
                     self._forget()
             destination = self._destination
-            if isinstance(destination, SparseValues) and destination.pattern is None:
+            if isinstance(destination, SparseValues) and not destination.complete:
                 raise _incomplete("a part of the pattern")
             if self._request.message.pattern_only:
                 return
@@ -162,8 +164,11 @@ class DerivativeReceiver:
         message = self._request.message
         message.skip[:] = sorted(self._done)
         message.plan_id = self._plan_id if self._done else ""
-        if isinstance(self._destination, SparseValues) and self._destination.pattern is not None:
-            message.pattern_id = self._destination.pattern.pattern_id
+        # Blocks come after the pattern: with blocks at hand it is complete, without it is received anew.
+        destination = self._destination if self._done else None
+        pattern = destination.pattern if isinstance(destination, SparseValues) else None
+        message.pattern_id = pattern.pattern_id if pattern is not None else self._held_pattern
+        message.pattern_colors = self._colors and pattern is None
         message.values = self._values is not None and not self._has_values
         if message.values:
             self._values = _Values()  # those of the broken stream are incomplete

@@ -52,6 +52,12 @@ Wrt = Annotated[
 ]
 Of = Annotated[list[str] | None, typer.Option("--of", help="output to differentiate; may repeat")]
 Mode = Annotated[str | None, typer.Option(help="forward or reverse; for a Hessian forward_over_reverse, ...")]
+Sparse = Annotated[
+    bool,
+    typer.Option(
+        "--sparse", help="only the entries that may be non-zero, as one matrix of all outputs by all inputs"
+    ),
+]
 Timeout = Annotated[float | None, typer.Option(callback=_positive, help="give up after this many seconds")]
 Vectors = Annotated[
     list[str] | None,
@@ -124,6 +130,7 @@ def plan(
     wrt: Wrt = None,
     of: Of = None,
     mode: Mode = None,
+    sparse: Sparse = False,
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
@@ -132,10 +139,12 @@ def plan(
 ) -> None:
     """Show how a derivative would be computed: mode, blocks, bytes and memory. Nothing is evaluated.
 
-    Inputs of a fixed shape may be left out.
+    Inputs of a fixed shape may be left out. With --sparse, also non-zeros, colors and bytes against dense.
     """
     session.show_plan(
-        CommonOptions(model, input, wrt, of, None, address, workers, timeout, fix, rounding), kind, mode
+        CommonOptions(model, input, wrt, of, None, address, workers, timeout, fix, rounding, sparse),
+        kind,
+        mode,
     )
 
 
@@ -178,15 +187,19 @@ def jacobian(
     of: Of = None,
     output: Output = None,
     mode: Mode = None,
+    sparse: Sparse = False,
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
     fix: Fixed = None,
     rounding: Rounding = None,
 ) -> None:
-    """Compute the Jacobian: shape output.shape + input.shape."""
+    """Compute the Jacobian: shape output.shape + input.shape.
+
+    With --sparse, a matrix that scipy.sparse.load_npz reads from the output file.
+    """
     session.derivative(
-        CommonOptions(model, input, wrt, of, output, address, workers, timeout, fix, rounding),
+        CommonOptions(model, input, wrt, of, output, address, workers, timeout, fix, rounding, sparse),
         "jacobian",
         mode,
     )
@@ -200,15 +213,19 @@ def hessian(
     of: Of = None,
     output: Output = None,
     mode: Mode = None,
+    sparse: Sparse = False,
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
     fix: Fixed = None,
     rounding: Rounding = None,
 ) -> None:
-    """Compute the Hessian of an output of one element: shape input.shape + input.shape."""
+    """Compute the Hessian of an output of one element: shape input.shape + input.shape.
+
+    With --sparse, a matrix that scipy.sparse.load_npz reads from the output file.
+    """
     session.derivative(
-        CommonOptions(model, input, wrt, of, output, address, workers, timeout, fix, rounding),
+        CommonOptions(model, input, wrt, of, output, address, workers, timeout, fix, rounding, sparse),
         "hessian",
         mode,
     )

@@ -20,6 +20,7 @@ from gradwire.graphs.files.reading import read
 from gradwire.graphs.signature import Signature, Value
 from gradwire.transport.address import VARIABLE as ADDRESS_VARIABLE
 from gradwire_server.cli.inspection import contents, without_derivative
+from gradwire_server.cli.sparse import check_sparse_output, write_sparse
 from gradwire_server.cli.values import Array, read_assignments, write
 
 
@@ -37,6 +38,7 @@ class CommonOptions:
     timeout: float | None
     fixed: list[str] | None = None
     rounding: str | None = None
+    sparse: bool = False
 
     def arrays(self, signature: Signature) -> dict[str, Array]:
         """Read the inputs, in the dtypes that the model asks for."""
@@ -145,6 +147,7 @@ def show_plan(options: CommonOptions, kind: str, mode: str | None) -> None:
         raise typer.BadParameter(f"{kind!r} is neither jacobian nor hessian", param_hint="--kind")
     with _function(options) as function:
         chosen: dict[str, Any] = {"kind": kind, "wrt": options.wrt, "of": _of(options, kind), "mode": mode}
+        chosen["sparse"] = options.sparse
         arrays = options.arrays(function.signature)
         for value in function.signature.inputs:
             if not _is_fixed(value) and value.name not in arrays:
@@ -173,7 +176,10 @@ def value(options: CommonOptions) -> None:
 
 
 def derivative(options: CommonOptions, kind: str, mode: str | None) -> None:
-    """Compute a Jacobian or Hessian and write it, one array for each pair of names."""
+    """Compute a Jacobian or Hessian and write it: one array for each pair of names, or one sparse matrix."""
+    if options.sparse:
+        with errors_in_a_line():
+            check_sparse_output(options.output)
     with _function(options) as function:
         arrays = options.arrays(function.signature)
         compute = function.jacobian if kind == "jacobian" else function.hessian
@@ -182,10 +188,15 @@ def derivative(options: CommonOptions, kind: str, mode: str | None) -> None:
             wrt=options.wrt,
             of=_of(options, kind),
             mode=mode,
+            sparse=options.sparse,
+            joined=options.sparse,
             progress=_on_terminal(),
             timeout=options.timeout,
             return_info=True,
         )
+        if options.sparse:
+            write_sparse(result, info.plan, options.output)
+            return
         entries = info.plan.entries
         names = [f"d{entry.row}_d{entry.column}" for entry in entries]
         write(_named(names, result), options.output)

@@ -23,7 +23,7 @@ from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.evaluate import SERVER, Evaluator
 from gradwire_server.rpc.pattern_check import PatternCheck, pattern_check
-from gradwire_server.rpc.patterns import pattern_messages
+from gradwire_server.rpc.patterns import check_pattern_wishes, pattern_messages
 from gradwire_server.rpc.plan import known_inputs, plan_for
 from gradwire_server.rpc.values import ValueMessages
 from gradwire_wire import framing
@@ -54,6 +54,7 @@ async def differentiate(
     known = known_inputs(request.inputs, backend.store)
     graph, held_plan = await plan_for(backend, request, inputs.arguments, known)
     plan, structure = held_plan.plan, held_plan.structure
+    check_pattern_wishes(request, structure)
     blocks = _wanted(plan, request)
     point = inputs.point()
     values: ValueMessages | None = None
@@ -64,8 +65,8 @@ async def differentiate(
     try:
         header = derivative_pb2.DifferentiateHeader(plan=translate.plan_message(plan))
         yield Response(header=header).SerializeToString()
-        if structure is not None and structure.pattern_id != request.pattern_id:
-            async for message in pattern_messages(structure):
+        if structure is not None:
+            async for message in pattern_messages(request, structure):
                 yield message
         specs = dict.fromkeys(plan.kernel(block) for block in (blocks if check is None else plan.blocks))
         held = await asyncio.gather(*(backend.kernels.kernel(graph, spec) for spec in specs))
@@ -140,13 +141,12 @@ async def _pattern_alone(
     known = known_inputs(request.inputs, backend.store)
     arguments = translate.argument_types(request.inputs)
     _, held = await plan_for(backend, request, arguments, known)
-    if held.structure is None:
-        raise InvalidInput("only a sparse derivative has a pattern: set options.sparsity", "pattern_only")
+    check_pattern_wishes(request, held.structure)
+    assert held.structure is not None
     header = derivative_pb2.DifferentiateHeader(plan=translate.plan_message(held.plan))
     yield Response(header=header).SerializeToString()
-    if held.structure.pattern_id != request.pattern_id:
-        async for message in pattern_messages(held.structure):
-            yield message
+    async for message in pattern_messages(request, held.structure):
+        yield message
     elapsed = translate.duration(time.perf_counter() - started)
     yield Response(summary=derivative_pb2.Summary(elapsed=elapsed)).SerializeToString()
 

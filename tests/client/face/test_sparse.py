@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import pytest
 import scipy.sparse
 
 import gradwire as gw
+import gradwire_wire as wire
 from gradwire.results import Plan
+from gradwire_wire.v1 import derivative_pb2, function_pb2, gradient_service_pb2_grpc
 
 if TYPE_CHECKING:
     from gradwire_server.process.embedded import EmbeddedServer
@@ -314,3 +317,90 @@ def test_one_liners_take_the_options(remote: gw.Client) -> None:
     np.testing.assert_allclose(H.toarray(), np.tril(remote.hessian(rosenbrock, x)), rtol=1e-13)
     joint = remote.jacobian(two, x[:4], np.ones((2, 2)), sparse=True, joined=True)
     assert joint.shape == (6, 8)
+
+
+def frame(x: Any) -> Any:
+    """Return a function whose Jacobian has a full first row and column and a diagonal."""
+    return np.concatenate([np.sum(x**2, keepdims=True), x[1:] ** 2 * x[:1]])
+
+
+def test_prepared_colors_are_those_of_a_valid_coloring(remote: gw.Client) -> None:
+    f = remote.function(brusselator, gw.spec((2, 6, 6)))
+    for mode, side in (("forward", "column_colors"), ("reverse", "row_colors")):
+        prepared = f.prepare_jacobian(mode=mode)
+        colors = getattr(prepared, side)
+        assert colors.dtype == np.int32 and len(colors) == 72
+        assert set(colors) == set(range(prepared.colors))
+        dense = prepared.pattern.boolean().toarray().astype(int)
+        dense = dense if mode == "forward" else dense.T
+        assert (dense @ np.eye(prepared.colors, dtype=int)[colors]).max() == 1
+        other = "row_colors" if side == "column_colors" else "column_colors"
+        assert getattr(prepared, other) is None
+    both = remote.function(frame, gw.spec(40)).prepare_jacobian()
+    assert both.plan.sparse.coloring == "bidirectional" and both.colors < 10
+    assert both.column_colors.max() + 1 + both.row_colors.max() + 1 == both.colors
+    again = remote.function(frame, gw.spec(40))
+    again.jacobian(np.ones(40), sparse=True)  # it holds the pattern: the colors come alone
+    np.testing.assert_array_equal(again.prepare_jacobian().column_colors, both.column_colors)
+
+
+@pytest.mark.parametrize("messages", [1, 2, 3])
+def test_a_stream_that_breaks_within_the_pattern_is_received_anew(
+    remote: gw.Client, monkeypatch: pytest.MonkeyPatch, messages: int
+) -> None:
+    from gradwire.transport.channel import Stub
+
+    call, broken = Stub.differentiate, []
+
+    def breaking(self: Stub, request: bytes, timeout: float | None) -> Any:
+        stream = call(self, request, timeout)
+        return stream if broken else Breaking(stream)
+
+    class Breaking:
+        def __init__(self, stream: Any) -> None:
+            self._stream, self._left = stream, messages
+
+        async def read(self) -> Any:
+            if not self._left:
+                broken.append(self)
+                unavailable = grpc.StatusCode.UNAVAILABLE
+                raise grpc.aio.AioRpcError(unavailable, grpc.aio.Metadata(), grpc.aio.Metadata(), "gone")
+            self._left -= 1
+            return await self._stream.read()
+
+        def cancel(self) -> None:
+            self._stream.cancel()
+
+    f, x = remote.function(chain, gw.spec(13)), np.linspace(0.5, 2, 13)
+    f.value(x)
+    monkeypatch.setattr(Stub, "differentiate", breaking)
+    J = f.jacobian(x, sparse=True)
+    assert broken
+    np.testing.assert_array_equal(J.toarray(), f.jacobian(x))
+
+
+def test_numbers_outside_of_the_matrix_are_refused(remote: gw.Client) -> None:
+    from gradwire.transport.placement import SparseValues
+    from gradwire_wire.framing import Chunk
+
+    plan = remote.function(chain, gw.spec(9)).plan(sparse=True)
+    for bad in (-1, 9):
+        values = SparseValues(plan, None)
+        with pytest.raises(gw.ServerError, match="numbers outside of 0 to 8"):
+            values.write_pattern(Chunk((2, 0, 0), memoryview(np.int32(bad).tobytes())))
+
+
+def test_a_dense_derivative_has_no_pattern(server: EmbeddedServer, remote: gw.Client) -> None:
+    f = remote.function(chain, gw.spec(9))
+    f.value(np.ones(9))
+    for field in ("pattern_only", "pattern_colors"):
+        request = derivative_pb2.DifferentiateRequest(
+            function=function_pb2.Function(graph_id=f.graph_id),
+            inputs={"x": wire.to_tensor(np.ones(9))},
+            kind=derivative_pb2.DERIVATIVE_KIND_JACOBIAN,
+            **{field: True},
+        )
+        with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as refused:
+            list(gradient_service_pb2_grpc.GradientServiceStub(channel).Differentiate(request))
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "only a sparse derivative has a pattern" in refused.value.details()

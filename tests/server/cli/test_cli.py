@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import scipy.sparse
 
 import gradwire as gw
 
@@ -21,6 +22,16 @@ agraph (double[3] x, double[2,3] W) => (double[2] y, double[1] s) {
   s = ReduceSum(y)
 }
 """
+STENCIL = """<ir_version: 8, opset_import: ["" : 18]>
+agraph (double[3] x) => (double[2] y)
+<int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2}, int64[1] three = {3}>
+{
+  left = Slice(x, zero, two)
+  right = Slice(x, one, three)
+  y = Mul(left, right)
+}
+"""
+"""Each output is the product of two neighbors."""
 RESERVED = """
 
 <ir_version: 8, opset_import: ["" : 18]>
@@ -52,6 +63,7 @@ def gradwire(server, tmp_path):
     (tmp_path / "model.onnxtxt").write_text(MODEL)
     onnx.save(onnx.parser.parse_model(MODEL), tmp_path / "model.onnx")
     (tmp_path / "open.onnxtxt").write_text(MODEL.replace("[3] x", "[N] x"))
+    (tmp_path / "stencil.onnxtxt").write_text(STENCIL)
     (tmp_path / "reserved.onnxtxt").write_text(RESERVED)
     np.save(tmp_path / "x.npy", X)
     np.savez(tmp_path / "data.npz", W=W, other=X)
@@ -146,6 +158,58 @@ def test_plan_needs_no_inputs_of_fixed_shapes(gradwire):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_sparse_jacobian_is_a_file_of_scipy(gradwire):
+    done = gradwire("jacobian", "stencil.onnxtxt", "-i", "x=x.npy", "--sparse", "-o", "J.npz")
+    assert done.returncode == 0, done.stderr
+    assert "4 non-zeros of 2 × 3; 2 colors of" in done.stdout
+    assert "J.npz: 2 x 3, 4 values of float64" in done.stdout
+    matrix = scipy.sparse.load_npz(gradwire.folder / "J.npz")
+    assert isinstance(matrix, scipy.sparse.csr_array)
+    np.testing.assert_allclose(matrix.toarray(), [[2, 1, 0], [0, 3, 2]])
+
+
+def test_a_sparse_hessian_is_one_matrix_of_all_inputs(gradwire):
+    done = gradwire("hessian", "model.onnx", *INPUTS, "--of", "s", "--sparse", "-o", "H.npz")
+    assert done.returncode == 0, done.stderr
+    assert "d2 s / dW dx: rows 3:9, columns 0:3" in done.stdout
+    matrix = scipy.sparse.load_npz(gradwire.folder / "H.npz").toarray()
+    assert matrix.shape == (9, 9)
+    np.testing.assert_allclose(
+        matrix[:3, :3], np.einsum("i,ij,ik->jk", -2 * Y * (1 - Y**2), W, W), rtol=1e-12
+    )
+    np.testing.assert_allclose(matrix, matrix.T, rtol=1e-12)
+
+
+def test_a_sparse_result_without_a_file_is_printed_as_coordinates(gradwire):
+    done = gradwire("jacobian", "stencil.onnxtxt", "-i", "x=x.npy", "--sparse")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-5:] == ["row column value", "0 0 2", "0 1 1", "1 1 3", "1 2 2"]
+
+
+def test_a_sparse_plan_shows_nonzeros_colors_and_bytes_against_dense(gradwire):
+    done = gradwire("plan", "stencil.onnxtxt", "--sparse")
+    assert done.returncode == 0, done.stderr
+    for expected in ("4 non-zeros of 2 × 3", "2 colors", "values 32 B, coordinates 32 B once; dense 48 B"):
+        assert expected in done.stdout
+
+
+def test_without_scipy_a_sparse_file_is_refused_before_work(gradwire):
+    light = (
+        sys.executable,
+        "-c",
+        LIGHT.replace("import sys", "import sys, importlib.util as u").replace(
+            "from gradwire_server",
+            "f = u.find_spec\nu.find_spec = lambda n: None if n == 'scipy' else f(n)\nfrom gradwire_server",
+            1,
+        ),
+    )
+    asked = ("jacobian", "stencil.onnxtxt", "-i", "x=x.npy", "--sparse")
+    done = gradwire(*asked, "-o", "J.npz", command=light)
+    assert done.returncode == 1 and "pip install scipy" in done.stderr and not done.stdout
+    done = gradwire(*asked, command=light)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "1 2 2", done.stderr
+
+
 def test_the_address_may_be_in_the_environment(gradwire):
     done = gradwire("value", "model.onnx", *INPUTS, address=False, GRADWIRE_ADDRESS="http://a:1")
     assert done.returncode == 1 and "GRADWIRE_ADDRESS is no address" in done.stderr
@@ -182,6 +246,7 @@ def test_without_the_server_installed_the_command_is_a_client_of_a_running_one(g
         (("vjp", "model.onnx", *INPUTS, "-v", "z=1"), "these do: y, s"),
         (("vjp", "model.onnx", *INPUTS, "-v", "y=[1,1]"), "a vector is missing for s: write s=VALUE"),
         (("jvp", "model.onnx", *INPUTS, "--wrt", "x"), "a vector is missing for x: write x=VALUE"),
+        (("jacobian", "model.onnx", *INPUTS, "--sparse", "-o", "J.npy"), "scipy.sparse.load_npz"),
         (("value", "model.onnx", *INPUTS, "--timeout", "-1"), "-1 is no positive number of seconds"),
         (("value", "model.onnx", *INPUTS, "--timeout", "nan"), "nan is no positive number of seconds"),
         (("value", "absent.onnx"), "absent.onnx"),

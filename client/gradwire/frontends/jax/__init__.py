@@ -5,6 +5,7 @@ What users import is `gradwire.jax`.
 
 from gradwire.frontends.jax.calling import Remote, function, remote, use
 from gradwire.frontends.jax.conversion import Converted, convert, convert_function
+from gradwire.frontends.jax.derivatives import hessian, jacobian
 from gradwire.frontends.jax.wrapping import JaxFunction, wrap
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "convert",
     "convert_function",
     "function",
+    "hessian",
+    "jacobian",
     "remote",
     "use",
     "wrap",

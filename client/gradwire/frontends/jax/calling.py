@@ -32,7 +32,8 @@ class _Compiled(NamedTuple):
     structure: Any
 
 
-_default = DefaultClient("gradwire.jax")
+default = DefaultClient("gradwire.jax")
+"""The client of functions that are not told which."""
 
 
 def use(client: Client | None) -> AbstractContextManager[None]:
@@ -44,7 +45,7 @@ def use(client: Client | None) -> AbstractContextManager[None]:
         gradwire.jax.use(client)
         with gradwire.jax.use(client): ...
     """
-    return _default.use(client)
+    return default.use(client)
 
 
 class Remote:
@@ -139,11 +140,11 @@ def remote(
         called = by_position(source, len(kinds), list(keywords)) if keywords else source
         converted = convert_function(called, [*kinds, *keywords.values()])
         return _Compiled(
-            Handle(_synchronous(owner.function(converted.bound, verify=verify))), converted.structure
+            Handle(synchronous(owner.function(converted.bound, verify=verify))), converted.structure
         )
 
     name = str(getattr(fn, "__name__", type(fn).__name__))
-    return Remote(name, lambda: _default.or_given(client), make)
+    return Remote(name, lambda: default.or_given(client), make)
 
 
 def function(
@@ -166,7 +167,7 @@ def function(
         TraceError: the function uses something that has no place in a graph.
         GradwireError: no client was named.
     """
-    return _default.or_given(client).function(convert_function(fn, specs, names).bound, verify=verify)
+    return default.or_given(client).function(convert_function(fn, specs, names).bound, verify=verify)
 
 
 def _array(leaf: Any, name: str) -> Any:
@@ -192,10 +193,10 @@ def _of_function(function: Any, kinds: tuple[Any, ...], keywords: dict[str, Any]
         )
     count = len(outputs)
     structure = tree_util.tree_structure(0 if count == 1 else (0,) * count)
-    return _Compiled(Handle(_synchronous(function)), structure)
+    return _Compiled(Handle(synchronous(function)), structure)
 
 
-def _synchronous(function: Any) -> Any:
+def synchronous(function: Any) -> Any:
     """Return the function itself, unless it is one of an asynchronous client."""
     if inspect.iscoroutinefunction(function.value):
         raise InvalidArgumentError(

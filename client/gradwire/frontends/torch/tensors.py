@@ -26,8 +26,9 @@ def to_sparse(matrix: Any, like: torch.Tensor) -> torch.Tensor:
     values = torch.from_numpy(matrix.data if hasattr(matrix, "indptr") else matrix.values)
     values = values.to(like.device, like.dtype)
     if hasattr(matrix, "indptr"):
-        indices = (torch.tensor(part, device=like.device) for part in (matrix.indptr, matrix.indices))
-        return torch.sparse_csr_tensor(*indices, values, size=matrix.shape, check_invariants=True)
+        starts = torch.tensor(matrix.indptr, device=like.device)
+        places = torch.tensor(matrix.indices, device=like.device)
+        return torch.sparse_csr_tensor(starts, places, values, size=matrix.shape, check_invariants=True)
     places = torch.tensor(np.stack([matrix.rows, matrix.columns]), device=like.device)
     found = torch.sparse_coo_tensor(places, values, size=matrix.shape, check_invariants=True)
     return found.to_sparse_csr()
