@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
-from jax.dtypes import finfo
 
 Array = np.ndarray[Any, Any]
 
@@ -110,4 +110,4 @@ def _is_whole(array: Array) -> bool:
 
 def _largest_whole(dtype: Any) -> float:
     """Return up to where a type holds every whole number."""
-    return float(2 ** finfo(np.zeros(0, dtype).real.dtype).nmant)
+    return float(2 ** ml_dtypes.finfo(np.zeros(0, dtype).real.dtype).nmant)  # type: ignore[no-untyped-call]

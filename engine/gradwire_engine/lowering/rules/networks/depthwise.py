@@ -149,7 +149,7 @@ def _wide(x: Value) -> Value:
     return x.astype(jnp.float32) if x.dtype.itemsize == 2 else x
 
 
-def _sum_of_products(x: Value, w: Value, *, windows: Windows) -> Value:
+def sum_of_products(x: Value, w: Value, *, windows: Windows) -> Value:
     """Compute (batch, channels, ...) of an image of that shape and kernels (channels, ...)."""
     kernel = w.shape[1:]
     sides = windows.sides(x.shape[2:], kernel)
@@ -162,7 +162,7 @@ def _sum_of_products(x: Value, w: Value, *, windows: Windows) -> Value:
     return total.astype(dtype)
 
 
-def _kernel_products(x: Value, weights: Value, *, windows: Windows, kernel: tuple[int, ...]) -> Value:
+def kernel_products(x: Value, weights: Value, *, windows: Windows, kernel: tuple[int, ...]) -> Value:
     """Compute (channels, *kernel): for each element, the sum over the output of weights and what it meets."""
     x, weights, dtype = _wide(x), _wide(weights), x.dtype
     if weights.size == 0:
@@ -193,8 +193,8 @@ def _compiled(primitive: Any, **params: Any) -> Any:
     return jax.jit(lambda *operands: primitive.bind(*operands, **params))
 
 
-_shifted_p = _primitive(NAME, _sum_of_products)
-_kernel_p = _primitive(KERNEL_NAME, _kernel_products)
+_shifted_p = _primitive(NAME, sum_of_products)
+_kernel_p = _primitive(KERNEL_NAME, kernel_products)
 
 
 def _shifted(x: Value, w: Value, windows: Windows) -> Value:
