@@ -9,6 +9,7 @@ estimation of sparse Jacobian matrices", IMA J. Appl. Math. 13, 1974.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -42,14 +43,36 @@ def linear_part(
     return lambda tangents: list(push(tangents)), point
 
 
+TOGETHER = 1 << 18
+"""Elements of all images of a block up to which they are written out: XLA computes what is taken alone."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the images of a block are computed and its entries taken out.
+
+    Attributes:
+        width: colors in the block.
+        batch: colors evaluated together; at most `width`.
+        entries: the most entries of a block.
+        longest: the most entries of a color. Or 0: the images of all colors are taken as one flat array, in
+            which each entry has its place.
+    """
+
+    width: int
+    batch: int
+    entries: int
+    longest: int
+
+
 def block(
     push: Linear,
     seeded: Sequence[Any],
     colors: Any,
-    positions: Any,
+    places: Any,
+    offsets: Any,
     first: Any,
-    width: int,
-    batch: int,
+    form: Form,
     dtype: Any,
 ) -> Any:
     """Compute the entries of one block.
@@ -58,32 +81,53 @@ def block(
         push: linear, see `linear_part`.
         seeded: arrays of the types of its argument.
         colors: the color of each seeded element, over all arrays; negative for none.
-        positions: for each entry of the block its place in the compressed vectors, taken as one flat array.
+        places: of all entries, color by color: the place of each in the image of its color, or in all images
+            of its block (see `Form`). As many more as a slice may reach beyond.
+        offsets: for each color of the block, and for `form.batch` more, where its entries begin in `places`.
         first: the first color of the block, a traced integer.
-        width: colors in the block.
-        batch: colors evaluated together; at most `width`.
+        form: how.
         dtype: of the entries.
+
+    Returns:
+        `form.entries` values; those beyond the block's own are of no meaning.
     """
 
     def image(color: Any) -> Any:
         results = push(_seeds(colors == color, seeded))
         return jnp.concatenate([jnp.ravel(result).astype(dtype) for result in results])
 
-    every = first + jnp.arange(width, dtype=colors.dtype)
-    if width == 1:
-        images = image(every[0])
-    elif batch >= width:
-        images = jax.vmap(image)(every)
-    elif width <= derivatives.UNROLLED and _holds_convolution(push, seeded):
+    if not form.longest:
+        images = jnp.stack([image(first + k) for k in range(form.width)])
+        return _taken(jnp.ravel(images), lax.dynamic_slice_in_dim(places, offsets[0], form.entries))
+
+    def step(k: Any, values: Any) -> Any:
+        """Add the entries of a batch; what a color writes past its own is written over by the next one."""
+        start = k * form.batch
+        if form.batch == 1:
+            images = image(first + start)[None]
+        else:
+            images = jax.vmap(image)(first + start + jnp.arange(form.batch, dtype=colors.dtype))
+
+        def place(b: Any, values: Any) -> Any:
+            begin = offsets[start + b]
+            taken = _taken(images[b], lax.dynamic_slice_in_dim(places, begin, form.longest))
+            return lax.dynamic_update_slice_in_dim(values, taken, begin - offsets[0], 0)
+
+        return place(0, values) if form.batch == 1 else lax.fori_loop(0, form.batch, place, values)
+
+    values = jnp.zeros(form.entries + form.longest, dtype)
+    steps = -(-form.width // form.batch)
+    if steps <= derivatives.UNROLLED and _holds_convolution(push, seeded):
         # In a loop XLA would run convolutions as plain loop nests.
-        images = jnp.stack([image(every[k]) for k in range(width)])
-    elif batch > 1:
-        # Whole batches: colors past the last are on no column, so that their images are zero and not read.
-        padded = first + jnp.arange(batch * -(-width // batch), dtype=colors.dtype)
-        images = lax.map(jax.vmap(image), padded.reshape(-1, batch))
+        for k in range(steps):
+            values = step(k, values)
     else:
-        images = lax.map(image, every)
-    return jnp.ravel(images).at[positions].get(mode="promise_in_bounds")
+        values = lax.fori_loop(0, steps, lambda k, values: step(k.astype(colors.dtype), values), values)
+    return values[: form.entries]
+
+
+def _taken(image: Any, places: Any) -> Any:
+    return image.at[places].get(mode="promise_in_bounds")
 
 
 def _seeds(chosen: Any, seeded: Sequence[Any]) -> list[Any]:

@@ -102,10 +102,9 @@ class CompressedSpec:
         mode: one of the four mode names.
         wrt, of: inputs and outputs chosen.
         seeds: colors of this kernel in all.
-        width: colors a block.
-        batch: colors evaluated together; at most `width`.
-        entries: the most values of a block.
-        structure: types of the arrays that say which: colors, and places of the values.
+        first: the number of the first of them among those of all kernels.
+        form: how a block is computed.
+        structure: types of the arrays that say which values: colors, places and offsets.
         dtype: of the values.
     """
 
@@ -115,14 +114,19 @@ class CompressedSpec:
     wrt: tuple[str, ...]
     of: tuple[str, ...]
     seeds: int
-    width: int
-    batch: int
-    entries: int
+    first: int
+    form: compressed.Form
     structure: Arguments
     dtype: str
 
+    @property
+    def width(self) -> int:
+        """Colors a block."""
+        return self.form.width
 
-COLUMN_COLORS, ROW_COLORS, POSITIONS = "\0column_colors", "\0row_colors", "\0positions"
+
+COLUMN_COLORS, ROW_COLORS = "\0column_colors", "\0row_colors"
+PLACES, OFFSETS = "\0places", "\0offsets"
 """Names of the arrays of a sparse derivative's structure among a kernel's inputs; no input is called so."""
 
 Spec = EvaluateSpec | BlockSpec | CompressedSpec
@@ -166,7 +170,7 @@ class Kernel:
             LimitExceeded: the device has not enough memory.
         """
         if block is not None and isinstance(self.spec, CompressedSpec):
-            (values,) = self._call(weights, inputs, block.start, block.first_value)
+            (values,) = self._call(weights, inputs, block.start)
             return (values[: block.last_value - block.first_value],)
         if block is None or not isinstance(self.spec, BlockSpec):
             return self._call(weights, inputs, 0)
@@ -181,13 +185,13 @@ class Kernel:
         return tuple(result[cut] for result in results)
 
     def _call(
-        self, weights: Mapping[str, Any], inputs: Mapping[str, Any], start: int, value: int = 0
+        self, weights: Mapping[str, Any], inputs: Mapping[str, Any], start: int
     ) -> tuple[np.ndarray[Any, Any], ...]:
         try:
             results = self.compiled(
                 [weights[name] for name in self.weight_names],
                 [inputs[name] for name in self.input_names],
-                np.array([start, value], np.int64),
+                np.array([start], np.int64),
             )
             return tuple(np.asarray(result) for result in results)
         except TypeError as error:
@@ -249,7 +253,7 @@ def compile_kernel(graph: Graph, spec: Spec, limits: Limits | None = None) -> Ke
     limits = limits or Limits()
     weight_names = tuple(sorted(graph.weights))
     weights = [abstract(graph.weights[name].shape, graph.weights[name].dtype) for name in weight_names]
-    start = abstract((2,), np.int64)
+    start = abstract((1,), np.int64)
     if isinstance(spec, EvaluateSpec):
         run, input_names, output_names = _evaluation(graph, spec, limits)
     elif isinstance(spec, BlockSpec):
@@ -346,20 +350,22 @@ def _compressed(
 ) -> tuple[Run, tuple[str, ...], tuple[str, ...]]:
     traced = TracedFunction(graph, spec.function, spec.arguments, limits)
     names = tuple(name for name, _ in traced.signature.inputs)
-    colors, positions = (name for name, _ in spec.structure)
+    colors, places, offsets = (name for name, _ in spec.structure)
 
     def run(weights: Mapping[str, Any], inputs: Mapping[str, Any], start: Any) -> list[Any]:
         function = traced.bind(weights)
         point = {name: inputs[name] for name in names}
         push, seeded = compressed.linear_part(function, spec.mode, spec.wrt, spec.of, point)
-        places = lax.dynamic_slice_in_dim(inputs[positions], start[1], spec.entries)
+        own = lax.dynamic_slice_in_dim(
+            inputs[offsets], spec.first + start[0], spec.form.width + spec.form.batch
+        )
         first = start[0].astype(np.int32)
         values = compressed.block(
-            push, seeded, inputs[colors], places, first, spec.width, spec.batch, dtype_of(spec.dtype)
+            push, seeded, inputs[colors], inputs[places], own, first, spec.form, dtype_of(spec.dtype)
         )
         return [values]
 
-    return run, (*names, colors, positions), ()
+    return run, (*names, colors, places, offsets), ()
 
 
 def arguments_of(spec: Spec) -> Arguments:

@@ -21,9 +21,11 @@ from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.jaxprs.cost import Cost, estimate
 from gradwire_engine.limits import Limits
 from gradwire_engine.planning import compressed, derivatives, sizing
+from gradwire_engine.planning.compressed import TOGETHER, Form
 from gradwire_engine.planning.kernels import (
     COLUMN_COLORS,
-    POSITIONS,
+    OFFSETS,
+    PLACES,
     ROW_COLORS,
     CompressedSpec,
     Kernel,
@@ -109,6 +111,10 @@ def plan_derivative(
     dense = replace(problem, options=replace(problem.options, sparsity=DENSE))
     plan = make_plan(graph, dense, limits, compile)
     return Planned(replace(plan, problem=problem), None)
+
+
+WRITTEN_OUT = 1_200
+"""Equations up to which the images of all colors are written out: compiling them takes its time."""
 
 
 class _NotWorthwhile(Exception):
@@ -244,11 +250,7 @@ def _planned(
     ]
     while True:
         blocks = _blocks(colored, sides)
-        positions = _positions(colored, blocks, sides)
-        most = max((block.last_value - block.first_value for block in blocks), default=0)
-        # A slice of the most entries must fit behind the last block's first value.
-        padded = np.concatenate([positions, np.zeros(most, positions.dtype)])
-        inputs = {**{side.name: side.colors for side in sides}, POSITIONS: padded}
+        inputs, forms = _structured(colored, blocks, sides, chosen.function.function.equations)
         kernels = tuple(
             CompressedSpec(
                 function=problem.function,
@@ -257,13 +259,12 @@ def _planned(
                 wrt=chosen.wrt,
                 of=chosen.of,
                 seeds=side.count,
-                width=side.width,
-                batch=side.batch,
-                entries=most,
-                structure=_types({side.name: side.colors, POSITIONS: padded}),
+                first=side.first,
+                form=form,
+                structure=_types({name: inputs[name] for name in (side.name, PLACES, OFFSETS)}),
                 dtype=dtype,
             )
-            for side in sides
+            for side, form in zip(sides, forms, strict=True)
         )
         check_count(kernels, limits)
         built = [build(spec) for spec in kernels]
@@ -365,14 +366,33 @@ def _blocks(colored: ColoredPattern, sides: Sequence[_Side]) -> tuple[Block, ...
     return tuple(blocks)
 
 
-def _positions(colored: ColoredPattern, blocks: Sequence[Block], sides: Sequence[_Side]) -> Array:
-    """Return the place of each value in its block's compressed vectors, taken as one flat array."""
-    wide = any(side.width * side.vector >= 2**31 for side in sides)
-    number = np.int64 if wide else np.int32
-    places = np.empty(len(colored.order), number)
-    for block in blocks:
-        side = sides[block.array]
-        values = slice(block.first_value, block.last_value)
-        color = colored.colors[values].astype(number) - (side.first + block.start)
-        places[values] = color * side.vector + colored.places[values]
-    return places
+def _structured(
+    colored: ColoredPattern, blocks: Sequence[Block], sides: Sequence[_Side], equations: int
+) -> tuple[dict[str, Array], list[Form]]:
+    """Return what kernels take beside the point, and the form of each side's blocks.
+
+    Args:
+        colored, blocks, sides: of the plan.
+        equations: length of the function's program.
+    """
+    colors = sum(side.count for side in sides)
+    offsets = np.searchsorted(colored.colors, np.arange(colors + 1))
+    places = colored.places.astype(np.int32)
+    forms: list[Form] = []
+    for array, side in enumerate(sides):
+        own = [block for block in blocks if block.array == array]
+        entries = max(block.last_value - block.first_value for block in own)
+        together = side.width * side.vector <= TOGETHER and side.width * equations <= WRITTEN_OUT
+        lengths = np.diff(offsets[side.first : side.first + side.count + 1])
+        forms.append(Form(side.width, side.batch, entries, 0 if together else int(lengths.max(initial=1))))
+        for block in own if together else ():
+            values = slice(block.first_value, block.last_value)
+            number = colored.colors[values] - (side.first + block.start)
+            places[values] += number.astype(np.int32) * np.int32(side.vector)
+    # A slice must fit behind the first value of the last block, or color.
+    beyond = max((max(form.entries, form.longest) for form in forms), default=0)
+    further = max((form.width + form.batch for form in forms), default=0)
+    inputs = {side.name: side.colors for side in sides}
+    inputs[PLACES] = np.concatenate([places, np.zeros(beyond, np.int32)])
+    inputs[OFFSETS] = np.concatenate([offsets, np.full(further, len(places))]).astype(np.int64)
+    return inputs, forms

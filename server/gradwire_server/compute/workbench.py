@@ -308,7 +308,7 @@ def _trial(kernel: Kernel, graph: Graph) -> float:
         return math.inf
     spec = kernel.spec
     inputs = {name: np.zeros(value.shape, dtype_of(value.dtype)) for name, value in arguments_of(spec)}
-    entries = spec.entries if isinstance(spec, CompressedSpec) else 0
+    entries = spec.form.entries if isinstance(spec, CompressedSpec) else 0
     block = None if isinstance(spec, EvaluateSpec) else Block(0, 0, 0, spec.width, 0, entries)
     best = math.inf
     for _ in range(3):

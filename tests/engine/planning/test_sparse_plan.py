@@ -31,6 +31,16 @@ TWO = (
     "v = ReduceSum<keepdims = 0>(u, rows) w = Mul(v, some) t = Tanh(x) "
     "k = Flatten<axis = 0>(u) q = Squeeze(k) y = Mul(t, q) }"
 )
+FRAME = (
+    "(double[n] x) => (double[m] y) <int64[1] zero = {0}, int64[1] one = {1}, int64[1] last = {-1}> "
+    "{ d = Exp(x) f = Slice(x, zero, one) s = ReduceSum(d) g = Sin(f) a = Mul(g, d) b = Add(a, d) "
+    "y = Concat<axis = 0>(b, s) }"
+)
+WIDE = (
+    "(double[n] x) => (double[m] y) <int64[1] zero = {0}, int64[1] four = {4}, int64[1] end = {1000}, "
+    "double[1, 1, 5] w = {1, 2, 3, 4, 5}, int64[2] axes = {0, 1}> { t = Sin(x) u = Unsqueeze(t, axes) "
+    "c = Conv(u, w) d = Squeeze(c, axes) e = Slice(x, four, end) y = Mul(d, e) }"
+)
 ROW_AND_DIAGONAL = "(double[n] x) => (double[n] y, double s) { y = Exp(x) s = ReduceSum<keepdims = 0>(y) }"
 
 
@@ -75,6 +85,21 @@ def test_a_banded_jacobian_takes_two_seeds(mode: str, width: int) -> None:
     np.testing.assert_array_equal(found, dense_of(graph, point, planned))
 
 
+@pytest.mark.parametrize("width", [0, 1, 2, 3])
+@pytest.mark.parametrize("cache", [1, 300, 1 << 20])
+@pytest.mark.parametrize("body", ["WIDE", "FRAME"])
+def test_colors_in_turn_and_in_batches_give_the_same_entries(
+    monkeypatch: pytest.MonkeyPatch, width: int, cache: int, body: str
+) -> None:
+    monkeypatch.setattr("gradwire_engine.planning.sparse_plan.TOGETHER", 0)
+    monkeypatch.setattr("gradwire_engine.planning.sizing.CACHE_BYTES", cache)
+    graph, point = graph_of(globals()[body]), {"x": np.linspace(0.2, 1, 23)}
+    planned = planned_of(graph, point, block_width=width)
+    assert all(kernel.form.longest for kernel in planned.plan.kernels)
+    found = in_process.assemble_sparse(graph, planned, point)
+    np.testing.assert_allclose(found, dense_of(graph, point, planned), rtol=1e-13)
+
+
 def test_the_side_with_fewer_colors_is_seeded() -> None:
     graph, point = graph_of(ROW_AND_DIAGONAL), {"x": np.linspace(0, 1, 7)}
     planned = planned_of(graph, point)
@@ -86,12 +111,7 @@ def test_the_side_with_fewer_colors_is_seeded() -> None:
 
 
 def test_a_dense_row_and_a_dense_column_take_few_seeds_from_both_sides() -> None:
-    frame = (
-        "(double[n] x) => (double[m] y) <int64[1] zero = {0}, int64[1] one = {1}, int64[1] last = {-1}> "
-        "{ d = Exp(x) f = Slice(x, zero, one) s = ReduceSum(d) g = Sin(f) a = Mul(g, d) b = Add(a, d) "
-        "y = Concat<axis = 0>(b, s) }"
-    )
-    graph, point = graph_of(frame), {"x": np.linspace(0, 1, 40)}
+    graph, point = graph_of(FRAME), {"x": np.linspace(0, 1, 40)}
     planned = planned_of(graph, point)
     layout = planned.plan.sparse
     assert layout is not None and layout.coloring == "bidirectional"

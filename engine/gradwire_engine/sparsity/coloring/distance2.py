@@ -24,10 +24,10 @@ Array = np.ndarray[Any, Any]
 # Work is counted, not timed, so that a coloring depends on its pattern alone: pairs of neighbors that an
 # order may visit, and entries that the recoloring of all colorings and of the best one may visit. A second of
 # one core is some 10^8 pairs or 2 * 10^8 entries.
-SATURATION_PAIRS = 40_000_000
-ORDER_PAIRS = 10_000_000
-ENTRIES_OF_ALL = 5_000_000
-ENTRIES_OF_BEST = 20_000_000
+SATURATION_PAIRS = 10_000_000
+ORDER_PAIRS = 5_000_000
+ENTRIES_OF_ALL = 2_000_000
+ENTRIES_OF_BEST = 6_000_000
 # A few rounds are worth their time on any pattern that takes few colors.
 ROUNDS = 4
 # So many rounds in a row that find nothing end the recoloring.
