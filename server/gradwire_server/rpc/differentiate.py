@@ -59,8 +59,9 @@ async def differentiate(
         kernels = dict(zip(specs, held, strict=True))
         compiling = time.perf_counter() - started
         computation = await _computation(backend, graph, plan, kernels, point)
-        begun = derivative_pb2.Progress(blocks_total=len(blocks))
-        yield Response(progress=begun).SerializeToString()
+        if blocks:
+            begun = derivative_pb2.Progress(blocks_total=len(blocks))
+            yield Response(progress=begun).SerializeToString()
         done, sent, reported, by_worker = 0, 0, started, Counter[str]()
         async for block, computed, worker in computation.results(blocks):
             for message in _block_messages(plan, block, computed, worker):
