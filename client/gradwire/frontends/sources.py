@@ -99,13 +99,10 @@ def specs_like(argument: Any) -> Any:
 
 def _load(source: Source, arrays: Sequence[ArraySpec], names: Sequence[str] | None, whole: bool) -> Model:
     convert = _converter(source)
-    symbolic = any(leaf.symbolic for one in arrays for leaf in flatten(one)[1])
     if convert is not None:
-        if symbolic:
-            raise InvalidArgumentError(
-                "sizes by name are for NumPy functions: give the specs of another framework's function their "
-                "numbers, as in gw.spec(100)"
-            )
+        for one in arrays:
+            for leaf in flatten(one)[1]:
+                leaf.check_numbers()
         return from_proto(convert(source, arrays, names))
     if callable(source):
         if not arrays:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.sizes import Size, any_symbolic, as_extent, is_symbolic, symbol
 
 _FLOAT64: np.dtype[Any] = np.dtype(np.float64)
@@ -43,6 +44,18 @@ class ArraySpec:
     def symbolic(self) -> bool:
         """Whether an extent is not known."""
         return any_symbolic(self.shape)
+
+    def check_numbers(self) -> None:
+        """Check that every extent is known.
+
+        Raises:
+            InvalidArgumentError: one has a name in place of a number.
+        """
+        if self.symbolic:
+            raise InvalidArgumentError(
+                f"the shape {self.shape} has sizes by name, which are for NumPy functions: give the specs of "
+                "another framework's function their numbers, as in gw.spec(100)"
+            )
 
 
 def spec(

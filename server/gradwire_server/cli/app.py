@@ -9,7 +9,7 @@ import typer
 
 import gradwire as gw
 from gradwire_server.cli import session
-from gradwire_server.cli.session import CommonOptions
+from gradwire_server.cli.session import Choices, CommonOptions
 
 app = typer.Typer(
     name="gradwire",
@@ -93,6 +93,23 @@ Rounding = Annotated[
     typer.Option(help="straight_through: Round, Floor, Ceil and quantization have the identity's derivative"),
 ]
 
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--inputs",
+        metavar="NAME",
+        help="an input that the function has: one of the model, a weight or an inner value; may repeat",
+    ),
+]
+Outputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--outputs",
+        metavar="NAME",
+        help="an output that the function has: one of the model or an inner value; may repeat",
+    ),
+]
+
 
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
@@ -117,9 +134,17 @@ def demo(workers: Annotated[int, typer.Option(min=1, help="workers of the local 
 
 
 @app.command()
-def inspect(model: Model, address: Address = None, fix: Fixed = None, rounding: Rounding = None) -> None:
+def inspect(
+    model: Model,
+    address: Address = None,
+    fix: Fixed = None,
+    rounding: Rounding = None,
+    inputs: Inputs = None,
+    outputs: Outputs = None,
+) -> None:
     """Show a model's inputs, outputs, operators and warnings, and whether all of it can be differentiated."""
-    session.inspect(CommonOptions(model, None, None, None, None, address, 1, None, fix, rounding))
+    choices = Choices(fix, rounding, inputs, outputs)
+    session.inspect(CommonOptions(model, None, None, None, None, address, 1, None, choices))
 
 
 @app.command()
@@ -136,13 +161,26 @@ def plan(
     timeout: Timeout = None,
     fix: Fixed = None,
     rounding: Rounding = None,
+    inputs: Inputs = None,
+    outputs: Outputs = None,
 ) -> None:
     """Show how a derivative would be computed: mode, blocks, bytes and memory. Nothing is evaluated.
 
     Inputs of a fixed shape may be left out. With --sparse, also non-zeros, colors and bytes against dense.
     """
     session.show_plan(
-        CommonOptions(model, input, wrt, of, None, address, workers, timeout, fix, rounding, sparse),
+        CommonOptions(
+            model,
+            input,
+            wrt,
+            of,
+            None,
+            address,
+            workers,
+            timeout,
+            Choices(fix, rounding, inputs, outputs),
+            sparse,
+        ),
         kind,
         mode,
     )
@@ -155,13 +193,18 @@ def check(
     address: Address = None,
     workers: Workers = None,
     timeout: Timeout = None,
+    fix: Fixed = None,
+    rounding: Rounding = None,
+    inputs: Inputs = None,
+    outputs: Outputs = None,
 ) -> None:
     """Compare derivatives with differences, with one another in both modes, and a Hessian with its transpose.
 
     Floating-point inputs of a fixed shape may be left out: they are drawn from a standard normal distribution
     then. Ends with status 1 where two differ by more than rounding.
     """
-    session.check(CommonOptions(model, input, None, None, None, address, workers, timeout))
+    choices = Choices(fix, rounding, inputs, outputs)
+    session.check(CommonOptions(model, input, None, None, None, address, workers, timeout, choices))
 
 
 @app.command()
@@ -174,9 +217,23 @@ def value(
     timeout: Timeout = None,
     fix: Fixed = None,
     rounding: Rounding = None,
+    inputs: Inputs = None,
+    outputs: Outputs = None,
 ) -> None:
     """Evaluate a model."""
-    session.value(CommonOptions(model, input, None, None, output, address, workers, timeout, fix, rounding))
+    session.value(
+        CommonOptions(
+            model,
+            input,
+            None,
+            None,
+            output,
+            address,
+            workers,
+            timeout,
+            Choices(fix, rounding, inputs, outputs),
+        )
+    )
 
 
 @app.command()
@@ -193,13 +250,26 @@ def jacobian(
     timeout: Timeout = None,
     fix: Fixed = None,
     rounding: Rounding = None,
+    inputs: Inputs = None,
+    outputs: Outputs = None,
 ) -> None:
     """Compute the Jacobian: shape output.shape + input.shape.
 
     With --sparse, a matrix that scipy.sparse.load_npz reads from the output file.
     """
     session.derivative(
-        CommonOptions(model, input, wrt, of, output, address, workers, timeout, fix, rounding, sparse),
+        CommonOptions(
+            model,
+            input,
+            wrt,
+            of,
+            output,
+            address,
+            workers,
+            timeout,
+            Choices(fix, rounding, inputs, outputs),
+            sparse,
+        ),
         "jacobian",
         mode,
     )
@@ -219,13 +289,26 @@ def hessian(
     timeout: Timeout = None,
     fix: Fixed = None,
     rounding: Rounding = None,
+    inputs: Inputs = None,
+    outputs: Outputs = None,
 ) -> None:
     """Compute the Hessian of an output of one element: shape input.shape + input.shape.
 
     With --sparse, a matrix that scipy.sparse.load_npz reads from the output file.
     """
     session.derivative(
-        CommonOptions(model, input, wrt, of, output, address, workers, timeout, fix, rounding, sparse),
+        CommonOptions(
+            model,
+            input,
+            wrt,
+            of,
+            output,
+            address,
+            workers,
+            timeout,
+            Choices(fix, rounding, inputs, outputs),
+            sparse,
+        ),
         "hessian",
         mode,
     )
@@ -244,10 +327,16 @@ def jvp(
     timeout: Timeout = None,
     fix: Fixed = None,
     rounding: Rounding = None,
+    inputs: Inputs = None,
+    outputs: Outputs = None,
 ) -> None:
     """Multiply the Jacobian by tangents of the inputs."""
     session.product(
-        CommonOptions(model, input, wrt, of, output, address, workers, timeout, fix, rounding), "jvp", vector
+        CommonOptions(
+            model, input, wrt, of, output, address, workers, timeout, Choices(fix, rounding, inputs, outputs)
+        ),
+        "jvp",
+        vector,
     )
 
 
@@ -264,8 +353,14 @@ def vjp(
     timeout: Timeout = None,
     fix: Fixed = None,
     rounding: Rounding = None,
+    inputs: Inputs = None,
+    outputs: Outputs = None,
 ) -> None:
     """Multiply cotangents of the outputs by the Jacobian."""
     session.product(
-        CommonOptions(model, input, wrt, of, output, address, workers, timeout, fix, rounding), "vjp", vector
+        CommonOptions(
+            model, input, wrt, of, output, address, workers, timeout, Choices(fix, rounding, inputs, outputs)
+        ),
+        "vjp",
+        vector,
     )

@@ -25,6 +25,39 @@ from gradwire_server.cli.values import Array, read_assignments, write
 
 
 @dataclass(frozen=True)
+class Choices:
+    """What a function is made of in a model, as the command line has it."""
+
+    fixed: list[str] | None
+    rounding: str | None
+    inputs: list[str] | None
+    outputs: list[str] | None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `client.function`.
+
+        Raises:
+            typer.BadParameter: one is malformed.
+        """
+        return {
+            "fixed": read_assignments(self.fixed, "--fix") or None,
+            "rounding": _rounding(self.rounding),
+            "inputs": _names(self.inputs, "--inputs", "--input"),
+            "outputs": _names(self.outputs, "--outputs", "--output"),
+        }
+
+
+def _names(names: list[str] | None, option: str, other: str) -> list[str] | None:
+    for name in names or ():
+        if "=" in name or name.endswith((".npy", ".npz")):
+            raise typer.BadParameter(
+                f"{name!r} is no name of a value in the model; {other} is the option for arrays",
+                param_hint=option,
+            )
+    return names or None
+
+
+@dataclass(frozen=True)
 class CommonOptions:
     """The options that all evaluating commands have in common."""
 
@@ -36,8 +69,7 @@ class CommonOptions:
     address: str | None
     workers: int | None
     timeout: float | None
-    fixed: list[str] | None = None
-    rounding: str | None = None
+    choices: Choices
     sparse: bool = False
 
     def arrays(self, signature: Signature) -> dict[str, Array]:
@@ -90,11 +122,7 @@ def _connected(address: str | None, workers: int | None) -> gw.Client:
 @contextmanager
 def _function(options: CommonOptions) -> Iterator[gw.Function]:
     with errors_in_a_line(), _connected(options.address, options.workers) as client:
-        function = client.function(
-            options.model,
-            fixed=read_assignments(options.fixed, "--fix") or None,
-            rounding=_rounding(options.rounding),
-        )
+        function = client.function(options.model, **options.choices.arguments())
         for warning in function.describe().warnings:
             typer.echo(f"warning: {warning}", err=True)
         yield function
@@ -123,7 +151,7 @@ def inspect(options: CommonOptions) -> None:
         print(f"opset {info.opset}, {info.weight_bytes:,} bytes of weights")
         for line in contents(proto):
             print(line)
-        reason = "" if options.rounding else without_derivative(proto, function.signature)
+        reason = "" if options.choices.rounding else without_derivative(proto, function.signature)
         if reason:
             print(reason)
         elif info.forward_only:

@@ -73,7 +73,7 @@ async def differentiate(
         kernels = dict(zip(specs, held, strict=True))
         compiling = time.perf_counter() - started
         computation = await _computation(backend, graph, held_plan, kernels, point)
-        if compiling > _CACHED_SECONDS:
+        if blocks and compiling > _CACHED_SECONDS:
             begun = derivative_pb2.Progress(blocks_total=len(blocks))
             yield Response(progress=begun).SerializeToString()
         done, sent, reported, by_worker = 0, 0, started, Counter[str]()

@@ -111,3 +111,7 @@ def test_other_frameworks_are_told_to_give_numbers(client: gw.Client) -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(gw.InvalidArgumentError, match="for NumPy functions"):
         client.function(torch.nn.Linear(2, 2), gw.spec(("n", 2)))
+    import gradwire.torch
+
+    with pytest.raises(gw.InvalidArgumentError, match="for NumPy functions"):
+        gradwire.torch.function(torch.nn.Linear(2, 2), gw.spec(("n", 2)), client=client)

@@ -289,3 +289,32 @@ def test_check_ends_with_status_1_where_derivatives_are_not_those_of_the_values(
     assert result.returncode == 1
     assert "DIFFERS" in result.stdout
     assert "the function does not pass its check" in result.stderr
+
+
+def test_inner_values_and_weights_are_inputs_and_outputs(gradwire, tmp_path):
+    np.save(tmp_path / "h.npy", W @ X)
+    cut = ("--inputs", "h", "--outputs", "y")
+    done = gradwire("jacobian", "model.onnxtxt", *cut, "-i", "h=h.npy", "-o", "J.npy")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "J.npy"), np.diag(1 - Y**2), rtol=1e-14)
+
+    (tmp_path / "scaled.onnxtxt").write_text(
+        '<ir_version: 8, opset_import: ["" : 18]> g (double[3] x) => (double[3] y)'
+        " <double[3] k = {1.0, 2.0, 3.0}> { y = Mul(x, k) }"
+    )
+    done = gradwire("jacobian", "scaled.onnxtxt", "--inputs", "k", "--inputs", "x", "--wrt", "k",
+                    "-i", "x=x.npy", "-i", "k=[1,1,1]", "-o", "J.npy")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "J.npy"), np.diag(X))
+
+    shown = gradwire("inspect", "model.onnxtxt", *cut)
+    assert shown.returncode == 0, shown.stderr
+    assert "h: float64[" in shown.stdout and "s: float64" not in shown.stdout
+
+
+def test_arrays_given_where_names_belong_are_told_the_option_for_them(gradwire):
+    for option, other, given in (("--inputs", "--input", "x=x.npy"), ("--outputs", "--output", "out.npz")):
+        done = gradwire("jacobian", "model.onnx", option, given)
+        assert done.returncode == 2 and f"{other} is the option for arrays" in " ".join(done.stderr.split())
+    done = gradwire("jacobian", "model.onnx", "--outputs", "z")
+    assert done.returncode == 1 and "the graph has no value 'z'" in done.stderr

@@ -219,6 +219,7 @@ def convert_with_parameters(
 
 
 def _tensor_spec(spec: ArraySpec) -> TensorSpec:
+    spec.check_numbers()
     dtype = torch.from_numpy(np.empty(0, spec.dtype)).dtype
     return TensorSpec(spec.shape, dtype, spec.dtype.kind == "f")
 
