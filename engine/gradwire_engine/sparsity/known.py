@@ -65,6 +65,30 @@ class Known:
         return None if self.value is None else self.value.surely_zero
 
 
+class PartlyKnown(Known):
+    """A concatenation of values of which some are known, such as index vectors of a counter and an input.
+
+    As a whole it is not known.
+    """
+
+    def __init__(self, parts: Sequence[Known | None], sizes: Sequence[int], axis: int) -> None:
+        """Keep the parts, their extents along the axis, and the axis."""
+        super().__init__(lambda: None)
+        self._parts, self._sizes, self._axis = parts, sizes, axis
+
+    def along(self, axis: int, shape: tuple[int, ...]) -> tuple[Array, Array]:
+        """Return an array, zero where it is not known, and for each place along an axis whether it is."""
+        if axis != self._axis:
+            return np.zeros(shape, np.int64), np.zeros(shape[axis], bool)
+        arrays = [None if part is None else part.array for part in self._parts]
+        sizes = [(*shape[:axis], size, *shape[axis + 1 :]) for size in self._sizes]
+        filled = [
+            np.zeros(size, np.int64) if array is None else array
+            for array, size in zip(arrays, sizes, strict=True)
+        ]
+        return np.concatenate(filled, axis), np.repeat([array is not None for array in arrays], self._sizes)
+
+
 def known(value: Any) -> Known:
     """Return a value at hand as a known one."""
     return Known(lambda: Rounded(np.asarray(value)))
@@ -80,6 +104,9 @@ def fold(equation: Any, operands: Sequence[Known | None]) -> list[Known | None]:
         return unknown
     values = [operand for operand in operands if operand is not None]
     if len(values) < len(operands):
+        if name == "concatenate" and values:
+            axis = equation.params["dimension"]
+            return [PartlyKnown(operands, [atom.aval.shape[axis] for atom in equation.invars], axis)]
         return unknown
 
     def compute() -> list[Rounded] | None:

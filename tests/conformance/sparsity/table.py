@@ -43,13 +43,15 @@ class Line:
             f"asdex misses {found.opinion_missed}" if found.opinion_missed else "",
             " ".join(found.dense_primitives),
         ]
-        return (
-            f"{self.name:24} {self.kind:9} {shape:>15} {found.nonzeros:>9} {found.missed:>7} {found.extra:>7} "
-            f"{opinion:>9} {found.seconds:>7.2f} {' '.join(filter(None, marks))}"
-        )
+        columns = (found.nonzeros, found.missed, found.extra, opinion, f"{found.seconds:.2f}")
+        return _row(self.name, self.kind, shape, *columns) + "  " + " ".join(filter(None, marks))
 
 
-HEAD = f"{'problem':24} {'kind':9} {'shape':>15} {'non-zeros':>9} {'missed':>7} {'extra':>7} {'asdex':>9} {'s':>7}"
+def _row(name: str, kind: str, shape: str, *columns: object) -> str:
+    return f"{name:20} {kind:9} {shape:>15}" + "".join(f"{column!s:>10}" for column in columns)
+
+
+HEAD = _row("problem", "kind", "shape", "non-zeros", "missed", "extra", "asdex", "s")
 
 
 def lines_of(name: str, opinion: bool = True) -> Iterator[Line]:

@@ -125,3 +125,38 @@ def test_the_products_of_a_solver_may_be_scalars() -> None:
         return jax.scipy.sparse.linalg.cg(lambda v: jnp.arange(2.0, 6) * v, b)[0]
 
     assert not (measured(solved, (4,)) & ~found(solved, (4,))).any()
+
+
+def test_of_index_vectors_each_component_is_followed_by_itself() -> None:
+    def picked(x: Any, labels: Any) -> Any:
+        return x[jnp.arange(2), labels]
+
+    def written(x: Any, y: Any) -> Any:
+        return jnp.zeros((2, 3)).at[jnp.arange(2), jnp.argsort(x)].add(y)
+
+    pattern = found(lambda x: picked(x, jnp.argmax(x, 1)), (2, 3))
+    np.testing.assert_array_equal(pattern, np.kron(np.eye(2), np.ones(3)))
+    pattern = found(written, (2,), (2,))
+    np.testing.assert_array_equal(pattern[:, 2:], np.kron(np.eye(2), np.ones((3, 1))))
+
+
+def test_what_decides_in_a_solver_is_followed_too() -> None:
+    def solve(_: Any, b: Any) -> Any:
+        turned = jnp.where(b[::-1] > 0, 2 * b, b + b)
+        return lax.cond(b[0] > 0, lambda: turned, lambda: turned + 0)
+
+    def solved(b: Any) -> Any:
+        return lax.custom_linear_solve(lambda v: v / 2, b, solve)
+
+    pattern = found(solved, (4,))
+    np.testing.assert_array_equal(pattern, (np.eye(4) + np.eye(4)[::-1] + np.eye(4)[0]) > 0)
+
+
+def test_an_index_that_seeds_reach_makes_the_result_dense() -> None:
+    def solve(_: Any, b: Any) -> Any:
+        return b[jnp.argsort(b)]
+
+    def solved(b: Any) -> Any:
+        return lax.custom_linear_solve(lambda v: v, b, solve)
+
+    assert found(solved, (3,)).all()

@@ -41,9 +41,12 @@ def branch(visit: Visit) -> Followed:
     if index is not None:
         taken = int(np.clip(int(index), 0, len(branches) - 1))
         return visit.walk.closed(branches[taken], reached, values)
-    if all(ids is None for ids in reached):
+    if all(ids is None for ids in visit.reached):
         return nothing, nothing
     united = nothing
+    if (chooser := visit.reached[0]) is not None:
+        shapes = [tuple(result.aval.shape) for result in visit.equation.outvars]
+        united = [np.broadcast_to(chooser, shape) for shape in shapes]
     for program in branches:
         found, _ = visit.walk.closed(program, reached, values)
         united = [visit.sets.union(one, other) for one, other in zip(united, found, strict=True)]
