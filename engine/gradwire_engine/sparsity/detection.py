@@ -85,11 +85,7 @@ def linear_program(
     opened = jex.Jaxpr((), [*whole.constvars, *whole.invars], whole.outvars, whole.eqns, whole.effects, names)
     jaxpr, _ = partial_eval.dce_jaxpr(opened, [True] * len(opened.outvars), instantiate=True)
     given = [known(values[k]) if k in values else None for k in range(len(constants))]
-    return LinearProgram(jaxpr, (*map(_captured, closed.consts), *given), tuple(tangents))
-
-
-def _captured(value: Any) -> Known:
-    return Known(lambda: np.asarray(value))
+    return LinearProgram(jaxpr, (*map(known, closed.consts), *given), tuple(tangents))
 
 
 def detect(program: LinearProgram, memory: int = 2 << 30) -> Detected:

@@ -265,6 +265,7 @@ class IndexSets:
         if first is None or second is None or first is second:
             return second if first is None else first
         shape = first.shape
+        assert shape == second.shape, "ids of two shapes"
         constant = _constant_axes(first) & _constant_axes(second)
         if constant.any():
             cut = tuple(slice(0, 1) if same else slice(None) for same in constant)
@@ -358,6 +359,14 @@ class IndexSets:
         if items == len(self._items) and starts == len(self._starts):
             items *= 2
         self._check(4 * items + 16 * starts)
+        if self.seeds + starts >= 2**31:
+            raise LimitExceeded(
+                f"finding the sparsity pattern makes more than {2**31 - self.seeds} sets: the derivative is "
+                "far from sparse, ask for it dense, or for fewer inputs or outputs",
+                "detection_sets",
+                2**31 - self.seeds,
+                starts,
+            )
         if items > len(self._items):
             self._items = _longer(self._items, items)
         if starts > len(self._starts):

@@ -1,22 +1,57 @@
-"""Arithmetic of values that are known, as far as rounding cannot change it.
+"""Arithmetic of values that are known up to rounding.
 
 A compiled program may round otherwise than NumPy does: it fuses products with sums, and leaves conversions
-out. Whether 3 * 0.1 - 0.3 is zero, and what it rounds to as an index, is then not known before the program
-runs. So a floating result is kept where it is exact, and is NaN elsewhere: NaN is not zero, and no choice is
-made by it.
+out. Whether 3 * 0.1 - 0.3 is zero, and whether its floor is 0 or -1, is then not known before the program
+runs. So a value has beside it how far from it the program's own may be, by running error analysis (N. J.
+Higham, "Accuracy and stability of numerical algorithms", 2002, section 3.3); a choice is made by a value only
+where that is far enough from where it would turn over.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
+from jax.numpy import finfo
 
 Array = np.ndarray[Any, Any]
 
 _SPLIT = {np.dtype(np.float32): np.float32(2**12 + 1), np.dtype(np.float64): np.float64(2**27 + 1)}
-"""Multipliers that split a number into a high and a low half (Dekker, Numer. Math. 18, 1971)."""
+"""Multipliers that split a number into a high and a low half (T. J. Dekker, Numer. Math. 18, 1971)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """A value and how far that of the program may be from it.
+
+    Attributes:
+        array: the value.
+        slack: for each element the largest distance; None where all of them are exact.
+    """
+
+    array: Array
+    slack: Array | None = None
+
+    @property
+    def distance(self) -> Array:
+        """The slack as an array."""
+        zero = np.zeros((), self.array.real.dtype)
+        return np.broadcast_to(zero, self.array.shape) if self.slack is None else self.slack
+
+    @property
+    def surely_zero(self) -> Array:
+        """Return the value with NaN, which is not zero, where it is zero and the program's may not be."""
+        if self.slack is None:
+            return self.array
+        doubtful = (self.array == 0) & (self.slack != 0)
+        return np.where(doubtful, np.asarray(np.nan, self.array.dtype), self.array)
+
+
+def rounded(array: Array, slack: Any) -> Rounded:
+    """Return a value with its slack; without where that is zero throughout."""
+    return Rounded(array, np.broadcast_to(slack, array.shape)) if np.any(slack != 0) else Rounded(array)
 
 
 def is_exact_kind(dtype: Any) -> bool:
@@ -24,90 +59,125 @@ def is_exact_kind(dtype: Any) -> bool:
     return np.dtype(dtype).kind in "biu"
 
 
-def is_certain(array: Array) -> bool:
-    """Return whether choices may be made by values: none of them is NaN, which stands for not known."""
-    return is_exact_kind(array.dtype) or not bool(np.any(array != array))
+def added(a: Rounded, b: Rounded) -> Rounded:
+    """Add; sums whose rounding error is zero stay exact."""
+    first, second = a.array, b.array
+    result = first + second
+    error = np.where(_sum_is_exact(first, second, result), 0, _unit(result))
+    return rounded(result, a.distance + b.distance + error)
 
 
-def added(first: Array, second: Array, result: Array) -> Array:
-    """Keep the sums that are exact."""
+def multiplied(a: Rounded, b: Rounded) -> Rounded:
+    """Multiply; products whose rounding error is zero stay exact, those with zero too."""
+    first, second = a.array, b.array
+    result = first * second
+    error = np.where(_product_is_exact(first, second, result), 0, _unit(result))
+    return rounded(
+        result,
+        error + np.abs(first) * b.distance + np.abs(second) * a.distance + a.distance * b.distance,
+    )
+
+
+def divided(a: Rounded, b: Rounded) -> Rounded:
+    """Divide; quotients that give the numerator back stay exact."""
+    first, second = a.array, b.array
+    result = first / second
+    exact = (result * second == first) & _product_is_exact(result, second, result * second)
+    error = np.where(exact | ((first == 0) & (second != 0)), 0, _unit(result))
+    least = np.abs(second) - b.distance
+    carried = (a.distance + np.abs(result) * b.distance) / np.where(least > 0, least, 0)
+    return rounded(result, error + np.where(a.distance + b.distance == 0, 0, carried))
+
+
+def extreme(function: Callable[..., Any]) -> Callable[[Rounded, Rounded], Rounded]:
+    """Return the larger or the smaller of two values: it moves no more than they do, or as the one does."""
+
+    def apply(a: Rounded, b: Rounded) -> Rounded:
+        result = np.asarray(function(a.array, b.array))
+        slack = np.maximum(a.distance, b.distance)
+        apart = np.abs(a.array - b.array) > a.distance + b.distance
+        return rounded(result, np.where(apart, np.where(result == a.array, a.distance, b.distance), slack))
+
+    return apply
+
+
+def stepped(function: Callable[..., Any]) -> Callable[[Rounded], Rounded]:
+    """Return a monotonic function with steps: exact where no step is near."""
+
+    def apply(a: Rounded) -> Rounded:
+        result = np.asarray(function(a.array))
+        above, below = function(a.array + a.distance), function(a.array - a.distance)
+        return rounded(result, np.where(a.distance == 0, 0, np.abs(above - below)))
+
+    return apply
+
+
+def compared(function: Callable[..., Any], a: Rounded, b: Rounded) -> Array | None:
+    """Compare; None where some elements are too near to each other."""
+    if a.slack is None and b.slack is None:
+        return np.asarray(function(a.array, b.array))
+    slack = a.distance + b.distance
+    if np.any((slack != 0) & ~(np.abs(a.array - b.array) > slack)):
+        return None
+    return np.asarray(function(a.array, b.array))
+
+
+def converted(a: Rounded, result: Array) -> Rounded:
+    """Take a conversion to another floating type, which the program may leave out."""
+    change = np.abs(result.astype(a.array.dtype) - a.array)
+    return rounded(result, (a.distance + 2 * np.where(result == a.array, 0, change)).astype(result.dtype))
+
+
+def summed(result: Array, magnitude: Array, spread: Array, count: int, whole: bool) -> Rounded:
+    """Take sums or products of many numbers.
+
+    Args:
+        result: of the numbers.
+        magnitude: what their absolute values give.
+        spread: what their slacks give.
+        count: at most so many in each.
+        whole: whether all are exact and whole, so that small results are exact in any order.
+    """
+    error = 2 * (count + 1) * float(finfo(result.dtype).eps) * magnitude
+    if whole:
+        error = np.where(magnitude < float(2 ** finfo(result.dtype).nmant), 0, error)
+    return rounded(result, spread + error)
+
+
+def is_whole(a: Rounded) -> bool:
+    """Return whether all elements are exact and whole."""
+    return a.slack is None and (is_exact_kind(a.array.dtype) or bool(np.all(np.rint(a.array) == a.array)))
+
+
+def _unit(result: Array) -> Array:
+    """Return twice the rounding error that one operation makes at most."""
+    info = finfo(result.dtype)
+    return 2 * float(info.eps) * np.abs(result) + 2 * float(info.tiny)
+
+
+def _sum_is_exact(first: Array, second: Array, result: Array) -> Any:
+    if result.dtype.kind == "c":
+        return False
     if result.dtype not in _SPLIT:
-        return _whole(result, first, second)
+        return first.astype(float) + second.astype(float) == result.astype(float)
     part = result - first
-    return _kept(result, (first - (result - part)) + (second - part) == 0)
+    return (first - (result - part)) + (second - part) == 0
 
 
-def multiplied(first: Array, second: Array, result: Array) -> Array:
-    """Keep the products that are exact; a product with zero is."""
+def _product_is_exact(first: Array, second: Array, result: Array) -> Any:
+    zero = ((first == 0) & np.isfinite(second)) | ((second == 0) & np.isfinite(first))
+    if result.dtype.kind == "c":
+        return zero
     if result.dtype not in _SPLIT:
-        return _whole(result, first, second)
+        return zero | (first.astype(float) * second.astype(float) == result.astype(float))
     high, low = _halves(first)
     other_high, other_low = _halves(second)
     error = ((high * other_high - result) + high * other_low + low * other_high) + low * other_low
     # Below, the error itself would underflow.
-    tiny = np.finfo(result.dtype).tiny ** 0.5
-    zero = ((first == 0) & np.isfinite(second)) | ((second == 0) & np.isfinite(first))
-    return _kept(result, zero | ((error == 0) & (np.abs(result) > tiny)))
-
-
-def divided(first: Array, second: Array, result: Array) -> Array:
-    """Keep the quotients that are exact."""
-    if result.dtype not in _SPLIT:
-        return _whole(result, first, second)
-    zero = (first == 0) & (second != 0)
-    return _kept(result, zero | (multiplied(result, second, result * second) == first))
-
-
-def converted(array: Array, result: Array) -> Array:
-    """Keep the values that a narrower floating type holds."""
-    return _kept(result, result.astype(array.dtype) == array)
-
-
-def summed(result: Array, magnitude: Array, *operands: Array) -> Array:
-    """Keep sums and products of whole, small numbers, which no order of them rounds; of others the zeros.
-
-    Args:
-        result: of the operands.
-        magnitude: what their absolute values give.
-        operands: all of them.
-    """
-    total = sum(float(np.sum(np.abs(array))) for array in operands)
-    whole = total < _largest_whole(result.dtype) and all(map(_is_whole, operands))
-    return (
-        result
-        if whole and np.all(magnitude < _largest_whole(result.dtype))
-        else _kept(result, magnitude == 0)
-    )
-
-
-def _whole(result: Array, *operands: Array) -> Array:
-    """Keep results of whole, small operands: of complex numbers and short floats."""
-    limit = _largest_whole(result.dtype) ** 0.5 / 2
-    kept: Any = np.True_
-    for operand in operands:
-        parts = (operand.real, operand.imag) if operand.dtype.kind == "c" else (operand,)
-        for part in parts:
-            kept = kept & (np.rint(part) == part) & (np.abs(part) < limit)
-    parts = (result.real, result.imag) if result.dtype.kind == "c" else (result,)
-    for part in parts:
-        kept = kept & (np.rint(part) == part)
-    return _kept(result, kept)
+    return zero | ((error == 0) & (np.abs(result) > float(finfo(result.dtype).tiny) ** 0.5))
 
 
 def _halves(array: Array) -> tuple[Array, Array]:
     scaled = array * _SPLIT[array.dtype]
     high = scaled - (scaled - array)
     return high, array - high
-
-
-def _kept(result: Array, exact: Any) -> Array:
-    return result if np.all(exact) else np.where(exact, result, np.asarray(np.nan, result.dtype))
-
-
-def _is_whole(array: Array) -> bool:
-    return is_exact_kind(array.dtype) or bool(np.all(np.rint(array) == array))
-
-
-def _largest_whole(dtype: Any) -> float:
-    """Return up to where a type holds every whole number."""
-    return float(2 ** ml_dtypes.finfo(np.zeros(0, dtype).real.dtype).nmant)  # type: ignore[no-untyped-call]

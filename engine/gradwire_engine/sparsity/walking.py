@@ -108,9 +108,15 @@ class Walk:
     def run(
         self, jaxpr: Any, reached: Iterable[Reach], values: Iterable[Known | None]
     ) -> tuple[list[Reach], list[Known | None]]:
-        """Follow a jaxpr without constants of its own; return reach and values of its results."""
-        reach: dict[Any, Reach] = dict(zip(jaxpr.invars, reached, strict=True))
-        value: dict[Any, Known | None] = dict(zip(jaxpr.invars, values, strict=True))
+        """Follow a jaxpr; return reach and values of its results.
+
+        Args:
+            jaxpr: what is followed.
+            reached, values: of its constants, where it has some, and of its inputs.
+        """
+        operands = [*jaxpr.constvars, *jaxpr.invars]
+        reach: dict[Any, Reach] = dict(zip(operands, reached, strict=True))
+        value: dict[Any, Known | None] = dict(zip(operands, values, strict=True))
 
         def read(atom: Any) -> tuple[Reach, Known | None]:
             if isinstance(atom, jex.Literal):
@@ -131,15 +137,8 @@ class Walk:
         self, program: Any, reached: Iterable[Reach], values: Iterable[Known | None]
     ) -> tuple[list[Reach], list[Known | None]]:
         """Follow a closed jaxpr: its constants are known values."""
-        jaxpr = program.jaxpr
-        if not jaxpr.constvars:
-            return self.run(jaxpr, reached, values)
-        opened = jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars], debug_info=None)
-        return self.run(
-            opened,
-            [*[None] * len(program.consts), *reached],
-            [*map(known, program.consts), *values],
-        )
+        constants = list(map(known, program.consts))
+        return self.run(program.jaxpr, [*[None] * len(constants), *reached], [*constants, *values])
 
     def visit(
         self, equation: Any, reached: list[Reach], values: list[Known | None]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradwire_engine.jaxprs.slicing import called
+from gradwire_engine.sparsity import known
 from gradwire_engine.sparsity.known import Known
 from gradwire_engine.sparsity.walking import Array, Reach, Visit, control_rule
 
@@ -40,9 +41,12 @@ def branch(visit: Visit) -> Followed:
     if index is not None:
         taken = int(np.clip(int(index), 0, len(branches) - 1))
         return visit.walk.closed(branches[taken], reached, values)
-    if all(ids is None for ids in reached):
+    if all(ids is None for ids in visit.reached):
         return nothing, nothing
     united = nothing
+    if (chooser := visit.reached[0]) is not None:
+        shapes = [tuple(result.aval.shape) for result in visit.equation.outvars]
+        united = [np.broadcast_to(chooser, shape) for shape in shapes]
     for program in branches:
         found, _ = visit.walk.closed(program, reached, values)
         united = [visit.sets.union(one, other) for one, other in zip(united, found, strict=True)]
@@ -81,7 +85,7 @@ def _stepped(visit: Visit, constants: int, carried: int, length: int) -> Followe
     program, state = visit.params["jaxpr"], constants + carried
     carry, carry_values = list(visit.reached[constants:state]), list(visit.values[constants:state])
     stacked: list[list[Reach]] = []
-    stacked_values: list[Values] = []
+    found_values: list[Values] = []
     order = range(length - 1, -1, -1) if visit.params["reverse"] else range(length)
     for step in order:
         found, made = visit.walk.closed(
@@ -99,10 +103,10 @@ def _stepped(visit: Visit, constants: int, carried: int, length: int) -> Followe
         )
         carry, carry_values = found[:carried], made[:carried]
         stacked.append(found[carried:])
-        stacked_values.append(made[carried:])
+        found_values.append(made[carried:])
     if visit.params["reverse"]:
         stacked.reverse()
-        stacked_values.reverse()
+        found_values.reverse()
     reached, values = list(carry), list(carry_values)
     for k, result in enumerate(visit.equation.outvars[carried:]):
         shape = tuple(result.aval.shape)
@@ -112,23 +116,8 @@ def _stepped(visit: Visit, constants: int, carried: int, length: int) -> Followe
         else:
             empty = np.broadcast_to(np.int32(-1), shape[1:])
             reached.append(np.stack([empty if row is None else row for row in rows]))
-        values.append(_stack([step[k] for step in stacked_values], shape, result.aval.dtype))
+        values.append(known.stacked([step[k] for step in found_values], shape, result.aval.dtype))
     return reached, values
-
-
-def _stack(steps: Values, shape: tuple[int, ...], dtype: Any) -> Known | None:
-    given = [step for step in steps if step is not None]
-    if len(given) < len(steps):
-        return None
-
-    def stacked() -> Array | None:
-        arrays = [step.array for step in given]
-        found = [array for array in arrays if array is not None]
-        if len(found) < len(arrays):
-            return None
-        return np.stack(found).astype(dtype, copy=False) if found else np.empty(shape, dtype)
-
-    return Known(stacked, 1 + max((step.depth for step in given), default=0))
 
 
 @control_rule("while")
@@ -226,7 +215,7 @@ def _finds_values(visit: Visit, program: Any) -> bool:
     """Return whether a loop that no seed reaches makes known what it carries or stacks: counters, indices."""
     constants, carried = visit.params["num_consts"], visit.params["num_carry"]
 
-    def placeholder() -> Array:
+    def placeholder() -> Any:
         raise _Asked
 
     values: Values = [None if value is None else Known(placeholder) for value in visit.values]

@@ -8,13 +8,24 @@ from gradwire_engine.sparsity.index_sets import EMPTY
 from gradwire_engine.sparsity.walking import Array, Reach, Visit, rule
 
 
-@rule("neg", "convert_element_type", "real", "imag", "conj", "copy", "copy_p", "reduce_precision", "stored")
+@rule(
+    "neg",
+    "convert_element_type",
+    "real",
+    "imag",
+    "conj",
+    "copy",
+    "copy_p",
+    "reduce_precision",
+    "stop_gradient",
+    "stored",
+)
 def unary(visit: Visit) -> list[Reach]:
     """Keep the pattern of the operand: of y = -x it is the identity."""
     return [visit.reached[0]]
 
 
-@rule("optimization_barrier")
+@rule("optimization_barrier", "device_put")
 def barrier(visit: Visit) -> list[Reach]:
     """Keep the pattern of each operand."""
     return list(visit.reached)
@@ -60,10 +71,22 @@ def selection(visit: Visit) -> list[Reach]:
         if len(cases) == 2:
             return [np.where(index == 0, cases[0], cases[1])]
         return [np.take_along_axis(np.stack(cases), index[None], 0)[0]]
-    united: Reach = None
+    chooser = visit.reached[0]
+    united: Reach = None if chooser is None else np.broadcast_to(chooser, shape)
     for k, ids in enumerate(visit.reached[1:]):
         if ids is not None:
             united = visit.sets.union(united, cases[k])
+    return [united]
+
+
+@rule("abs", "max", "min", "sign", "integer_pow", "square", "sqrt", "rsqrt", "pow", "stop_gradient")
+@rule("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "is_finite")
+def of_a_solver(visit: Visit) -> list[Reach]:
+    """Unite the patterns of the operands: not linear, but iterative solvers stand in linear programs."""
+    shape = visit.result_shape()
+    united: Reach = None
+    for ids in visit.reached:
+        united = visit.sets.union(united, None if ids is None else np.broadcast_to(ids, shape))
     return [united]
 
 

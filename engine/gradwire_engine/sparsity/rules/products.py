@@ -9,7 +9,10 @@ import numpy as np
 from gradwire_engine.sparsity.walking import Array, Reach, Visit, rule
 
 _FOLLOWED = 0.5
-"""Share of zeros from which on the zeros of a known factor are followed."""
+"""Share of zeros from which on the zeros of a known factor are followed, whatever that takes."""
+
+_FEW = 1 << 22
+"""Products up to which any zeros are followed, and that are followed at a time."""
 
 
 @rule("dot_general")
@@ -30,7 +33,7 @@ def contraction(visit: Visit) -> list[Reach]:
         united = _product(
             visit,
             _arranged(ids, batch, contracted),
-            _factor(visit, 1 - operand, other_batch, other_contracted),
+            _factor(visit, 1 - operand, other_batch, other_contracted, ids.size),
             _arranged_shape(visit.shape(1 - operand), other_batch, other_contracted),
         )
         # (batch, own free, other free): the left operand's free axes come first.
@@ -63,13 +66,24 @@ def _arranged_shape(
     )
 
 
-def _factor(visit: Visit, operand: int, batch: tuple[int, ...], contracted: tuple[int, ...]) -> Array | None:
-    """Return where a known factor is not zero, as (batch, free, contracted); None where that is no help."""
+def _factor(
+    visit: Visit, operand: int, batch: tuple[int, ...], contracted: tuple[int, ...], size: int
+) -> Array | None:
+    """Return where a known factor is not zero, as (batch, free, contracted); None where that is no help.
+
+    Args:
+        visit: of the product.
+        operand: which is the factor.
+        batch, contracted: its axes.
+        size: of the other factor.
+    """
     value = visit.known(operand)
     if value is None or not value.size:
         return None
     nonzero = np.asarray(value != 0)
-    if np.count_nonzero(nonzero) > (1 - _FOLLOWED) * nonzero.size:
+    count = np.count_nonzero(nonzero)
+    products = count * size // max(1, prod(value.shape[axis] for axis in (*batch, *contracted)))
+    if count == nonzero.size or (count > (1 - _FOLLOWED) * nonzero.size and products > _FEW):
         return None
     return _arranged(nonzero, batch, contracted)
 
@@ -85,6 +99,10 @@ def _product(visit: Visit, ids: Array, factor: Array | None, shape: tuple[int, i
     for b in range(batches):
         row, place = np.nonzero(factor[b])  # rows ascend
         offsets = np.searchsorted(row, np.arange(others + 1))
-        for f in range(free):
-            result[b, f] = visit.sets.union_groups(offsets, ids[b, f][place])
+        step = max(1, _FEW // max(1, len(place)))
+        for f in range(0, free, step):
+            members = ids[b, f : f + step][:, place]
+            starts = np.arange(len(members))[:, None] * len(place) + offsets[:-1]
+            groups = np.append(starts, members.size)
+            result[b, f : f + step] = visit.sets.union_groups(groups, members.reshape(-1)).reshape(-1, others)
     return result

@@ -36,7 +36,7 @@ def scan_along(visit: Visit) -> list[Reach]:
 @rule("reduce_window_sum", "reduce_window")
 def window(visit: Visit) -> list[Reach]:
     """Unite the rows of each window, axis by axis."""
-    if len(visit.reached) - len(visit.equation.outvars) > 1 or len(visit.equation.outvars) > 1:
+    if len(visit.equation.outvars) > 1 or any(ids is not None for ids in visit.reached[1:]):
         return unfollowed(visit)
     ids = visit.ids(0)
     for axis, taps in enumerate(windows_of(visit)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradwire_engine.sparsity import known
+from gradwire_engine.sparsity import folding
 from gradwire_engine.sparsity.index_sets import EMPTY
 from gradwire_engine.sparsity.walking import Array, Reach, Visit, rule
 
@@ -12,13 +12,13 @@ from gradwire_engine.sparsity.walking import Array, Reach, Visit, rule
 @rule("reshape", "squeeze", "expand_dims")
 def reshaped(visit: Visit) -> list[Reach]:
     """Keep the order of the rows."""
-    return [known.reshaped(visit.equation, visit.ids(0))]
+    return [folding.reshaped(visit.equation, visit.ids(0))]
 
 
 @rule("broadcast_in_dim")
 def broadcast_in_dim(visit: Visit) -> list[Reach]:
     """Repeat rows."""
-    return [known.broadcast(visit.params, visit.ids(0))]
+    return [folding.broadcast(visit.params, visit.ids(0))]
 
 
 @rule("transpose")
@@ -36,7 +36,7 @@ def reversed_along(visit: Visit) -> list[Reach]:
 @rule("slice")
 def slice_of(visit: Visit) -> list[Reach]:
     """Select rows."""
-    return [known.sliced(visit.params, visit.ids(0))]
+    return [folding.sliced(visit.params, visit.ids(0))]
 
 
 @rule("concatenate")
@@ -66,7 +66,7 @@ def tiled(visit: Visit) -> list[Reach]:
 @rule("split")
 def parted(visit: Visit) -> list[Reach]:
     """Part rows."""
-    return list(known.split(visit.params, visit.ids(0)))
+    return list(folding.split(visit.params, visit.ids(0)))
 
 
 @rule("pad")
