@@ -6,6 +6,7 @@ from ._sync.bases import Stream as Stream
 from ._sync.callbacks import Callbacks as Callbacks
 from ._sync.client import Client as Client
 from ._sync.connecting import connect as connect
+from ._sync.connecting import resume as resume
 from ._sync.function import Function as Function
 from ._sync.local import LocalClient as LocalClient
 from ._sync.local import local as local
@@ -47,6 +48,7 @@ from .graphs.spec import spec_of as spec_of
 from .pictures import Picture as Picture
 from .pictures import graph as graph
 from .pictures import spy as spy
+from .progress import Progress as Progress
 from .results import Accumulated as Accumulated
 from .results import Block as Block
 from .results import CheckReport as CheckReport
@@ -55,7 +57,6 @@ from .results import Entry as Entry
 from .results import Info as Info
 from .results import Piece as Piece
 from .results import Plan as Plan
-from .results import Progress as Progress
 from .results import Summary as Summary
 from .sparse import Coordinates as Coordinates
 from .sparse import SparsePlan as SparsePlan

@@ -1,7 +1,6 @@
-"""Results beside the arrays themselves: plans, blocks, progress and summaries."""
+"""Results beside the arrays themselves: plans, blocks and summaries."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -287,17 +286,6 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How much of a derivative has arrived; `elapsed` is in seconds."""
-
-    blocks_done: int
-    blocks_total: int
-    bytes_done: int
-    bytes_total: int
-    elapsed: float
-
-
-@dataclass(frozen=True, slots=True)
 class Summary:
     """What a server did for a derivative.
 
@@ -386,34 +374,6 @@ class Accumulated:
     batches_by_worker: Mapping[str, int]
     batches_rerun: int
     compute: float
-
-
-class ProgressReporter:
-    """Reports progress to the user: not at all, with a progress bar, or by calling their function."""
-
-    def __init__(self, option: bool | Callable[[Progress], object], title: str) -> None:
-        self._call = option if callable(option) else None
-        self._title = title
-        self._bar: Any = None
-        self._wanted = bool(option) and self._call is None
-        self._started = time.monotonic()
-
-    def update(self, blocks: tuple[int, int], size: tuple[int, int]) -> None:
-        """Report blocks and bytes, each as (done, total)."""
-        if self._call is not None:
-            self._call(Progress(*blocks, *size, time.monotonic() - self._started))
-        elif self._wanted:
-            if self._bar is None:
-                from tqdm.auto import tqdm  # here: its import is slow, it looks for notebooks
-
-                self._bar = tqdm(total=size[1], unit="B", unit_scale=True, desc=self._title)
-            self._bar.set_postfix_str(f"{blocks[0]}/{blocks[1]} blocks", refresh=False)
-            self._bar.update(size[0] - self._bar.n)
-
-    def close(self) -> None:
-        """Close the bar where it stands."""
-        if self._bar is not None:
-            self._bar.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,6 +220,30 @@ def load_pattern(path: str | os.PathLike[str]) -> SparsityPattern:
     return SparsityPattern(rows, columns, (shape[0], shape[1]), pattern_id)
 
 
+def coordinates_of(pattern: Any) -> tuple[Array, Array]:
+    """Return the rows and columns of a pattern in one of the forms that users have.
+
+    Raises:
+        InvalidArgumentError: it is none of them.
+    """
+    if isinstance(pattern, SparsityPattern | Coordinates):
+        return pattern.rows, pattern.columns
+    if hasattr(pattern, "tocoo"):  # of SciPy
+        found = pattern.tocoo()
+        return found.row, found.col
+    if isinstance(pattern, tuple | list) and len(pattern) == 2:
+        rows, columns = (np.asarray(index) for index in pattern)
+        if rows.ndim == columns.ndim == 1 and rows.size == columns.size:
+            return rows, columns
+    elif isinstance(pattern, np.ndarray) and pattern.dtype == bool and pattern.ndim == 2:
+        rows, columns = np.nonzero(pattern)
+        return rows, columns
+    raise InvalidArgumentError(
+        "sparse= takes True, False, 'auto', or a pattern: a gw.SparsityPattern, a SciPy sparse matrix, a "
+        f"boolean matrix, or rows and columns, not {type(pattern).__name__}"
+    )
+
+
 def blocks_of(matrix: Any, heights: Sequence[int], widths: Sequence[int]) -> list[Any]:
     """Cut a joint matrix to one matrix for each pair of heights and widths, row by row.
 

@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
-from gradwire_wire.tensors import Array, tensor_id, to_tensor
+from gradwire_wire.tensors import Array, from_tensor, tensor_id, to_tensor
 from gradwire_wire.v1 import graph_pb2
 
 ROUNDINGS: Mapping[str, graph_pb2.Rounding] = {
@@ -25,6 +26,13 @@ class GraphChoices:
 
     def __bool__(self) -> bool:
         return bool(self.fixed or self.inputs or self.outputs or self.rounding)
+
+    @classmethod
+    def of(cls, message: graph_pb2.RegisterGraphRequest) -> Self:
+        """Return the choices of a registration; raise `WireError` if a constant is not whole."""
+        fixed = {name: from_tensor(tensor) for name, tensor in message.fixed.items()}
+        rounding = ROUNDING_NAMES[message.rounding]
+        return cls(fixed, tuple(message.inputs), tuple(message.outputs), rounding)
 
     def message(self) -> graph_pb2.RegisterGraphRequest:
         """Return a registration's first message, without a part of the model."""

@@ -1,6 +1,7 @@
 """The asynchronous client."""
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,12 +12,14 @@ import numpy.typing as npt
 
 import gradwire_wire as wire
 from gradwire._face.arguments import convert
+from gradwire._face.differentiation import received_into
 from gradwire._face.function import AsyncFunction
 from gradwire._face.options import (
     GradientOptions,
     HessianOptions,
     JacobianOptions,
     ProductOptions,
+    ProgressOption,
     Rounding,
 )
 from gradwire._face.pickling import CLIENT, refuse
@@ -26,12 +29,15 @@ from gradwire.frontends.sources import Source, load, specs_like
 from gradwire.graphs.files.choosing import choose
 from gradwire.graphs.models import Model
 from gradwire.graphs.signature import FunctionSpec, Transform
+from gradwire.progress import ProgressReporter
 from gradwire.transport.address import checked
 from gradwire.transport.connection import Connection
+from gradwire.transport.files import ResultFiles
 from gradwire.transport.retry import Deadline, Retry
 from gradwire.transport.stream import CallStream
 from gradwire.transport.uploads import Uploaded
 from gradwire_wire.choices import GraphChoices
+from gradwire_wire.kinds import KIND_NAMES
 
 
 def connect(
@@ -153,6 +159,34 @@ class AsyncClient:
             NotFoundError: the server holds no such graph.
         """
         return self.of(await self.held(graph_id, timeout))
+
+    async def resume(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        progress: ProgressOption = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """Finish a derivative that was going to a file, `out="J.npy"`, when its process ended.
+
+        What is needed lies beside the file, in `J.npy.gradwire`: only the blocks that are missing are
+        computed, on this client's server, and the bits are the same.
+
+        Args:
+            path: the file; of several, the first.
+            progress: a bar, or a function of `Progress`.
+            timeout: seconds until the work is stopped with `DeadlineError`.
+
+        Returns:
+            The array in the file, or tuples of arrays, nested as `out` was.
+
+        Raises:
+            InvalidArgumentError: nothing is unfinished there.
+        """
+        files = ResultFiles.opened(path, Deadline(timeout))
+        reporter = ProgressReporter(progress, KIND_NAMES[files.request.message.kind])
+        await received_into(files, self._connection, reporter)
+        return files.arranged()
 
     async def held(self, graph_id: str, timeout: float | None = None) -> Model:
         """Return a graph that the server holds."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from cachetools import LRUCache
 
 import gradwire_wire as wire
@@ -15,8 +16,11 @@ from gradwire._face.structures import Choice
 from gradwire.errors import GraphWarning, InvalidArgumentError
 from gradwire.graphs.signature import Selection, select, select_scalar
 from gradwire.graphs.spec import ArraySpec
-from gradwire.results import Block, Info, Plan, ProgressReporter
+from gradwire.progress import ProgressReporter
+from gradwire.results import Block, Info, Plan
 from gradwire.sparse import Colors, SparsityPattern, blocks_of
+from gradwire.transport.connection import Connection
+from gradwire.transport.files import ResultFiles
 from gradwire.transport.placement import BlockBuffers, ResultArrays, SparseValues, flatten_out
 from gradwire.transport.receiver import DerivativeReceiver, DerivativeRequest, public_block
 from gradwire.transport.request import tensor_ids, tensors
@@ -65,6 +69,7 @@ class DerivativeFunction(BaseFunction):
             values=values,
         )
         uploads = {ids[name]: arrays[name] for name in ids}
+        uploads |= await _give_pattern(message.options, options)
         return DerivativeRequest(message, self._model, arrays, uploads, deadline)
 
     async def _receive(
@@ -98,9 +103,13 @@ class DerivativeFunction(BaseFunction):
         return nested(arrays, rows, columns, request.columns)
 
     async def _assemble(self, request: DerivativeRequest, options: Options) -> DerivativeReceiver:
-        given = flatten_out(options.out)
         reporter = _reporter(request, options)
-        held = self._held_pattern(request) if options.sparse else None
+        files = ResultFiles.of(options.out, request)
+        if files is not None:
+            async with self._beside(request.inputs):
+                return await received_into(files, self._connection, reporter)
+        given = flatten_out(options.out)
+        held = self._held_pattern(request) if options.is_sparse else None
 
         def allocate(plan: Plan) -> ResultArrays | SparseValues:
             return ResultArrays(plan, given) if plan.sparse is None else self._sparse_values(plan, held)
@@ -166,7 +175,8 @@ class DerivativeFunction(BaseFunction):
             pattern_only=True,
             pattern_colors=colored,
         )
-        request = DerivativeRequest(message, self._model, {}, {}, Deadline(options.timeout))
+        uploads = await _give_pattern(message.options, options)
+        request = DerivativeRequest(message, self._model, {}, uploads, Deadline(options.timeout))
         held = self._held_pattern(request)
 
         def allocate(plan: Plan) -> SparseValues:
@@ -207,6 +217,25 @@ class DerivativeFunction(BaseFunction):
                 await blocks.aclose()
 
 
+async def _give_pattern(message: derivative_pb2.PlanOptions, options: Options) -> Mapping[str, wire.Array]:
+    """Add a pattern of the caller's own to a request; return what must be uploaded for it."""
+    if options.pattern is None:
+        return {}
+    arrays = dict(zip(("rows", "columns"), map(_indices, options.pattern), strict=True))
+    ids = await tensor_ids(arrays)
+    for name, tensor in tensors(arrays, ids).items():
+        getattr(message.pattern, name).CopyFrom(tensor)
+    return {ids[name]: arrays[name] for name in ids}
+
+
+def _indices(index: wire.Array) -> wire.Array:
+    """Return indices as they travel: int32 where they fit."""
+    if index.dtype.kind not in "iu":
+        raise InvalidArgumentError(f"coordinates of a pattern are integers, not {index.dtype.name}")
+    fits = not index.size or (index.min() >= -(2**31) and index.max() < 2**31)
+    return np.ascontiguousarray(index, np.int32 if fits else np.int64)
+
+
 _PATTERNS = 16
 """Patterns that a function keeps, of its different derivatives and shapes."""
 
@@ -236,6 +265,19 @@ def results_of(received: DerivativeReceiver, options: Options) -> list[Any]:
         part if part.dtype == entry.dtype else part.astype(entry.dtype)
         for part, entry in zip(parts, plan.entries, strict=True)
     ]
+
+
+async def received_into(
+    files: ResultFiles, connection: Connection, reporter: ProgressReporter
+) -> DerivativeReceiver:
+    """Receive the blocks of a derivative that are not in its files yet."""
+    begun = files.plan_id, frozenset(files.done)
+    receiver = DerivativeReceiver(
+        connection, files.request, files.allocate, reporter, restart=True, begun=begun
+    )
+    await receiver.run(files.note)
+    await files.finish()
+    return receiver
 
 
 def _reporter(request: DerivativeRequest, options: Options) -> ProgressReporter:

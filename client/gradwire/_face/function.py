@@ -96,9 +96,12 @@ class AsyncFunction(SparseFunction):
             block_memory: bytes that one block may take while it is computed; None for the server's default.
             sparse: True gives `scipy.sparse.csr_array`s of shape (output size, input size), computed by
                 colors of columns or rows that share no entry; "auto" does so where it takes less work. The
-                pattern is found for these shapes and holds at every point.
+                pattern is found for these shapes and holds at every point; or give one (`SparsityPattern`, a
+                SciPy matrix, a boolean matrix, or rows and columns), which is checked at its first use.
             joined: give one sparse matrix, all outputs by all inputs, in place of one for each pair.
-            out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned.
+            out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned. Or a path
+                (or nested tuple): the array is made in that file of NumPy's format, and `gw.resume` finishes
+                it if this process ends before it is whole.
             sink: takes blocks as they arrive in place of an array; the result is None then.
             progress: a bar, or a function of `Progress`.
             timeout: seconds until the work is stopped with `DeadlineError`.

@@ -13,7 +13,9 @@ from typing import Any, Literal, TypedDict, get_args
 
 from gradwire.errors import InvalidArgumentError
 from gradwire.graphs.signature import Selection
-from gradwire.results import Block, Progress
+from gradwire.progress import Progress
+from gradwire.results import Block
+from gradwire.sparse import Array, coordinates_of
 from gradwire.transport.retry import seconds_of
 from gradwire_wire.kinds import MODES, SPARSITIES
 from gradwire_wire.v1 import derivative_pb2
@@ -27,8 +29,11 @@ Rounding = Literal["straight_through"]
 ProgressOption = bool | Callable[[Progress], object]
 """False for silence, True for a bar, or a function that is called as data arrive."""
 
-SparseOption = bool | Literal["auto"]
-"""Whether a derivative is sparse: True, False, or "auto" for whichever takes less work."""
+SparseOption = Any
+"""Whether a derivative is sparse: True, False, "auto" for whichever takes less work, or a pattern.
+
+A pattern is a `SparsityPattern`, a SciPy sparse matrix, a boolean array, or a pair of rows and columns.
+"""
 
 Sink = Callable[[Block], object]
 """Takes blocks as they arrive; the next one is read when it returns (or when what it returns is awaited)."""
@@ -112,6 +117,7 @@ class Options:
     sparse: SparseOption = False
     joined: bool = False
     triangle: bool = False
+    verify_pattern: bool = True
     out: Any = None
     sink: Sink | None = None
     progress: ProgressOption = False
@@ -128,6 +134,10 @@ class Options:
                 f"progress is True for a bar, False, or a function of a Progress, not {self.progress!r}"
             )
         seconds_of(self.timeout)
+
+    def by(self, pattern: Any) -> "Options":
+        """Return the same options with a pattern that is given, if it is."""
+        return self if pattern is None else replace(self, sparse=pattern)
 
     def within(self, timeout: float | None) -> "Options":
         """Return the same options with another timeout."""
@@ -147,17 +157,36 @@ class Options:
             mode=MODES[self.mode or ""],
             block_memory_bytes=_positive("block_memory", self.block_memory),
             block_width=_positive("block_width", self.block_width),
-            sparsity=SPARSITIES["auto" if self.sparse == "auto" else "sparse" if self.sparse else "dense"],
+            sparsity=SPARSITIES[self._sparsity],
             triangle=self.triangle,
+            pattern_trusted=not self.verify_pattern,
         )
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the result may be sparse."""
+        return self._sparsity != "dense"
+
+    @property
+    def _sparsity(self) -> str:
+        if isinstance(self.sparse, bool):
+            return "sparse" if self.sparse else "dense"
+        return "auto" if isinstance(self.sparse, str) else "sparse"
+
+    @property
+    def pattern(self) -> tuple[Array, Array] | None:
+        """The coordinates of a pattern that is given."""
+        return None if isinstance(self.sparse, bool | str) else coordinates_of(self.sparse)
+
     def _check_sparse(self) -> None:
-        if not (isinstance(self.sparse, bool) or self.sparse == "auto"):
-            raise InvalidArgumentError(f"sparse is True, False or 'auto', not {self.sparse!r}")
+        if isinstance(self.sparse, str) and self.sparse != "auto":
+            raise InvalidArgumentError(f"sparse is True, False, 'auto' or a pattern, not {self.sparse!r}")
+        if self.pattern is None and not self.verify_pattern:
+            raise InvalidArgumentError("verify_pattern=False is of a pattern that is given as sparse=")
         for name in ("joined", "triangle"):
-            if getattr(self, name) and not self.sparse:
+            if getattr(self, name) and not self.is_sparse:
                 raise InvalidArgumentError(f"{name}= is of sparse derivatives: pass sparse=True too")
-        if self.sparse and (self.out is not None or self.sink is not None):
+        if self.is_sparse and (self.out is not None or self.sink is not None):
             given = "out=" if self.out is not None else "sink="
             raise InvalidArgumentError(
                 f"{given} takes dense blocks: a sparse derivative is returned as a matrix; ask for it dense"

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gradwire._face.differentiation import DerivativeFunction
@@ -111,7 +112,7 @@ class SparseFunction(DerivativeFunction):
         Inputs may be given as `gw.spec(...)`, and left out where the signature fixes them. The other
         arguments are those of `jacobian` or `hessian`, as `kind` says.
         """
-        options, _, _ = self._sparse(kind, wrt, of, mode, False, False, timeout)
+        options, _, _ = self._sparse(kind, wrt, of, mode, timeout)
         _, pattern, _ = await self._pattern(kind, args, inputs, options)
         return pattern
 
@@ -123,6 +124,8 @@ class SparseFunction(DerivativeFunction):
         of: Selection = None,
         mode: JacobianMode | None = None,
         joined: bool = False,
+        pattern: Any = None,
+        verify_pattern: bool = True,
         timeout: float | None = None,
         **inputs: Any,
     ) -> AsyncPrepared:
@@ -130,8 +133,17 @@ class SparseFunction(DerivativeFunction):
 
         Inputs may be given as `gw.spec(...)`, and left out where the signature fixes them. The other
         arguments are those of `jacobian`.
+
+        Args:
+            *args: the point, or its shapes.
+            wrt, of, mode, joined, timeout: as of `jacobian`.
+            pattern: a pattern of one's own, as `sparse=` of `jacobian` takes it; found if it is None.
+            verify_pattern: compare it, at its first use, by a product with a random vector.
+            **inputs: inputs by name.
         """
-        return await self._prepare("jacobian", args, inputs, wrt, of, mode, joined, False, timeout)
+        options, rows, columns = self._sparse("jacobian", wrt, of, mode, timeout)
+        options = replace(options.by(pattern), joined=joined, verify_pattern=verify_pattern)
+        return await self._prepare("jacobian", args, inputs, options, rows, columns)
 
     async def prepare_hessian(
         self,
@@ -142,38 +154,37 @@ class SparseFunction(DerivativeFunction):
         mode: HessianMode | None = None,
         joined: bool = False,
         triangle: bool = False,
+        pattern: Any = None,
+        verify_pattern: bool = True,
         timeout: float | None = None,
         **inputs: Any,
     ) -> AsyncPrepared:
-        """Fix pattern, coloring and kernels of a sparse Hessian; the arguments are those of `hessian`."""
-        return await self._prepare("hessian", args, inputs, wrt, of, mode, joined, triangle, timeout)
+        """Fix pattern, coloring and kernels of a sparse Hessian.
+
+        The arguments are those of `hessian` and of `prepare_jacobian`; one triangle of a pattern stands for
+        both.
+        """
+        options, rows, columns = self._sparse("hessian", wrt, of, mode, timeout)
+        options = replace(
+            options.by(pattern), joined=joined, triangle=triangle, verify_pattern=verify_pattern
+        )
+        return await self._prepare("hessian", args, inputs, options, rows, columns)
 
     async def _prepare(
         self,
         kind: Kind,
         args: tuple[Any, ...],
         inputs: Mapping[str, Any],
-        wrt: Selection,
-        of: Selection,
-        mode: Mode | None,
-        joined: bool,
-        triangle: bool,
-        timeout: float | None,
+        options: Options,
+        rows: Choice,
+        columns: Choice,
     ) -> AsyncPrepared:
-        options, rows, columns = self._sparse(kind, wrt, of, mode, joined, triangle, timeout)
         plan, pattern, colors = await self._pattern(kind, args, inputs, options, colored=True)
         assert colors is not None
         return AsyncPrepared(self, kind, plan, pattern, colors, rows, columns, options)
 
     def _sparse(
-        self,
-        kind: Kind,
-        wrt: Selection,
-        of: Selection,
-        mode: Mode | None,
-        joined: bool,
-        triangle: bool,
-        timeout: float | None,
+        self, kind: Kind, wrt: Selection, of: Selection, mode: Mode | None, timeout: float | None
     ) -> tuple[Options, Choice, Choice]:
         """Return the options of a sparse derivative, and what its rows and columns are chosen from."""
         columns = self._columns(wrt)
@@ -183,8 +194,6 @@ class SparseFunction(DerivativeFunction):
             of=rows.selection if kind == "jacobian" else self._scalar(one_output(of)),
             mode=mode,
             sparse=True,
-            joined=joined,
-            triangle=triangle,
             timeout=timeout,
         )
         return options, rows, columns

@@ -13,6 +13,8 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, TypeVar
 
+from gradwire.tracebacks import shortened
+
 T = TypeVar("T")
 
 _STOP_SECONDS = 2.0
@@ -34,7 +36,7 @@ class Bridge:
         if self._stopped:
             work.close()
             raise RuntimeError("the process is ending: no more calls can be made")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        return asyncio.run_coroutine_threadsafe(_for_users(work), self._loop)
 
     def refuse_to_wait(self) -> None:
         """Raise `RuntimeError` in the loop's own thread, which would wait for itself."""
@@ -46,6 +48,7 @@ class Bridge:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine and return its result. Ctrl-C, or any exception in this thread, cancels it."""
+        __tracebackhide__ = True
         try:
             self.refuse_to_wait()
         except RuntimeError:
@@ -54,8 +57,9 @@ class Bridge:
         future = self.submit(work)
         try:
             return future.result()
-        except BaseException:
+        except BaseException as error:
             future.cancel()
+            error.__traceback__ = shortened(error)
             raise
 
     def finish(self, work: Coroutine[Any, Any, object]) -> None:
@@ -75,6 +79,7 @@ class Bridge:
 
     def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
         """Iterate over an asynchronous iterator, and close it in any case."""
+        __tracebackhide__ = True
         try:
             while True:
                 item = self.run(_next(items))
@@ -125,6 +130,15 @@ def entered(manager: AbstractAsyncContextManager[T], bridge: Bridge) -> Iterator
         bridge.finish(_leave(manager, error))
         raise
     bridge.finish(_leave(manager, None))
+
+
+async def _for_users(work: Coroutine[Any, Any, T]) -> T:
+    """Await a coroutine; its errors have no frames but the user's."""
+    try:
+        return await work
+    except Exception as error:
+        error.__traceback__ = shortened(error)
+        raise
 
 
 async def _leave(manager: AbstractAsyncContextManager[Any], error: BaseException | None) -> None:

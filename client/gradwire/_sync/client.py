@@ -2,13 +2,21 @@
 # by `python scripts/generate_sync.py`: do not edit.
 """The synchronous client."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, Unpack
 
 import numpy.typing as npt
 
 from gradwire._face.client import specs_at
-from gradwire._face.options import GradientOptions, HessianOptions, JacobianOptions, ProductOptions, Rounding
+from gradwire._face.options import (
+    GradientOptions,
+    HessianOptions,
+    JacobianOptions,
+    ProductOptions,
+    ProgressOption,
+    Rounding,
+)
 from gradwire._face.verification import Verify
 from gradwire._sync.bases import ClientBase
 from gradwire._sync.function import Function
@@ -97,6 +105,27 @@ class Client(ClientBase):
             ),
             self._bridge,
         )
+
+    def resume(
+        self, path: str | os.PathLike[str], *, progress: ProgressOption = False, timeout: float | None = None
+    ) -> Any:
+        """Finish a derivative that was going to a file, `out="J.npy"`, when its process ended.
+
+        What is needed lies beside the file, in `J.npy.gradwire`: only the blocks that are missing are
+        computed, on this client's server, and the bits are the same.
+
+        Args:
+            path: the file; of several, the first.
+            progress: a bar, or a function of `Progress`, called in the SDK's own thread.
+            timeout: seconds until the work is stopped with `DeadlineError`.
+
+        Returns:
+            The array in the file, or tuples of arrays, nested as `out` was.
+
+        Raises:
+            InvalidArgumentError: nothing is unfinished there.
+        """
+        return self._bridge.run(self._client.resume(path, progress=progress, timeout=timeout))
 
     def put(
         self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None, *, timeout: float | None = None

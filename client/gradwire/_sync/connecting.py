@@ -1,6 +1,10 @@
 """Connects to a running server."""
 
+import os
+from typing import Any
+
 from gradwire._face.client import connect as connect_async
+from gradwire._face.options import ProgressOption
 from gradwire._face.verification import Verify
 from gradwire._sync.bridge import shared_bridge
 from gradwire._sync.client import Client
@@ -22,3 +26,20 @@ def connect(address: str | None = None, *, retry: Retry | None = None, verify: V
     """
     bridge = shared_bridge()
     return Client(bridge.call(lambda: connect_async(address, retry=retry, verify=verify)), bridge)
+
+
+def resume(
+    path: str | os.PathLike[str],
+    client: Client,
+    *,
+    progress: ProgressOption = False,
+    timeout: float | None = None,
+) -> Any:
+    """Finish a derivative that was going to a file when its process ended: `client.resume(path)`.
+
+    For example, after the end of a process that called `f.jacobian(x, out="J.npy")`:
+
+        with gw.connect("localhost:50051") as client:
+            J = gw.resume("J.npy", client)
+    """
+    return client.resume(path, progress=progress, timeout=timeout)

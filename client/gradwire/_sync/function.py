@@ -276,6 +276,8 @@ class Function(FunctionBase):
         of: Selection = None,
         mode: JacobianMode | None = None,
         joined: bool = False,
+        pattern: Any = None,
+        verify_pattern: bool = True,
         timeout: float | None = None,
         **inputs: Any,
     ) -> Prepared:
@@ -283,11 +285,26 @@ class Function(FunctionBase):
 
         Inputs may be given as `gw.spec(...)`, and left out where the signature fixes them. The other
         arguments are those of `jacobian`.
+
+        Args:
+            *args: the point, or its shapes.
+            wrt, of, mode, joined, timeout: as of `jacobian`.
+            pattern: a pattern of one's own, as `sparse=` of `jacobian` takes it; found if it is None.
+            verify_pattern: compare it, at its first use, by a product with a random vector.
+            **inputs: inputs by name.
         """
         return Prepared(
             self._bridge.run(
                 self._function.prepare_jacobian(
-                    *args, wrt=wrt, of=of, mode=mode, joined=joined, timeout=timeout, **inputs
+                    *args,
+                    wrt=wrt,
+                    of=of,
+                    mode=mode,
+                    joined=joined,
+                    pattern=pattern,
+                    verify_pattern=verify_pattern,
+                    timeout=timeout,
+                    **inputs,
                 )
             ),
             self._bridge,
@@ -302,10 +319,16 @@ class Function(FunctionBase):
         mode: HessianMode | None = None,
         joined: bool = False,
         triangle: bool = False,
+        pattern: Any = None,
+        verify_pattern: bool = True,
         timeout: float | None = None,
         **inputs: Any,
     ) -> Prepared:
-        """Fix pattern, coloring and kernels of a sparse Hessian; the arguments are those of `hessian`."""
+        """Fix pattern, coloring and kernels of a sparse Hessian.
+
+        The arguments are those of `hessian` and of `prepare_jacobian`; one triangle of a pattern stands for
+        both.
+        """
         return Prepared(
             self._bridge.run(
                 self._function.prepare_hessian(
@@ -315,6 +338,8 @@ class Function(FunctionBase):
                     mode=mode,
                     joined=joined,
                     triangle=triangle,
+                    pattern=pattern,
+                    verify_pattern=verify_pattern,
                     timeout=timeout,
                     **inputs,
                 )
@@ -374,9 +399,12 @@ class Function(FunctionBase):
             block_memory: bytes that one block may take while it is computed; None for the server's default.
             sparse: True gives `scipy.sparse.csr_array`s of shape (output size, input size), computed by
                 colors of columns or rows that share no entry; "auto" does so where it takes less work. The
-                pattern is found for these shapes and holds at every point.
+                pattern is found for these shapes and holds at every point; or give one (`SparsityPattern`, a
+                SciPy matrix, a boolean matrix, or rows and columns), which is checked at its first use.
             joined: give one sparse matrix, all outputs by all inputs, in place of one for each pair.
-            out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned.
+            out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned. Or a path
+                (or nested tuple): the array is made in that file of NumPy's format, and `gw.resume` finishes
+                it if this process ends before it is whole.
             sink: takes blocks as they arrive, in a thread, in place of an array; the result is None then.
             progress: a bar, or a function of `Progress`, called in the SDK's own thread.
             timeout: seconds until the work is stopped with `DeadlineError`.

@@ -34,6 +34,7 @@ from gradwire.graphs.models import Model
 from gradwire.graphs.signature import Signature
 from gradwire.graphs.spec import ArraySpec, spec_of
 from gradwire.graphs.trees import flatten, is_array_like, unflatten
+from gradwire.tracebacks import shortened
 
 Source = Callable[..., Any] | BoundModel | onnx.ModelProto | bytes | str | os.PathLike[str]
 """A Python function over NumPy, an ONNX model (object, bytes, path or text), or a framework's object."""
@@ -71,7 +72,11 @@ def load(
     """
     source = exported_model(source) or source
     arrays = tuple(map(specs_like, specs))
-    model = _load(source, arrays, names, whole)
+    try:
+        model = _load(source, arrays, names, whole)
+    except Exception as error:
+        error.__traceback__ = shortened(error)
+        raise
     if not callable(source):
         return model
     # The inputs come in the order of the model's own trees: JAX's has the entries of dicts sorted.

@@ -3,8 +3,8 @@
 import asyncio
 import warnings
 from collections import OrderedDict, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 from weakref import WeakValueDictionary
@@ -20,6 +20,7 @@ from gradwire.errors import (
 )
 from gradwire.graphs.models import Model
 from gradwire.graphs.signature import signature_of
+from gradwire.progress import UploadReporter
 from gradwire.tables import html_table
 from gradwire.transport.channel import Stub, open_channel
 from gradwire.transport.retry import Backoff, Deadline, Retry
@@ -118,14 +119,16 @@ class Connection:
         with translated(self.address, deadline.timeout):
             return await send(deadline.remaining())
 
-    async def register(self, model: Model, deadline: Deadline, again: bool = False) -> GraphInfo:
+    async def register(
+        self, model: Model, deadline: Deadline, again: bool = False, uploads: UploadReporter | None = None
+    ) -> GraphInfo:
         """Register a graph with the server, once for each connection or, with `again`, in any case."""
         if not again and model.graph_id in self._graphs:
             return self._graphs[model.graph_id]
         async with self._registering[model.graph_id]:
             if not again and model.graph_id in self._graphs:  # registered by another call meanwhile
                 return self._graphs[model.graph_id]
-            graph = await self._retried(lambda: self._find_or_send(model, deadline), deadline)
+            graph = await self._retried(lambda: self._find_or_send(model, deadline, uploads), deadline)
         if graph.graph_id != model.graph_id:
             raise ServerError(
                 f"the server calls the graph {graph.graph_id}, not {model.graph_id}; "
@@ -175,7 +178,9 @@ class Connection:
             except UnavailableError as error:
                 await backoff.pause(error)
 
-    async def _find_or_send(self, model: Model, deadline: Deadline) -> graph_pb2.Graph:
+    async def _find_or_send(
+        self, model: Model, deadline: Deadline, uploads: UploadReporter | None
+    ) -> graph_pb2.Graph:
         if not model.data:
             return await self._found(model.graph_id, deadline)
         if len(model.data) > LARGE_BYTES:
@@ -183,7 +188,11 @@ class Connection:
                 return await self._found(model.graph_id, deadline)
             except NotFoundError:
                 pass  # nobody has registered it yet
-        answer = await finish_upload(self.stub.register_graph(_model_parts(model), deadline.remaining()))
+        if uploads is not None:
+            uploads.expect(len(model.data))
+        parts = _reported(_model_parts(model), uploads, [] if uploads is None else [uploads])
+        with nullcontext() if uploads is None else uploads.raising():
+            answer = await finish_upload(self.stub.register_graph(parts, deadline.remaining()))
         return graph_pb2.RegisterGraphResponse.FromString(answer).graph
 
     async def _found(self, graph_id: str, deadline: Deadline) -> graph_pb2.Graph:
@@ -197,7 +206,14 @@ class Connection:
         async with self.uploads.lock(tensor_id):
             await self._upload(tensor_id, array, deadline)
 
-    async def upload_lacking(self, tensor_id: str, array: wire.Array, deadline: Deadline, tick: int) -> bool:
+    async def upload_lacking(
+        self,
+        tensor_id: str,
+        array: wire.Array,
+        deadline: Deadline,
+        tick: int,
+        uploads: UploadReporter | None = None,
+    ) -> bool:
         """Upload an array that the server lacked at a tick, unless another call has uploaded it since.
 
         Args:
@@ -205,20 +221,26 @@ class Connection:
             array: the array.
             deadline: when the call must be over.
             tick: the log's tick when the call began that found it missing.
+            uploads: is told how much was sent.
 
         Returns:
             Whether it was uploaded here.
         """
-        async with self.uploads.lock(tensor_id):
-            if self.uploads.uploaded_since(tensor_id, tick):
-                return False
-            await self._upload(tensor_id, array, deadline)
-            return True
+        with self.uploads.watched(tensor_id, array.nbytes, uploads):
+            async with self.uploads.lock(tensor_id):
+                if self.uploads.uploaded_since(tensor_id, tick):
+                    return False
+                await self._upload(tensor_id, array, deadline, uploads)
+                return True
 
-    async def _upload(self, tensor_id: str, array: wire.Array, deadline: Deadline) -> None:
-        answer = await self._retried(
-            lambda: finish_upload(self.stub.put_tensor(_tensor_parts(array), deadline.remaining())), deadline
-        )
+    async def _upload(
+        self, tensor_id: str, array: wire.Array, deadline: Deadline, uploads: UploadReporter | None = None
+    ) -> None:
+        def send() -> Awaitable[bytes]:
+            parts = _reported(_tensor_parts(array), uploads, self.uploads.watchers.get(tensor_id, []))
+            return finish_upload(self.stub.put_tensor(parts, deadline.remaining()))
+
+        answer = await self._retried(send, deadline)
         received = tensor_pb2.PutTensorResponse.FromString(answer).tensor.tensor_id
         if received != tensor_id:
             raise ServerError(
@@ -233,16 +255,34 @@ class UploadLog:
 
     Attributes:
         tick: a logical clock, the number of uploads that are complete.
+        watchers: by array, the calls that wait for its upload and report it.
     """
 
     def __init__(self) -> None:
         self.tick = 0
+        self.watchers: defaultdict[str, list[UploadReporter]] = defaultdict(list)
         self._done: OrderedDict[str, int] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def lock(self, tensor_id: str) -> asyncio.Lock:
         """Return the lock that serializes the uploads of one array."""
         return self._locks.setdefault(tensor_id, asyncio.Lock())
+
+    @contextmanager
+    def watched(self, tensor_id: str, size: int, reporter: UploadReporter | None) -> Iterator[None]:
+        """Tell a reporter of the upload of an array, whichever call makes it."""
+        if reporter is None:
+            yield
+            return
+        reporter.expect(size)
+        self.watchers[tensor_id].append(reporter)
+        try:
+            with reporter.raising():
+                yield
+        finally:
+            self.watchers[tensor_id].remove(reporter)
+            if not self.watchers[tensor_id]:
+                del self.watchers[tensor_id]
 
     def uploaded_since(self, tensor_id: str, tick: int) -> bool:
         """Tell whether an array was uploaded after a tick."""
@@ -264,11 +304,18 @@ class Recovery:
         model: the graph that the call refers to, with its constants.
         uploads: the other arrays that it refers to, by id.
         deadline: when the call must be over.
+        reporter: is told how much was sent.
     """
 
     def __init__(
-        self, connection: Connection, model: Model, uploads: Mapping[str, wire.Array], deadline: Deadline
+        self,
+        connection: Connection,
+        model: Model,
+        uploads: Mapping[str, wire.Array],
+        deadline: Deadline,
+        reporter: UploadReporter | None = None,
     ) -> None:
+        self._reporter = reporter
         self._connection, self._model = connection, model
         self._constants = {constant.tensor_id: name for name, constant in model.bound.items()}
         self._uploads = {**uploads, **{one.tensor_id: one.array for one in model.bound.values()}}
@@ -300,7 +347,7 @@ class Recovery:
             missing = named
         if self._model.graph_id in missing:
             self._sent.add(self._model.graph_id)
-            await self._connection.register(self._model, self._deadline, again=True)
+            await self._connection.register(self._model, self._deadline, True, self._reporter)
         for tensor_id in missing & self._uploads.keys():
             await self._send(tensor_id, tick)
 
@@ -320,7 +367,7 @@ class Recovery:
     async def _send(self, tensor_id: str, tick: int) -> None:
         array = self._uploads[tensor_id]
         try:
-            if await self._connection.upload_lacking(tensor_id, array, self._deadline, tick):
+            if await self._connection.upload_lacking(tensor_id, array, self._deadline, tick, self._reporter):
                 self._sent.add(tensor_id)
         except LimitError as error:
             kind = f"{array.dtype.name}{list(array.shape)}"
@@ -333,6 +380,20 @@ class Recovery:
         """Return the ids that the server says it lacks, of those that are known here."""
         mine = {self._model.graph_id, *self._uploads}
         return {one for one in mine if one == error.metadata.get("resource_name") or one in error.message}
+
+
+async def _reported(
+    parts: AsyncIterator[bytes], uploads: UploadReporter | None, watchers: Iterable[UploadReporter]
+) -> AsyncIterator[bytes]:
+    """Yield the parts of an upload, and report each that was taken."""
+    for one in tuple(watchers):
+        one.sent(0)
+    async for part in parts:
+        yield part
+        for one in tuple(watchers):
+            one.sent(len(part))
+        if uploads is not None:
+            uploads.check()
 
 
 async def _model_parts(model: Model) -> AsyncIterator[bytes]:

@@ -170,15 +170,15 @@ def _allocated(plan: Plan, entry: Entry) -> wire.Array:
         raise ResultMemoryError(
             f"the {plan.kind} takes {scaled_bytes(plan.result_bytes)}, and there is no memory for "
             f"{plan.name(entry)}, {entry.dtype.name} {list(entry.shape)}: write it to disk with "
-            f"out=np.lib.format.open_memmap('result.npy', 'w+', dtype, shape), take it block by block with "
-            f"sink= or {blocks}, ask for fewer inputs with wrt=, or multiply it by vectors with {products}"
+            f"out='result.npy', take it block by block with sink= or {blocks}, ask for fewer inputs with "
+            f"wrt=, or multiply it by vectors with {products}"
         ) from None
 
 
 def _checked(name: str, entry: Entry, array: object) -> wire.Array:
     what = f"out for {name}"
     if not isinstance(array, np.ndarray):
-        raise InvalidArgumentError(f"{what} must be a NumPy array, not {type(array).__name__}")
+        raise InvalidArgumentError(f"{what} must be a NumPy array or a path, not {type(array).__name__}")
     if array.shape != entry.shape or array.dtype != entry.dtype:
         raise InvalidArgumentError(
             f"{what} must be {entry.dtype.name} {list(entry.shape)}, "

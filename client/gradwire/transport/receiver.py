@@ -1,7 +1,7 @@
 """Receives a Jacobian or Hessian block by block, and resumes a stream that broke."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -10,7 +10,8 @@ import grpc.aio
 import gradwire_wire as wire
 from gradwire.errors import NotFoundError, PreconditionError, ServerError, UnavailableError
 from gradwire.graphs.models import Model
-from gradwire.results import Block, Info, Piece, Plan, ProgressReporter, Summary
+from gradwire.progress import Phase, ProgressReporter
+from gradwire.results import Block, Info, Piece, Plan, Summary
 from gradwire.transport.connection import Connection, Recovery
 from gradwire.transport.placement import Destination, OpenBlock, ResultArrays, SparseValues, slices
 from gradwire.transport.retry import Deadline
@@ -54,6 +55,7 @@ class DerivativeReceiver:
         reporter: is told how much has arrived.
         restart: when the server would plan the rest of a broken stream differently, ask for everything
             again; without it, that is an error.
+        begun: the plan, by its id, and its blocks that are in the destination already.
     """
 
     def __init__(
@@ -63,10 +65,11 @@ class DerivativeReceiver:
         allocate: Callable[[Plan], Destination],
         reporter: ProgressReporter,
         restart: bool,
+        begun: tuple[str, Iterable[int]] = ("", ()),
     ) -> None:
         self._connection, self._request, self._deadline = connection, request, request.deadline
         self._allocate, self._reporter, self._restart = allocate, reporter, restart
-        self._done: set[int] = set()
+        self._plan_id, self._done = begun[0], set(begun[1])
         self._open: dict[int, OpenBlock] = {}
         self._bytes = 0
         self._values = _Values() if request.message.values else None
@@ -120,8 +123,9 @@ class DerivativeReceiver:
 
     async def blocks(self) -> AsyncGenerator[OpenBlock, None]:
         """Yield every block once, as soon as it is complete."""
-        await self._connection.register(self._request.model, self._deadline)
-        recovery = Recovery(self._connection, self._request.model, self._request.uploads, self._deadline)
+        model, uploads = self._request.model, self._reporter.uploads()
+        await self._connection.register(model, self._deadline, uploads=uploads)
+        recovery = Recovery(self._connection, model, self._request.uploads, self._deadline, uploads)
         try:
             while True:
                 tick = self._connection.uploads.tick
@@ -146,10 +150,11 @@ class DerivativeReceiver:
         finally:
             self._reporter.close()
 
-    async def run(self) -> None:
-        """Receive everything into the destination and yield nothing."""
-        async for _ in self.blocks():
-            pass
+    async def run(self, note: Callable[[int], Awaitable[None]] | None = None) -> None:
+        """Receive everything into the destination; `note` is awaited with the number of each block."""
+        async for block in self.blocks():
+            if note is not None:
+                await note(block.start.block)
 
     def _forget(self) -> None:
         self._done.clear()
@@ -158,7 +163,7 @@ class DerivativeReceiver:
     async def _one_stream(self) -> AsyncIterator[OpenBlock]:
         message = self._request.message
         message.skip[:] = sorted(self._done)
-        message.plan_id = self._plan.plan_id if self._plan is not None and self._done else ""
+        message.plan_id = self._plan_id if self._done else ""
         # Blocks come after the pattern: with blocks at hand it is complete, without it is received anew.
         destination = self._destination if self._done else None
         pattern = destination.pattern if isinstance(destination, SparseValues) else None
@@ -207,15 +212,19 @@ class DerivativeReceiver:
             return self._close_if_complete(block)
         elif kind == "values" and self._values is not None:
             self._values.begin(output_arrays(response.values), _missing(response.values))
+        elif kind == "progress":  # the first comes when everything is compiled
+            self._report("computing")
         elif kind == "summary":
             self._summary = Summary.from_proto(response.summary)
         return None
 
     def _begin(self, plan: Plan) -> None:
         if self._plan is None or not self._done:
-            self._plan, self._destination, self._bytes = plan, self._allocate(plan), 0
-            self._report()
-        elif plan.plan_id != self._plan.plan_id:
+            self._plan, self._destination = plan, self._allocate(plan)
+            self._plan_id = plan.plan_id
+            self._bytes = plan.result_bytes * len(self._done) // max(plan.blocks, 1)
+            self._report("compiling")
+        elif plan.plan_id != self._plan_id:
             raise PreconditionError(
                 "the server planned the rest of a broken stream differently; ask again",
                 reason=PLAN_CHANGED,
@@ -229,7 +238,7 @@ class DerivativeReceiver:
         block.write(piece, offset, chunk.data)
         self._bytes += len(chunk.data)
         closed = self._close_if_complete(block)
-        self._report()
+        self._report("computing")
         return closed
 
     def _close_if_complete(self, block: OpenBlock) -> OpenBlock | None:
@@ -242,10 +251,10 @@ class DerivativeReceiver:
         self._done.add(index)
         return block
 
-    def _report(self) -> None:
+    def _report(self, phase: Phase) -> None:
         if self._plan is not None:
             self._reporter.update(
-                (len(self._done), self._plan.blocks), (self._bytes, self._plan.result_bytes)
+                phase, (len(self._done), self._plan.blocks), (self._bytes, self._plan.result_bytes)
             )
 
 

@@ -9,6 +9,7 @@ one matrix of weights, and products are fast anywhere.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -19,6 +20,7 @@ from jax import lax
 from jax.extend import core as jex
 
 from gradwire_engine.jaxprs.slicing import CALLS, called, equations_of
+from gradwire_engine.lowering.rules.networks import depthwise
 
 Array = Any
 
@@ -37,6 +39,13 @@ def holds_convolution(equation: Any) -> bool:
     if equation.primitive.name == CONVOLUTION:
         return True
     return any(holds_convolution(inner) for jaxpr in called(equation) for inner in jaxpr.eqns)
+
+
+def convolves(equation: Any) -> bool:
+    """Return whether an equation convolves, by whichever primitive, or calls a jaxpr that does."""
+    if equation.primitive.name in (CONVOLUTION, depthwise.NAME, depthwise.KERNEL_NAME):
+        return True
+    return any(convolves(inner) for jaxpr in called(equation) for inner in jaxpr.eqns)
 
 
 def better_as_products(equation: Any) -> bool:
@@ -75,7 +84,8 @@ def _evaluate(jaxpr: Any, consts: Sequence[Array], arguments: Sequence[Array]) -
             part = equations_of(jaxpr, index, index + 1)
             results = part.run(*(values[item] for item in part.inputs))
         elif equation.primitive.name == CONVOLUTION:
-            results = [as_products(equation.params, *map(read, equation.invars))]
+            # As one equation: what decides by a program's length counts the convolutions of its model.
+            results = [jax.jit(partial(as_products, equation.params))(*map(read, equation.invars))]
         else:
             inner = equation.params["jaxpr"]
             results = _evaluate(inner.jaxpr, inner.consts, [read(atom) for atom in equation.invars])

@@ -11,6 +11,7 @@ from math import prod
 from typing import Any
 
 from gradwire_engine.jaxprs.slicing import called, last_uses, variables
+from gradwire_engine.lowering.rules.networks import depthwise
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ def _equation(equation: Any) -> Cost:
         kernel = equation.invars[1].aval.shape
         channels = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
         return Cost(2.0 * outputs * prod(kernel) / max(1, channels), 0, True)
+    if name == depthwise.NAME:
+        return Cost(2.0 * outputs * prod(equation.invars[1].aval.shape[1:]), 0, True)
+    if name == depthwise.KERNEL_NAME:
+        return Cost(2.0 * prod(equation.invars[1].aval.shape) * prod(equation.params["kernel"]), 0, True)
     inner = [estimate(jaxpr) for jaxpr in called(equation)]
     if not inner:
         reads_all = name.startswith(("reduce", "arg", "cum", "sort"))

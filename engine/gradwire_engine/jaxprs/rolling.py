@@ -20,7 +20,7 @@ from jax.extend import core as jex
 from gradwire_engine.jaxprs.convolutions import holds_convolution
 from gradwire_engine.jaxprs.cost import estimate, nbytes
 from gradwire_engine.jaxprs.repeats import Producer, Repetition, find, makers_of, wiring
-from gradwire_engine.jaxprs.segments import LONG, runner
+from gradwire_engine.jaxprs.segments import LONG, is_long, runner
 from gradwire_engine.jaxprs.slicing import equations_of, variables
 
 Array = Any
@@ -39,7 +39,7 @@ _MOVES = frozenset(
 
 def rolled(closed: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
     """Rewrite the repeated runs of a long program as loops; return a short one as it is."""
-    if len(closed.jaxpr.eqns) < LONG:
+    if not is_long(closed.jaxpr.eqns):
         return closed
     program = _early_first(closed)
     loops = _loops(program, 0, len(program.jaxpr.eqns))

@@ -20,8 +20,9 @@ from jax import lax
 from jax.extend import core as jex
 
 from gradwire_engine.abstract import abstract
-from gradwire_engine.jaxprs import segments
+from gradwire_engine.computations import NAME, apart
 from gradwire_engine.jaxprs.slicing import CALLS, equations_of
+from gradwire_engine.jaxprs.storing import STORED
 
 Array = Any
 
@@ -135,6 +136,11 @@ def _fold_conversion(equation: Any, operands: list[Tangent], seeds: Seeds) -> Ta
     return Unit(None if operand.scale is None else operand.scale.astype(dtype))
 
 
+def _fold_storage(equation: Any, operands: list[Tangent], seeds: Seeds) -> Tangent | None:
+    (operand,) = operands
+    return operand if isinstance(operand, Unit) else None
+
+
 def _fold_contraction(equation: Any, operands: list[Tangent], seeds: Seeds) -> Tangent | None:
     """Take columns of a matrix (or tensor): its products with unit vectors."""
     (left_axes, right_axes), (left_batch, right_batch) = equation.params["dimension_numbers"]
@@ -178,6 +184,7 @@ _FOLDS: dict[str, Fold] = {
     "broadcast_in_dim": _fold_reshape,
     "convert_element_type": _fold_conversion,
     "dot_general": _fold_contraction,
+    STORED: _fold_storage,
 }
 
 _ELEMENTWISE = ("mul", "div", "add_any", "add", "sub")
@@ -269,7 +276,7 @@ def _evaluate(
 def _call(equation: Any, operands: list[Tangent], seeds: Seeds) -> list[Tangent]:
     """Evaluate a called jaxpr over tangents: inlined, unless it is a segment."""
     inner = equation.params["jaxpr"]
-    if equation.params.get("name") != segments.NAME:
+    if equation.params.get("name") != NAME:
         return _evaluate(inner.jaxpr, inner.consts, operands, seeds)
     kinds: list[type[Tangent]] = []
 
@@ -279,7 +286,7 @@ def _call(equation: Any, operands: list[Tangent], seeds: Seeds) -> list[Tangent]
         kinds[:] = [type(result) for result in results]
         return [_payload(result) for result in results]
 
-    results = segments.apart(run)([_payload(operand) for operand in operands], seeds.start)
+    results = apart(run)([_payload(operand) for operand in operands], seeds.start)
     return [kind(result) for kind, result in zip(kinds, results, strict=True)]
 
 

@@ -14,11 +14,13 @@ from itertools import pairwise
 from typing import Any
 
 import jax
-from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import core as jex
 
-from gradwire_engine.jaxprs.convolutions import holds_convolution, without_slow_convolutions
-from gradwire_engine.jaxprs.slicing import CALLS, equations_of, last_uses, variables
+from gradwire_engine.computations import apart
+from gradwire_engine.jaxprs.convolutions import convolves, without_slow_convolutions
+from gradwire_engine.jaxprs.recomputation import cheap_equations
+from gradwire_engine.jaxprs.slicing import Slice, equations_of, last_uses, variables
+from gradwire_engine.jaxprs.storing import storing
 
 Array = Any
 
@@ -31,31 +33,8 @@ LONG = 512
 REPEATED = 16
 """How many recomputed equations a value of a segment may cost, beyond the segment's own length."""
 
-CHEAP = frozenset(
-    {
-        *("add", "sub", "mul", "neg", "abs", "sign", "max", "min", "add_any", "square", "clamp"),
-        *("select_n", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not", "convert_element_type"),
-        *("broadcast_in_dim", "reshape", "squeeze", "expand_dims", "slice", "transpose", "rev", "pad"),
-        *(
-            "concatenate",
-            "copy",
-            "iota",
-            "stop_gradient",
-            "floor",
-            "ceil",
-            "round",
-            "is_finite",
-            "integer_pow",
-        ),
-    }
-)
-"""Primitives whose results XLA recomputes for each use; it keeps the results of others."""
-
 BODIES = frozenset({"scan", "while", "cond"})
 """Primitives with bodies, which XLA compiles as computations of their own."""
-
-NAME = "segment"
-"""The name of calls of segments in a jaxpr."""
 
 
 @dataclass(frozen=True)
@@ -65,28 +44,40 @@ class _Segment:
     outputs: tuple[Any, ...]
 
 
-def apart(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function as a call that XLA compiles as a computation of its own and does not inline."""
+def is_long(equations: Sequence[Any]) -> bool:
+    """Return whether a program of these equations is cut for its length, and its repetition rolled up.
 
-    def segment(*arguments: Array) -> Any:
-        return function(*arguments)
+    Convolutions divide a program by themselves: XLA's fusion pass sees what is between two of them.
+    """
+    return any(end - begin >= LONG for begin, end in _stretches(equations))
 
-    compiled = jax.jit(segment)
 
-    def call(*arguments: Array) -> Any:
-        with set_xla_metadata(inlineable="false"):  # type: ignore[no-untyped-call]
-            return compiled(*arguments)
-
-    return call
+def _stretches(equations: Sequence[Any]) -> list[tuple[int, int]]:
+    """List the ranges before, between and after the equations that hold convolutions."""
+    found = [index for index, equation in enumerate(equations) if convolves(equation)]
+    return [(before + 1, after) for before, after in pairwise((-1, *found, len(equations)))]
 
 
 def runner(closed: jex.ClosedJaxpr) -> Callable[..., Sequence[Array]]:
     """Return the jaxpr as a function, cut into segments where it needs them."""
-    begins = _begins(closed.jaxpr)
-    if len(begins) < 2 or jax.default_backend() != "cpu":
-        return jex.jaxpr_as_fun(closed)  # type: ignore[no-any-return]
     jaxpr = closed.jaxpr
-    segments = _cut(jaxpr, _around_convolutions(jaxpr, begins))
+    if jax.default_backend() != "cpu":
+        return jex.jaxpr_as_fun(closed)  # type: ignore[no-any-return]
+    if not any(map(convolves, jaxpr.eqns)):
+        begins = _begins(jaxpr)
+        if len(begins) < 2:
+            return jex.jaxpr_as_fun(closed)  # type: ignore[no-any-return]
+        return _in_turn(closed, [_apart(part) for part in _parts(jaxpr, begins)])
+    # A border in between convolutions would make XLA transpose their images once more.
+    ranges = [(begin, end) for begin, end in _stretches(jaxpr.eqns) if end - begin >= LONG]
+    if not ranges:
+        return storing(closed)
+    parts = _parts(jaxpr, sorted({0, *(border for pair in ranges for border in pair)}))
+    return _in_turn(closed, [_Segment(runner(part.program), part.inputs, part.outputs) for part in parts])
+
+
+def _in_turn(closed: jex.ClosedJaxpr, segments: Sequence[_Segment]) -> Callable[..., Sequence[Array]]:
+    jaxpr = closed.jaxpr
 
     def run(*arguments: Array) -> list[Array]:
         values: dict[Any, Array] = dict(zip(jaxpr.constvars, closed.consts, strict=True))
@@ -114,18 +105,9 @@ def _begins(jaxpr: Any) -> list[int]:
             begins.append(index)
             work = {}
             behind = 0
-        own = _cheap(equation)
+        own = cheap_equations(equation)
         work.update((variable, behind + own if own else 0) for variable in equation.outvars)
     return begins
-
-
-def _cheap(equation: Any) -> int:
-    """Count the cheap equations that it stands for; 0 for one whose result XLA keeps."""
-    name = equation.primitive.name
-    if name in CALLS and equation.params.get("name") != NAME:
-        counts = [_cheap(inner) for inner in equation.params["jaxpr"].jaxpr.eqns]
-        return sum(counts) if all(counts) else 0
-    return int(name in CHEAP)
 
 
 def bodies_cut(closed: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
@@ -153,33 +135,22 @@ def _body_cut(body: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
     cut = bodies_cut(body)
     if jax.default_backend() == "cpu":
         cut = without_slow_convolutions(cut)
-    if len(_begins(cut.jaxpr)) < 2:
+    if not any(map(convolves, cut.jaxpr.eqns)) and len(_begins(cut.jaxpr)) < 2:
         return cut
     avals = [jax.ShapeDtypeStruct(item.aval.shape, item.aval.dtype) for item in cut.jaxpr.invars]  # type: ignore[no-untyped-call]
     return jax.make_jaxpr(runner(cut))(*avals)
 
 
-def _around_convolutions(jaxpr: Any, begins: Sequence[int]) -> list[int]:
-    """Add boundaries before and after each convolution: only in the main computation is it fast."""
-    cuts = set(begins)
-    for index, equation in enumerate(jaxpr.eqns):
-        if _in_main(equation):
-            cuts |= {index, index + 1}
-    return sorted(cuts - {len(jaxpr.eqns)})
-
-
-def _in_main(equation: Any) -> bool:
-    """Return whether XLA runs an equation fast only in the main computation; bodies cannot be moved there."""
-    return equation.primitive.name not in BODIES and holds_convolution(equation)
-
-
-def _cut(jaxpr: Any, begins: Sequence[int]) -> list[_Segment]:
+def _parts(jaxpr: Any, begins: Sequence[int]) -> list[Slice]:
+    """Slice a program at the first equations of its parts."""
     last_use = last_uses(jaxpr)
-    segments = []
-    for begin, end in pairwise((*begins, len(jaxpr.eqns))):
+    parts = []
+    for begin, end in pairwise((*(begin for begin in begins if begin < len(jaxpr.eqns)), len(jaxpr.eqns))):
         made = dict.fromkeys(item for equation in jaxpr.eqns[begin:end] for item in equation.outvars)
         used_later = [variable for variable in made if last_use.get(variable, -1) >= end]
-        part = equations_of(jaxpr, begin, end, used_later)
-        main = end == begin + 1 and _in_main(jaxpr.eqns[begin])
-        segments.append(_Segment(part.run if main else apart(part.run), part.inputs, part.outputs))
-    return segments
+        parts.append(equations_of(jaxpr, begin, end, used_later))
+    return parts
+
+
+def _apart(part: Slice) -> _Segment:
+    return _Segment(apart(part.run), part.inputs, part.outputs)

@@ -36,6 +36,9 @@ Array = np.ndarray[Any, Any]
 JACOBIAN = "jacobian"
 HESSIAN = "hessian"
 
+PATTERN_ROWS, PATTERN_COLUMNS = "\0pattern_rows", "\0pattern_columns"
+"""Names of the coordinates of a client's own pattern among the known arrays; no input is called so."""
+
 DENSE, SPARSE, AUTO = "dense", "sparse", "auto"
 """Whether all entries of a derivative are computed, those of its pattern, or what takes less work."""
 
@@ -50,6 +53,7 @@ class PlanOptions:
         block_width: seeds a block, or 0 to choose.
         sparsity: "dense", "sparse", or "auto" for whichever is cheaper.
         triangle: of a sparse Hessian, send the entries on and below the diagonal alone.
+        pattern: names the coordinates of a pattern of the client's own; "" for one that is found.
     """
 
     mode: str = ""
@@ -57,6 +61,7 @@ class PlanOptions:
     block_width: int = 0
     sparsity: str = DENSE
     triangle: bool = False
+    pattern: str = ""
 
 
 @dataclass(frozen=True)
@@ -388,6 +393,8 @@ def _check_options(problem: Problem) -> None:
         )
     if problem.options.triangle and (problem.kind != HESSIAN or problem.options.sparsity == DENSE):
         raise InvalidInput("one triangle is sent of a sparse Hessian alone", "options.triangle")
+    if problem.options.pattern and problem.options.sparsity == DENSE:
+        raise InvalidInput("a pattern is of a sparse derivative: set sparsity", "options.pattern")
     if problem.options.block_width < 0 or problem.options.block_memory_bytes <= 0:
         raise InvalidInput("block_width and block_memory_bytes must be positive", "options")
 

@@ -46,13 +46,14 @@ from gradwire_engine.planning.plan import (
 )
 from gradwire_engine.planning.structure import (
     ColoredPattern,
-    Coloring,
     color_pattern,
     detect_pattern,
+    given_pattern,
     ordered,
     pattern_id_of,
 )
 from gradwire_engine.refusals import refusals
+from gradwire_engine.sparsity.coloring.recovery import DirectColoring
 from gradwire_engine.sparsity.coloring.results import (
     BidirectionalColoring,
     ColumnColoring,
@@ -86,7 +87,7 @@ def plan_derivative(
     Args:
         graph: the function's graph.
         problem: the derivative asked for.
-        known: the arrays that `problem.known` names, by input.
+        known: the arrays that `problem.known` names, by input, and the coordinates of a pattern given.
         limits: bounds on arrays, memory, non-zeros and colors.
         compile: gives a kernel, for a caller that keeps them; by default kernels are compiled and dropped.
 
@@ -124,9 +125,15 @@ def _sparse(
 ) -> Planned:
     chosen = choose(graph, problem, limits)
     modes = possible_modes(chosen.function, problem)
-    seeded = chosen.row_types if modes[0] == derivatives.REVERSE else chosen.column_types
-    types = [value for _, value in seeded]
-    detected = detect_pattern(graph, chosen.function, modes[0], chosen.wrt, chosen.of, types, known, limits)
+    if problem.options.pattern:
+        shape = chosen.rows, chosen.columns
+        detected = given_pattern(known, shape, symmetric=problem.kind == HESSIAN)
+    else:
+        seeded = chosen.row_types if modes[0] == derivatives.REVERSE else chosen.column_types
+        types = [value for _, value in seeded]
+        detected = detect_pattern(
+            graph, chosen.function, modes[0], chosen.wrt, chosen.of, types, known, limits
+        )
     _check_nonzeros(detected, limits)
     costs = {mode: _seed_cost(graph, chosen, mode) for mode in modes}
     weights = {mode: cost.flops for mode, cost in costs.items()}
@@ -201,7 +208,7 @@ class _Side:
     batch: int = 1
 
 
-def _sides(coloring: Coloring, modes: tuple[str, ...], shape: tuple[int, int]) -> list[_Side]:
+def _sides(coloring: DirectColoring, modes: tuple[str, ...], shape: tuple[int, int]) -> list[_Side]:
     rows, columns = shape
     match coloring:
         case RowColoring(row_colors=colors):

@@ -10,28 +10,24 @@ from typing import Any
 import numpy as np
 
 from gradwire_engine.abstract import abstract, abstract_argument
+from gradwire_engine.errors import InvalidInput
 from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.limits import Limits
 from gradwire_engine.planning import compressed, derivatives
 from gradwire_engine.planning.function import TracedFunction
+from gradwire_engine.planning.plan import PATTERN_COLUMNS, PATTERN_ROWS
 from gradwire_engine.refusals import refusals
-from gradwire_engine.sparsity.coloring.bidirectional import color_bidirectional
+from gradwire_engine.sparsity.coloring.choice import choose
 from gradwire_engine.sparsity.coloring.costs import Costs
-from gradwire_engine.sparsity.coloring.distance2 import color_columns, color_rows, largest_row
-from gradwire_engine.sparsity.coloring.recovery import Recovery, direct_recovery
-from gradwire_engine.sparsity.coloring.results import (
-    BidirectionalColoring,
-    ColumnColoring,
-    RowColoring,
-    StarColoring,
-)
-from gradwire_engine.sparsity.coloring.star import color_star
+from gradwire_engine.sparsity.coloring.problem import Partition
+from gradwire_engine.sparsity.coloring.problem import Structure as Kind
+from gradwire_engine.sparsity.coloring.recovery import DirectColoring, Recovery, direct_recovery
+from gradwire_engine.sparsity.coloring.results import AcyclicColoring
 from gradwire_engine.sparsity.detection import Detected, detect, linear_program
 from gradwire_engine.sparsity.pattern import SparsityPattern
 from gradwire_engine.values import ArrayType
 
 Array = np.ndarray[Any, Any]
-Coloring = ColumnColoring | RowColoring | BidirectionalColoring | StarColoring
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +43,7 @@ class ColoredPattern:
     """
 
     pattern: SparsityPattern
-    coloring: Coloring
+    coloring: DirectColoring
     order: Array
     colors: Array
     places: Array
@@ -111,16 +107,35 @@ def detect_pattern(
     return found
 
 
-OTHER_SIDE_FROM = 1.5
-"""How much cheaper the other side must be at best for its coloring to be tried too."""
+def given_pattern(known: Mapping[str, Array], shape: tuple[int, int], symmetric: bool) -> Detected:
+    """Read a pattern of the client's own.
 
-BIDIRECTIONAL_FROM = 12
-"""Colors of one side from which on it is worth while to look for a coloring of both."""
+    Args:
+        known: holds its coordinates.
+        shape: of the joint matrix.
+        symmetric: whether one triangle stands for both.
+
+    Raises:
+        InvalidInput: the coordinates are not integers, differ in number, or lie outside of the matrix.
+    """
+    rows, columns = known[PATTERN_ROWS], known[PATTERN_COLUMNS]
+    for name, index in (("rows", rows), ("columns", columns)):
+        if index.dtype.kind not in "iu":
+            raise InvalidInput(
+                f"the pattern's {name} are {index.dtype.name}: coordinates are integers", "options.pattern"
+            )
+    if symmetric:
+        rows, columns = np.concatenate([rows, columns]), np.concatenate([columns, rows])
+    try:
+        pattern = SparsityPattern.of_coordinates(rows, columns, shape)
+    except ValueError as error:
+        raise InvalidInput(str(error), "options.pattern") from None
+    return Detected(pattern, ())
 
 
 def color_pattern(
     pattern: SparsityPattern, symmetric: bool, modes: tuple[str, ...], weights: Mapping[str, float]
-) -> Coloring:
+) -> DirectColoring:
     """Color the pattern of a derivative, so that its seeds take little work.
 
     Args:
@@ -130,35 +145,17 @@ def color_pattern(
         weights: operations of one seed, by mode.
     """
     if symmetric and pattern.is_symmetric:
-        return color_star(pattern)
-    forward, reverse = derivatives.FORWARD, derivatives.REVERSE
-    if reverse not in modes:
-        return color_columns(pattern)
-    if forward not in modes:
-        return color_rows(pattern)
-    costs = Costs(weights[forward], weights[reverse])
-    # No coloring has fewer colors than the longest row, or column, has entries.
-    columns_at_best = largest_row(pattern) * costs.jvp
-    rows_at_best = largest_row(pattern.transposed) * costs.vjp
-    best: Coloring
-    if columns_at_best <= rows_at_best:
-        best = color_columns(pattern)
-        if costs.of(best) > OTHER_SIDE_FROM * rows_at_best:
-            best = _cheaper(costs, best, color_rows(pattern))
+        coloring = choose(pattern, Kind.SYMMETRIC)
     else:
-        best = color_rows(pattern)
-        if costs.of(best) > OTHER_SIDE_FROM * columns_at_best:
-            best = _cheaper(costs, best, color_columns(pattern))
-    if best.count >= BIDIRECTIONAL_FROM:
-        best = _cheaper(costs, best, color_bidirectional(pattern, costs))
-    return best
+        columns = [Partition.COLUMN] if modes[0] != derivatives.REVERSE else []
+        rows = [Partition.ROW] if derivatives.REVERSE in modes else []
+        costs = Costs(weights[modes[0]], weights[modes[-1]])
+        coloring = choose(pattern, costs=costs, sides=columns + rows)
+    assert not isinstance(coloring, AcyclicColoring), "substitution was not asked for"
+    return coloring
 
 
-def _cheaper(costs: Costs, one: Coloring, other: Coloring) -> Coloring:
-    return other if costs.of(other) < costs.of(one) else one
-
-
-def ordered(pattern: SparsityPattern, coloring: Coloring, triangle: bool) -> ColoredPattern:
+def ordered(pattern: SparsityPattern, coloring: DirectColoring, triangle: bool) -> ColoredPattern:
     """Put the entries of a pattern in the order in which values travel.
 
     Args:

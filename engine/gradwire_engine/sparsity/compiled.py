@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -19,9 +22,25 @@ def compiled(loop: F) -> F:
     and colors int32, all contiguous and writable.
     """
     try:
-        return cast(F, numba.njit(cache=True, nogil=True)(loop))
-    except RuntimeError:  # no folder can be written: each process compiles for itself
-        return cast(F, numba.njit(nogil=True)(loop))
+        made: Any = numba.njit(cache=True, nogil=True)(loop)
+        file = made._cache._cache_file
+        # numba would look at the loop's own file alone, and miss changes of the loops that it calls in
+        # others.
+        if file._source_stamp is not None:
+            file._source_stamp = sources()
+    except (RuntimeError, AttributeError, OSError):
+        # No folder can be written, or this numba keeps its cache in another way: each process compiles.
+        made = numba.njit(nogil=True)(loop)
+    return cast(F, made)
+
+
+@cache
+def sources() -> str:
+    """Return the digest of all modules that hold compiled loops."""
+    digest = sha256()
+    for module in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(module.read_bytes())
+    return digest.hexdigest()
 
 
 def loop_arrays(indptr: Array, indices: Array) -> tuple[Array, Array]:
@@ -49,13 +68,20 @@ def transpose(indptr: Array, indices: Array, columns: int) -> tuple[Array, Array
 
 @compiled
 def mirror_images(indptr: Array, indices: Array) -> Array:
-    """Return for each entry (i, j) of a symmetric pattern the number of (j, i), int64."""
+    """Return for each entry (i, j) of a symmetric pattern the number of (j, i), int64.
+
+    Raises:
+        ValueError: the pattern is not symmetric.
+    """
+    rows = len(indptr) - 1
     mirrors = np.empty(len(indices), np.int64)
     free = indptr[:-1].copy()
-    for i in range(len(indptr) - 1):
+    for i in range(rows):
         for k in range(indptr[i], indptr[i + 1]):
             # Entries of row j are numbered by columns, and the rows i come by in that order.
             j = indices[k]
+            if j >= rows or free[j] == indptr[j + 1] or indices[free[j]] != i:
+                raise ValueError("the pattern is not symmetric: an entry has no mirror image")
             mirrors[k] = free[j]
             free[j] += 1
     return mirrors

@@ -26,6 +26,9 @@ Array = np.ndarray[Any, Any]
 _INLINE_SECONDS = 1e-3
 """The event loop is not held for longer, whatever the estimates say."""
 
+_TRIP_SECONDS = 1.5e-3
+"""What a call to a worker takes at least."""
+
 _KERNELS = 256
 """Kernels to keep loaded."""
 
@@ -79,10 +82,9 @@ class FastPath:
 
     def pays(self, executable: Executable, result_bytes: int) -> bool:
         """Tell whether computing a block takes less time here than fetching it from a worker does."""
-        flops = executable.facts.cost.flops
-        return flops <= max(
-            self._settings.inline_flops, self._settings.fast_path_flops_per_byte * result_bytes
-        )
+        facts, settings = executable.facts, self._settings
+        most = max(settings.inline_flops, settings.fast_path_flops_per_byte * result_bytes)
+        return facts.cost.flops <= most or facts.trial <= _TRIP_SECONDS
 
     async def load(self, graph: RegisteredGraph, executable: Executable) -> LoadedKernel:
         """Load a kernel that fits, unless it is loaded."""

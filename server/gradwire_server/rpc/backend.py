@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from cachetools import LRUCache
 
 from gradwire_server.compute.compiler import Compiler
 from gradwire_server.compute.fast_path import FastPath
@@ -10,6 +12,9 @@ from gradwire_server.compute.kernel_cache import KernelCache
 from gradwire_server.compute.scheduler import Scheduler
 from gradwire_server.compute.store import Store
 from gradwire_server.settings import Settings
+
+_VERIFIED = 4096
+"""Plans to remember whose pattern was checked."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class Backend:
         kernels: compiled kernels, plans and signatures.
         fast_path: kernels that run in this process.
         scheduler: hands tasks to workers.
+        verified: ids of plans whose pattern, given by a client, was checked.
     """
 
     settings: Settings
@@ -31,3 +37,4 @@ class Backend:
     kernels: KernelCache
     fast_path: FastPath
     scheduler: Scheduler
+    verified: LRUCache[str, bool] = field(default_factory=lambda: LRUCache(_VERIFIED))

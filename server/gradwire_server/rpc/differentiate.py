@@ -22,6 +22,7 @@ from gradwire_server.errors import NotBuilt, PlanChanged
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.evaluate import SERVER, Evaluator
+from gradwire_server.rpc.pattern_check import PatternCheck, pattern_check
 from gradwire_server.rpc.patterns import check_pattern_wishes, pattern_messages
 from gradwire_server.rpc.plan import known_inputs, plan_for
 from gradwire_server.rpc.values import ValueMessages
@@ -60,19 +61,28 @@ async def differentiate(
     if request.values:
         own = EvaluateSpec(plan.problem.function, inputs.arguments, (), ())
         values = ValueMessages(evaluator.outputs(graph, own, replace(inputs, values=point.inputs)))
+    check = await _check(backend, evaluator, request, graph, held_plan, replace(inputs, values=point.inputs))
     try:
         header = derivative_pb2.DifferentiateHeader(plan=translate.plan_message(plan))
         yield Response(header=header).SerializeToString()
         if structure is not None:
             async for message in pattern_messages(request, structure):
                 yield message
-        specs = dict.fromkeys(plan.kernel(block) for block in blocks)
+        specs = dict.fromkeys(plan.kernel(block) for block in (blocks if check is None else plan.blocks))
         held = await asyncio.gather(*(backend.kernels.kernel(graph, spec) for spec in specs))
         kernels = dict(zip(specs, held, strict=True))
         compiling = time.perf_counter() - started
         computation = await _computation(backend, graph, held_plan, kernels, point)
+        if compiling > _CACHED_SECONDS:
+            begun = derivative_pb2.Progress(blocks_total=len(blocks))
+            yield Response(progress=begun).SerializeToString()
         done, sent, reported, by_worker = 0, 0, started, Counter[str]()
-        async for block, computed, worker in computation.results(blocks):
+        # A pattern is checked with all blocks, those that the client holds already too.
+        async for block, computed, worker in computation.results(blocks if check is None else plan.blocks):
+            if check is not None:
+                await check.add(block, computed)
+                if block not in blocks:
+                    continue
             for message in _block_messages(plan, block, computed, worker):
                 yield message
             done += 1
@@ -91,17 +101,38 @@ async def differentiate(
         if values is not None:
             for message in await values.take(wait=True):
                 yield message
+        if check is not None:
+            await check.finish()
+            backend.verified[plan.plan_id] = True
     finally:
-        if values is not None:
-            values.close()
+        for beside in (values, check):
+            if beside is not None:
+                beside.close()
     summary = derivative_pb2.Summary(
         blocks=done,
         elapsed=translate.duration(time.perf_counter() - started),
         compile=translate.duration(compiling if compiling > _CACHED_SECONDS else 0.0),
         blocks_by_worker=by_worker,
         blocks_rerun=computation.reruns,
+        pattern_verified=check is not None,
     )
     yield Response(summary=summary).SerializeToString()
+
+
+async def _check(
+    backend: Backend,
+    evaluator: Evaluator,
+    request: derivative_pb2.DifferentiateRequest,
+    graph: RegisteredGraph,
+    held: HeldPlan,
+    inputs: translate.Inputs,
+) -> PatternCheck | None:
+    """Start to check the pattern that a client gave, unless it vouches for it or it was checked before."""
+    plan, structure = held.plan, held.structure
+    trusted = request.options.pattern_trusted or not plan.problem.options.pattern
+    if structure is None or trusted or plan.plan_id in backend.verified:
+        return None
+    return await pattern_check(backend, evaluator, graph, plan, structure, inputs)
 
 
 async def _pattern_alone(

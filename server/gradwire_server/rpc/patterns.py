@@ -1,14 +1,23 @@
-"""Sends the arrays of a sparse derivative's pattern."""
+"""Sends and receives the coordinates of sparse derivatives."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
+from typing import Any
 
+import numpy as np
+
+import gradwire_wire as wire
 from gradwire_engine.errors import InvalidInput
 from gradwire_engine.planning.kernels import COLUMN_COLORS, ROW_COLORS
-from gradwire_server.compute.shared_values import SharedStructure
+from gradwire_engine.planning.plan import PATTERN_COLUMNS, PATTERN_ROWS
+from gradwire_server.compute.shared_values import SharedStructure, SharedValue
+from gradwire_server.compute.store import Store
 from gradwire_wire import framing
-from gradwire_wire.v1 import derivative_pb2
+from gradwire_wire.v1 import derivative_pb2, tensor_pb2
+
+Array = np.ndarray[Any, Any]
 
 
 def check_pattern_wishes(
@@ -52,3 +61,35 @@ async def pattern_messages(
     for part, value in parts:
         for message in framing.pattern_chunks(part, await value.value()):
             yield message
+
+
+def given_pattern(
+    options: derivative_pb2.PlanOptions, store: Store
+) -> tuple[str, dict[str, Array | SharedValue]]:
+    """Return the name and the coordinates of a client's own pattern; "" and none without one.
+
+    Raises:
+        InvalidInput: a tensor cannot be read.
+        UnknownId: it is not held here.
+    """
+    if not options.HasField("pattern"):
+        if options.pattern_trusted:
+            raise InvalidInput("pattern_trusted is of a pattern that is given", "options.pattern_trusted")
+        return "", {}
+    digest = hashlib.sha256()
+    arrays: dict[str, Array | SharedValue] = {}
+    for name, tensor in ((PATTERN_ROWS, options.pattern.rows), (PATTERN_COLUMNS, options.pattern.columns)):
+        identifier, arrays[name] = _coordinates(tensor, store)
+        digest.update(identifier.encode())
+    return digest.hexdigest(), arrays
+
+
+def _coordinates(tensor: tensor_pb2.Tensor, store: Store) -> tuple[str, Array | SharedValue]:
+    """Return an id of the content, and the content."""
+    if tensor.HasField("tensor_id"):
+        return tensor.tensor_id, store.tensor(tensor.tensor_id).elements
+    try:
+        array = wire.from_tensor(tensor)
+    except wire.WireError as error:
+        raise InvalidInput(f"pattern: {error}", "options.pattern") from None
+    return wire.tensor_id(array), array

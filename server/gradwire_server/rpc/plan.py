@@ -13,6 +13,7 @@ from gradwire_server.compute.store import Store
 from gradwire_server.errors import Overloaded
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
+from gradwire_server.rpc.patterns import given_pattern
 from gradwire_server.settings import Settings
 from gradwire_wire.v1 import derivative_pb2, tensor_pb2
 
@@ -47,8 +48,9 @@ async def plan_for(
     """
     graph = backend.store.graph(request.function.graph_id)
     ids = {name: value.key for name, value in known.items()}
-    problem = translate.problem_from(request, arguments, backend.settings.block_memory_bytes, ids)
-    held = await backend.kernels.plan(graph, problem, known if problem.known else {})
+    pattern, coordinates = given_pattern(request.options, backend.store)
+    problem = translate.problem_from(request, arguments, backend.settings.block_memory_bytes, ids, pattern)
+    held = await backend.kernels.plan(graph, problem, coordinates or (known if problem.known else {}))
     _check_size(held.plan, backend.settings)
     return graph, held
 

@@ -19,7 +19,6 @@ from gradwire_engine.values import Arguments, ArrayType, GraphInfo, Named
 from gradwire_server.compute.shared_values import SharedValue
 from gradwire_server.compute.store import Store
 from gradwire_server.compute.worker import Point
-from gradwire_server.errors import NotBuilt
 from gradwire_wire.choices import ROUNDING_NAMES, GraphChoices
 from gradwire_wire.kinds import (
     COLORINGS,
@@ -166,6 +165,7 @@ def problem_from(
     arguments: Arguments,
     block_memory_bytes: int,
     known: Mapping[str, str],
+    pattern: str,
 ) -> Problem:
     """Read what a Differentiate or Plan request asks for.
 
@@ -174,6 +174,7 @@ def problem_from(
         arguments: types of its inputs.
         block_memory_bytes: memory of one block, unless the request asks for another.
         known: ids of the inputs that a sparsity pattern may depend on, by name.
+        pattern: names a pattern of the client's own; "" without one.
 
     Raises:
         InvalidInput: a kind, mode or transform is not known.
@@ -186,8 +187,6 @@ def problem_from(
     sparsity = SPARSITY_NAMES.get(options.sparsity)
     if sparsity is None:
         raise InvalidInput(f"sparsity {options.sparsity} is not known to this server", "options.sparsity")
-    if options.HasField("pattern") or options.pattern_trusted:
-        raise NotBuilt("a sparsity pattern of the client's own", "options.pattern")
     return Problem(
         function=function_from(request.function),
         arguments=arguments,
@@ -200,8 +199,9 @@ def problem_from(
             options.block_width,
             sparsity,
             options.triangle,
+            pattern,
         ),
-        known=() if sparsity == "dense" else tuple(sorted(known.items())),
+        known=() if sparsity == "dense" or pattern else tuple(sorted(known.items())),
     )
 
 

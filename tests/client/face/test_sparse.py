@@ -161,10 +161,71 @@ def test_options_that_do_not_go_together_are_refused(remote: gw.Client) -> None:
         ({"joined": True}, "joined= is of sparse"),
         ({"sparse": True, "out": np.ones((8, 9))}, "out= takes dense"),
         ({"sparse": True, "sink": print}, "sink= takes dense"),
-        ({"sparse": "yes"}, "sparse is True, False or 'auto'"),
+        ({"sparse": "yes"}, "sparse is True, False, 'auto' or a pattern"),
     ):
         with pytest.raises(gw.InvalidArgumentError, match=message):
             f.jacobian(np.ones(9), **options)
+
+
+def _chain_pattern(n: int) -> Any:
+    return scipy.sparse.diags_array([np.ones(n - 1), np.ones(n - 1)], offsets=[0, 1], shape=(n - 1, n))
+
+
+@pytest.mark.parametrize("form", ["matrix", "boolean", "coordinates", "pattern", "int64"])
+def test_a_pattern_of_ones_own_is_taken_and_checked(remote: gw.Client, form: str) -> None:
+    f, x = remote.function(chain, gw.spec(9)), np.linspace(0.5, 2, 9)
+    matrix = _chain_pattern(9)
+    coordinates = matrix.tocoo()
+    given = {
+        "matrix": matrix,
+        "boolean": matrix.toarray() != 0,
+        "coordinates": (coordinates.row, coordinates.col),
+        "pattern": f.sparsity(),
+        "int64": (coordinates.row.astype(np.int64).tolist(), coordinates.col.astype(np.int64)),
+    }[form]
+    for _ in range(2):
+        J, info = f.jacobian(x, sparse=given, return_info=True)
+        np.testing.assert_array_equal(J.toarray(), f.jacobian(x))
+    assert info.plan.sparse.nonzeros == 16
+
+
+def test_a_pattern_that_lacks_an_entry_is_refused_at_its_first_use(remote: gw.Client) -> None:
+    f, x = remote.function(chain, gw.spec(10)), np.linspace(0.5, 2, 10)
+    lacking = _chain_pattern(10).tolil()
+    lacking[4, 5] = 0
+    for mode in ("forward", "reverse"):
+        with pytest.raises(gw.InvalidArgumentError, match=r"the pattern given lacks entries.* [45] first"):
+            f.jacobian(x, sparse=lacking.tocsr(), mode=mode)
+    trusted = f.prepare_jacobian(pattern=lacking.tocsr(), verify_pattern=False)
+    assert trusted(x).nnz == 17
+    more = _chain_pattern(10).tolil()
+    more[0, 9] = 1
+    np.testing.assert_array_equal(f.jacobian(x, sparse=more.tocsr()).toarray(), f.jacobian(x))
+
+
+def test_one_triangle_of_a_hessians_pattern_stands_for_both(remote: gw.Client) -> None:
+    f, x = remote.function(rosenbrock, gw.spec(8)), np.linspace(0.5, 2, 8)
+    band = scipy.sparse.diags_array([np.ones(8), np.ones(7)], offsets=[0, -1])
+    np.testing.assert_allclose(f.hessian(x, sparse=band).toarray(), f.hessian(x), rtol=1e-13)
+    half = f.hessian(x, sparse=band, triangle=True)
+    np.testing.assert_allclose(half.toarray(), np.tril(f.hessian(x)), rtol=1e-13)
+    with pytest.raises(gw.InvalidArgumentError, match="lacks entries"):
+        f.hessian(x, sparse=scipy.sparse.eye_array(8))
+
+
+def test_a_pattern_that_does_not_fit_is_refused(remote: gw.Client) -> None:
+    f, x = remote.function(chain, gw.spec(9)), np.linspace(0.5, 2, 9)
+    for given, message in (
+        ((np.array([8]), np.array([0])), "names row 8 of a matrix of 8 x 9"),
+        ((np.array([0]), np.array([-1])), "names column -1"),
+        ((np.array([0.5]), np.array([0])), "integers"),
+        ((np.array([0, 1]), np.array([0])), "sparse= takes"),
+        (np.eye(3), "sparse= takes"),
+    ):
+        with pytest.raises(gw.InvalidArgumentError, match=message):
+            f.jacobian(x, sparse=given)
+    with pytest.raises(gw.InvalidArgumentError, match="verify_pattern"):
+        f.prepare_jacobian(verify_pattern=False)
 
 
 def test_without_scipy_results_are_coordinates(remote: gw.Client, monkeypatch: pytest.MonkeyPatch) -> None:

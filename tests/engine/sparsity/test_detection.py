@@ -13,7 +13,14 @@ from jax import lax
 
 from gradwire_engine.abstract import abstract
 from gradwire_engine.errors import LimitExceeded
+from gradwire_engine.jaxprs.storing import _stored
+from gradwire_engine.lowering.rules.networks import depthwise
+from gradwire_engine.planning.plan import PlanOptions, Problem
+from gradwire_engine.planning.sparse_plan import plan_derivative
+from gradwire_engine.planning.transforms import FunctionSpec
 from gradwire_engine.sparsity.detection import detect, linear_program
+from tests.engine import in_process
+from tests.engine.small_graphs import graph_of
 from tests.engine.sparsity.patterns import detected, found, hessian_found, measured
 
 N = 6
@@ -334,3 +341,29 @@ def test_a_million_rows_share_the_set_of_a_sum() -> None:
     wide = abstract((1_000_000,), float)
     program = linear_program(lambda x, t: [(t - t.mean())[:3]], [wide], [wide], {})
     assert detect(program).pattern.nonzeros == 3_000_000
+
+
+def test_operators_of_networks_are_followed_as_the_engine_lowers_them() -> None:
+    body = (
+        "(double[1, 2, 5] x) => (double[1, 2, 3] y) <double[2, 1, 3] w = {1, 2, 3, 4, 5, 6}> "
+        "{ y = Conv<group = 2>(x, w) }"
+    )
+    graph, point = graph_of(body), {"x": np.arange(10.0).reshape(1, 2, 5)}
+    function = FunctionSpec(graph.info.graph_id)
+    options = PlanOptions(sparsity="sparse")
+    problem = Problem(function, in_process.argument_types(point), "jacobian", options=options)
+    planned = plan_derivative(graph, problem)
+    assert planned.plan.sparse is not None and planned.plan.sparse.dense_primitives == ()
+    assert planned.plan.sparse.nonzeros == 2 * 3 * 3
+    kept = np.array([[1, 0, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]], bool)
+
+    def by_filter(w: Any) -> Any:
+        filters = (w * kept).reshape(2, 1, 6)[:, :, :3]
+        return storing_sum(depthwise.convolve(jnp.ones((1, 2, 5)), filters, (1,), ((0, 0),), 2))
+
+    pattern = found(by_filter, (6,))
+    assert pattern.tolist() == [[True, False, True, False, False, False]]
+
+
+def storing_sum(x: Any) -> Any:
+    return _stored.bind(x).sum()

@@ -22,6 +22,7 @@ from gradwire.frontends.torch.fingerprint import Fingerprint
 from gradwire.frontends.torch.recording.observer import Observer
 from gradwire.frontends.torch.recording.program import Program
 from gradwire.frontends.torch.recording.recorder import Recorder
+from gradwire.frontends.torch.recording.recurrent import fold
 from gradwire.frontends.torch.recording.settings import plain_operators
 
 _C: Any = torch._C
@@ -184,6 +185,7 @@ def _capture(
                 "dicts of them"
             )
         recorder.output(leaf)
+    fold(recorder.program)
     history |= {one.tensor.grad_fn for one in recorder.program.closed_over}
     return Capture(
         recorder.program,

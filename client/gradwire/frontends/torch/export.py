@@ -23,6 +23,7 @@ from gradwire.frontends.torch.capture import TensorSpec, as_written, capture, na
 from gradwire.frontends.torch.lowering import Array, inner_dtype, interpret, numpy_dtype
 from gradwire.frontends.torch.recording.local_writes import local_writes
 from gradwire.frontends.torch.reference import recorded_reference, reference_of
+from gradwire.frontends.torch.seeds import seeded
 from gradwire.frontends.torch.tensors import to_numpy
 from gradwire.graphs.builder import GraphBuilder
 from gradwire.graphs.constants import BoundModel
@@ -169,8 +170,13 @@ def export(
     )
 
 
-def convert(source: Any, specs: Sequence[Any], names: Sequence[str] | None) -> BoundModel:
-    """Convert a function or module for `client.function`; tensors that it closes over become constants."""
+def convert(
+    source: Any, specs: Sequence[Any], names: Sequence[str] | None, seed: int | None = None
+) -> BoundModel:
+    """Convert a function or module for `client.function`; tensors that it closes over become constants.
+
+    Random numbers are refused, or drawn from the seed while it is recorded.
+    """
     source = as_written(source)
     flattened = [flatten(spec) for spec in specs]
     trees = [tree for tree, _ in flattened]
@@ -182,13 +188,15 @@ def convert(source: Any, specs: Sequence[Any], names: Sequence[str] | None) -> B
         names = [str(spec.name) for spec in leaves]
     elif names is None and nested:
         names = [path for name, tree in zip(arguments, trees, strict=True) for path in tree.paths(name)]
-    flat = _of_leaves(source, trees) if nested else source
-    exported = export(flat, tensors, names, constants=True)
+    flat = seeded(_of_leaves(source, trees) if nested else source, seed)
+    exported = export(flat, tensors, names or arguments, constants=True, state=source)
     structure = _structure(exported, arguments, trees)
     return replace(exported.bound, reference=reference_of(flat, source), structure=structure)
 
 
-def convert_with_parameters(module: torch.nn.Module, specs: Sequence[ArraySpec]) -> BoundModel:
+def convert_with_parameters(
+    module: torch.nn.Module, specs: Sequence[ArraySpec], seed: int | None = None
+) -> BoundModel:
     """Convert a module to a model whose inputs are its arguments, then its parameters under their names."""
     module = as_written(module)
     parameters = dict(module.named_parameters())
@@ -203,10 +211,11 @@ def convert_with_parameters(module: torch.nn.Module, specs: Sequence[ArraySpec])
         spec.name or (given[place] if place < len(given) else f"x{place}") for place, spec in enumerate(specs)
     ]
     tensors = [tensor_spec(parameter, True) for parameter in parameters.values()]
+    drawing = seeded(run, seed)
     exported = export(
-        run, [*map(_tensor_spec, specs), *tensors], [*names, *parameters], constants=True, state=module
+        drawing, [*map(_tensor_spec, specs), *tensors], [*names, *parameters], constants=True, state=module
     )
-    return replace(exported.bound, reference=reference_of(run, module))
+    return replace(exported.bound, reference=reference_of(drawing, module))
 
 
 def _tensor_spec(spec: ArraySpec) -> TensorSpec:

@@ -20,6 +20,7 @@ def function(
     module: Callable[..., Any],
     *specs: ArraySpec,
     params: bool = False,
+    seed: int | None = None,
     client: Client | None = None,
     verify: Verify | None = None,
 ) -> Function:
@@ -36,6 +37,9 @@ def function(
         module: the module or function.
         specs: its arguments.
         params: make parameters inputs; otherwise they are constants.
+        seed: let the module draw random numbers, as dropout does in training: what it draws after
+            `torch.manual_seed(seed)` is a part of the graph, the same in every call and derivative. Make the
+            function again with another seed for other numbers.
         client: the client to use; by default the one given to `use`.
         verify: when the graph is compared with the module, as for `client.function`.
 
@@ -45,7 +49,7 @@ def function(
     """
     server = client_or_default(client)
     if not params:
-        return server.function(convert(module, specs, None), verify=verify)
+        return server.function(convert(module, specs, None, seed), verify=verify)
     if not isinstance(module, torch.nn.Module):
         raise TraceError("params=True is for modules: a function has no parameters, pass them as arguments")
-    return server.function(convert_with_parameters(module, specs), verify=verify)
+    return server.function(convert_with_parameters(module, specs, seed), verify=verify)

@@ -20,6 +20,8 @@ from gradwire_engine.sparsity.pattern import SparsityPattern
 
 Array = np.ndarray[Any, Any]
 
+# Neighbors differ in color.
+FEWEST = 2
 # The most edges of a tree unless said otherwise.
 LARGEST = 64
 # The hub of a tree of one edge, and that of a tree that is no star.
@@ -36,7 +38,9 @@ def color_acyclic(pattern: SparsityPattern, largest: int = LARGEST) -> AcyclicCo
             edges if they may, and as many rounding errors add up.
     """
     indptr, indices = loop_arrays(pattern.indptr, pattern.indices)
-    return AcyclicColoring(*best_of_orders(partial(acyclic_fit, indptr, indices, largest), indptr, indices))
+    return AcyclicColoring(
+        *best_of_orders(partial(acyclic_fit, indptr, indices, largest), indptr, indices, FEWEST)
+    )
 
 
 @compiled
@@ -74,11 +78,14 @@ def acyclic_fit(indptr: Array, indices: Array, largest: int, order: Array) -> tu
             edges += 1
     parent = np.arange(edges).astype(np.int32)
     size, hub = np.ones(edges, np.int32), np.full(edges, ANY_END, np.int32)
+    # For each vertex, in its part of the entries, and their number: an entry with a neighbor of each color.
+    # The edges of a vertex to neighbors of one color are in one tree, so that one stands for all.
+    near, nears = np.empty(len(indices), np.int64), np.zeros(vertices, np.int32)
     # By tree: the vertex that came upon it last, and the neighbor through which it did.
     visitor, through = np.full(edges, -1, np.int32), np.empty(edges, np.int32)
     # By color: the vertex that has seen it last, how many neighbors of that color it has, and its edge to
     # one; the vertex that would make a tree of it last, and how many edges that has.
-    seen_by, near = np.full(vertices + 1, -1, np.int32), np.empty(vertices + 1, np.int32)
+    seen_by, alike_near = np.full(vertices + 1, -1, np.int32), np.empty(vertices + 1, np.int32)
     first_edge = np.empty(vertices + 1, np.int32)
     grown_by, growth = np.full(vertices + 1, -1, np.int32), np.empty(vertices + 1, np.int64)
     forbidden = np.full(vertices + 1, -1, np.int32)
@@ -92,22 +99,23 @@ def acyclic_fit(indptr: Array, indices: Array, largest: int, order: Array) -> tu
                 forbidden[color] = v
                 if seen_by[color] != v:
                     seen_by[color] = v
-                    near[color] = 0
-                near[color] += 1
+                    alike_near[color] = 0
+                alike_near[color] += 1
                 first_edge[color] = edge_of[k]
         for k in range(start, end):
             w = indices[k]
             if w == v or colors[w] < 0:
                 continue
-            for m in range(indptr[w], indptr[w + 1]):
+            for at in range(indptr[w], indptr[w] + nears[w]):
+                m = near[at]
                 x = indices[m]
-                if x == w or colors[x] < 0 or forbidden[colors[x]] == v:
+                if forbidden[colors[x]] == v:
                     continue
                 tree = root_of(parent, edge_of[m])
                 if visitor[tree] != v:
                     visitor[tree] = v
                     through[tree] = w
-                    if near[colors[w]] > 1 or (hub[tree] != w and hub[tree] != ANY_END):
+                    if alike_near[colors[w]] > 1 or (hub[tree] != w and hub[tree] != ANY_END):
                         # A star would become a tree: its entries are sums of many cells.
                         color = colors[x]
                         if grown_by[color] != v:
@@ -126,17 +134,23 @@ def acyclic_fit(indptr: Array, indices: Array, largest: int, order: Array) -> tu
         for k in range(start, end):
             w = indices[k]
             color = colors[w]
-            if w == v or color < 0:
+            if w == v:
+                continue
+            place = indptr[w]
+            while place < indptr[w] + nears[w] and colors[indices[near[place]]] != mine:
+                place += 1
+            alike = place < indptr[w] + nears[w]
+            if not alike:
+                near[place] = mirrors[k]
+                nears[w] += 1
+            if color < 0:
                 continue
             one, other = root_of(parent, edge_of[k]), root_of(parent, first_edge[color])
             if one != other:
                 star = size[other] == 1 or hub[other] == v
                 join(parent, size, hub, one, other, v if star else NONE)
-            for m in range(indptr[w], indptr[w + 1]):
-                x = indices[m]
-                if x != v and x != w and colors[x] == mine:
-                    one, other = root_of(parent, edge_of[k]), root_of(parent, edge_of[m])
-                    if one != other:
-                        star = size[one] == 1 and (size[other] == 1 or hub[other] == w)
-                        join(parent, size, hub, one, other, w if star else NONE)
+            if alike:
+                one, other = root_of(parent, edge_of[k]), root_of(parent, edge_of[near[place]])
+                star = size[one] == 1 and (size[other] == 1 or hub[other] == w)
+                join(parent, size, hub, one, other, w if star else NONE)
     return colors, count

@@ -108,7 +108,7 @@ def taken_away(
     whole rows of at most `least` entries go before columns, and rows that lost entries to columns after them.
     """
     rows, columns = len(indptr) - 1, len(column_ptr) - 1
-    row_left, column_left = np.diff(indptr), np.diff(column_ptr)
+    row_left, column_left = indptr[1:] - indptr[:-1], column_ptr[1:] - column_ptr[:-1]
     row_place = np.full(rows, rows + columns, np.int64)
     column_place = np.full(columns, rows + columns, np.int64)
     most = 0

@@ -28,7 +28,7 @@ SATURATION_PAIRS = 40_000_000
 ORDER_PAIRS = 10_000_000
 ENTRIES_OF_ALL = 5_000_000
 ENTRIES_OF_BEST = 20_000_000
-# A few rounds are worth their time on any pattern.
+# A few rounds are worth their time on any pattern that takes few colors.
 ROUNDS = 4
 # So many rounds in a row that find nothing end the recoloring.
 FRUITLESS = 1_000
@@ -73,12 +73,15 @@ def color_vertices(vertices: SparsityPattern, nets: SparsityPattern) -> tuple[Ar
     for order in ORDERS[: ORDER_PAIRS // max(1, pairs)]:
         if min(count for _, count in found) > least:
             found.append(first_fit(ptr, idx, net_ptr, order(ptr, idx, net_ptr, net_idx)))
-    rounds = min(max(ENTRIES_OF_ALL // (len(found) * len(idx)), ROUNDS), FRUITLESS)
     best = min(found, key=number)
+    # A fit visits the entries of the columns that are left once for each 64 colors.
+    visits = len(idx) * (1 + best[1] // 128)
+    few = ROUNDS if best[1] <= 128 else 0
+    rounds = min(max(ENTRIES_OF_ALL // (len(found) * visits), few), FRUITLESS)
     for colors, count in found:
         if best[1] > least:
             best = min(best, recolored(ptr, idx, net_ptr, colors, count, least, rounds), key=number)
-    return recolored(ptr, idx, net_ptr, *best, least, min(ENTRIES_OF_BEST // len(idx), FRUITLESS))
+    return recolored(ptr, idx, net_ptr, *best, least, min(ENTRIES_OF_BEST // visits, FRUITLESS))
 
 
 def number(coloring: tuple[Array, int]) -> int:
@@ -196,8 +199,16 @@ def recolored(
             sizes = np.zeros(count, np.int64)
             for v in range(len(colors)):
                 if colors[v] >= 0:
-                    sizes[colors[v]] -= 1
-            rank[np.argsort(sizes, kind="mergesort")] = np.arange(count).astype(np.int32)
+                    sizes[colors[v]] += 1
+            # Sorted by counting: how many colors are larger.
+            larger = np.zeros(len(colors) + 2, np.int64)
+            for color in range(count):
+                larger[sizes[color]] += 1
+            for size in range(len(colors), -1, -1):
+                larger[size] += larger[size + 1]
+            for color in range(count):
+                rank[color] = larger[sizes[color] + 1]
+                larger[sizes[color] + 1] += 1
         else:
             for color in range(count):
                 rank[color] = color

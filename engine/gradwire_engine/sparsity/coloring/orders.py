@@ -59,13 +59,14 @@ def largest_first(ptr: Array, idx: Array, net_ptr: Array, net_idx: Array) -> Arr
 
 def smallest_last(ptr: Array, idx: Array, net_ptr: Array, net_idx: Array) -> Array:
     """Put last the vertex of least degree, before it the one of least degree without it, and so on."""
-    return _smallest_last(ptr, idx, net_ptr, net_idx, degrees(ptr, idx, net_ptr))
+    degree = degrees(ptr, idx, net_ptr)
+    return _smallest_last(ptr, idx, net_ptr, net_idx, degree, int(degree.max(initial=0)))
 
 
 @compiled
-def _smallest_last(ptr: Array, idx: Array, net_ptr: Array, net_idx: Array, degree: Array) -> Array:
+def _smallest_last(ptr: Array, idx: Array, net_ptr: Array, net_idx: Array, degree: Array, most: int) -> Array:
     count = len(degree)
-    first = np.full(degree.max() + 1 if count else 1, -1, np.int32)
+    first = np.full(most + 1, -1, np.int32)
     after, before = np.empty(count, np.int32), np.empty(count, np.int32)
     for v in range(count):
         link(first, after, before, degree[v], v)

@@ -51,4 +51,4 @@ class ColoringProblem:
         if self.substitution and not symmetric:
             raise ValueError("substitution needs a symmetric matrix")
         if symmetric and not self.pattern.is_symmetric:
-            raise ValueError("the pattern of a symmetric matrix has an entry without its mirror image")
+            raise ValueError("the pattern is not symmetric: an entry has no mirror image")

@@ -19,29 +19,27 @@ Array = np.ndarray[Any, Any]
 Fit = Callable[[Array], tuple[Array, int]]
 
 ORDERS: tuple[Order, ...] = (largest_first, smallest_last, incidence_degree)
-# Work is counted in pairs of neighbors, which orders and fits visit: some 10^8 a second of one core.
+# Work is counted in pairs of neighbors that orders visit: some 10^8 a second of one core.
 PAIRS = 20_000_000
 # So many rounds in a row that find nothing end the recoloring.
 FRUITLESS = 30
-# Two columns that share an entry differ in color, in star and acyclic colorings alike.
-FEWEST = 2
 
 
-def best_of_orders(fit: Fit, indptr: Array, indices: Array) -> tuple[Array, int]:
+def best_of_orders(fit: Fit, indptr: Array, indices: Array, fewest: int) -> tuple[Array, int]:
     """Color the vertices of a symmetric pattern in several orders; return the colors and number of the best.
 
-    Natural order is always tried; the others, and recoloring class by class, as far as the budget goes.
+    Natural order is always tried; the others, and recoloring class by class, as far as the budget goes and
+    while there are more than the fewest colors that are worth a search.
     """
     sizes = np.diff(indptr)
     best = fit(np.flatnonzero(sizes).astype(np.int32))
-    if best[1] <= FEWEST:
+    if best[1] <= fewest:
         return best
-    passes = passes_of(indptr)
-    for order in ORDERS[: passes // 2]:
+    for order in ORDERS[: passes_of(indptr) // 2]:
         ordered = order(indptr, indices, indptr, indices)
         best = min(best, fit(ordered[sizes[ordered] > 0]), key=number)
-        passes -= 2
-    return recolored(fit, best, FEWEST, passes)
+    # A fit visits at most the colors next to each neighbor.
+    return recolored(fit, best, fewest, PAIRS // (len(indices) * best[1]))
 
 
 def recolored(fit: Fit, best: tuple[Array, int], least: int, rounds: int) -> tuple[Array, int]:

@@ -21,6 +21,9 @@ from gradwire_engine.sparsity.pattern import SparsityPattern
 
 Array = np.ndarray[Any, Any]
 
+# Graphs of stars alone take fewer colors, and any order finds these.
+FEWEST = 3
+
 
 def color_star(pattern: SparsityPattern) -> StarColoring:
     """Color the columns of a symmetric pattern so that each entry or its mirror image is alone in its row.
@@ -29,7 +32,7 @@ def color_star(pattern: SparsityPattern) -> StarColoring:
     no entry needs are dropped: without a diagonal, one end of an edge may do for both.
     """
     indptr, indices = loop_arrays(pattern.indptr, pattern.indices)
-    colors, count = best_of_orders(partial(star_fit, indptr, indices), indptr, indices)
+    colors, count = best_of_orders(partial(star_fit, indptr, indices), indptr, indices, FEWEST)
     if largest_row(pattern) < count and passes_of(indptr):
         colors, count = min((colors, count), color_vertices(pattern, pattern), key=number)
     alone = alone_in_row(indptr, indices, colors, count)
@@ -41,11 +44,15 @@ def star_fit(indptr: Array, indices: Array, order: Array) -> tuple[Array, int]:
     """Give each vertex in turn the first color that leaves no path of four vertices in two colors."""
     vertices = len(indptr) - 1
     colors = np.full(vertices, -1, np.int32)
+    mirrors = mirror_images(indptr, indices)
     # The star of each edge of two colored vertices, kept at both of its entries; the hub of each star, -1
     # while it is a single edge.
     star = np.full(len(indices), -1, np.int32)
-    mirrors = mirror_images(indptr, indices)
     hub = np.full((len(indices) + 1) // 2 + 1, -1, np.int32)
+    # For each vertex, in its part of the entries, and their number: an entry with a neighbor of each color,
+    # and the colors of hubs whose leaf it is. A vertex of many neighbors has few colors next to it.
+    near, nears = np.empty(len(indices), np.int64), np.zeros(vertices, np.int32)
+    hubs_of, hubs = np.empty(len(indices), np.int32), np.zeros(vertices, np.int32)
     stars, count = 0, 0
     forbidden = np.full(vertices + 1, -1, np.int32)
     treated = np.full(vertices, -1, np.int32)
@@ -63,19 +70,16 @@ def star_fit(indptr: Array, indices: Array, order: Array) -> tuple[Array, int]:
             if looked[color] != v:
                 looked[color] = v
                 seen[color] = k
-                for m in range(indptr[w], indptr[w + 1]):
-                    x = indices[m]
-                    if x != w and colors[x] >= 0 and hub[star[m]] == x:
-                        # w is a leaf of x: v in the color of x would go on the path.
-                        forbidden[colors[x]] = v
+                # w is a leaf: v in the color of its hub would go on the path.
+                for at in range(indptr[w], indptr[w] + hubs[w]):
+                    forbidden[hubs_of[at]] = v
             else:
                 # v becomes the hub of two neighbors of one color: neither may have another in the color of v.
                 for q in (indices[seen[color]], w):
                     if treated[q] != v:
                         treated[q] = v
-                        for m in range(indptr[q], indptr[q + 1]):
-                            if indices[m] != q and colors[indices[m]] >= 0:
-                                forbidden[colors[indices[m]]] = v
+                        for at in range(indptr[q], indptr[q] + nears[q]):
+                            forbidden[colors[indices[near[at]]]] = v
         mine = 0
         while forbidden[mine] == v:
             mine += 1
@@ -84,19 +88,36 @@ def star_fit(indptr: Array, indices: Array, order: Array) -> tuple[Array, int]:
         for k in range(start, end):
             w = indices[k]
             color = colors[w]
-            if w == v or color < 0:
+            if w == v:
                 continue
-            joined = np.int32(-1)
-            for m in range(indptr[w], indptr[w + 1]):
-                x = indices[m]
-                if x != v and colors[x] == mine:
-                    joined = star[m]
+            place = indptr[w]
+            while place < indptr[w] + nears[w] and colors[indices[near[place]]] != mine:
+                place += 1
+            alike = place < indptr[w] + nears[w]
+            if not alike:
+                near[place] = mirrors[k]
+                nears[w] += 1
+            if color < 0:
+                continue
+            if alike:
+                joined = star[near[place]]
+                if hub[joined] < 0:
                     hub[joined] = w
-                    break
-            if joined < 0 and seen[color] != k:
+                    x = indices[near[place]]
+                    hubs_of[indptr[x] + hubs[x]] = color
+                    hubs[x] += 1
+                hubs_of[start + hubs[v]] = color
+                hubs[v] += 1
+            elif seen[color] != k:
                 joined = star[seen[color]]
-                hub[joined] = v
-            if joined < 0:
+                if hub[joined] < 0:
+                    hub[joined] = v
+                    q = indices[seen[color]]
+                    hubs_of[indptr[q] + hubs[q]] = mine
+                    hubs[q] += 1
+                hubs_of[indptr[w] + hubs[w]] = mine
+                hubs[w] += 1
+            else:
                 joined = np.int32(stars)
                 stars += 1
             star[k] = joined

@@ -9,7 +9,7 @@ are used up.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,26 +20,48 @@ from gradwire_engine.sparsity.pattern import SparsityPattern
 Array = np.ndarray[Any, Any]
 
 
+class Ways(NamedTuple):
+    """How entries come out of cells.
+
+    Attributes:
+        sources: int64, for each entry the cell in which it is alone after the subtractions, the same as its
+        mirror
+            image's; -1 where there is none.
+        direct: bool, for each entry whether it is alone in its cell from the start.
+        minuends: int64, the cells from which others are subtracted, in order.
+        subtrahends: int64, the cells that are subtracted from them.
+        terms: the most cells that make one entry.
+    """
+
+    sources: Array
+    direct: Array
+    minuends: Array
+    subtrahends: Array
+    terms: int
+
+
 @dataclass(frozen=True, eq=False)
 class Substitution:
     """The order in which entries follow from one another; made once for a coloring.
+
+    Cells are numbered color by color: cell `color * rows + row`.
 
     Attributes:
         pattern: the symmetric pattern.
         coloring: its acyclic coloring.
         mirrors: int64, for each entry of the pattern the number of its mirror image.
-        steps: int64, the numbers of entries (one of each and its mirror image), each alone in the cell of its
-            column's color at its row after those before it were subtracted.
-        direct: how many of the steps, the first ones, are alone in their cells from the start.
-        terms: the most cells that are added and subtracted to make one entry: 1 where all are direct.
+        ways: where the entries are once all cells of leaves are subtracted.
     """
 
     pattern: SparsityPattern
     coloring: AcyclicColoring
     mirrors: Array
-    steps: Array
-    direct: int
-    terms: int
+    ways: Ways
+
+    @property
+    def terms(self) -> int:
+        """The most cells that are added and subtracted to make one entry: 1 where all are read directly."""
+        return self.ways.terms
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,13 +86,14 @@ def substitution(coloring: AcyclicColoring, pattern: SparsityPattern) -> Substit
     colors, columns = coloring.column_colors, pattern.shape[1]
     if len(colors) != columns:
         raise ValueError(f"the coloring is of {len(colors)} columns, but the pattern has {columns}")
+    if pattern.nonzeros and colors[pattern.indices].min() < 0:
+        raise ValueError("the coloring leaves a column neutral that has entries in this pattern")
     mirrors = mirror_images(*loop_arrays(pattern.indptr, pattern.indices))
     usable = np.ones(coloring.count * columns, np.bool_)
-    steps, direct, terms = leaves_inwards(pattern.rows, pattern.indices, mirrors, colors, usable)
-    diagonal = np.count_nonzero(mirrors == np.arange(len(mirrors)))
-    if 2 * len(steps) - diagonal != pattern.nonzeros:
+    ways = Ways(*leaves_inwards(*_entries(pattern), mirrors, colors, usable))
+    if (ways.sources < 0).any():
         raise ValueError("two colors of the coloring span a cycle: it is no acyclic coloring of this pattern")
-    return Substitution(pattern, coloring, mirrors, steps, direct, terms)
+    return Substitution(pattern, coloring, mirrors, ways)
 
 
 def substitute(plan: Substitution, compressed: Array) -> Substituted:
@@ -90,25 +113,25 @@ def substitute(plan: Substitution, compressed: Array) -> Substituted:
     that is not finite.
 
     Args:
-        plan: what `substitution` made. compressed: float64 or float32, a row for each color and a column for
-        each row of the matrix. Subtractions
-            are made in float64; the values have the dtype of the compressed vectors.
+        plan: what `substitution` made.
+        compressed: float64 or float32, a row for each color and a column for each row of the matrix.
+            Subtractions are made in float64; the values have the dtype of the compressed vectors.
 
     Raises:
         ValueError: the compressed vectors are none of this coloring.
     """
-    pattern, colors = plan.pattern, plan.coloring.column_colors
+    pattern = plan.pattern
     expected = (plan.coloring.count, pattern.shape[0])
     if compressed.shape != expected:
         raise ValueError(
-            f"the compressed vectors have shape {compressed.shape}, but the coloring needs {expected}"
+            f"compressed vectors have shape {compressed.shape}, but the coloring needs {expected}"
         )
     cells = np.array(compressed, np.float64).reshape(-1)
     usable = np.isfinite(cells)
-    steps, direct = plan.steps, plan.direct
+    ways = plan.ways
     if not usable.all():
-        steps, direct, _ = leaves_inwards(pattern.rows, pattern.indices, plan.mirrors, colors, usable)
-    wide, known = subtracted(pattern.rows, pattern.indices, plan.mirrors, colors, steps, direct, cells)
+        ways = Ways(*leaves_inwards(*_entries(pattern), plan.mirrors, plan.coloring.column_colors, usable))
+    wide, known = subtracted(cells, ways.sources, ways.direct, ways.minuends, ways.subtrahends)
     with np.errstate(over="ignore"):
         values = wide.astype(compressed.dtype, copy=False)
     known &= np.isfinite(values) | ~np.isfinite(wide)
@@ -116,15 +139,19 @@ def substitute(plan: Substitution, compressed: Array) -> Substituted:
     return Substituted(values, np.flatnonzero(~known))
 
 
+def _entries(pattern: SparsityPattern) -> tuple[Array, Array]:
+    """Return row and column of all entries."""
+    return pattern.rows, loop_arrays(pattern.indptr, pattern.indices)[1]
+
+
 @compiled
 def leaves_inwards(
     rows: Array, columns: Array, mirrors: Array, colors: Array, usable: Array
-) -> tuple[Array, int, int]:
-    """Return entries in an order in which each is alone in its cell.
+) -> tuple[Array, Array, Array, Array, int]:
+    """Find for each entry a cell in which it is alone, after others were subtracted; return `Ways`.
 
-    Return with them how many are alone from the start, and the most terms that make one. Entries that are
-    alone from the start come first; later ones only from cells that are usable. First come, first served:
-    trees are used up in layers, so that sums stay short, and none depends on another.
+    Entries that are alone from the start come first; later ones only from cells that are usable. First come,
+    first served: trees are used up in layers, so that sums stay short, and none depends on another.
     """
     height = len(colors)
     inside = np.zeros(len(usable), np.int32)
@@ -135,57 +162,60 @@ def leaves_inwards(
         inside[cell] += 1
         rest[cell] ^= k
     queue = np.empty(min(len(usable), len(rows)), np.int64)
-    steps = np.empty(len(rows), np.int64)
-    pushed, made, most = 0, 0, 0
+    pushed = 0
     for cell in range(len(usable)):
         if inside[cell] == 1:
             queue[pushed] = cell
             pushed += 1
-    leaves, direct, head = pushed, 0, 0
+    sources, direct = np.full(len(rows), -1, np.int64), np.zeros(len(rows), np.bool_)
+    minuends, subtrahends = np.empty(len(queue), np.int64), np.empty(len(queue), np.int64)
+    leaves, head, made, most = pushed, 0, 0, 0
     while head < pushed:
         cell = queue[head]
         head += 1
         if inside[cell] == 1:
             k = rest[cell]
-            inside[cell] = 0
-            steps[made] = k
-            made += 1
-            if head <= leaves:
-                direct = made
-            terms = sums[cell] + 1
-            most = max(most, terms)
             mirror = mirrors[k]
+            for entry in (k, mirror):
+                sources[entry] = cell
+                direct[entry] = head <= leaves
+            inside[cell] = 0
+            most = max(most, sums[cell] + 1)
             if mirror != k:
                 across = np.int64(colors[columns[mirror]]) * height + rows[mirror]
                 inside[across] -= 1
                 rest[across] ^= mirror
-                sums[across] += terms
+                sums[across] += sums[cell] + 1
+                minuends[made], subtrahends[made] = across, cell
+                made += 1
                 if inside[across] == 1 and usable[across]:
                     queue[pushed] = across
                     pushed += 1
-    return steps[:made].copy(), direct, most
+    # Only what is read needs to be made.
+    for k in range(len(rows)):
+        if sources[k] >= 0:
+            inside[sources[k]] = -1
+    kept = 0
+    for at in range(made):
+        if inside[minuends[at]] == -1:
+            minuends[kept], subtrahends[kept] = minuends[at], subtrahends[at]
+            kept += 1
+    return sources, direct, minuends[:kept].copy(), subtrahends[:kept].copy(), most
 
 
 @compiled
 def subtracted(
-    rows: Array, columns: Array, mirrors: Array, colors: Array, steps: Array, direct: int, cells: Array
+    cells: Array, sources: Array, direct: Array, minuends: Array, subtrahends: Array
 ) -> tuple[Array, Array]:
-    """Read the entries in the order of the steps, and subtract each from its mirror image's cell, in place.
-
-    Return the values and whether each is known.
-    """
-    height = len(colors)
-    values = np.full(len(rows), np.nan)
-    known = np.zeros(len(rows), np.bool_)
-    for at in range(len(steps)):
-        k = steps[at]
-        value = cells[np.int64(colors[columns[k]]) * height + rows[k]]
-        mirror = mirrors[k]
-        if at < direct or np.isfinite(value):
-            values[k] = value
-            values[mirror] = value
-            known[k] = True
-            known[mirror] = True
-        if mirror != k:
-            cells[np.int64(colors[columns[mirror]]) * height + rows[mirror]] -= value
+    """Subtract cells from one another, in place; return the entries and whether each is known."""
+    for at in range(len(minuends)):
+        cells[minuends[at]] -= cells[subtrahends[at]]
+    values = np.full(len(sources), np.nan)
+    known = np.zeros(len(sources), np.bool_)
+    for k in range(len(sources)):
+        if sources[k] >= 0:
+            value = cells[sources[k]]
+            if direct[k] or np.isfinite(value):
+                values[k] = value
+                known[k] = True
     return values, known

@@ -94,7 +94,7 @@ def _stepped(visit: Visit, constants: int, carried: int, length: int) -> Followe
             [
                 *visit.values[:constants],
                 *carry_values,
-                *[None if value is None else _element(value, step) for value in visit.values[state:]],
+                *[None if value is None else value.at(step) for value in visit.values[state:]],
             ],
         )
         carry, carry_values = found[:carried], made[:carried]
@@ -116,21 +116,19 @@ def _stepped(visit: Visit, constants: int, carried: int, length: int) -> Followe
     return reached, values
 
 
-def _element(value: Known, step: int) -> Known:
-    return Known(lambda: value.array[step])
-
-
 def _stack(steps: Values, shape: tuple[int, ...], dtype: Any) -> Known | None:
-    if any(step is None for step in steps):
-        return None
     given = [step for step in steps if step is not None]
-    return Known(
-        lambda: (
-            np.stack([step.array for step in given]).astype(dtype, copy=False)
-            if given
-            else np.empty(shape, dtype)
-        )
-    )
+    if len(given) < len(steps):
+        return None
+
+    def stacked() -> Array | None:
+        arrays = [step.array for step in given]
+        found = [array for array in arrays if array is not None]
+        if len(found) < len(arrays):
+            return None
+        return np.stack(found).astype(dtype, copy=False) if found else np.empty(shape, dtype)
+
+    return Known(stacked, 1 + max((step.depth for step in given), default=0))
 
 
 @control_rule("while")
@@ -151,9 +149,10 @@ def while_loop(visit: Visit) -> Followed:
         _, made = visit.walk.closed(
             condition, [None] * (tests + len(carry)), [*visit.values[:tests], *values]
         )
-        if made[0] is None:
+        again = None if made[0] is None else made[0].array
+        if again is None:
             break
-        if not made[0].array:
+        if not again:
             return carry, values
         carry, values = visit.walk.closed(
             program,
@@ -219,7 +218,7 @@ def _price(jaxpr: Any) -> int:
     return price
 
 
-class _Unavailable(Exception):
+class _Asked(Exception):
     """A placeholder's value was asked for."""
 
 
@@ -228,7 +227,7 @@ def _finds_values(visit: Visit, program: Any) -> bool:
     constants, carried = visit.params["num_consts"], visit.params["num_carry"]
 
     def placeholder() -> Array:
-        raise _Unavailable
+        raise _Asked
 
     values: Values = [None if value is None else Known(placeholder) for value in visit.values]
     try:
@@ -239,5 +238,6 @@ def _finds_values(visit: Visit, program: Any) -> bool:
                 return any(value is not None for value in made)
             for k in lost:
                 values[constants + k] = None
-    except _Unavailable:
-        return False
+    except _Asked:
+        # It branches on a value that is known: only its steps tell.
+        return True

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from math import prod
+from typing import Any
 
+import jax
 import numpy as np
 
+from gradwire_engine.abstract import abstract
+from gradwire_engine.lowering.rules.networks import depthwise
 from gradwire_engine.sparsity.taps import Taps
 from gradwire_engine.sparsity.walking import Array, Reach, Visit, rule
 
@@ -31,6 +37,25 @@ def convolution(visit: Visit) -> list[Reach]:
     assert result is not None
     # out_spec names the axis of each logical dimension; its inverse puts them there.
     return [result.transpose(np.argsort(out_spec))]
+
+
+@rule(depthwise.NAME)
+def depthwise_convolution(visit: Visit) -> list[Reach]:
+    """Follow the shifted products that a depthwise convolution is a sum of."""
+    return _expanded(visit, depthwise.sum_of_products)
+
+
+@rule(depthwise.KERNEL_NAME)
+def depthwise_kernel(visit: Visit) -> list[Reach]:
+    """Follow the products that the gradient of a depthwise filter is a sum of."""
+    return _expanded(visit, depthwise.kernel_products)
+
+
+def _expanded(visit: Visit, function: Callable[..., Any]) -> list[Reach]:
+    operands = [abstract(atom.aval.shape, atom.aval.dtype) for atom in visit.equation.invars]
+    program = jax.make_jaxpr(partial(function, **visit.params))(*operands)
+    reached, _ = visit.walk.closed(program, visit.reached, visit.values)
+    return reached
 
 
 def _taps(visit: Visit) -> list[Taps]:

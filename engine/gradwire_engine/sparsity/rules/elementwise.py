@@ -8,7 +8,7 @@ from gradwire_engine.sparsity.index_sets import EMPTY
 from gradwire_engine.sparsity.walking import Array, Reach, Visit, rule
 
 
-@rule("neg", "convert_element_type", "real", "imag", "conj", "copy", "copy_p", "reduce_precision")
+@rule("neg", "convert_element_type", "real", "imag", "conj", "copy", "copy_p", "reduce_precision", "stored")
 def unary(visit: Visit) -> list[Reach]:
     """Keep the pattern of the operand: of y = -x it is the identity."""
     return [visit.reached[0]]

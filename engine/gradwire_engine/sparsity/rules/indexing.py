@@ -3,116 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
-from jax.lax import GatherScatterMode
 
 from gradwire_engine.sparsity.index_sets import EMPTY
 from gradwire_engine.sparsity.rules.elementwise import masked
 from gradwire_engine.sparsity.rules.linear_algebra import dense_along
 from gradwire_engine.sparsity.walking import Array, Reach, Visit, rule
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Where windows lie in an array: the common part of gather and scatter.
-
-    Attributes:
-        shape: of the array.
-        sizes: extents of a window, one an axis of the array.
-        window_axes: axes of the windows' array that run within a window, ascending.
-        dropped: axes of the array that have no such axis: windows have extent 1 there.
-        indexed: axes of the array that the components of an index vector move along.
-        batching: pairs of an axis of the array and the axis of the indices that runs along with it.
-        mode: what becomes of windows that reach outside.
-    """
-
-    shape: tuple[int, ...]
-    sizes: tuple[int, ...]
-    window_axes: tuple[int, ...]
-    dropped: tuple[int, ...]
-    indexed: tuple[int, ...]
-    batching: tuple[tuple[int, int], ...]
-    mode: Any
-
-    def positions(self, indices: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
-        """Return the flat position in the array of each element of all windows, and whether it is one.
-
-        Args:
-            indices: index vectors, along the last axis.
-            shape: of the windows' array.
-        """
-        rank = len(shape)
-        index_axes = [axis for axis in range(rank) if axis not in self.window_axes]
-
-        def along_indices(values: Array) -> Array:
-            spread = [1] * rank
-            for axis, extent in zip(index_axes, values.shape, strict=True):
-                spread[axis] = extent
-            return values.reshape(spread)
-
-        offsets = iter(self.window_axes)
-        batched = dict(self.batching)
-        flat: Any = np.zeros([1] * rank, np.int64)
-        valid: Any = np.ones([1] * rank, bool)
-        for axis, extent in enumerate(self.shape):
-            place: Any = np.zeros([1] * rank, np.int64)
-            if axis in self.indexed:
-                start = along_indices(indices[..., self.indexed.index(axis)].astype(np.int64))
-                last = extent - self.sizes[axis]
-                if self.mode == GatherScatterMode.CLIP:
-                    start = np.clip(start, 0, last)
-                valid = valid & (start >= 0) & (start <= last)
-                place = place + np.clip(start, 0, max(0, last))
-            if axis in batched:
-                line = np.arange(indices.shape[batched[axis]])
-                spread = [1] * (indices.ndim - 1)
-                spread[batched[axis]] = -1
-                place = place + along_indices(np.broadcast_to(line.reshape(spread), indices.shape[:-1]))
-            elif axis not in self.dropped:
-                spread = [1] * rank
-                spread[next(offsets)] = self.sizes[axis]
-                place = place + np.arange(self.sizes[axis]).reshape(spread)
-            flat = flat * extent + place
-        return np.broadcast_to(flat, shape), np.broadcast_to(valid, shape)
-
-
-def _gathered(visit: Visit) -> Windows:
-    numbers = visit.params["dimension_numbers"]
-    return Windows(
-        visit.shape(0),
-        tuple(visit.params["slice_sizes"]),
-        tuple(numbers.offset_dims),
-        (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims),
-        tuple(numbers.start_index_map),
-        tuple(zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)),
-        visit.params["mode"],
-    )
-
-
-def _scattered(visit: Visit) -> Windows:
-    numbers = visit.params["dimension_numbers"]
-    shape, updates = visit.shape(0), visit.shape(2)
-    dropped = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
-    extents = iter(numbers.update_window_dims)
-    return Windows(
-        shape,
-        tuple(1 if axis in dropped else updates[next(extents)] for axis in range(len(shape))),
-        tuple(numbers.update_window_dims),
-        dropped,
-        tuple(numbers.scatter_dims_to_operand_dims),
-        tuple(zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True)),
-        visit.params["mode"],
-    )
+from gradwire_engine.sparsity.windows import gathered, scattered
 
 
 @rule("gather")
 def gather(visit: Visit) -> list[Reach]:
     """Select rows by index: x[[2, 0]] has rows e2, e0. By unknown indices: any row along the axis."""
-    windows = _gathered(visit)
+    windows = gathered(visit.params, visit.shape(0))
     indices = visit.known(1)
     ids = visit.ids(0)
     if indices is None:
@@ -149,7 +54,7 @@ def scatter(visit: Visit) -> list[Reach]:
 
 def _placed(visit: Visit) -> tuple[Array, Array]:
     """Return the ids of the updates where they go, and which elements are certain to be replaced."""
-    windows = _scattered(visit)
+    windows = scattered(visit.params, visit.shape(0), visit.shape(2))
     shape, size = visit.shape(0), prod(visit.shape(0))
     indices = visit.known(1)
     known = indices is not None

@@ -40,7 +40,7 @@ def contraction(visit: Visit) -> list[Reach]:
         ordered = united if operand == 0 else united.transpose(0, 2, 1)
         batches = [ids.shape[axis] for axis in batch]
         free = [*own, *other] if operand == 0 else [*other, *own]
-        result = visit.sets.union(result, ordered.reshape(*batches, *free))
+        result = visit.sets.union(result, ordered.reshape((*batches, *free)))
     return [result]
 
 

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradwire_engine.sparsity import known
 from gradwire_engine.sparsity.index_sets import EMPTY
-from gradwire_engine.sparsity.known import broadcast, sliced
 from gradwire_engine.sparsity.walking import Array, Reach, Visit, rule
 
 
 @rule("reshape", "squeeze", "expand_dims")
 def reshaped(visit: Visit) -> list[Reach]:
     """Keep the order of the rows."""
-    ids = visit.ids(0)
-    if visit.params.get("dimensions") is not None and visit.equation.primitive.name == "reshape":
-        ids = ids.transpose(visit.params["dimensions"])
-    return [ids.reshape(visit.result_shape())]
+    return [known.reshaped(visit.equation, visit.ids(0))]
 
 
 @rule("broadcast_in_dim")
 def broadcast_in_dim(visit: Visit) -> list[Reach]:
     """Repeat rows."""
-    return [broadcast(visit.params, visit.ids(0))]
+    return [known.broadcast(visit.params, visit.ids(0))]
 
 
 @rule("transpose")
@@ -39,7 +36,7 @@ def reversed_along(visit: Visit) -> list[Reach]:
 @rule("slice")
 def slice_of(visit: Visit) -> list[Reach]:
     """Select rows."""
-    return [sliced(visit.params, visit.ids(0))]
+    return [known.sliced(visit.params, visit.ids(0))]
 
 
 @rule("concatenate")
@@ -67,10 +64,9 @@ def tiled(visit: Visit) -> list[Reach]:
 
 
 @rule("split")
-def split(visit: Visit) -> list[Reach]:
+def parted(visit: Visit) -> list[Reach]:
     """Part rows."""
-    bounds = np.cumsum(visit.params["sizes"])[:-1]
-    return list(np.split(visit.ids(0), bounds, visit.params["axis"]))
+    return list(known.split(visit.params, visit.ids(0)))
 
 
 @rule("pad")

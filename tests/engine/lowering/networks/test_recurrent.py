@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import jax
 import numpy as np
 import pytest
 
 from gradwire_engine.errors import InvalidGraph
-from tests.engine.lowering.derivative_checks import check_op, run
+from gradwire_engine.lowering import evaluate
+from tests.engine.lowering.derivative_checks import check_op, one_node, run
 
 rng = np.random.default_rng(3)
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -210,3 +212,13 @@ def test_parameters_are_consumed_only_by_activations_that_have_them() -> None:
 def test_an_unknown_activation_is_refused_by_name() -> None:
     with pytest.raises(InvalidGraph, match="'Swoosh'"):
         run("RNN", *_arguments(_inputs("RNN")), hidden_size=HIDDEN, activations=["Swoosh"])
+
+
+@pytest.mark.parametrize(("second", "loops"), [("Tanh", 1), ("LeakyRelu", 2)])
+def test_directions_with_the_same_activations_are_one_loop(second: str, loops: int) -> None:
+    values = _arguments(_inputs("RNN", 2), np.array([4, 2], np.int32))
+    options = {"hidden_size": HIDDEN, "direction": "bidirectional", "activations": ["Tanh", second]}
+    model = one_node("RNN", *values, outputs=2, **options)
+    given = {f"x{place}": item for place, item in enumerate(values) if item is not None}
+    jaxpr = jax.make_jaxpr(lambda x: evaluate(model, {**given, "x0": x}))(values[0]).jaxpr
+    assert sum(equation.primitive.name == "scan" for equation in jaxpr.eqns) == loops

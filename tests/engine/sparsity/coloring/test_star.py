@@ -74,6 +74,20 @@ def test_known_patterns_take_the_fewest_colors(pattern: SparsityPattern, colors:
     assert color_star(pattern).count == colors
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_stars_alone_take_two_colors_in_any_order(leaves: list[int], random: Random) -> None:
+    """So three colors are the fewest where natural order finds three."""
+    hubs = np.cumsum([0, *(count + 1 for count in leaves)])
+    names = list(range(int(hubs[-1])))
+    random.shuffle(names)
+    each = np.arange(hubs[-1])
+    own = np.repeat(hubs[:-1], np.diff(hubs))
+    ends = np.array(names)[np.stack([each, own])]
+    pattern = patterns.joined([(each, each), (ends[0], ends[1]), (ends[1], ends[0])], int(hubs[-1]))
+    assert color_star(pattern).count == (2 if any(leaves) else 1)
+
+
 def test_colors_that_no_entry_needs_are_dropped() -> None:
     without_diagonal = patterns.symmetric(patterns.arrow(50), diagonal=False)
     coloring = color_star(without_diagonal)

@@ -8,6 +8,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from gradwire.errors import TraceError
+from gradwire.frontends.torch.recording import recurrent
 from gradwire.frontends.torch.recording.recorder import Recorder
 
 _VALUES = (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist, torch.Tensor.__dlpack__)
@@ -57,6 +58,8 @@ class Observer(TorchFunctionMode):
         elif func == _SET_DATA:
             self.effects = True
             return recorder.set_data(args[0], args[1])
+        elif func in recurrent.FUNCTIONS:
+            return recurrent.recorded(recorder, func, args, kwargs)
         elif func is torch.nn.functional.one_hot:  # PyTorch's own checks the values
             return _one_hot(*args, **kwargs)
         return func(*args, **kwargs)

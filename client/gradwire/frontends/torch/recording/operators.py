@@ -23,6 +23,11 @@ _SHAPES_ALONE = frozenset({
     "zero_",
 })  # fmt: skip
 _RELAID = frozenset({"unsqueeze_", "squeeze_", "t_", "transpose_", "swapaxes_"})
+_DRAWS = frozenset({
+    "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "normal",
+    "uniform", "exponential", "multinomial", "poisson", "random", "cauchy", "log_normal", "geometric",
+    "_sample_dirichlet", "_standard_gamma", "binomial",
+})  # fmt: skip
 _UNDECLARED = {"native_batch_norm": (3, 4), "cudnn_batch_norm": (3, 4)}
 """Arguments that an operator writes to in training, although its schema does not say so."""
 
@@ -42,6 +47,7 @@ class Operator:
         reads_values: whether it returns numbers.
         layout: whether it returns facts about the layout of tensors.
         check: whether it raises for some values and does nothing else.
+        draws: whether it draws random numbers.
         literal: whether the shape of its result depends on values of all its arguments.
         rule: whether it has a rule.
     """
@@ -56,6 +62,7 @@ class Operator:
     reads_values: bool
     layout: bool
     check: bool
+    draws: bool
     literal: bool
     rule: bool
 
@@ -80,6 +87,7 @@ def operator(op: Any) -> Operator:
         name in _VALUES,
         bool(schema.returns) and not any("Tensor" in str(one.type) for one in schema.returns),
         name in _CHECKS,
+        name.removesuffix("_") in _DRAWS,
         name in _LITERAL,
         has_rule(name) and not _is_composite(op),
     )

@@ -95,7 +95,7 @@ class Node:
     """One operator call.
 
     Attributes:
-        op: the operator, or "stop_gradient".
+        op: the operator, or the name of one that PyTorch does not dispatch: "stop_gradient", "lstm".
         args: its arguments, with variables in place of tensors.
         kwargs: likewise.
         result: a variable, a list with variables, or None.
@@ -108,6 +108,23 @@ class Node:
     kwargs: dict[str, Any]
     result: Any
     write: Write | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Composite:
+    """Operators that fewer can stand for.
+
+    Attributes:
+        begin: the first of them, among a program's.
+        end: the one after the last.
+        results: the variables that they make for others.
+        nodes: what can stand for them.
+    """
+
+    begin: int
+    end: int
+    results: list[Var]
+    nodes: list[Node]
 
 
 @dataclass(eq=False, slots=True)
@@ -134,9 +151,11 @@ class Program:
         closed_over: tensors that it reads besides.
         nodes: operators in order.
         outputs: variables of its results.
+        composites: operators that fewer can stand for, in order.
     """
 
     arguments: list[Var] = field(default_factory=list)
     closed_over: list[ClosedOver] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     outputs: list[Var] = field(default_factory=list)
+    composites: list[Composite] = field(default_factory=list)

@@ -68,6 +68,7 @@ class Recorder(TorchDispatchMode):
         values: bits of closed-over tensors whose values are a part of the recording.
         grad_enabled: whether the function's own code has autograd enabled.
         refusal: the first error raised; PyTorch or the function may have caught it.
+        draws: whether random numbers are drawn, and become constants; otherwise they are refused.
     """
 
     def __init__(self, *, real: bool, outer: Recorder | None = None) -> None:
@@ -76,6 +77,7 @@ class Recorder(TorchDispatchMode):
         self.values = 0
         self.grad_enabled = True
         self.refusal: TraceError | None = None
+        self.draws = False
         self._real = real
         self._known = Variables(self.program, outer)
         self._depth = 0
@@ -106,6 +108,15 @@ class Recorder(TorchDispatchMode):
         var.follows = active
         self.program.arguments.append(var)
         self._known.found.setdefault(tensor._cdata, var)
+
+    def operands(self, item: Any) -> Any:
+        """Return an argument with the variables of operands in place of tensors."""
+        with torch._C.DisableTorchFunction():
+            return mapped(item, self._operand)
+
+    def found(self, tensor: torch.Tensor) -> Var | None:
+        """Return the variable of a tensor; None for one that was never seen."""
+        return self._known.found.get(tensor._cdata)
 
     def output(self, tensor: torch.Tensor) -> None:
         """Add a result."""
@@ -235,6 +246,8 @@ class Recorder(TorchDispatchMode):
             return args[0]
         if of.literal:
             return self._literal_result(func, of, args, kwargs)
+        if self.draws and of.draws:
+            return self._drawn(func, of, args, kwargs)
         if of.name == "masked_select":
             return self._selected(args[0], args[1])
         if of.name in _MASKED:
@@ -365,6 +378,21 @@ class Recorder(TorchDispatchMode):
             self.values |= self._known.of(one).content.reads
         result = func(*args, **kwargs)
         return results_of(result, self._as_literal, as_list=False)
+
+    def _drawn(self, func: Any, of: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Draw random numbers now: a literal, or what is written to the argument of an operator in place."""
+        given = args[1:] if of.in_place or of.name.endswith("_like") else args
+        for one in given:
+            if isinstance(one, torch.Tensor):
+                self.read(one, f"aten.{of.name}, which draws random numbers,")
+        if not of.in_place:
+            return results_of(func(*args, **kwargs), self._as_literal, as_list=False)
+        target = args[0]
+        drawn = torch.empty_strided(target.shape, target.stride(), dtype=target.dtype)
+        self._write(
+            target, self._as_literal(func(drawn, *given, **kwargs)), self._kind_of_write(of, (target,))
+        )
+        return target
 
     def _as_literal(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor._cdata not in self._known.found:

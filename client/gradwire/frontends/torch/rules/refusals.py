@@ -3,7 +3,8 @@
 from gradwire.frontends.torch.lowering import refused
 
 refused(
-    "it draws random numbers: draw them outside and pass them in (module.eval() turns dropout off)",
+    "it draws random numbers: draw them outside and pass them in (module.eval() turns dropout off), or give "
+    "gradwire.torch.function a seed=",
     "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "normal",
     "uniform", "exponential", "multinomial", "poisson", "native_dropout", "random", "cauchy", "log_normal",
     "geometric", "normal_functional", "_sample_dirichlet", "_standard_gamma", "binomial",

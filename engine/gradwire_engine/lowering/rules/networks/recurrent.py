@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -144,27 +145,81 @@ class _Layer:
         Returns:
             The outputs over time, then each final state, in the layout that the node asks for.
         """
-        histories, finals = [], []
-        for index, direction in enumerate(self.directions):
-            start = tuple(self.initial(state, index) for state in states)
-            step = make_step(direction)
-            if self.alive is None:
-                end, history = lax.scan(step, start, direction.projected, reverse=self.reversed[index])
-            else:
-                end, history = lax.scan(
-                    partial(_held, step),
-                    start,
-                    (direction.projected, self.alive),
-                    reverse=self.reversed[index],
-                )
-            histories.append(history)
-            finals.append(end)
+        starts = [
+            tuple(self.initial(state, index) for state in states) for index in range(len(self.reversed))
+        ]
+        if len(self.directions) == 2 and _alike(*(part.activations for part in self.directions)):
+            finals, histories = self._side_by_side(make_step, starts)
+        else:
+            finals, histories = [], []
+            for index, direction in enumerate(self.directions):
+                end, history = _scanned(make_step, direction, starts[index], self.alive, self.reversed[index])
+                histories.append(history)
+                finals.append(end)
         y = jnp.stack(histories, axis=2 if self.batch_first else 1)
         if self.batch_first:
             # (time, batch, directions, hidden) -> batch first.
             y = jnp.swapaxes(y, 0, 1)
         axis = 1 if self.batch_first else 0
         return [y, *(jnp.stack(parts, axis=axis) for parts in zip(*finals, strict=True))]
+
+    def _side_by_side(
+        self, make_step: Callable[[_Direction], Step], starts: Sequence[tuple[Value, ...]]
+    ) -> tuple[list[tuple[Value, ...]], list[Value]]:
+        """Scan both directions in one loop, which is compiled once."""
+        activations = self.directions[0].activations
+        arrays = [
+            (
+                flip(part.projected),
+                part.recurrent,
+                part.recurrent_bias,
+                part.peepholes,
+                start,
+                flip(self.alive),
+            )
+            for part, start, flip in zip(self.directions, starts, (_same, _flipped), strict=True)
+        ]
+
+        def run(
+            projected: Value, recurrent: Value, bias: Value, peepholes: Value, start: Any, alive: Value
+        ) -> Any:
+            part = _Direction(projected, recurrent, bias, peepholes, activations)
+            return _scanned(make_step, part, start, alive, False)
+
+        stacked = jax.tree.map(lambda *both: jnp.stack(both), *arrays)
+        ends, histories = jax.vmap(run)(*stacked)
+        finals = [tuple(end[index] for end in ends) for index in range(2)]
+        return finals, [histories[0], _flipped(histories[1])]
+
+
+def _same(x: Value) -> Value:
+    return x
+
+
+def _flipped(x: Value) -> Value:
+    return None if x is None else jnp.flip(x, 0)
+
+
+def _alike(one: Sequence[Activation], other: Sequence[Activation]) -> bool:
+    """Return whether two directions have the same functions with the same parameters."""
+    return all(
+        isinstance(a, partial) and isinstance(b, partial) and a.args == b.args
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def _scanned(
+    make_step: Callable[[_Direction], Step],
+    direction: _Direction,
+    start: tuple[Value, ...],
+    alive: Value | None,
+    backwards: bool,
+) -> Any:
+    """Return the final states and the outputs over time."""
+    step = make_step(direction)
+    if alive is None:
+        return lax.scan(step, start, direction.projected, reverse=backwards)
+    return lax.scan(partial(_held, step), start, (direction.projected, alive), reverse=backwards)
 
 
 def _clipped(bound: float, x: Value) -> Value:
