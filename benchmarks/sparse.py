@@ -1,0 +1,198 @@
+"""Sparse derivatives beside asdex and CasADi: prepared, cold, and over the wire.
+
+python -m benchmarks.sparse      (peers: pip install 'gradwire[peers]')
+
+Prepared: pattern, coloring and code are there. Cold: a function that the server has not seen, from the Python
+function to the matrix; the server is up and its loops are compiled. float64, medians of calls taken in turn.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from math import ceil
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+import gradwire as gw
+from benchmarks.report import Figure, interleaved, table
+from benchmarks.sparse_cases import Case, brusselator, bundle_adjustment, minimal_surface, rosenbrock
+from gradwire_engine.planning.kernels import compile_kernel, place
+from gradwire_engine.planning.plan import PlanOptions, Problem
+from gradwire_engine.planning.registration import register
+from gradwire_engine.planning.sparse_plan import plan_derivative
+from gradwire_engine.planning.transforms import FunctionSpec
+from gradwire_engine.values import ArrayType
+
+ROUNDS = 15
+Call = Callable[[], object]
+
+
+def _figure(name: str, ours: float, peer: str, theirs: float, most: float) -> Figure:
+    return Figure(
+        name,
+        _time(ours),
+        f"{peer}, {_time(theirs)}",
+        ours / theirs,
+        f"at most {most:g}",
+        ours <= most * theirs,
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
+def _specs(case: Case) -> list[gw.ArraySpec]:
+    return [gw.spec(array.shape) for array in case.point]
+
+
+def engine(case: Case) -> Call:
+    """Return the compiled kernels in this process, at a point that is placed."""
+    model = gw.tracing.trace(case.function(np), _specs(case))
+    graph = register(model.SerializeToString())
+    names = [name for name, _ in graph.info.signature.inputs]
+    arguments = tuple(
+        (name, ArrayType("float64", array.shape)) for name, array in zip(names, case.point, strict=True)
+    )
+    function = FunctionSpec(graph.info.graph_id)
+    problem = Problem(function, arguments, case.kind, options=PlanOptions(sparsity="sparse"))
+    planned = plan_derivative(graph, problem)
+    assert planned.structure is not None
+    kernels = [compile_kernel(graph, spec) for spec in planned.plan.kernels]
+    weights = place(graph.weights)
+    inputs = place({**dict(zip(names, case.point, strict=True)), **planned.structure.inputs})
+    return lambda: [kernels[block.array].run(weights, inputs, block) for block in planned.plan.blocks]
+
+
+def asdex_prepared(case: Case) -> tuple[Call, float]:
+    """Return asdex's compiled derivative, and the seconds that it took to get its first matrix."""
+    import asdex
+    import jax
+    import jax.numpy as jnp
+
+    function = case.function(jnp)
+    bounds = np.cumsum([array.size for array in case.point])[:-1]
+
+    def flat(joint: Any) -> Any:  # its matrices of more axes cannot be indexed at these sizes
+        parts = jnp.split(joint, bounds)
+        value = function(*(part.reshape(array.shape) for part, array in zip(parts, case.point, strict=True)))
+        return value if case.kind == "hessian" else value.ravel()
+
+    placed = jax.device_put(np.concatenate([array.ravel() for array in case.point]))
+    start = perf_counter()
+    make = asdex.jacobian if case.kind == "jacobian" else asdex.hessian
+    derivative = jax.jit(make(flat, placed))
+    jax.block_until_ready(derivative(placed))
+    taken = perf_counter() - start
+    return lambda: jax.block_until_ready(derivative(placed)), taken
+
+
+def casadi_prepared(case: Case) -> tuple[Call, float]:
+    """Return CasADi's function on SX graphs, and the seconds that it took to get its first matrix."""
+    import casadi as ca
+
+    assert case.casadi is not None
+    x = case.point[0].ravel()
+    start = perf_counter()
+    u = ca.SX.sym("u", x.size)
+    value = case.casadi(ca, u)
+    matrix = ca.jacobian(value, u) if case.kind == "jacobian" else ca.hessian(value, u)[0]
+    function = ca.Function("derivative", [u], [matrix])
+    buffer, evaluate = function.buffer()
+    result = np.zeros(matrix.nnz())
+    buffer.set_arg(0, memoryview(x))
+    buffer.set_res(0, memoryview(result))
+    evaluate()
+    taken = perf_counter() - start
+
+    def call(held: Any = (buffer, function, x, result)) -> None:  # the buffer does not hold what it points to
+        evaluate()
+
+    return call, taken
+
+
+def cold(client: gw.Client, case: Case) -> float:
+    """Return the seconds from a Python function that nobody has seen to its matrix."""
+    function = case.function(np)
+    start = perf_counter()
+    f = client.function(function, *_specs(case), verify="never")
+    _derivative(f, case)
+    return perf_counter() - start
+
+
+def _derivative(f: gw.Function, case: Case) -> Any:
+    compute = f.jacobian if case.kind == "jacobian" else f.hessian
+    return compute(*case.point, sparse=True, joined=True)
+
+
+def figures(
+    client: gw.Client, case: Case, targets: tuple[float, float, float], peers: tuple[str, ...]
+) -> list[Figure]:
+    """Measure one case.
+
+    Args:
+        client: of a server that is up.
+        case: what to compute.
+        targets: ratios aimed at: of the engine, over the wire, and cold, against the best peer.
+        peers: names of those that can do it.
+    """
+    begun = cold(client, case)
+    f = client.function(case.function(np), *_specs(case), verify="never")
+    prepared = (f.prepare_jacobian if case.kind == "jacobian" else f.prepare_hessian)(joined=True)
+    calls: dict[str, Call] = {"engine": engine(case), "wire": lambda: prepared(*case.point)}
+    first: dict[str, float] = {}
+    for peer in peers:
+        calls[peer], first[peer] = {"asdex": asdex_prepared, "CasADi SX": casadi_prepared}[peer](case)
+    for call in calls.values():
+        call()
+    times = dict(zip(calls, interleaved(ROUNDS, *calls.values()), strict=True))
+    best = min(peers, key=times.__getitem__)
+    fastest = min(peers, key=first.__getitem__)
+    return [
+        _figure(f"{case.name}, prepared, engine alone", times["engine"], best, times[best], targets[0]),
+        _figure(f"{case.name}, prepared, client to client", times["wire"], best, times[best], targets[1]),
+        _figure(f"{case.name}, cold", begun, fastest, first[fastest], targets[2]),
+    ]
+
+
+def large(client: gw.Client, case: Case, seconds: float) -> Figure:
+    """Measure a cold derivative that no peer finished; the ratio is to the seconds aimed at."""
+    taken = cold(client, case)
+    return Figure(
+        f"{case.name}, cold",
+        _time(taken),
+        "no peer finished",
+        taken / seconds,
+        f"{seconds:g} s",
+        taken <= seconds,
+    )
+
+
+def main() -> None:
+    """Print the rows of all cases."""
+    both = ("asdex", "CasADi SX")
+    rows: list[Figure] = []
+    with gw.local(workers=2) as client:
+        client.wait_ready()
+        # The loops of detection and coloring are compiled by their first use.
+        for warm in (brusselator(5), rosenbrock(10), bundle_adjustment(3, 7, 20)):
+            cold(client, warm)
+        for case, targets, peers in (
+            (brusselator(100), (0.83, 5.0, 0.25), both),
+            (brusselator(300), (1.0, 2.1, 0.25), both),
+            (rosenbrock(100_000), (1.0, 5.0, 0.1), both),
+            (minimal_surface(100), (1.0, 5.0, 0.25), ("asdex",)),
+            (bundle_adjustment(), (1.0, 1.25, 0.25), ("asdex",)),
+        ):
+            print(f"{case.name} ...", file=sys.stderr, flush=True)
+            rows += figures(client, case, targets, peers)
+        rows.append(large(client, brusselator(1000), 6.0))
+        rows.append(large(client, rosenbrock(1_000_000), ceil(1.5)))
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
