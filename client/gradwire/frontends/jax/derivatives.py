@@ -97,6 +97,10 @@ class _Derivative:
         found_sparsity(self.sparse)
         if isinstance(self.fn, JaxFunction):
             self.fn = self.fn.fn
+        if hasattr(self.fn, "as_vjp"):
+            raise InvalidArgumentError(
+                f"this function is on a server already: call its own {self.kind}(x, sparse=True)"
+            )
         if not callable(self.fn):
             raise InvalidArgumentError(f"{self.kind} takes a function of JAX arrays, not {self.fn!r}")
 
