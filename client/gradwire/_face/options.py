@@ -35,6 +35,9 @@ SparseOption = Any
 A pattern is a `SparsityPattern`, a SciPy sparse matrix, a boolean array, or a pair of rows and columns.
 """
 
+FoundSparsity = bool | Literal["auto"]
+"""`SparseOption` where no pattern is taken: each is found."""
+
 Sink = Callable[[Block], object]
 """Takes blocks as they arrive; the next one is read when it returns (or when what it returns is awaited)."""
 
@@ -191,6 +194,20 @@ class Options:
             raise InvalidArgumentError(
                 f"{given} takes dense blocks: a sparse derivative is returned as a matrix; ask for it dense"
             )
+
+
+def found_sparsity(sparse: FoundSparsity) -> FoundSparsity:
+    """Return the option where no pattern is taken.
+
+    Raises:
+        InvalidArgumentError: it is something else.
+    """
+    if not (isinstance(sparse, bool) or (isinstance(sparse, str) and sparse == "auto")):
+        raise InvalidArgumentError(
+            f"sparse is True, False or 'auto' here, not {type(sparse).__name__} {sparse!r}; a pattern of "
+            "your own is taken by jacobian and hessian of a function on the service"
+        )
+    return sparse
 
 
 def _positive(name: str, value: int | None) -> int:

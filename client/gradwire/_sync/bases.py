@@ -13,7 +13,7 @@ from gradwire._face.batches import Batch, Start
 from gradwire._face.client import AsyncClient, FunctionStream
 from gradwire._face.evaluation import Arrays
 from gradwire._face.function import AsyncFunction
-from gradwire._face.options import SparseOption
+from gradwire._face.options import FoundSparsity
 from gradwire._face.pickling import CLIENT, FUNCTION, refuse
 from gradwire._face.preparation import AsyncPrepared
 from gradwire._sync.bridge import Bridge, entered
@@ -77,7 +77,7 @@ class FunctionBase:
         of: str | int | None = None,
         *,
         along: Prefetch = "auto",
-        sparse: SparseOption = False,
+        sparse: FoundSparsity = False,
         timeout: float | None = None,
     ) -> Callbacks:
         """Return the functions that a numerical solver calls; one call to the server serves a point.

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import gradwire_wire as wire
 from gradwire._face.arguments import given_values
 from gradwire._face.function import AsyncFunction
-from gradwire._face.options import Options, SparseOption
+from gradwire._face.options import FoundSparsity, found_sparsity
 from gradwire._face.pickling import FUNCTION, refuse
 from gradwire._sync.bridge import Bridge
 from gradwire.errors import InvalidArgumentError
@@ -70,7 +70,7 @@ class Callbacks:
         wrt: str | int | None,
         of: str | int | None,
         along: Prefetch,
-        sparse: SparseOption,
+        sparse: FoundSparsity,
         timeout: float | None,
     ) -> None:
         signature = function.signature
@@ -87,7 +87,9 @@ class Callbacks:
         if chosen in ("grad", "hessian"):
             select_scalar(signature.outputs, self._of)
         self._along = _PREFETCHED[chosen]
-        self._sparse = _checked_sparse(sparse)
+        self._sparse = found_sparsity(sparse)
+        if sparse:
+            _require_scipy()
         self._lock = threading.Lock()
         self._last = _Point(None)
 
@@ -267,13 +269,6 @@ class Callbacks:
         """Pick the chosen output among all of them."""
         chosen: wire.Array = flatten(value)[1][self._output]
         return chosen
-
-
-def _checked_sparse(sparse: SparseOption) -> SparseOption:
-    sparse = Options(sparse=sparse).sparse
-    if sparse:
-        _require_scipy()
-    return sparse
 
 
 def _require_scipy() -> None:

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
-from jax.numpy import finfo
 
 Array = np.ndarray[Any, Any]
 
@@ -138,9 +138,9 @@ def summed(result: Array, magnitude: Array, spread: Array, count: int, whole: bo
         count: at most so many in each.
         whole: whether all are exact and whole, so that small results are exact in any order.
     """
-    error = 2 * (count + 1) * float(finfo(result.dtype).eps) * magnitude
+    error = 2 * (count + 1) * float(_limits(result.dtype).eps) * magnitude
     if whole:
-        error = np.where(magnitude < float(2 ** finfo(result.dtype).nmant), 0, error)
+        error = np.where(magnitude < float(2 ** _limits(result.dtype).nmant), 0, error)
     return rounded(result, spread + error)
 
 
@@ -151,7 +151,7 @@ def is_whole(a: Rounded) -> bool:
 
 def _unit(result: Array) -> Array:
     """Return twice the rounding error that one operation makes at most."""
-    info = finfo(result.dtype)
+    info = _limits(result.dtype)
     return 2 * float(info.eps) * np.abs(result) + 2 * float(info.tiny)
 
 
@@ -174,10 +174,15 @@ def _product_is_exact(first: Array, second: Array, result: Array) -> Any:
     other_high, other_low = _halves(second)
     error = ((high * other_high - result) + high * other_low + low * other_high) + low * other_low
     # Below, the error itself would underflow.
-    return zero | ((error == 0) & (np.abs(result) > float(finfo(result.dtype).tiny) ** 0.5))
+    return zero | ((error == 0) & (np.abs(result) > float(_limits(result.dtype).tiny) ** 0.5))
 
 
 def _halves(array: Array) -> tuple[Array, Array]:
     scaled = array * _SPLIT[array.dtype]
     high = scaled - (scaled - array)
     return high, array - high
+
+
+def _limits(dtype: Any) -> Any:
+    """Return the limits of a floating dtype, bfloat16 and its like included."""
+    return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]

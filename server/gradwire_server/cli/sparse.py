@@ -67,8 +67,7 @@ def _print_values(matrix: Any) -> None:
         entries = zip(matrix.rows[order], matrix.columns[order], matrix.values[order], strict=True)
     else:
         found = matrix.tocoo()
-        rows, columns = found.coords
-        entries = zip(rows[:_PRINTED], columns[:_PRINTED], found.data[:_PRINTED], strict=True)
+        entries = zip(found.row[:_PRINTED], found.col[:_PRINTED], found.data[:_PRINTED], strict=True)
     print("row column value")
     for row, column, value in entries:
         print(f"{row} {column} {value:.8g}")

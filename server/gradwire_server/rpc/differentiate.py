@@ -22,8 +22,8 @@ from gradwire_server.errors import NotBuilt, PlanChanged
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.evaluate import SERVER, Evaluator
-from gradwire_server.rpc.pattern_check import PatternCheck, pattern_check
-from gradwire_server.rpc.patterns import check_pattern_wishes, pattern_messages
+from gradwire_server.rpc.patterns.check import PatternCheck, pattern_check
+from gradwire_server.rpc.patterns.exchange import check_pattern_wishes, pattern_messages
 from gradwire_server.rpc.plan import known_inputs, plan_for
 from gradwire_server.rpc.values import ValueMessages
 from gradwire_wire import framing

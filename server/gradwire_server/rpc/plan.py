@@ -13,7 +13,7 @@ from gradwire_server.compute.store import Store
 from gradwire_server.errors import Overloaded
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
-from gradwire_server.rpc.patterns import given_pattern
+from gradwire_server.rpc.patterns.exchange import given_pattern
 from gradwire_server.settings import Settings
 from gradwire_wire.v1 import derivative_pb2, tensor_pb2
 

@@ -155,6 +155,14 @@ def test_large_index_arrays_that_a_function_closes_over_are_followed(remote: gw.
     np.testing.assert_allclose(J.data, 2 * x[order])
 
 
+def test_large_matrices_of_scipy_that_a_function_closes_over_are_followed(remote: gw.Client) -> None:
+    count = 20_000
+    A = scipy.sparse.random_array((count, count), density=5e-4, format="csr", rng=np.random.default_rng(4))
+    assert A.data.nbytes > 1 << 20, "large enough to travel apart from the graph"
+    J = remote.function(lambda x: A @ x, gw.spec(count)).jacobian(np.ones(count), sparse=True)
+    assert (J != A).nnz == 0 and J.nnz == A.nnz
+
+
 def test_options_that_do_not_go_together_are_refused(remote: gw.Client) -> None:
     f = remote.function(chain, gw.spec(9))
     for options, message in (

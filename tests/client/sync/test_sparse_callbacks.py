@@ -172,3 +172,5 @@ def test_without_scipy_it_is_named(f: gw.Function, monkeypatch: pytest.MonkeyPat
         _ = f.callbacks().jac_sparsity
     with pytest.raises(gw.InvalidArgumentError, match="sparse is True, False or 'auto'"):
         f.callbacks(sparse="yes")  # type: ignore[arg-type]
+    with pytest.raises(gw.InvalidArgumentError, match="a pattern of your own is taken by"):
+        f.callbacks(sparse=np.eye(COUNT, dtype=bool))

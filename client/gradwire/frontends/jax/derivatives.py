@@ -12,7 +12,7 @@ import numpy as np
 from jax import tree_util
 from jax.experimental.sparse import BCOO
 
-from gradwire._face.options import Options, SparseOption
+from gradwire._face.options import FoundSparsity, found_sparsity
 from gradwire.errors import InvalidArgumentError
 from gradwire.frontends.jax.calling import default, synchronous
 from gradwire.frontends.jax.conversion import convert_function
@@ -31,7 +31,7 @@ def jacobian(
     fn: Callable[..., Any],
     argnums: int | Sequence[int] = 0,
     *,
-    sparse: SparseOption = False,
+    sparse: FoundSparsity = False,
     client: Client | None = None,
     verify: Verify | None = None,
 ) -> Callable[..., Any]:
@@ -62,7 +62,7 @@ def hessian(
     fn: Callable[..., Any],
     argnums: int | Sequence[int] = 0,
     *,
-    sparse: SparseOption = False,
+    sparse: FoundSparsity = False,
     client: Client | None = None,
     verify: Verify | None = None,
 ) -> Callable[..., Any]:
@@ -88,15 +88,19 @@ class _Derivative:
     fn: Callable[..., Any]
     kind: Kind
     argnums: int | Sequence[int]
-    sparse: SparseOption
+    sparse: FoundSparsity
     client: Client | None
     verify: Verify | None
     made: dict[Any, _OnService] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        Options(sparse=self.sparse)
+        found_sparsity(self.sparse)
         if isinstance(self.fn, JaxFunction):
             self.fn = self.fn.fn
+        if hasattr(self.fn, "as_vjp"):
+            raise InvalidArgumentError(
+                f"this function is on a server already: call its own {self.kind}(x, sparse=True)"
+            )
         if not callable(self.fn):
             raise InvalidArgumentError(f"{self.kind} takes a function of JAX arrays, not {self.fn!r}")
 

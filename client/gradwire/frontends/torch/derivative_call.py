@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from gradwire._face.options import SparseOption
+from gradwire._face.options import FoundSparsity
 from gradwire._face.verification import Verify
 from gradwire._sync.client import Client
 from gradwire.frontends.torch.autograd import RemoteFunction
@@ -206,7 +206,7 @@ class DerivativeCall:
         names = (value.name for value in self.remote.function.signature.inputs)
         return {name: to_numpy(tensor) for name, tensor in zip(names, self.everything, strict=True)}
 
-    def streamed_rows(self, forward: bool, sparse: SparseOption = False) -> list[list[torch.Tensor]]:
+    def streamed_rows(self, forward: bool, sparse: FoundSparsity = False) -> list[list[torch.Tensor]]:
         """Compute the Jacobian from streamed blocks, as rows of [output][input]; matrices if sparse."""
         of = self.connected_outputs()
         found: dict[tuple[int, int], torch.Tensor] = {}
@@ -244,7 +244,7 @@ class DerivativeCall:
                     found[i, j] = product.reshape(likes[i].shape + self.tensors[j].shape)
         return self._filled(found)
 
-    def streamed_hessian(self, sparse: SparseOption = False) -> list[list[torch.Tensor]]:
+    def streamed_hessian(self, sparse: FoundSparsity = False) -> list[list[torch.Tensor]]:
         """Compute the Hessian from streamed blocks, as rows of [input][input]; matrices if sparse."""
         found: dict[tuple[int, int], torch.Tensor] = {}
         if self.wrt:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.autograd import functional as _functional
 
-from gradwire._face.options import Options, SparseOption
+from gradwire._face.options import FoundSparsity, found_sparsity
 from gradwire._face.verification import Verify
 from gradwire._sync.client import Client
 from gradwire.errors import TraceError
@@ -27,7 +27,7 @@ def jacobian(
     vectorize: bool = False,
     strategy: str = "reverse-mode",
     *,
-    sparse: SparseOption = False,
+    sparse: FoundSparsity = False,
     client: Client | None = None,
     verify: Verify | None = None,
 ) -> Any:
@@ -79,7 +79,7 @@ def hessian(
     vectorize: bool = False,
     outer_jacobian_strategy: str = "reverse-mode",
     *,
-    sparse: SparseOption = False,
+    sparse: FoundSparsity = False,
     client: Client | None = None,
     verify: Verify | None = None,
 ) -> Any:
@@ -292,8 +292,8 @@ def _forward(name: str, strategy: str, create_graph: bool, strict: bool, vectori
     return forward
 
 
-def _check_sparse(name: str, sparse: SparseOption, create_graph: bool) -> None:
-    if not Options(sparse=sparse).sparse:
+def _check_sparse(name: str, sparse: FoundSparsity, create_graph: bool) -> None:
+    if not found_sparsity(sparse):
         return
     if create_graph:
         raise NotImplementedError(f"{name}: create_graph=True gives dense derivatives: leave out sparse=")

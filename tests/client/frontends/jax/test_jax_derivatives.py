@@ -89,7 +89,9 @@ def test_float32_stays_float32() -> None:
     assert isinstance(J, BCOO) and J.dtype == np.float32
 
 
-def test_what_has_no_place_is_refused_by_name() -> None:
+def test_what_has_no_place_is_refused_by_name(client: gw.Client) -> None:
+    with pytest.raises(gw.InvalidArgumentError, match="on a server already: call its own hessian"):
+        remote.hessian(client.function(lambda x: np.sum(x), gw.spec(3)), sparse=True)
     sparse = remote.jacobian(stencil, sparse=True)
     with pytest.raises(gw.InvalidArgumentError, match=r"outside of jit.*gradwire\.jax\.remote"):
         jax.jit(lambda x: sparse(x).todense())(jnp.ones(4))
