@@ -30,6 +30,12 @@ _DRAWS = frozenset({
 })  # fmt: skip
 _UNDECLARED = {"native_batch_norm": (3, 4), "cudnn_batch_norm": (3, 4)}
 """Arguments that an operator writes to in training, although its schema does not say so."""
+_COPIED = frozenset({"view_as_real", "view_as_complex"})
+_RUN = frozenset({"_pack_padded_sequence", "_ctc_loss", "linalg_lstsq"})
+_LENGTHS = {"_pack_padded_sequence": 1}
+_MASKED = frozenset(
+    {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "masked_select"}
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,26 @@ class Operator:
     draws: bool
     literal: bool
     rule: bool
+
+    @property
+    def copied(self) -> bool:
+        """Whether it makes a view that is recorded as a copy."""
+        return self.name in _COPIED
+
+    @property
+    def shapes_need_values(self) -> bool:
+        """Whether PyTorch has no shapes for it without values."""
+        return self.name in _RUN
+
+    @property
+    def length_from(self) -> int | None:
+        """The argument that its further results depend on, which has to be known; None if they do not."""
+        return _LENGTHS.get(self.name)
+
+    @property
+    def masked(self) -> bool:
+        """Whether it takes boolean masks, which make a shape out of values."""
+        return self.name in _MASKED
 
 
 @functools.cache

@@ -43,17 +43,7 @@ from gradwire.frontends.torch.recording.validation import validation
 from gradwire.frontends.torch.recording.variables import Variables
 
 _C: Any = torch._C
-_COPIED = frozenset({"view_as_real", "view_as_complex"})
-_RUN = frozenset({"_pack_padded_sequence", "_ctc_loss", "linalg_lstsq"})
-"""Operators that PyTorch has no shapes for without values."""
-
-_LENGTHS = {"_pack_padded_sequence": 1}
-"""Operators whose further results depend on one argument alone, which has to be known."""
-
 _aten: Any = torch.ops.aten
-_MASKED = frozenset(
-    {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "masked_select"}
-)
 
 
 class Recorder(TorchDispatchMode):
@@ -250,7 +240,7 @@ class Recorder(TorchDispatchMode):
             return self._drawn(func, of, args, kwargs)
         if of.name == "masked_select":
             return self._selected(args[0], args[1])
-        if of.name in _MASKED:
+        if of.masked:
             args = self._with_known_masks(of, args)
         if of.out:
             return self._stored(func, args, kwargs)
@@ -311,10 +301,10 @@ class Recorder(TorchDispatchMode):
             return var
 
         results = results_of(result, made)
-        if of.name in _COPIED:
+        if of.copied:
             results.content.copied = True
-        if of.name in _LENGTHS:
-            results[1].content.reads = given[_LENGTHS[of.name]].content.reads
+        if of.length_from is not None:
+            results[1].content.reads = given[of.length_from].content.reads
         self.program.nodes.append(Node(func, given, named, results, write))
         return result
 
@@ -353,7 +343,7 @@ class Recorder(TorchDispatchMode):
             return func(*args, **kwargs)
         if of.in_place:
             return args[0]
-        if of.name in _RUN:
+        if of.shapes_need_values:
             return func(*mapped(args, filled), **kwargs)
         return results_of(shapes_of(func, args, kwargs), empty_like, as_list=False)
 
