@@ -9,7 +9,7 @@ import numpy as np
 from cachetools import LRUCache
 
 import gradwire_wire as wire
-from gradwire._face.arguments import abstract, bind, fixed_type
+from gradwire._face.arguments import abstract, batched_names, bind, fixed_type
 from gradwire._face.evaluation import Arrays, BaseFunction, nested, one_output
 from gradwire._face.options import Kind, Options
 from gradwire._face.structures import Choice
@@ -67,6 +67,7 @@ class DerivativeFunction(BaseFunction):
             of=of,
             options=options.plan_options(kind),
             values=values,
+            batched=batched_names(self.signature, options.batched),
         )
         uploads = {ids[name]: arrays[name] for name in ids}
         uploads |= await _give_pattern(message.options, options)
@@ -80,7 +81,7 @@ class DerivativeFunction(BaseFunction):
             received = await self._assemble(request, options)
             return results_of(received, options), received.info
         receiver = self._block_receiver(request, options)
-        async with self._beside(request.inputs):
+        async with self._beside(request.inputs, request.message.batched):
             async for block in receiver.blocks():
                 taken = options.sink(public_block(block, receiver.plan))
                 if isinstance(taken, Awaitable):
@@ -106,7 +107,7 @@ class DerivativeFunction(BaseFunction):
         reporter = _reporter(request, options)
         files = ResultFiles.of(options.out, request)
         if files is not None:
-            async with self._beside(request.inputs):
+            async with self._beside(request.inputs, request.message.batched):
                 return await received_into(files, self._connection, reporter)
         given = flatten_out(options.out)
         held = self._held_pattern(request) if options.is_sparse else None
@@ -115,7 +116,7 @@ class DerivativeFunction(BaseFunction):
             return ResultArrays(plan, given) if plan.sparse is None else self._sparse_values(plan, held)
 
         receiver = DerivativeReceiver(self._connection, request, allocate, reporter, restart=True)
-        async with self._beside(request.inputs):
+        async with self._beside(request.inputs, request.message.batched):
             await receiver.run()
         self._hold_pattern(request, receiver)
         return receiver
@@ -209,7 +210,7 @@ class DerivativeFunction(BaseFunction):
         request = await self._request(kind, args, inputs, options)
         receiver = self._block_receiver(request, options)
         blocks = receiver.blocks()
-        async with self._beside(request.inputs):
+        async with self._beside(request.inputs, request.message.batched):
             try:
                 async for block in blocks:
                     yield public_block(block, receiver.plan)

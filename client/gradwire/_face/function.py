@@ -5,7 +5,7 @@ from typing import Any, Literal, overload
 
 import gradwire_wire as wire
 from gradwire._face.accumulation import AsyncAccumulator
-from gradwire._face.arguments import given_values
+from gradwire._face.arguments import batched_names, given_values
 from gradwire._face.batches import Loss
 from gradwire._face.checking import check
 from gradwire._face.differentiation import results_of
@@ -60,6 +60,7 @@ class AsyncFunction(SparseFunction):
         block_memory: int | None = None,
         sparse: SparseOption = False,
         joined: bool = False,
+        batched: Selection = None,
         out: Any = None,
         sink: Sink | None = None,
         progress: ProgressOption = False,
@@ -78,6 +79,7 @@ class AsyncFunction(SparseFunction):
         block_memory: int | None = None,
         sparse: SparseOption = False,
         joined: bool = False,
+        batched: Selection = None,
         out: Any = None,
         sink: Sink | None = None,
         progress: ProgressOption = False,
@@ -99,6 +101,8 @@ class AsyncFunction(SparseFunction):
                 pattern is found for these shapes and holds at every point; or give one (`SparsityPattern`, a
                 SciPy matrix, a boolean matrix, or rows and columns), which is checked at its first use.
             joined: give one sparse matrix, all outputs by all inputs, in place of one for each pair.
+            batched: inputs with one more, leading axis: the derivatives of each sample, of shape (samples,
+                *output, *input). Inputs that are not named are the same for all samples.
             out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned. Or a path
                 (or nested tuple): the array is made in that file of NumPy's format, and `gw.resume` finishes
                 it if this process ends before it is whole.
@@ -122,6 +126,7 @@ class AsyncFunction(SparseFunction):
             block_memory=block_memory,
             sparse=sparse,
             joined=joined,
+            batched=batched,
             out=out,
             sink=sink,
             progress=progress,
@@ -148,6 +153,7 @@ class AsyncFunction(SparseFunction):
         block_memory: int | None = None,
         sparse: SparseOption = False,
         joined: bool = False,
+        batched: Selection = None,
         triangle: bool = False,
         out: Any = None,
         sink: Sink | None = None,
@@ -167,6 +173,7 @@ class AsyncFunction(SparseFunction):
         block_memory: int | None = None,
         sparse: SparseOption = False,
         joined: bool = False,
+        batched: Selection = None,
         triangle: bool = False,
         out: Any = None,
         sink: Sink | None = None,
@@ -190,6 +197,7 @@ class AsyncFunction(SparseFunction):
             block_memory=block_memory,
             sparse=sparse,
             joined=joined,
+            batched=batched,
             triangle=triangle,
             out=out,
             sink=sink,
@@ -426,6 +434,7 @@ class AsyncFunction(SparseFunction):
         block_memory: int | None = None,
         sparse: SparseOption = False,
         triangle: bool = False,
+        batched: Selection = None,
         timeout: float | None = None,
         **inputs: Any,
     ) -> Plan:
@@ -442,6 +451,7 @@ class AsyncFunction(SparseFunction):
             block_memory=block_memory,
             sparse=sparse,
             triangle=triangle,
+            batched=batched,
             timeout=timeout,
         )
         deadline = Deadline(timeout)
@@ -456,6 +466,7 @@ class AsyncFunction(SparseFunction):
             wrt=chosen_wrt,
             of=chosen_of,
             options=options.plan_options(kind),
+            batched=batched_names(self.signature, batched),
         ).SerializeToString()
         answer = await self._connection.call(
             self._model, {}, deadline, lambda remaining: self._connection.stub.plan(request, remaining)

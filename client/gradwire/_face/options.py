@@ -75,6 +75,7 @@ class JacobianOptions(TypedDict, total=False):
     block_memory: int | None
     sparse: SparseOption
     joined: bool
+    batched: Selection
     out: Any
     sink: Sink | None
     progress: ProgressOption
@@ -92,6 +93,7 @@ class HessianOptions(TypedDict, total=False):
     block_memory: int | None
     sparse: SparseOption
     joined: bool
+    batched: Selection
     triangle: bool
     out: Any
     sink: Sink | None
@@ -121,6 +123,7 @@ class Options:
     joined: bool = False
     triangle: bool = False
     verify_pattern: bool = True
+    batched: Selection = None
     out: Any = None
     sink: Sink | None = None
     progress: ProgressOption = False
@@ -186,6 +189,10 @@ class Options:
             raise InvalidArgumentError(f"sparse is True, False, 'auto' or a pattern, not {self.sparse!r}")
         if self.pattern is None and not self.verify_pattern:
             raise InvalidArgumentError("verify_pattern=False is of a pattern that is given as sparse=")
+        if self.batched is not None and self.is_sparse:
+            raise InvalidArgumentError(
+                "the derivatives of a batch are dense, one for each sample: leave sparse= out"
+            )
         for name in ("joined", "triangle"):
             if getattr(self, name) and not self.is_sparse:
                 raise InvalidArgumentError(f"{name}= is of sparse derivatives: pass sparse=True too")

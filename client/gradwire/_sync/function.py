@@ -362,6 +362,7 @@ class Function(FunctionBase):
         block_memory: int | None = None,
         sparse: SparseOption = False,
         joined: bool = False,
+        batched: Selection = None,
         out: Any = None,
         sink: Sink | None = None,
         progress: ProgressOption = False,
@@ -381,6 +382,7 @@ class Function(FunctionBase):
         block_memory: int | None = None,
         sparse: SparseOption = False,
         joined: bool = False,
+        batched: Selection = None,
         out: Any = None,
         sink: Sink | None = None,
         progress: ProgressOption = False,
@@ -402,6 +404,8 @@ class Function(FunctionBase):
                 pattern is found for these shapes and holds at every point; or give one (`SparsityPattern`, a
                 SciPy matrix, a boolean matrix, or rows and columns), which is checked at its first use.
             joined: give one sparse matrix, all outputs by all inputs, in place of one for each pair.
+            batched: inputs with one more, leading axis: the derivatives of each sample, of shape (samples,
+                *output, *input). Inputs that are not named are the same for all samples.
             out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned. Or a path
                 (or nested tuple): the array is made in that file of NumPy's format, and `gw.resume` finishes
                 it if this process ends before it is whole.
@@ -426,6 +430,7 @@ class Function(FunctionBase):
                 block_memory=block_memory,
                 sparse=sparse,
                 joined=joined,
+                batched=batched,
                 out=out,
                 sink=in_thread(sink),
                 progress=progress,
@@ -450,6 +455,7 @@ class Function(FunctionBase):
         block_memory: int | None = None,
         sparse: SparseOption = False,
         joined: bool = False,
+        batched: Selection = None,
         triangle: bool = False,
         out: Any = None,
         sink: Sink | None = None,
@@ -470,6 +476,7 @@ class Function(FunctionBase):
         block_memory: int | None = None,
         sparse: SparseOption = False,
         joined: bool = False,
+        batched: Selection = None,
         triangle: bool = False,
         out: Any = None,
         sink: Sink | None = None,
@@ -494,6 +501,7 @@ class Function(FunctionBase):
                 block_memory=block_memory,
                 sparse=sparse,
                 joined=joined,
+                batched=batched,
                 triangle=triangle,
                 out=out,
                 sink=in_thread(sink),
@@ -730,6 +738,7 @@ class Function(FunctionBase):
         block_memory: int | None = None,
         sparse: SparseOption = False,
         triangle: bool = False,
+        batched: Selection = None,
         timeout: float | None = None,
         **inputs: Any,
     ) -> Plan:
@@ -749,6 +758,7 @@ class Function(FunctionBase):
                 block_memory=block_memory,
                 sparse=sparse,
                 triangle=triangle,
+                batched=batched,
                 timeout=timeout,
                 **inputs,
             )

@@ -149,6 +149,56 @@ def block(
     ]
 
 
+def whole(
+    function: Function,
+    mode: str,
+    wrt: tuple[str, ...],
+    of: tuple[str, ...],
+    inputs: Arrays,
+    batches: tuple[int, ...],
+) -> list[Any]:
+    """Compute a whole derivative: a matrix for each of `of` (of a Hessian, of `wrt`), for each of `wrt`.
+
+    Args:
+        function: with its weights bound.
+        mode: one of the four mode names.
+        wrt, of: inputs and outputs chosen.
+        inputs: every input of the function.
+        batches: for each seeded array, how many of its seeds are evaluated together; 0 for one without any.
+    """
+    parts = []
+    for array, batch in enumerate(batches):
+        derivative = Derivative(mode, wrt, of, array)
+        seeds = _seeds_of(function, derivative, inputs)
+        if batch:
+            parts.append(block(function, derivative, inputs, 0, seeds, batch))
+        else:
+            parts.append(_without_seeds(function, derivative, inputs))
+    if mode != FORWARD:
+        return [matrix for part in parts for matrix in part]
+    return [part[row] for row in range(len(of)) for part in parts]
+
+
+def _seeds_of(function: Function, derivative: Derivative, inputs: Arrays) -> int:
+    _, seeded = linear_part(function, derivative, inputs)
+    return int(np.prod(seeded.shape, dtype=np.int64))
+
+
+def _without_seeds(function: Function, derivative: Derivative, inputs: Arrays) -> list[Any]:
+    """Return the matrices of an array without elements: of no rows, or of no columns."""
+    push, seeded = linear_part(function, derivative, inputs)
+    images = jax.eval_shape(push, seeded)
+    if derivative.mode == FORWARD:
+        return [
+            jnp.zeros((np.prod(image.shape, dtype=int), 0), jnp.promote_types(image.dtype, seeded.dtype))
+            for image in images
+        ]
+    return [
+        jnp.zeros((0, inputs[name].size), jnp.promote_types(inputs[name].dtype, seeded.dtype))
+        for name in derivative.wrt
+    ]
+
+
 def _holds_convolution(push: Callable[[Any], Any], seeded: jax.ShapeDtypeStruct) -> bool:
     return any(map(holds_convolution, jax.make_jaxpr(push)(seeded).jaxpr.eqns))
 

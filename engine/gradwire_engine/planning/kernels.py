@@ -125,12 +125,38 @@ class CompressedSpec:
         return self.form.width
 
 
+@dataclass(frozen=True)
+class SampleSpec:
+    """Compute whole derivatives of some samples of a batch, each independent of the others.
+
+    Attributes:
+        function: what is differentiated.
+        arguments: types of all its inputs, the batch axis of batched ones included.
+        batched: inputs with a leading batch axis.
+        mode: one of the four mode names.
+        wrt, of: inputs and outputs chosen.
+        seeds: samples in all.
+        width: samples a block; at most `seeds`.
+        batches: for each seeded array, how many of its seeds are evaluated together.
+    """
+
+    function: FunctionSpec
+    arguments: Arguments
+    batched: tuple[str, ...]
+    mode: str
+    wrt: tuple[str, ...]
+    of: tuple[str, ...]
+    seeds: int
+    width: int
+    batches: tuple[int, ...]
+
+
 COLUMN_COLORS, ROW_COLORS = "\0column_colors", "\0row_colors"
 PLACES, OFFSETS = "\0places", "\0offsets"
 """Names of the arrays of a sparse derivative's structure among a kernel's inputs; no input is called so."""
 
-Spec = EvaluateSpec | BlockSpec | CompressedSpec
-DerivativeSpec = BlockSpec | CompressedSpec
+Spec = EvaluateSpec | BlockSpec | CompressedSpec | SampleSpec
+DerivativeSpec = BlockSpec | CompressedSpec | SampleSpec
 
 
 @dataclass(frozen=True)
@@ -172,7 +198,7 @@ class Kernel:
         if block is not None and isinstance(self.spec, CompressedSpec):
             (values,) = self._call(weights, inputs, block.start)
             return (values[: block.last_value - block.first_value],)
-        if block is None or not isinstance(self.spec, BlockSpec):
+        if block is None or isinstance(self.spec, EvaluateSpec):
             return self._call(weights, inputs, 0)
         # Every run computes `width` seeds; the last block of an array begins early instead of short.
         start = min(block.start, self.spec.seeds - self.spec.width)
@@ -180,7 +206,12 @@ class Kernel:
         if block.stop - block.start == self.spec.width:
             return results
         cut = slice(block.start - start, block.stop - start)
-        if self.spec.derivative.mode == derivatives.FORWARD:
+        if isinstance(self.spec, SampleSpec):
+            rows = [len(result) // self.spec.width for result in results]
+            return tuple(
+                result[cut.start * m : cut.stop * m] for result, m in zip(results, rows, strict=True)
+            )
+        if isinstance(self.spec, BlockSpec) and self.spec.derivative.mode == derivatives.FORWARD:
             return tuple(np.ascontiguousarray(result[:, cut]) for result in results)
         return tuple(result[cut] for result in results)
 
@@ -258,6 +289,8 @@ def compile_kernel(graph: Graph, spec: Spec, limits: Limits | None = None) -> Ke
         run, input_names, output_names = _evaluation(graph, spec, limits)
     elif isinstance(spec, BlockSpec):
         run, input_names, output_names = _block(graph, spec, limits)
+    elif isinstance(spec, SampleSpec):
+        run, input_names, output_names = _samples(graph, spec, limits)
     else:
         run, input_names, output_names = _compressed(graph, spec, limits)
 
@@ -292,7 +325,8 @@ Run = Callable[[Mapping[str, Any], Mapping[str, Any], Any], list[Any]]
 def _evaluation(
     graph: Graph, spec: EvaluateSpec, limits: Limits
 ) -> tuple[Run, tuple[str, ...], tuple[str, ...]]:
-    traced = TracedFunction(graph, spec.function, _without_batch(spec), limits)
+    sample, _ = without_batch(spec.arguments, spec.batched)
+    traced = TracedFunction(graph, spec.function, sample, limits)
     names = tuple(name for name, _ in traced.signature.outputs)
     for name in spec.outputs:
         if name not in names:
@@ -315,11 +349,15 @@ def _evaluation(
     return run, input_names, wanted
 
 
-def _without_batch(spec: EvaluateSpec) -> Arguments:
-    """Return the argument types of one evaluation of the batch."""
-    given = dict(spec.arguments)
+def without_batch(arguments: Arguments, batched: tuple[str, ...]) -> tuple[Arguments, int]:
+    """Return the argument types of one evaluation of a batch, and how many there are (1 without a batch).
+
+    Raises:
+        InvalidInput: a batched input is not there, has no leading axis, or another extent than others.
+    """
+    given = dict(arguments)
     extents = {}
-    for name in spec.batched:
+    for name in batched:
         if name not in given:
             raise InvalidInput(f"batched names {name!r}, which is not an input given", "batched")
         if not given[name].shape:
@@ -328,10 +366,11 @@ def _without_batch(spec: EvaluateSpec) -> Arguments:
     if len(set(extents.values())) > 1:
         listed = ", ".join(f"{name}: {extent}" for name, extent in extents.items())
         raise InvalidInput(f"batched inputs differ in their leading extent ({listed})", "batched")
-    return tuple(
+    sample = tuple(
         (name, type(value)(value.dtype, value.shape[1:]) if name in extents else value)
-        for name, value in spec.arguments
+        for name, value in arguments
     )
+    return sample, next(iter(extents.values()), 1)
 
 
 def _block(graph: Graph, spec: BlockSpec, limits: Limits) -> tuple[Run, tuple[str, ...], tuple[str, ...]]:
@@ -343,6 +382,29 @@ def _block(graph: Graph, spec: BlockSpec, limits: Limits) -> tuple[Run, tuple[st
         return derivatives.block(function, spec.derivative, inputs, start[0], spec.width, spec.batch)
 
     return run, input_names, ()
+
+
+def _samples(graph: Graph, spec: SampleSpec, limits: Limits) -> tuple[Run, tuple[str, ...], tuple[str, ...]]:
+    sample, _ = without_batch(spec.arguments, spec.batched)
+    traced = TracedFunction(graph, spec.function, sample, limits)
+    names = tuple(name for name, _ in traced.signature.inputs)
+
+    def run(weights: Mapping[str, Any], inputs: Mapping[str, Any], start: Any) -> list[Any]:
+        function = traced.bind(weights)
+        taken = {
+            name: lax.dynamic_slice_in_dim(value, start[0], spec.width) if name in spec.batched else value
+            for name, value in inputs.items()
+        }
+
+        def one(point: Mapping[str, Any]) -> list[Any]:
+            return derivatives.whole(function, spec.mode, spec.wrt, spec.of, point, spec.batches)
+
+        axes = {name: 0 if name in spec.batched else None for name in taken}
+        matrices = jax.vmap(one, in_axes=(axes,))(taken)
+        # (samples, rows, columns) to (samples x rows, columns)
+        return [matrix.reshape(matrix.shape[0] * matrix.shape[1], matrix.shape[2]) for matrix in matrices]
+
+    return run, names, ()
 
 
 def _compressed(

@@ -21,7 +21,12 @@ from gradwire_engine.limits import Limits
 from gradwire_engine.planning import derivatives, sizing
 from gradwire_engine.planning.derivatives import Derivative
 from gradwire_engine.planning.function import TracedFunction
-from gradwire_engine.planning.kernels import BlockSpec, DerivativeSpec, Kernel, compile_kernel
+from gradwire_engine.planning.kernels import (
+    BlockSpec,
+    DerivativeSpec,
+    Kernel,
+    compile_kernel,
+)
 from gradwire_engine.planning.transforms import (
     FunctionSpec,
     check_scalar,
@@ -69,6 +74,7 @@ class Problem:
     """The derivative to plan: kind, function, types of all inputs, and the inputs and outputs chosen.
 
     `known` gives the ids of inputs whose values a sparsity pattern may depend on: indices and masks.
+    `batched` names inputs with one more, leading axis: the derivative is that of each sample.
     """
 
     function: FunctionSpec
@@ -78,6 +84,7 @@ class Problem:
     of: tuple[str, ...] = ()
     options: PlanOptions = PlanOptions()
     known: tuple[tuple[str, str], ...] = ()
+    batched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -212,6 +219,12 @@ class Plan:
     def pieces(self, block: Block) -> tuple[Piece, ...]:
         """List the rectangles that a block of a dense derivative covers, in its kernel's order."""
         across = len(self.wrt)
+        if self.problem.batched:
+            return tuple(
+                Piece(index, block.start * rows, block.stop * rows, 0, prod(entry.column_shape))
+                for index, entry in enumerate(self.entries)
+                for rows in [prod(entry.row_shape[1:])]
+            )
         if self.mode == derivatives.FORWARD:
             return tuple(
                 Piece(index, 0, prod(self.entries[index].row_shape), block.start, block.stop)

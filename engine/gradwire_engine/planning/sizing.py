@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil
 from typing import Any
@@ -17,7 +17,7 @@ from gradwire_engine.jaxprs.seeds import Seeds, push_units
 from gradwire_engine.planning import derivatives
 from gradwire_engine.planning.derivatives import Derivative
 from gradwire_engine.planning.function import TracedFunction
-from gradwire_engine.planning.kernels import BlockSpec, Kernel
+from gradwire_engine.planning.kernels import BlockSpec, Kernel, SampleSpec
 from gradwire_engine.refusals import refusals
 
 BLOCK_BYTES = 8 << 20
@@ -90,6 +90,38 @@ def fitting(
             width -= width % batch
     width = min(width, seeds)
     return BlockSpec(function.spec, function.arguments, derivative, seeds, width, _even_batch(width, batch))
+
+
+def fitting_samples(
+    graph: Graph, function: TracedFunction, spec: SampleSpec, seeds: Sequence[int], result_bytes: int
+) -> SampleSpec:
+    """Choose how many samples a block of a batched derivative holds, and how many seeds run together.
+
+    Args:
+        graph: the function's graph.
+        function: traced for the shapes of one sample.
+        spec: of the kernel; its width is the one asked for, or 0 to choose.
+        seeds: of each seeded array.
+        result_bytes: bytes of the matrices of all samples.
+    """
+    costs = [
+        seed_cost(graph, function, Derivative(spec.mode, spec.wrt, spec.of, array))
+        if count
+        else Cost(0.0, 1, True)
+        for array, count in enumerate(seeds)
+    ]
+    batches = tuple(
+        _even_batch(count, max(1, CACHE_BYTES // cost.memory_bytes)) if count else 0
+        for count, cost in zip(seeds, costs, strict=True)
+    )
+    flops = max(1.0, sum(count * cost.flops for count, cost in zip(seeds, costs, strict=True)))
+    result = max(1, result_bytes // spec.seeds)
+    width = spec.width
+    if not width:
+        largest = max(1, min(BLOCK_BYTES // result, int(BLOCK_FLOPS / flops)))
+        worth = max(1, min(ceil(WORTH_BYTES / result), ceil(WORTH_FLOPS / flops)))
+        width = min(largest, max(worth, ceil(spec.seeds / SHARES)))
+    return replace(spec, width=min(width, spec.seeds), batches=batches)
 
 
 def _even_batch(width: int, most: int) -> int:

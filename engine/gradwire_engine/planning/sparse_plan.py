@@ -46,6 +46,7 @@ from gradwire_engine.planning.plan import (
     make_plan,
     possible_modes,
 )
+from gradwire_engine.planning.sample_plan import make_sample_plan
 from gradwire_engine.planning.structure import (
     ColoredPattern,
     color_pattern,
@@ -100,6 +101,8 @@ def plan_derivative(
     """
     limits = limits or Limits()
     sparsity = problem.options.sparsity
+    if problem.batched:
+        return Planned(make_sample_plan(graph, problem, limits, compile), None)
     if sparsity == DENSE:
         return Planned(make_plan(graph, problem, limits, compile), None)
     build: Build = compile or (lambda spec: compile_kernel(graph, spec, limits))

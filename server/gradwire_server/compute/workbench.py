@@ -32,6 +32,7 @@ from gradwire_engine.planning.kernels import (
 )
 from gradwire_engine.planning.plan import DENSE, Problem, make_plan
 from gradwire_engine.planning.registration import register
+from gradwire_engine.planning.sample_plan import make_sample_plan
 from gradwire_engine.planning.transforms import Transform, transformed
 from gradwire_engine.values import Block, Choices, GraphInfo, Signature, dtype_of
 from gradwire_server.compute.lru import lru_of_bytes
@@ -155,7 +156,9 @@ class Workbench:
         def build(spec: DerivativeSpec) -> Kernel:
             return self._compiled(source, spec).kernel
 
-        if problem.options.sparsity == DENSE:
+        if problem.batched:
+            plan, structure = make_sample_plan(source, problem, self._limits, build), None
+        elif problem.options.sparsity == DENSE:
             plan, structure = make_plan(source, problem, self._limits, build), None
         else:
             # Here: it brings numba, which dense derivatives have no use for.

@@ -202,6 +202,7 @@ def problem_from(
             pattern,
         ),
         known=() if sparsity == "dense" or pattern else tuple(sorted(known.items())),
+        batched=tuple(request.batched),
     )
 
 
