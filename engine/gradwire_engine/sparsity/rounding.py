@@ -79,11 +79,10 @@ def multiplied(a: Rounded, b: Rounded) -> Rounded:
 
 
 def divided(a: Rounded, b: Rounded) -> Rounded:
-    """Divide; quotients that give the numerator back stay exact."""
+    """Divide; quotients by powers of two stay exact. By others a program multiplies with the reciprocal."""
     first, second = a.array, b.array
     result = first / second
-    exact = (result * second == first) & _product_is_exact(result, second, result * second)
-    error = np.where(exact | ((first == 0) & (second != 0)), 0, _unit(result))
+    error = np.where(((first == 0) & (second != 0)) | _is_power_of_two(second, result), 0, _unit(result))
     least = np.abs(second) - b.distance
     carried = (a.distance + np.abs(result) * b.distance) / np.where(least > 0, least, 0)
     return rounded(result, error + np.where(a.distance + b.distance == 0, 0, carried))
@@ -150,9 +149,9 @@ def is_whole(a: Rounded) -> bool:
 
 
 def _unit(result: Array) -> Array:
-    """Return twice the rounding error that one operation makes at most."""
+    """Return more than twice the rounding error that one operation makes at most."""
     info = _limits(result.dtype)
-    return 2 * float(info.eps) * np.abs(result) + 2 * float(info.tiny)
+    return 3 * float(info.eps) * np.abs(result) + 2 * float(info.tiny)
 
 
 def _sum_is_exact(first: Array, second: Array, result: Array) -> Any:
@@ -175,6 +174,13 @@ def _product_is_exact(first: Array, second: Array, result: Array) -> Any:
     error = ((high * other_high - result) + high * other_low + low * other_high) + low * other_low
     # Below, the error itself would underflow.
     return zero | ((error == 0) & (np.abs(result) > float(_limits(result.dtype).tiny) ** 0.5))
+
+
+def _is_power_of_two(second: Array, result: Array) -> Any:
+    if second.dtype.kind == "c":
+        return False
+    fraction, _ = np.frexp(second.astype(float))
+    return (np.abs(fraction) == 0.5) & (np.abs(result) > 2 * float(_limits(result.dtype).tiny))
 
 
 def _halves(array: Array) -> tuple[Array, Array]:

@@ -72,6 +72,20 @@ def test_a_zero_that_rounding_may_change_is_not_dropped_and_an_exact_one_is() ->
     np.testing.assert_array_equal(found(difference, (2,), (2,), known={1: TENTH}), [[1, 0], [0, 0]])
 
 
+def test_a_division_is_taken_for_a_product_with_the_reciprocal_unless_by_a_power_of_two() -> None:
+    def between(x: Any, width: float) -> Any:
+        part = lax.iota(float, 8) / width
+        return x * (0.5 * part - 0.5 * (1 - part))
+
+    def weighted(width: float) -> Any:
+        return found(jax.jit(lambda x: between(x, width)), (8,))
+
+    for width in (6.0, 10.0):
+        assert not (measured(jax.jit(lambda x, w=width: between(x, w)), (8,)) & ~weighted(width)).any()
+        np.testing.assert_array_equal(weighted(width), np.eye(8))
+    np.testing.assert_array_equal(weighted(8.0), np.diag(np.arange(8) != 4))
+
+
 def test_an_index_that_rounding_may_change_is_not_known() -> None:
     def picked(x: Any, factor: Any) -> Any:
         return x[jnp.floor(factor * 3.0 - PRODUCT + 1).astype(int)]
