@@ -94,3 +94,21 @@ def test_compiled_modules_are_unwrapped_and_remote_ones_left_alone(server: Handl
     run = [sys.executable, "-c", PROGRAM, server.address]
     result = subprocess.run(run, capture_output=True, text=True, timeout=180, check=False)
     assert result.stdout.strip() == "done", result.stderr
+
+
+@pytest.mark.usefixtures("client")
+def test_per_sample_derivatives_are_those_of_torch() -> None:
+    module, x = model(), torch.rand(5, 3, dtype=f64)
+    f = remote.function(module, gw.spec(3), params=True)
+    parameters = {name: value.detach() for name, value in module.named_parameters()}
+    arrays = {name: value.numpy() for name, value in parameters.items()}
+    found = f.jacobian({"input": x.numpy(), **arrays}, batched="input")
+
+    def one(values: dict[str, torch.Tensor], sample: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(module, values, (sample,))
+
+    by_parameters, by_sample = torch.func.vmap(torch.func.jacrev(one, (0, 1)), (None, 0))(parameters, x)
+    expected = [by_sample, *by_parameters.values()]
+    assert len(found) == len(expected)
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs.numpy(), rtol=1e-12)
