@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradwire_engine.abstract import abstract, abstract_argument
-from gradwire_engine.errors import LimitExceeded
+from gradwire_engine.errors import InvalidInput, LimitExceeded
 from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.jaxprs.cost import Cost, estimate
 from gradwire_engine.limits import Limits
@@ -132,6 +132,12 @@ def _sparse(
     build: Build,
     may_decline: bool,
 ) -> Planned:
+    for name, _ in problem.arguments:
+        if name.startswith("\0"):
+            raise InvalidInput(
+                f"input {name!r}: names that begin with a zero character are taken by sparse derivatives",
+                "inputs",
+            )
     chosen = choose(graph, problem, limits)
     modes = possible_modes(chosen.function, problem)
     if problem.options.pattern:
