@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help run test lint docs sync stubs conformance tracing derivatives fuzz bench clean
+.PHONY: help run test lint docs sync stubs conformance tracing derivatives sparsity fuzz bench clean
 
 help:
 	@echo "make run          install, start a local server with 2 workers, show the main job"
@@ -14,6 +14,7 @@ help:
 	@echo "make conformance  onnx's backend suite: the table of marks, and docs/operators.md"
 	@echo "make tracing      docs/tracing.md, the table of what traces"
 	@echo "make derivatives  every derivative case, not the sample that make test takes"
+	@echo "make sparsity     every sparsity pattern against dense derivatives: operators, CUTEst, compositions"
 	@echo "make fuzz         200,000 mutated models"
 	@echo "make bench        the benchmarks, as ratios from one run"
 
@@ -64,6 +65,10 @@ tracing: $(VENV)/.dev
 
 derivatives: $(VENV)/.dev
 	TEST_GRADWIRE_DERIVATIVES=full $(BIN)/python -m pytest --numprocesses auto --timeout 1800 tests/conformance/test_derivatives.py
+
+sparsity: $(VENV)/.dev
+	TEST_GRADWIRE_SPARSITY=full $(BIN)/python -m pytest --numprocesses auto --timeout 3600 tests/conformance/sparsity tests/engine/sparsity
+	JAX_ENABLE_X64=1 PYTHONPATH=. $(BIN)/python -m tests.conformance.sparsity.table
 
 fuzz: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python -m tests.conformance.fuzz --inputs 200000

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 Array = np.ndarray[Any, Any]
@@ -137,9 +137,9 @@ def summed(result: Array, magnitude: Array, spread: Array, count: int, whole: bo
         count: at most so many in each.
         whole: whether all are exact and whole, so that small results are exact in any order.
     """
-    error = 2 * (count + 1) * float(_limits(result.dtype).eps) * magnitude
+    error = 2 * (count + 1) * _limits(result.dtype).eps * magnitude
     if whole:
-        error = np.where(magnitude < float(2 ** _limits(result.dtype).nmant), 0, error)
+        error = np.where(magnitude < _limits(result.dtype).whole, 0, error)
     return rounded(result, spread + error)
 
 
@@ -150,8 +150,8 @@ def is_whole(a: Rounded) -> bool:
 
 def _unit(result: Array) -> Array:
     """Return more than twice the rounding error that one operation makes at most."""
-    info = _limits(result.dtype)
-    return 3 * float(info.eps) * np.abs(result) + 2 * float(info.tiny)
+    limits = _limits(result.dtype)
+    return 3 * limits.eps * np.abs(result) + 2 * limits.tiny
 
 
 def _sum_is_exact(first: Array, second: Array, result: Array) -> Any:
@@ -173,14 +173,14 @@ def _product_is_exact(first: Array, second: Array, result: Array) -> Any:
     other_high, other_low = _halves(second)
     error = ((high * other_high - result) + high * other_low + low * other_high) + low * other_low
     # Below, the error itself would underflow.
-    return zero | ((error == 0) & (np.abs(result) > float(_limits(result.dtype).tiny) ** 0.5))
+    return zero | ((error == 0) & (np.abs(result) > _limits(result.dtype).tiny ** 0.5))
 
 
 def _is_power_of_two(second: Array, result: Array) -> Any:
     if second.dtype.kind == "c":
         return False
     fraction, _ = np.frexp(second.astype(float))
-    return (np.abs(fraction) == 0.5) & (np.abs(result) > 2 * float(_limits(result.dtype).tiny))
+    return (np.abs(fraction) == 0.5) & (np.abs(result) > 2 * _limits(result.dtype).tiny)
 
 
 def _halves(array: Array) -> tuple[Array, Array]:
@@ -189,6 +189,14 @@ def _halves(array: Array) -> tuple[Array, Array]:
     return high, array - high
 
 
-def _limits(dtype: Any) -> Any:
-    """Return the limits of a floating dtype, bfloat16 and its like included."""
-    return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+class _Limits(NamedTuple):
+    """Of a floating type: the distance from 1 to the next number, the least normal one, the whole ones."""
+
+    eps: float
+    tiny: float
+    whole: float
+
+
+def _limits(dtype: Any) -> _Limits:
+    info = jnp.finfo(dtype)  # type: ignore[no-untyped-call]
+    return _Limits(float(info.eps), float(info.tiny), float(2**info.nmant))

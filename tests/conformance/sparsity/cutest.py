@@ -68,6 +68,12 @@ def problems(name: str) -> Iterator[Any]:
     parts = f"sif2jax.cutest.{name}".split(".")
     for k in range(1, len(parts)):
         _bare_package(".".join(parts[:k]), _root().joinpath(*parts[1:k]))
+    # Some modules import the abstract problems from the package.
+    vars(sys.modules["sif2jax"]).update(
+        (name, value)
+        for name, value in vars(importlib.import_module("sif2jax._problem")).items()
+        if name.startswith("Abstract")
+    )
     module = importlib.import_module(".".join(parts))
     base = importlib.import_module("sif2jax._problem").AbstractProblem
     for _, cls in inspect.getmembers(module, inspect.isclass):

@@ -2,18 +2,21 @@
 
 Each problem has a limit on its time, in a process of its own that is ended past it:
 
-    python -m tests.conformance.sparsity.table [--limit 90] [--first N] [--only NAME]
+    python -m tests.conformance.sparsity.table [--limit 90] [--only NAME] [--every N] [--processes N]
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
 from typing import Any
 
 import jax
@@ -99,16 +102,23 @@ class _Worker:
         return None
 
 
-def compared(names: Sequence[str], limit: float) -> Iterator[Line]:
-    """Compare all problems of modules, each within a limit in seconds."""
-    worker = _Worker()
-    for name in names:
+def compared(names: Sequence[str], limit: float, processes: int) -> Iterator[Line]:
+    """Compare all problems of modules, each within a limit in seconds, in so many processes."""
+    idle: SimpleQueue[_Worker] = SimpleQueue()
+    for _ in range(processes):
+        idle.put(_Worker())
+
+    def lines_within(name: str) -> list[Line]:
+        worker = idle.get()
         lines = worker.lines(name, limit)
-        if lines is None:
-            lines = [Line(name, "", None, f"no answer within {limit:.0f} s, or the process died")]
-            worker = _Worker()
-        yield from lines
-    worker.connection.send(None)
+        idle.put(worker if lines is not None else _Worker())
+        return lines or [Line(name, "", None, f"no answer within {limit:.0f} s, or none to compare")]
+
+    with ThreadPoolExecutor(processes) as pool:
+        for lines in pool.map(lines_within, names):
+            yield from lines
+    for _ in range(processes):
+        idle.get().connection.send(None)
 
 
 def summary(lines: Sequence[Line]) -> str:
@@ -135,13 +145,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=float, default=90, help="seconds a module")
     parser.add_argument("--only", default="", help="part of the names to take")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="problems at a time")
     parser.add_argument("--every", type=int, default=1, help="take one module of so many")
     options = parser.parse_args(arguments)
     names = [name for name in cutest.names() if options.only in name][:: options.every]
     start = time.monotonic()
     lines = []
     print(HEAD)
-    for line in compared(names, options.limit):
+    for line in compared(names, options.limit, options.processes):
         lines.append(line)
         print(line, flush=True)
     print(summary(lines))
