@@ -58,10 +58,7 @@ def _moved(equation: Any, values: Values, apply: Apply) -> Values:
             for value, exact in zip(values, kinds, strict=True)
         ],
     )
-    return [
-        rounding.rounded(result, np.abs(np.nan_to_num(slack, nan=np.inf)))
-        for result, slack in zip(results, slacks, strict=True)
-    ]
+    return [rounding.rounded(result, np.abs(slack)) for result, slack in zip(results, slacks, strict=True)]
 
 
 def _by_numpy(equation: Any, arrays: Sequence[Array]) -> list[Array]:

@@ -51,7 +51,9 @@ class Rounded:
 
 def rounded(array: Array, slack: Any) -> Rounded:
     """Return a value with its slack; without where that is zero throughout."""
-    return Rounded(array, np.broadcast_to(slack, array.shape)) if np.any(slack != 0) else Rounded(array)
+    if not np.any(slack != 0):
+        return Rounded(array)
+    return Rounded(array, np.broadcast_to(np.where(np.isnan(slack), np.inf, slack), array.shape))
 
 
 def is_exact_kind(dtype: Any) -> bool:
