@@ -76,7 +76,11 @@ class Signature:
 
 @dataclass(frozen=True)
 class GraphInfo:
-    """What a client learns about a graph it registers, and what it chose of it."""
+    """What a client learns about a graph it registers, and what it chose of it.
+
+    `own_derivatives` says whether a derivative in it is given by the graph: that need not be a gradient,
+    and a Hessian need not be symmetric then.
+    """
 
     graph_id: str
     signature: Signature
@@ -87,6 +91,7 @@ class GraphInfo:
     weight_bytes: int
     opset: int
     straight_through: bool = False
+    own_derivatives: bool = False
 
 
 STRAIGHT_THROUGH = "straight_through"

@@ -137,6 +137,9 @@ def parse(
         weight_bytes=sum(array.nbytes for array in weights.values()),
         opset=opsets_of(model).get("", 0),
         straight_through=straight_through,
+        own_derivatives=any(
+            node.op_type == "CustomDerivative" for owner in bodies_of(model) for node in nodes_in(owner)
+        ),
     )
     return Graph(info, model.SerializeToString(), weights)
 

@@ -40,12 +40,24 @@ class Derivative:
         wrt: inputs to differentiate with respect to.
         of: outputs to differentiate; one, of one element, for the Hessian modes.
         array: index of the seeded array: into `wrt`, or into `of` in reverse mode.
+        symmetric: whether a Hessian is: what a seed gives is then its row as well as its column.
     """
 
     mode: str
     wrt: tuple[str, ...]
     of: tuple[str, ...]
     array: int
+    symmetric: bool = True
+
+    @property
+    def by_columns(self) -> bool:
+        """Whether a seed gives a column of the result, rather than a row."""
+        return gives_columns(self.mode, self.symmetric)
+
+
+def gives_columns(mode: str, symmetric: bool) -> bool:
+    """Return whether the seeds of a mode give columns: of a symmetric Hessian they are rows, too."""
+    return mode == FORWARD or (mode != REVERSE and not symmetric)
 
 
 def differentiated(
@@ -119,7 +131,8 @@ def block(
         batch: seeds evaluated together, at most `width`. Memory grows with it, memory traffic a seed falls.
 
     Returns:
-        In forward mode, for each of `of`, an array (output size, width): columns of its Jacobian.
+        In forward mode, for each of `of`, an array (output size, width): columns of its Jacobian; for a
+        Hessian that is not symmetric likewise for each of `wrt`.
         In the other modes, for each of `wrt`, an array (width, input size): rows.
         Their dtype is the one that the row's and the column's dtypes promote to.
     """
@@ -141,7 +154,7 @@ def block(
         else:
             stacked = lax.map(batch_from, start + jnp.asarray(offsets))
         images = [_joined(image, width) for image in stacked]
-    if derivative.mode == FORWARD:
+    if derivative.by_columns:
         return [image.T.astype(jnp.promote_types(image.dtype, seeded.dtype)) for image in images]
     return [
         image.astype(jnp.promote_types(inputs[name].dtype, seeded.dtype))
@@ -156,6 +169,7 @@ def whole(
     of: tuple[str, ...],
     inputs: Arrays,
     batches: tuple[int, ...],
+    symmetric: bool,
 ) -> list[Any]:
     """Compute a whole derivative: a matrix for each of `of` (of a Hessian, of `wrt`), for each of `wrt`.
 
@@ -165,18 +179,19 @@ def whole(
         wrt, of: inputs and outputs chosen.
         inputs: every input of the function.
         batches: for each seeded array, how many of its seeds are evaluated together; 0 for one without any.
+        symmetric: whether a Hessian is.
     """
     parts = []
     for array, batch in enumerate(batches):
-        derivative = Derivative(mode, wrt, of, array)
+        derivative = Derivative(mode, wrt, of, array, symmetric)
         seeds = _seeds_of(function, derivative, inputs)
         if batch:
             parts.append(block(function, derivative, inputs, 0, seeds, batch))
         else:
             parts.append(_without_seeds(function, derivative, inputs))
-    if mode != FORWARD:
+    if not gives_columns(mode, symmetric):
         return [matrix for part in parts for matrix in part]
-    return [part[row] for row in range(len(of)) for part in parts]
+    return [part[row] for row in range(len(parts[0])) for part in parts]
 
 
 def _seeds_of(function: Function, derivative: Derivative, inputs: Arrays) -> int:
@@ -188,7 +203,7 @@ def _without_seeds(function: Function, derivative: Derivative, inputs: Arrays) -
     """Return the matrices of an array without elements: of no rows, or of no columns."""
     push, seeded = linear_part(function, derivative, inputs)
     images = jax.eval_shape(push, seeded)
-    if derivative.mode == FORWARD:
+    if derivative.by_columns:
         return [
             jnp.zeros((np.prod(image.shape, dtype=int), 0), jnp.promote_types(image.dtype, seeded.dtype))
             for image in images

@@ -138,6 +138,7 @@ class SampleSpec:
         seeds: samples in all.
         width: samples a block; at most `seeds`.
         batches: for each seeded array, how many of its seeds are evaluated together.
+        symmetric: whether a Hessian is.
     """
 
     function: FunctionSpec
@@ -149,6 +150,7 @@ class SampleSpec:
     seeds: int
     width: int
     batches: tuple[int, ...]
+    symmetric: bool
 
 
 COLUMN_COLORS, ROW_COLORS = "\0column_colors", "\0row_colors"
@@ -211,7 +213,7 @@ class Kernel:
             return tuple(
                 result[cut.start * m : cut.stop * m] for result, m in zip(results, rows, strict=True)
             )
-        if isinstance(self.spec, BlockSpec) and self.spec.derivative.mode == derivatives.FORWARD:
+        if isinstance(self.spec, BlockSpec) and self.spec.derivative.by_columns:
             return tuple(np.ascontiguousarray(result[:, cut]) for result in results)
         return tuple(result[cut] for result in results)
 
@@ -397,7 +399,9 @@ def _samples(graph: Graph, spec: SampleSpec, limits: Limits) -> tuple[Run, tuple
         }
 
         def one(point: Mapping[str, Any]) -> list[Any]:
-            return derivatives.whole(function, spec.mode, spec.wrt, spec.of, point, spec.batches)
+            return derivatives.whole(
+                function, spec.mode, spec.wrt, spec.of, point, spec.batches, spec.symmetric
+            )
 
         axes = {name: 0 if name in spec.batched else None for name in taken}
         matrices = jax.vmap(one, in_axes=(axes,))(taken)

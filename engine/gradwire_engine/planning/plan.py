@@ -172,6 +172,7 @@ class Plan:
         block_memory_bytes, block_flops: memory and operations of a block of the first kernel.
         plan_id: equal ids have equal blocks.
         sparse: of a sparse derivative; None for a dense one.
+        by_columns: whether blocks of a dense derivative are columns.
     """
 
     problem: Problem
@@ -185,6 +186,7 @@ class Plan:
     block_flops: float
     plan_id: str
     sparse: SparseLayout | None = None
+    by_columns: bool = False
 
     @property
     def block_width(self) -> int:
@@ -225,7 +227,7 @@ class Plan:
                 for index, entry in enumerate(self.entries)
                 for rows in [prod(entry.row_shape[1:])]
             )
-        if self.mode == derivatives.FORWARD:
+        if self.by_columns:
             return tuple(
                 Piece(index, 0, prod(self.entries[index].row_shape), block.start, block.stop)
                 for index in range(block.array, len(self.entries), across)
@@ -269,7 +271,7 @@ def make_plan(
     kernels: list[BlockSpec] = []
     memory, flops = 0, 0.0
     for array, (_, seeds) in enumerate(seeded):
-        derivative = Derivative(mode, wrt, of, array)
+        derivative = Derivative(mode, wrt, of, array, chosen.symmetric)
         if not seeds.size:
             kernels.append(BlockSpec(problem.function, function.arguments, derivative, 0, 0, 1))
             continue
@@ -296,6 +298,7 @@ def make_plan(
         block_memory_bytes=memory,
         block_flops=flops,
         plan_id=hashlib.sha256(identity.encode()).hexdigest()[:32],
+        by_columns=derivatives.gives_columns(mode, chosen.symmetric),
     )
 
 
@@ -308,6 +311,7 @@ class Chosen:
         wrt, of: names of the inputs and outputs chosen.
         row_types, column_types: the arrays that rows and columns of the result stand for.
         entries: matrices of the result.
+        symmetric: whether a Hessian is.
     """
 
     function: TracedFunction
@@ -316,6 +320,7 @@ class Chosen:
     row_types: tuple[tuple[str, ArrayType], ...]
     column_types: tuple[tuple[str, ArrayType], ...]
     entries: tuple[Entry, ...]
+    symmetric: bool
 
     @property
     def rows(self) -> int:
@@ -353,13 +358,13 @@ def choose(graph: Graph, problem: Problem, limits: Limits) -> Chosen:
         for row, row_type in rows
         for column, column_type in columns
     )
-    return Chosen(function, wrt, of, rows, columns, entries)
+    return Chosen(function, wrt, of, rows, columns, entries, not graph.info.own_derivatives)
 
 
 def _seeded_entries(entries: tuple[Entry, ...], derivative: Derivative) -> tuple[Entry, ...]:
     """Return the matrices that the seeds of one array fill."""
     across, array = len(derivative.wrt), derivative.array
-    if derivative.mode == derivatives.FORWARD:
+    if derivative.by_columns:
         return entries[array::across]
     return entries[array * across : (array + 1) * across]
 

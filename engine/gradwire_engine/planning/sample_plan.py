@@ -63,6 +63,7 @@ def make_sample_plan(
                 count,
                 problem.options.block_width,
                 (),
+                chosen.symmetric,
             ),
             [value.size for _, value in seeded],
             sum(entry.nbytes for entry in entries),

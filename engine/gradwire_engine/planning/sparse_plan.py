@@ -142,7 +142,7 @@ def _sparse(
     modes = possible_modes(chosen.function, problem)
     if problem.options.pattern:
         shape = chosen.rows, chosen.columns
-        detected = given_pattern(known, shape, symmetric=problem.kind == HESSIAN)
+        detected = given_pattern(known, shape, symmetric=problem.kind == HESSIAN and chosen.symmetric)
     else:
         seeded = chosen.row_types if modes[0] == derivatives.REVERSE else chosen.column_types
         types = [value for _, value in seeded]
@@ -152,7 +152,7 @@ def _sparse(
     _check_nonzeros(detected, limits)
     costs = {mode: _seed_cost(graph, chosen, mode) for mode in modes}
     weights = {mode: cost.flops for mode, cost in costs.items()}
-    coloring = color_pattern(detected.pattern, problem.kind == HESSIAN, modes, weights)
+    coloring = color_pattern(detected.pattern, problem.kind == HESSIAN and chosen.symmetric, modes, weights)
     if coloring.count > limits.colors:
         raise LimitExceeded(
             f"the coloring has {coloring.count} colors; the limit is {limits.colors}: the pattern has dense "

@@ -18,10 +18,12 @@ from jax.scipy import special
 import gradwire as gw
 from gradwire.frontends.jax import convert, convert_function
 from gradwire_engine.errors import NotDifferentiable
+from gradwire_engine.planning.plan import PlanOptions, Problem
 from gradwire_engine.planning.registration import register
+from gradwire_engine.planning.sparse_plan import plan_derivative
 from gradwire_engine.planning.transforms import FunctionSpec, Jvp, Vjp
 from tests.client.frontends.jax.jax_oracle import agree, jacobians_agree
-from tests.engine.in_process import evaluate
+from tests.engine.in_process import argument_types, assemble, assemble_sparse, evaluate
 
 Function = Callable[..., Any]
 
@@ -298,3 +300,50 @@ def test_neighbors_of_numbers_are_exact() -> None:
         (found,) = _pulled(jnp.nextafter, x.astype(dtype), y, steps=())
         with np.errstate(over="ignore", under="ignore"):
             np.testing.assert_array_equal(found, np.nextafter(x.astype(dtype), y))
+
+
+@jax.custom_jvp
+def _turning(x: Any) -> Any:
+    """A rule whose "gradient" (2 x1, x0) is that of no function: its second derivatives are not symmetric."""
+    return x[0] * x[1]
+
+
+_turning.defjvp(
+    lambda primals, tangents: (
+        _turning(*primals),
+        2 * primals[0][1] * tangents[0][0] + primals[0][0] * tangents[0][1],
+    )
+)
+
+
+@pytest.mark.parametrize("width", [0, 1])
+@pytest.mark.parametrize("sparsity", ["dense", "sparse", "batched"])
+def test_second_derivatives_that_are_not_symmetric_are_jaxs(width: int, sparsity: str) -> None:
+    def energy(x: Any, y: Any) -> Any:
+        return _turning(x) * y[0] + x[2] ** 3
+
+    point = [np.array([1.0, 2.0, 3.0]), np.array([0.5, 4.0])]
+    model = convert_function(energy, point).model
+    graph = register(model.SerializeToString())
+    names = [name for name, _ in graph.info.signature.inputs]
+    inputs = dict(zip(names, point, strict=True))
+    batched = (names[0],) if sparsity == "batched" else ()
+    if batched:
+        inputs[names[0]] = np.stack([point[0], 2 * point[0]])
+    problem = Problem(
+        FunctionSpec(graph.info.graph_id),
+        argument_types(inputs),
+        "hessian",
+        options=PlanOptions(block_width=width, sparsity=sparsity if not batched else "dense"),
+        batched=batched,
+    )
+    planned = plan_derivative(graph, problem)
+    expected = jax.hessian(energy, (0, 1))(*point)
+    blocks = [[np.asarray(part) for part in row] for row in expected]
+    assert not np.array_equal(blocks[0][0], blocks[0][0].T)
+    if sparsity == "sparse":
+        np.testing.assert_allclose(assemble_sparse(graph, planned, inputs), np.block(blocks), rtol=1e-14)
+        return
+    found = assemble(graph, planned.plan, inputs)
+    for got, want in zip(found, [part for row in blocks for part in row], strict=True):
+        np.testing.assert_allclose(got[0] if batched else got, want, rtol=1e-14)
