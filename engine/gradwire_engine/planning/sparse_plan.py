@@ -116,6 +116,9 @@ def plan_derivative(
     return Planned(replace(plan, problem=problem), None)
 
 
+WORTH_BYTES = 4 << 20
+"""Values of a block below which it costs more to hand out than to compute: a color takes little work."""
+
 WRITTEN_OUT = 1_200
 """Equations up to which the images of all colors are written out: compiling them takes its time."""
 
@@ -342,7 +345,7 @@ def _fitting(problem: Problem, side: _Side, cost: Cost, result: int) -> _Side:
     width = problem.options.block_width
     if not width:
         largest = max(1, min(sizing.BLOCK_BYTES // max(1, result), int(sizing.BLOCK_FLOPS / cost.flops)))
-        worth = max(1, min(ceil(sizing.WORTH_BYTES / max(1, result)), ceil(sizing.WORTH_FLOPS / cost.flops)))
+        worth = max(1, min(ceil(WORTH_BYTES / max(1, result)), ceil(sizing.WORTH_FLOPS / cost.flops)))
         width = min(largest, max(worth, ceil(side.count / sizing.SHARES)))
     width = min(width, side.count)
     width = ceil(side.count / ceil(side.count / width))

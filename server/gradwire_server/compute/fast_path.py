@@ -29,6 +29,9 @@ _INLINE_SECONDS = 1e-3
 _TRIP_SECONDS = 1.5e-3
 """What a call to a worker takes at least."""
 
+_TRIP_BYTES_PER_SECOND = 1e9
+"""How fast its result comes through shared memory."""
+
 _KERNELS = 256
 """Kernels to keep loaded."""
 
@@ -84,7 +87,8 @@ class FastPath:
         """Tell whether computing a block takes less time here than fetching it from a worker does."""
         facts, settings = executable.facts, self._settings
         most = max(settings.inline_flops, settings.fast_path_flops_per_byte * result_bytes)
-        return facts.cost.flops <= most or facts.trial <= _TRIP_SECONDS
+        trip = _TRIP_SECONDS + result_bytes / _TRIP_BYTES_PER_SECOND
+        return facts.cost.flops <= most or facts.trial <= trip
 
     async def load(self, graph: RegisteredGraph, executable: Executable) -> LoadedKernel:
         """Load a kernel that fits, unless it is loaded."""
