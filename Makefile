@@ -38,7 +38,7 @@ run: $(VENV)/.server
 	$(BIN)/gradwire demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses auto --dist load
 
 lint: $(VENV)/.dev
 	$(BIN)/python scripts/generate_sync.py --check
