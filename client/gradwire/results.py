@@ -295,6 +295,7 @@ class Summary:
         compile: seconds of them spent compiling.
         blocks_by_worker: how many blocks each worker computed.
         blocks_rerun: blocks computed again because a worker was lost.
+        pattern_verified: whether a pattern of one's own was compared with the derivative this time.
     """
 
     blocks: int = 0
@@ -302,6 +303,7 @@ class Summary:
     compile: float = 0.0
     blocks_by_worker: Mapping[str, int] = field(default_factory=dict)
     blocks_rerun: int = 0
+    pattern_verified: bool = False
 
     @classmethod
     def from_proto(cls, summary: derivative_pb2.Summary) -> "Summary":
@@ -312,6 +314,7 @@ class Summary:
             summary.compile.ToTimedelta().total_seconds(),
             dict(summary.blocks_by_worker),
             summary.blocks_rerun,
+            summary.pattern_verified,
         )
 
 

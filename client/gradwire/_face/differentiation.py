@@ -1,7 +1,7 @@
 """How a function's derivatives are asked for and received, in blocks."""
 
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -99,7 +99,7 @@ class DerivativeFunction(BaseFunction):
         """Nest the parts of a result as they were asked for; a joined matrix stands alone."""
         if arrays is None:
             return None
-        if options.joined and len(arrays) == 1:
+        if options.joined:
             return arrays[0]
         return nested(arrays, rows, columns, request.columns)
 
@@ -255,7 +255,7 @@ def results_of(received: DerivativeReceiver, options: Options) -> list[Any]:
     """Return the arrays of a result, or its matrices if it is sparse: one if they are joined."""
     plan = received.plan
     if plan.sparse is None:
-        return received.arrays
+        return [_joined(plan, received.arrays)] if options.joined else received.arrays
     pattern = received.sparse.pattern
     assert pattern is not None
     joint = pattern.matrix(received.sparse.values)
@@ -266,6 +266,13 @@ def results_of(received: DerivativeReceiver, options: Options) -> list[Any]:
         part if part.dtype == entry.dtype else part.astype(entry.dtype)
         for part, entry in zip(parts, plan.entries, strict=True)
     ]
+
+
+def _joined(plan: Plan, arrays: Sequence[wire.Array]) -> wire.Array:
+    """Put the arrays of a dense result together to the matrix of all outputs by all inputs."""
+    matrices = [array.reshape(entry.matrix_shape) for entry, array in zip(plan.entries, arrays, strict=True)]
+    across = len(plan.widths)
+    return np.block([matrices[start : start + across] for start in range(0, len(matrices), across)])
 
 
 async def received_into(

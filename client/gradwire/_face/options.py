@@ -193,6 +193,8 @@ class Options:
             raise InvalidArgumentError(
                 "the derivatives of a batch are dense, one for each sample: leave sparse= out"
             )
+        if self.triangle and self._sparsity == "auto":
+            raise InvalidArgumentError("triangle= is of sparse Hessians, and 'auto' may give a dense one")
         for name in ("joined", "triangle"):
             if getattr(self, name) and not self.is_sparse:
                 raise InvalidArgumentError(f"{name}= is of sparse derivatives: pass sparse=True too")

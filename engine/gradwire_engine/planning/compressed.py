@@ -19,7 +19,6 @@ import numpy as np
 from jax import lax
 
 from gradwire_engine.abstract import abstract
-from gradwire_engine.jaxprs.convolutions import holds_convolution
 from gradwire_engine.planning import derivatives
 from gradwire_engine.planning.transforms import Arrays, Function
 
@@ -117,7 +116,8 @@ def block(
 
     values = jnp.zeros(form.entries + form.longest, dtype)
     steps = -(-form.width // form.batch)
-    if steps <= derivatives.UNROLLED and _holds_convolution(push, seeded):
+    types = [abstract(array.shape, array.dtype) for array in seeded]
+    if steps <= derivatives.UNROLLED and derivatives.linear_holds_convolution(push, types):
         # In a loop XLA would run convolutions as plain loop nests.
         for k in range(steps):
             values = step(k, values)
@@ -135,8 +135,3 @@ def _seeds(chosen: Any, seeded: Sequence[Any]) -> list[Any]:
     bounds = np.cumsum([prod(array.shape) for array in seeded])[:-1]
     parts = jnp.split(chosen, bounds)
     return [part.astype(array.dtype).reshape(array.shape) for part, array in zip(parts, seeded, strict=True)]
-
-
-def _holds_convolution(push: Linear, seeded: Sequence[Any]) -> bool:
-    types = [abstract(array.shape, array.dtype) for array in seeded]
-    return any(map(holds_convolution, jax.make_jaxpr(push)(types).jaxpr.eqns))

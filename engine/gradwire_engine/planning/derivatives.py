@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import jax
@@ -119,7 +120,7 @@ def linear_part(
 
 
 def block(
-    function: Function, derivative: Derivative, inputs: Arrays, start: Any, width: int, batch: int
+    function: Function, derivative: Derivative, inputs: Arrays, start: Any, width: int | None, batch: int
 ) -> list[Any]:
     """Compute one block of a derivative.
 
@@ -127,7 +128,7 @@ def block(
         function: with its weights bound.
         inputs: every input of the function.
         start: first seed, a traced integer in [0, seeds - width].
-        width: seeds in the block.
+        width: seeds in the block; None for all of them.
         batch: seeds evaluated together, at most `width`. Memory grows with it, memory traffic a seed falls.
 
     Returns:
@@ -137,6 +138,7 @@ def block(
         Their dtype is the one that the row's and the column's dtypes promote to.
     """
     push, seeded = linear_part(function, derivative, inputs)
+    width = prod(seeded.shape) if width is None else width
 
     def batch_from(first: Any) -> list[Any]:
         images = push_units(push, seeded.shape, seeded.dtype, Seeds(first, batch))
@@ -147,7 +149,7 @@ def block(
     else:
         # The last batch begins early instead of short: its first seeds are the previous one's last.
         offsets = np.minimum(batch * np.arange(-(-width // batch)), width - batch)
-        if len(offsets) <= UNROLLED and _holds_convolution(push, seeded):
+        if len(offsets) <= UNROLLED and linear_holds_convolution(push, seeded):
             # In a loop XLA would run convolutions as plain loop nests.
             batches = [batch_from(start + offset) for offset in offsets]
             stacked = [jnp.stack(images) for images in zip(*batches, strict=True)]
@@ -184,19 +186,13 @@ def whole(
     parts = []
     for array, batch in enumerate(batches):
         derivative = Derivative(mode, wrt, of, array, symmetric)
-        seeds = _seeds_of(function, derivative, inputs)
         if batch:
-            parts.append(block(function, derivative, inputs, 0, seeds, batch))
+            parts.append(block(function, derivative, inputs, 0, None, batch))
         else:
             parts.append(_without_seeds(function, derivative, inputs))
     if not gives_columns(mode, symmetric):
         return [matrix for part in parts for matrix in part]
     return [part[row] for row in range(len(parts[0])) for part in parts]
-
-
-def _seeds_of(function: Function, derivative: Derivative, inputs: Arrays) -> int:
-    _, seeded = linear_part(function, derivative, inputs)
-    return int(np.prod(seeded.shape, dtype=np.int64))
 
 
 def _without_seeds(function: Function, derivative: Derivative, inputs: Arrays) -> list[Any]:
@@ -214,7 +210,8 @@ def _without_seeds(function: Function, derivative: Derivative, inputs: Arrays) -
     ]
 
 
-def _holds_convolution(push: Callable[[Any], Any], seeded: jax.ShapeDtypeStruct) -> bool:
+def linear_holds_convolution(push: Callable[[Any], Any], seeded: Any) -> bool:
+    """Return whether a linear function of arrays of these types holds a convolution."""
     return any(map(holds_convolution, jax.make_jaxpr(push)(seeded).jaxpr.eqns))
 
 

@@ -409,10 +409,10 @@ def _check_options(problem: Problem) -> None:
         raise InvalidInput(
             f"sparsity is {problem.options.sparsity!r}; it must be dense, sparse or auto", "options.sparsity"
         )
-    if problem.options.triangle and (problem.kind != HESSIAN or problem.options.sparsity == DENSE):
+    if problem.options.triangle and (problem.kind != HESSIAN or problem.options.sparsity != SPARSE):
         raise InvalidInput("one triangle is sent of a sparse Hessian alone", "options.triangle")
-    if problem.options.pattern and problem.options.sparsity == DENSE:
-        raise InvalidInput("a pattern is of a sparse derivative: set sparsity", "options.pattern")
+    if problem.options.pattern and problem.options.sparsity != SPARSE:
+        raise InvalidInput("a pattern is of a sparse derivative: set sparsity to sparse", "options.pattern")
     if problem.options.block_width < 0 or problem.options.block_memory_bytes <= 0:
         raise InvalidInput("block_width and block_memory_bytes must be positive", "options")
 

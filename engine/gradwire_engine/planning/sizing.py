@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
 from gradwire_engine.abstract import abstract, abstract_argument
 from gradwire_engine.graphs.graph import Graph
@@ -18,6 +19,7 @@ from gradwire_engine.planning import derivatives
 from gradwire_engine.planning.derivatives import Derivative
 from gradwire_engine.planning.function import TracedFunction
 from gradwire_engine.planning.kernels import BlockSpec, Kernel, SampleSpec
+from gradwire_engine.planning.transforms import Arrays, Function
 from gradwire_engine.refusals import refusals
 
 BLOCK_BYTES = 8 << 20
@@ -43,17 +45,35 @@ def seed_cost(graph: Graph, function: TracedFunction, derivative: Derivative) ->
     Raises:
         NotDifferentiable, InvalidGraph: the function cannot be linearized.
     """
+
+    def image(function: Function, inputs: Arrays) -> ClosedJaxpr:
+        push, seeded = derivatives.linear_part(function, derivative, inputs)
+
+        def pushed(start: Any) -> list[Any]:
+            return push_units(push, seeded.shape, seeded.dtype, Seeds(start, 1))
+
+        return jax.make_jaxpr(pushed)(abstract((), np.int64))
+
+    return cost_of(graph, function, image)
+
+
+def cost_of(graph: Graph, function: TracedFunction, image: Callable[[Function, Arrays], ClosedJaxpr]) -> Cost:
+    """Estimate the cost of a linear program; what all seeds share is not counted.
+
+    Args:
+        graph: the function's graph.
+        function: traced for the shapes of the inputs.
+        image: makes the program, from the function with its weights bound and the inputs.
+
+    Raises:
+        NotDifferentiable, InvalidGraph: the function cannot be linearized.
+    """
     weights = {name: abstract(array.shape, array.dtype) for name, array in graph.weights.items()}
     inputs = {name: abstract_argument(value) for name, value in function.arguments}
     costs: list[Cost] = []
 
     def linear(weights: Any, inputs: Any) -> None:
-        push, seeded = derivatives.linear_part(function.bind(weights), derivative, inputs)
-
-        def image(start: Any) -> list[Any]:
-            return push_units(push, seeded.shape, seeded.dtype, Seeds(start, 1))
-
-        traced = jax.make_jaxpr(image)(abstract((), np.int64))
+        traced = image(function.bind(weights), inputs)
         cost = estimate(traced)
         shared = sum(const.size * const.dtype.itemsize for const in traced.consts)
         costs.append(Cost(cost.flops, max(1, cost.memory_bytes - shared), cost.bounded))
@@ -61,6 +81,20 @@ def seed_cost(graph: Graph, function: TracedFunction, derivative: Derivative) ->
     with refusals("the function cannot be differentiated"):
         jax.eval_shape(linear, weights, inputs)
     return costs[0]
+
+
+def width_for(seeds: int, result_bytes: int, flops: float, worth_bytes: int = WORTH_BYTES) -> int:
+    """Choose the width of blocks: enough of them to share out, each large enough to be worth it.
+
+    Args:
+        seeds: in all.
+        result_bytes, flops: of one seed.
+        worth_bytes: result below which a block costs more to hand out than to compute.
+    """
+    result_bytes, flops = max(1, result_bytes), max(1.0, flops)
+    largest = max(1, min(BLOCK_BYTES // result_bytes, int(BLOCK_FLOPS / flops)))
+    worth = max(1, min(ceil(worth_bytes / result_bytes), ceil(WORTH_FLOPS / flops)))
+    return min(largest, max(worth, ceil(seeds / SHARES)))
 
 
 def fitting(
@@ -83,9 +117,7 @@ def fitting(
     read += sum(value.nbytes for name, value in function.arguments if name not in derivative.wrt)
     batch = max(1, max(CACHE_BYTES, read) // cost.memory_bytes)
     if not width:
-        largest = max(1, min(BLOCK_BYTES // result, int(BLOCK_FLOPS / max(1.0, cost.flops))))
-        worth = max(1, min(ceil(WORTH_BYTES / result), ceil(WORTH_FLOPS / max(1.0, cost.flops))))
-        width = min(largest, max(worth, ceil(seeds / SHARES)))
+        width = width_for(seeds, result, cost.flops)
         if batch < width < seeds:
             width -= width % batch
     width = min(width, seeds)
@@ -114,13 +146,11 @@ def fitting_samples(
         _even_batch(count, max(1, CACHE_BYTES // cost.memory_bytes)) if count else 0
         for count, cost in zip(seeds, costs, strict=True)
     )
-    flops = max(1.0, sum(count * cost.flops for count, cost in zip(seeds, costs, strict=True)))
+    flops = sum(count * cost.flops for count, cost in zip(seeds, costs, strict=True))
     result = max(1, result_bytes // spec.seeds)
     width = spec.width
     if not width:
-        largest = max(1, min(BLOCK_BYTES // result, int(BLOCK_FLOPS / flops)))
-        worth = max(1, min(ceil(WORTH_BYTES / result), ceil(WORTH_FLOPS / flops)))
-        width = min(largest, max(worth, ceil(spec.seeds / SHARES)))
+        width = width_for(spec.seeds, result, flops)
     return replace(spec, width=min(width, spec.seeds), batches=batches)
 
 

@@ -14,11 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
-from gradwire_engine.abstract import abstract, abstract_argument
+from gradwire_engine.abstract import abstract
 from gradwire_engine.errors import InvalidInput, LimitExceeded
 from gradwire_engine.graphs.graph import Graph
-from gradwire_engine.jaxprs.cost import Cost, estimate
+from gradwire_engine.jaxprs.cost import Cost
 from gradwire_engine.limits import Limits
 from gradwire_engine.planning import compressed, derivatives, sizing
 from gradwire_engine.planning.compressed import TOGETHER, Form
@@ -55,7 +56,7 @@ from gradwire_engine.planning.structure import (
     ordered,
     pattern_id_of,
 )
-from gradwire_engine.refusals import refusals
+from gradwire_engine.planning.transforms import Arrays, Function
 from gradwire_engine.sparsity.coloring.recovery import DirectColoring
 from gradwire_engine.sparsity.coloring.results import (
     BidirectionalColoring,
@@ -154,7 +155,7 @@ def _sparse(
         )
     _check_nonzeros(detected, limits)
     costs = {mode: _seed_cost(graph, chosen, mode) for mode in modes}
-    weights = {mode: cost.flops for mode, cost in costs.items()}
+    weights = {mode: max(1.0, cost.flops) for mode, cost in costs.items()}
     coloring = color_pattern(detected.pattern, problem.kind == HESSIAN and chosen.symmetric, modes, weights)
     if coloring.count > limits.colors:
         raise LimitExceeded(
@@ -185,21 +186,12 @@ def _check_nonzeros(detected: Detected, limits: Limits) -> None:
 
 def _seed_cost(graph: Graph, chosen: Chosen, mode: str) -> Cost:
     """Estimate the cost of one seed over all arrays: of the linear part alone."""
-    weights = {name: abstract(array.shape, array.dtype) for name, array in graph.weights.items()}
-    inputs = {name: abstract_argument(value) for name, value in chosen.function.arguments}
-    costs: list[Cost] = []
 
-    def linear(weights: Any, inputs: Any) -> None:
-        bound = chosen.function.bind(weights)
-        push, seeded = compressed.linear_part(bound, mode, chosen.wrt, chosen.of, inputs)
-        traced = jax.make_jaxpr(push)([abstract(array.shape, array.dtype) for array in seeded])
-        cost = estimate(traced)
-        shared = sum(const.size * const.dtype.itemsize for const in traced.consts)
-        costs.append(Cost(max(1.0, cost.flops), max(1, cost.memory_bytes - shared), cost.bounded))
+    def image(function: Function, inputs: Arrays) -> ClosedJaxpr:
+        push, seeded = compressed.linear_part(function, mode, chosen.wrt, chosen.of, inputs)
+        return jax.make_jaxpr(push)([abstract(array.shape, array.dtype) for array in seeded])
 
-    with refusals("the function cannot be differentiated"):
-        jax.eval_shape(linear, weights, inputs)
-    return costs[0]
+    return sizing.cost_of(graph, chosen.function, image)
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,7 +288,9 @@ def _planned(
         dtype=dtype,
         dense_primitives=detected.dense_primitives,
     )
-    identity = repr((problem.function, problem.arguments, problem.kind, layout, kernels))
+    # Equal plans have equal structures too: workers keep its arrays under the plan's id.
+    digests = [hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() for array in inputs.values()]
+    identity = repr((problem.function, problem.arguments, problem.kind, layout, kernels, digests))
     plan = Plan(
         problem=problem,
         mode=_mode(sides, modes),
@@ -342,11 +336,7 @@ def _types(arrays: Mapping[str, Array]) -> Arguments:
 def _fitting(problem: Problem, side: _Side, cost: Cost, result: int) -> _Side:
     """Choose how many colors a block and a batch hold; blocks are as even as can be."""
     batch = max(1, sizing.CACHE_BYTES // cost.memory_bytes)
-    width = problem.options.block_width
-    if not width:
-        largest = max(1, min(sizing.BLOCK_BYTES // max(1, result), int(sizing.BLOCK_FLOPS / cost.flops)))
-        worth = max(1, min(ceil(WORTH_BYTES / max(1, result)), ceil(sizing.WORTH_FLOPS / cost.flops)))
-        width = min(largest, max(worth, ceil(side.count / sizing.SHARES)))
+    width = problem.options.block_width or sizing.width_for(side.count, result, cost.flops, WORTH_BYTES)
     width = min(width, side.count)
     width = ceil(side.count / ceil(side.count / width))
     return replace(side, width=width, batch=min(width, batch))
@@ -396,7 +386,10 @@ def _structured(
         entries = max(block.last_value - block.first_value for block in own)
         together = side.width * side.vector <= TOGETHER and side.width * equations <= WRITTEN_OUT
         lengths = np.diff(offsets[side.first : side.first + side.count + 1])
-        forms.append(Form(side.width, side.batch, entries, 0 if together else int(lengths.max(initial=1))))
+        longest = int(lengths.max(initial=1))
+        forms.append(
+            Form(side.width, 1, entries, 0) if together else Form(side.width, side.batch, entries, longest)
+        )
         for block in own if together else ():
             values = slice(block.first_value, block.last_value)
             number = colored.colors[values] - (side.first + block.start)

@@ -61,14 +61,19 @@ async def differentiate(
     if request.values:
         own = EvaluateSpec(plan.problem.function, inputs.arguments, (), ())
         values = ValueMessages(evaluator.outputs(graph, own, replace(inputs, values=point.inputs)))
-    check = await _check(backend, evaluator, request, graph, held_plan, replace(inputs, values=point.inputs))
+    check: PatternCheck | None = None
     try:
+        beside = replace(inputs, values=point.inputs)
+        check = await _check(backend, evaluator, request, graph, held_plan, beside)
+        # A pattern is checked with all blocks, those that the client holds already too.
+        computing = blocks if check is None else plan.blocks
+        wanted = {block.index for block in blocks}
         header = derivative_pb2.DifferentiateHeader(plan=translate.plan_message(plan))
         yield Response(header=header).SerializeToString()
         if structure is not None:
             async for message in pattern_messages(request, structure):
                 yield message
-        specs = dict.fromkeys(plan.kernel(block) for block in (blocks if check is None else plan.blocks))
+        specs = dict.fromkeys(plan.kernel(block) for block in computing)
         held = await asyncio.gather(*(backend.kernels.kernel(graph, spec) for spec in specs))
         kernels = dict(zip(specs, held, strict=True))
         compiling = time.perf_counter() - started
@@ -77,11 +82,10 @@ async def differentiate(
             begun = derivative_pb2.Progress(blocks_total=len(blocks))
             yield Response(progress=begun).SerializeToString()
         done, sent, reported, by_worker = 0, 0, started, Counter[str]()
-        # A pattern is checked with all blocks, those that the client holds already too.
-        async for block, computed, worker in computation.results(blocks if check is None else plan.blocks):
+        async for block, computed, worker in computation.results(computing):
             if check is not None:
                 await check.add(block, computed)
-                if block not in blocks:
+                if block.index not in wanted:
                     continue
             for message in _block_messages(plan, block, computed, worker):
                 yield message
@@ -101,20 +105,20 @@ async def differentiate(
         if values is not None:
             for message in await values.take(wait=True):
                 yield message
-        if check is not None:
-            await check.finish()
+        verified = check is not None and await check.finish()
+        if verified:
             backend.verified[plan.plan_id] = True
     finally:
-        for beside in (values, check):
-            if beside is not None:
-                beside.close()
+        for started_beside in (values, check):
+            if started_beside is not None:
+                started_beside.close()
     summary = derivative_pb2.Summary(
         blocks=done,
         elapsed=translate.duration(time.perf_counter() - started),
         compile=translate.duration(compiling if compiling > _CACHED_SECONDS else 0.0),
         blocks_by_worker=by_worker,
         blocks_rerun=computation.reruns,
-        pattern_verified=check is not None,
+        pattern_verified=verified,
     )
     yield Response(summary=summary).SerializeToString()
 

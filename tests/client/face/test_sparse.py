@@ -142,6 +142,14 @@ def test_auto_gives_a_matrix_or_an_array(remote: gw.Client) -> None:
     g = remote.function(lambda x: x * np.sum(x), gw.spec(4))
     J = g.jacobian(np.ones(4), sparse="auto")
     np.testing.assert_array_equal(J, np.ones((4, 4)) + 4 * np.eye(4))
+    two = remote.function(lambda x, z: (x * np.sum(x), z * np.sum(z)), gw.spec(2), gw.spec(3))
+    joint = two.jacobian(np.ones(2), np.ones(3), sparse="auto", joined=True)
+    dense = two.jacobian(np.ones(2), np.ones(3))
+    np.testing.assert_array_equal(
+        joint.toarray() if scipy.sparse.issparse(joint) else joint, np.block([list(row) for row in dense])
+    )
+    one = g.jacobian(np.ones(4), sparse="auto", joined=True)
+    np.testing.assert_array_equal(one, J)
 
 
 def test_large_index_arrays_that_a_function_closes_over_are_followed(remote: gw.Client) -> None:
@@ -169,10 +177,11 @@ def test_options_that_do_not_go_together_are_refused(remote: gw.Client) -> None:
         ({"joined": True}, "joined= is of sparse"),
         ({"sparse": True, "out": np.ones((8, 9))}, "out= takes dense"),
         ({"sparse": True, "sink": print}, "sink= takes dense"),
+        ({"sparse": "auto", "triangle": True}, "'auto' may give a dense one"),
         ({"sparse": "yes"}, "sparse is True, False, 'auto' or a pattern"),
     ):
         with pytest.raises(gw.InvalidArgumentError, match=message):
-            f.jacobian(np.ones(9), **options)
+            (f.hessian if "triangle" in options else f.jacobian)(np.ones(9), **options)
 
 
 def _chain_pattern(n: int) -> Any:
@@ -257,6 +266,37 @@ def test_blocks_have_the_same_bits_however_they_are_computed(remote: gw.Client) 
         J, info = f.jacobian(x, sparse=True, block_width=width, return_info=True)
         assert info.plan.blocks > 1
         np.testing.assert_array_equal(J.toarray(), whole.toarray())
+
+
+def test_limits_are_named_and_a_small_cache_of_structures_only_plans_anew(
+    remote: gw.Client, tmp_path: Path
+) -> None:
+    x = np.random.default_rng(4).random((2, 10, 10))
+    with gw.local(workers=1, nonzeros=1300, structure_cache_bytes=1, cache_dir=tmp_path) as client:
+        f = client.function(brusselator, gw.spec((2, 10, 10)))
+        g = client.function(chain, gw.spec(9))
+        for _ in range(2):  # each puts the other's structure out of the cache
+            found = f.jacobian(x, sparse=True, block_width=1)
+            assert g.jacobian(np.ones(9), sparse=True).nnz == 16
+        with pytest.raises(gw.LimitError, match="2700 non-zeros of 450 x 450; the limit is 1300") as caught:
+            client.function(brusselator, gw.spec((2, 15, 15))).jacobian(np.ones((2, 15, 15)), sparse=True)
+        assert caught.value.limit == "nonzeros"
+    # One worker and two: the same bits.
+    again = remote.function(brusselator, gw.spec((2, 10, 10))).jacobian(x, sparse=True, block_width=1)
+    np.testing.assert_array_equal(found.data, again.data)
+
+
+def test_a_pattern_is_only_taken_for_checked_where_all_is_finite(remote: gw.Client) -> None:
+    f = remote.function(lambda x: np.sqrt(x), gw.spec(7))
+    eye = scipy.sparse.eye_array(7)
+    verified = []
+    for first in (0.0, 1.0, 4.0):
+        x = np.full(7, 2.0)
+        x[0] = first
+        _, info = f.jacobian(x, sparse=eye, return_info=True)
+        verified.append(info.summary.pattern_verified)
+    # At an infinite slope nothing is settled; then it is, once.
+    assert verified == [False, True, False]
 
 
 def test_a_lost_worker_changes_no_bit(tmp_path: Path) -> None:

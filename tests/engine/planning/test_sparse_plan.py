@@ -172,6 +172,22 @@ def test_a_value_that_is_not_finite_stays_in_its_entry() -> None:
     np.testing.assert_array_equal(found, [[np.inf, 0, 0], [0, 0.25, 0], [0, 0, np.nan]])
 
 
+@pytest.mark.parametrize("slope", ["Log(x)", "Div(unit, x)", "Sqrt(x)"])
+def test_an_infinite_slope_makes_nothing_wrong_and_no_nan_outside_of_its_row_or_column(slope: str) -> None:
+    body = (
+        "(double[n] x) => (double[n] y) <int64[1] zero = {0}, int64[1] one = {1}, int64[1] end = {1000}, "
+        f"double unit = {{1}}> {{ s = {slope} a = Slice(x, one, end) b = Slice(x, zero, one) "
+        "r = Concat<axis = 0>(a, b) q = Mul(r, r) y = Add(s, q) }"
+    )
+    graph, point = graph_of(body), {"x": np.array([0.0, 1, 4, 9])}
+    for mode in ("forward", "reverse"):
+        planned = planned_of(graph, point, mode=mode)
+        found, expected = in_process.assemble_sparse(graph, planned, point), dense_of(graph, point, planned)
+        assert (np.isnan(found) | (found == expected)).all()
+        assert not np.isnan(found[1:] if mode == "forward" else found[:, 1:]).any()
+        assert np.isinf(found[0, 0]) and (found[0, 2:] == 0).all()
+
+
 def test_auto_takes_the_sparse_way_only_where_it_is_cheaper() -> None:
     graph, point = graph_of(CHAIN), {"x": np.linspace(0.5, 2, 9)}
     assert planned_of(graph, point, sparsity="auto").structure is not None

@@ -176,6 +176,50 @@ def test_a_plan_is_what_the_derivative_then_follows(
     assert [(entry.row, entry.column) for entry in plan.entries] == [("y", "x")]
 
 
+@pytest.mark.parametrize("field", ["rows", "columns", "reduction"])
+def test_what_is_not_built_yet_is_refused_by_name(
+    channel: grpc.Channel, graph: str, point: dict[str, Any], field: str
+) -> None:
+    request = calls.derivative(graph, point, wrt=["x"])
+    if field == "reduction":
+        request.reduction.trace.SetInParent()
+    else:
+        getattr(request, field)["x"].CopyFrom(wire.to_tensor(np.arange(2)))
+    with pytest.raises(grpc.RpcError) as caught:
+        calls.differentiate(channel, request)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert f"({field})" in caught.value.details()
+
+
+def test_only_the_blocks_that_are_asked_for_are_computed(
+    channel: grpc.Channel, graph: str, point: dict[str, Any]
+) -> None:
+    request = calls.derivative(graph, point, wrt=["x"])
+    request.options.block_width = 1
+    request.options.mode = derivative_pb2.MODE_FORWARD
+    whole = calls.differentiate(channel, request)
+    request.blocks[:] = [1, 3]
+    part = calls.differentiate(channel, request)
+    assert sorted(part.blocks) == [1, 3]
+    np.testing.assert_array_equal(part.matrices[0][:, [1, 3]], whole.matrices[0][:, [1, 3]])
+    request.blocks[:] = [99]
+    with pytest.raises(grpc.RpcError, match="blocks names block 99"):
+        calls.differentiate(channel, request)
+
+
+def test_a_pattern_is_checked_with_the_blocks_that_the_client_holds_too(channel: grpc.Channel) -> None:
+    text = "squares (double[4] x) => (double[4] y) { y = Mul(x, x) }"
+    graph = calls.register(channel, text).graph_id
+    request = calls.derivative(graph, {"x": np.arange(1.0, 5)}, wrt=["x"])
+    request.options.sparsity = derivative_pb2.SPARSITY_SPARSE
+    request.options.pattern.rows.CopyFrom(wire.to_tensor(np.array([0, 1, 2, 3])))
+    request.options.pattern.columns.CopyFrom(wire.to_tensor(np.array([0, 1, 2, 0])))
+    request.options.block_width = 1
+    request.skip[:] = [0]
+    with pytest.raises(grpc.RpcError, match="the pattern given lacks entries"):
+        list(calls.stub(channel).Differentiate(request, timeout=60))
+
+
 def test_calls_on_a_stream_are_answered_by_id(
     channel: grpc.Channel, graph: str, point: dict[str, Any]
 ) -> None:

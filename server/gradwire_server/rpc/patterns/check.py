@@ -65,8 +65,8 @@ class PatternCheck:
         self._sum += np.bincount(to, terms, len(self._sum))
         self._magnitude += np.bincount(to, np.abs(terms), len(self._sum))
 
-    async def finish(self) -> None:
-        """Compare both products.
+    async def finish(self) -> bool:
+        """Compare both products; return whether all of both could be: what is not finite cannot.
 
         Raises:
             InvalidInput: they differ: the pattern lacks entries.
@@ -85,6 +85,7 @@ class PatternCheck:
                 f"{int(off.sum())} {side}s, {side} {first} first; add entries, or have the server find them",
                 "options.pattern",
             )
+        return bool(np.isfinite(product).all() and np.isfinite(self._sum).all())
 
     def close(self) -> None:
         """Stop the product if it is still under way."""
