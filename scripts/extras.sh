@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs a wheel with each extra alone, in an environment of its own, and goes through the door that it opens.
+# Installs a wheel with each extra alone, in an environment of its own, and runs a check of what the extra adds.
 #
 #     scripts/extras.sh dist/gradwire-0.1.0-py3-none-any.whl [EXTRA ...]
 #
@@ -18,7 +18,7 @@ echo "torch==2.13.0" > constraints.txt
 python3 -m venv tools
 pip=$PWD/tools/bin/pip
 
-cat > server.door << 'PYTHON'
+cat > server.check << 'PYTHON'
 import numpy as np
 import gradwire as gw
 
@@ -27,7 +27,7 @@ if __name__ == "__main__":
         np.testing.assert_array_equal(client.jacobian(lambda x: 2 * x, np.ones(2)), 2 * np.eye(2))
 PYTHON
 
-cat > jax.door << 'PYTHON'
+cat > jax.check << 'PYTHON'
 import jax.numpy as jnp
 import gradwire as gw
 import gradwire.jax
@@ -36,7 +36,7 @@ f = gw.connect("localhost:1").function(lambda x: jnp.sum(jnp.sin(x)), gw.spec(3)
 assert f.model.graph.node
 PYTHON
 
-cat > torch.door << 'PYTHON'
+cat > torch.check << 'PYTHON'
 import torch
 import gradwire as gw
 import gradwire.torch
@@ -45,7 +45,7 @@ f = gw.connect("localhost:1").function(torch.nn.Linear(3, 2), gw.spec(3, "float3
 assert f.model.graph.node
 PYTHON
 
-cat > sklearn.door << 'PYTHON'
+cat > sklearn.check << 'PYTHON'
 import numpy as np
 from sklearn.linear_model import Ridge
 import gradwire as gw
@@ -56,7 +56,7 @@ f = gw.connect("localhost:1").function(Ridge().fit(x, x.sum(1)), gw.spec((4, 2))
 assert f.model.graph.node
 PYTHON
 
-cat > plot.door << 'PYTHON'
+cat > plot.check << 'PYTHON'
 from pathlib import Path
 import numpy as np
 import gradwire as gw
@@ -71,7 +71,7 @@ for extra in "${extras[@]}"; do
     python3 -m venv --without-pip "$extra"
     "$pip" --python "$extra" install --quiet --disable-pip-version-check --no-compile \
         --constraint constraints.txt "$wheel[$extra]"
-    "$extra/bin/python" -P "$extra.door"
+    "$extra/bin/python" -P "$extra.check"
     rm -rf "$extra"
     echo "gradwire[$extra] alone: $((SECONDS - began)) s"
 done

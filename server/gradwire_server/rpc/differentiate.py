@@ -23,7 +23,7 @@ from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.evaluate import SERVER, Evaluator
 from gradwire_server.rpc.patterns.check import PatternCheck, pattern_check
-from gradwire_server.rpc.patterns.exchange import check_pattern_wishes, pattern_messages
+from gradwire_server.rpc.patterns.exchange import check_pattern_options, pattern_messages
 from gradwire_server.rpc.plan import known_inputs, plan_for
 from gradwire_server.rpc.values import ValueMessages
 from gradwire_wire import framing
@@ -54,7 +54,7 @@ async def differentiate(
     known = known_inputs(request.inputs, backend.store)
     graph, held_plan = await plan_for(backend, request, inputs.arguments, known)
     plan, structure = held_plan.plan, held_plan.structure
-    check_pattern_wishes(request, structure)
+    check_pattern_options(request, structure)
     blocks = _wanted(plan, request)
     point = inputs.point()
     values: ValueMessages | None = None
@@ -109,9 +109,9 @@ async def differentiate(
         if verified:
             backend.verified[plan.plan_id] = True
     finally:
-        for started_beside in (values, check):
-            if started_beside is not None:
-                started_beside.close()
+        for evaluation in (values, check):
+            if evaluation is not None:
+                evaluation.close()
     summary = derivative_pb2.Summary(
         blocks=done,
         elapsed=translate.duration(time.perf_counter() - started),
@@ -145,7 +145,7 @@ async def _pattern_alone(
     known = known_inputs(request.inputs, backend.store)
     arguments = translate.argument_types(request.inputs)
     _, held = await plan_for(backend, request, arguments, known)
-    check_pattern_wishes(request, held.structure)
+    check_pattern_options(request, held.structure)
     assert held.structure is not None
     header = derivative_pb2.DifferentiateHeader(plan=translate.plan_message(held.plan))
     yield Response(header=header).SerializeToString()

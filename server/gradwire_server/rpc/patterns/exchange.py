@@ -20,10 +20,10 @@ from gradwire_wire.v1 import derivative_pb2, tensor_pb2
 Array = np.ndarray[Any, Any]
 
 
-def check_pattern_wishes(
+def check_pattern_options(
     request: derivative_pb2.DifferentiateRequest, structure: SharedStructure | None
 ) -> None:
-    """Refuse wishes about the pattern of a dense derivative; "auto" may give one.
+    """Refuse options about the pattern of a dense derivative; "auto" may give one.
 
     Raises:
         InvalidInput: there is no pattern.
@@ -31,11 +31,11 @@ def check_pattern_wishes(
     if structure is not None:
         return
     auto = request.options.sparsity == derivative_pb2.SPARSITY_AUTO
-    for field, wished in (
+    for field, asked in (
         ("pattern_only", request.pattern_only),
         ("pattern_colors", request.pattern_colors and not auto),
     ):
-        if wished:
+        if asked:
             raise InvalidInput("only a sparse derivative has a pattern: set options.sparsity", field)
 
 
