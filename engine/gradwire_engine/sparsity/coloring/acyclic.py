@@ -15,6 +15,7 @@ import numpy as np
 
 from gradwire_engine.sparsity.coloring.results import AcyclicColoring
 from gradwire_engine.sparsity.coloring.search import best_of_orders
+from gradwire_engine.sparsity.coloring.star import listed
 from gradwire_engine.sparsity.compiled import compiled, loop_arrays, mirror_images
 from gradwire_engine.sparsity.pattern import SparsityPattern
 
@@ -136,13 +137,7 @@ def acyclic_fit(indptr: Array, indices: Array, largest: int, order: Array) -> tu
             color = colors[w]
             if w == v:
                 continue
-            place = indptr[w]
-            while place < indptr[w] + nears[w] and colors[indices[near[place]]] != mine:
-                place += 1
-            alike = place < indptr[w] + nears[w]
-            if not alike:
-                near[place] = mirrors[k]
-                nears[w] += 1
+            place, alike = listed(indptr, indices, near, nears, colors, w, mirrors[k])
             if color < 0:
                 continue
             one, other = root_of(parent, edge_of[k]), root_of(parent, first_edge[color])

@@ -40,6 +40,25 @@ def color_star(pattern: SparsityPattern) -> StarColoring:
 
 
 @compiled
+def listed(
+    indptr: Array, indices: Array, near: Array, nears: Array, colors: Array, w: int, entry: int
+) -> tuple[int, bool]:
+    """List an entry of vertex w, unless one that leads to the same color is listed: one for each color.
+
+    Return where the entry of that color stands in the list, and whether it stood there before.
+    """
+    place, color = indptr[w], colors[indices[entry]]
+    end = indptr[w] + nears[w]
+    while place < end and colors[indices[near[place]]] != color:
+        place += 1
+    if place < end:
+        return place, True
+    near[place] = entry
+    nears[w] += 1
+    return place, False
+
+
+@compiled
 def star_fit(indptr: Array, indices: Array, order: Array) -> tuple[Array, int]:
     """Give each vertex in turn the first color that leaves no path of four vertices in two colors."""
     vertices = len(indptr) - 1
@@ -90,13 +109,7 @@ def star_fit(indptr: Array, indices: Array, order: Array) -> tuple[Array, int]:
             color = colors[w]
             if w == v:
                 continue
-            place = indptr[w]
-            while place < indptr[w] + nears[w] and colors[indices[near[place]]] != mine:
-                place += 1
-            alike = place < indptr[w] + nears[w]
-            if not alike:
-                near[place] = mirrors[k]
-                nears[w] += 1
+            place, alike = listed(indptr, indices, near, nears, colors, w, mirrors[k])
             if color < 0:
                 continue
             if alike:
