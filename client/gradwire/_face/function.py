@@ -101,8 +101,9 @@ class AsyncFunction(SparseFunction):
                 pattern is found for these shapes and holds at every point; or give one (`SparsityPattern`, a
                 SciPy matrix, a boolean matrix, or rows and columns), which is checked at its first use.
             joined: give one sparse matrix, all outputs by all inputs, in place of one for each pair.
-            batched: inputs with one more, leading axis: the derivatives of each sample, of shape (samples,
-                *output, *input). Inputs that are not named are the same for all samples.
+            batched: inputs with one more, leading axis: the derivatives of each sample, of shape
+                (samples,) + output.shape + input.shape. Inputs that are not named are the same for all of
+                them.
             out: array (or nested tuple like the result) to fill, such as an `np.memmap`; returned. Or a path
                 (or nested tuple): the array is made in that file of NumPy's format, and `gw.resume` finishes
                 it if this process ends before it is whole.
