@@ -17,6 +17,14 @@ class UnknownId(ServiceError):
         self.identifier = identifier
 
 
+class Unauthenticated(ServiceError):
+    """A call shows no token, or one that is not valid."""
+
+
+class Forbidden(ServiceError):
+    """The caller is known and may not do this."""
+
+
 class PlanChanged(ServiceError):
     """A request named blocks of a plan other than the one this server makes."""
 

@@ -21,6 +21,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -65,6 +66,18 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(50051, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+
+    token_file: Path | None = Field(
+        None, description="tokens of clients, as `gradwire token new` writes them; none: anyone may call"
+    )
+    tls_cert: Path | None = Field(None, description="this server's certificate, in PEM; none: plain text")
+    tls_key: Path | None = Field(None, description="the certificate's private key, in PEM")
+    tls_client_ca: Path | None = Field(
+        None, description="roots of the certificates that clients must show, in PEM; none: they show none"
+    )
+    plain_text_tokens: bool = Field(
+        False, description="tokens may travel in plain text: something in front of the server encrypts"
+    )
 
     workers: PositiveInt | Literal["auto"] = Field(
         "auto", description="worker processes; auto: one per CPU core, or per GPU"
@@ -192,6 +205,14 @@ class Settings(BaseSettings):
             return cls(_cli_parse_args=flags, **given)
         except ValidationError as error:
             raise explained(error, cls.model_fields, flags, given) from None
+
+    @model_validator(mode="after")
+    def _certificates_are_whole(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("a certificate and its key go together: set tls-cert and tls-key")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls-client-ca is for encrypted connections: set tls-cert and tls-key too")
+        return self
 
     @property
     def limits(self) -> Limits:

@@ -16,8 +16,8 @@ from pydantic_settings import PydanticBaseSettingsSource
 
 PREFIX = "GRADWIRE_"
 
-NOT_SETTINGS = ("GRADWIRE_ADDRESS", "GRADWIRE_PARENT_FD")
-"""Variables of the prefix that are no settings: the address for clients, and what an embedder sets."""
+NOT_SETTINGS = ("GRADWIRE_ADDRESS", "GRADWIRE_TOKEN", "GRADWIRE_PARENT_FD")
+"""Variables of the prefix that are no settings: address and token of clients, and what an embedder sets."""
 
 _OF_KUBERNETES = re.compile(r"GRADWIRE_(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_(TCP|UDP|SCTP)\w*)")
 
@@ -133,7 +133,8 @@ def explained(
     """
     reasons: dict[tuple[str, Any], list[str]] = {}
     for one in error.errors(include_url=False):
-        field = str(one["loc"][0])
+        # What no single setting is to blame for has no place.
+        field = str(one["loc"][0]) if one["loc"] else ""
         message = str(one["msg"]).removeprefix("Value error, ")
         if one["type"] == "extra_forbidden":
             message = f"there is no such setting{_near(field, fields)}"
@@ -142,6 +143,8 @@ def explained(
     return SettingsError(
         "\n".join(
             f"{_source(field, value, file, arguments, given)}: {', or '.join(messages)}"
+            if field
+            else ", or ".join(messages)
             for (field, value), messages in reasons.items()
         )
     )

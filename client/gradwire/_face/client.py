@@ -34,6 +34,7 @@ from gradwire.transport.address import checked
 from gradwire.transport.connection import Connection
 from gradwire.transport.files import ResultFiles
 from gradwire.transport.retry import Deadline, Retry
+from gradwire.transport.security import PathLike, security
 from gradwire.transport.stream import CallStream
 from gradwire.transport.uploads import Uploaded
 from gradwire_wire.choices import GraphChoices
@@ -41,21 +42,43 @@ from gradwire_wire.kinds import KIND_NAMES
 
 
 def connect(
-    address: str | None = None, *, retry: Retry | None = None, verify: Verify = "first"
+    address: str | Sequence[str] | None = None,
+    *,
+    token: str | None = None,
+    tls: bool | None = None,
+    ca: PathLike | None = None,
+    cert: Sequence[PathLike] | None = None,
+    retry: Retry | None = None,
+    verify: Verify = "first",
 ) -> "AsyncClient":
     """Return a client of the server at "host:port"; call it where an event loop runs.
 
-    `verify` says when traced functions are compared with the functions they came from, where
-    `AsyncClient.function` is not told otherwise.
-
-    Without an address it is the one in the environment variable `GRADWIRE_ADDRESS`. It connects with the
-    first call. Use it with `async with`, or `close` it:
+    It connects with the first call. Use it with `async with`, or `close` it:
 
         async with gw.aio.connect("localhost:50051") as client:
             f = client.function(lambda x: np.sin(x), gw.spec(3))
             print(await f.jacobian(np.ones(3)))
+
+    Args:
+        address: "host:port"; several of them, of which the first that answers is used; or another target of
+            gRPC, such as "dns:///name:port" or "unix:/path". By default that in the environment variable
+            `GRADWIRE_ADDRESS`.
+        token: that the server asks for; by default that in `GRADWIRE_TOKEN`. It travels encrypted, or within
+            this machine, unless `tls=False` says that something else encrypts the connection.
+        tls: whether the connection is encrypted; by default if `ca` or `cert` is given.
+        ca: a PEM file of the root of the server's certificate; by default the system's roots.
+        cert: PEM files of this client's certificate and its key, where the server asks for one.
+        retry: how calls are retried.
+        verify: when traced functions are compared with the functions they came from, where
+            `AsyncClient.function` is not told otherwise: "first", "always" or "never".
+
+    Raises:
+        InvalidArgumentError: the address is none, a file cannot be read, or the token would travel in plain
+            text over a network.
     """
-    return AsyncClient(Connection(checked(address), retry or Retry()), Verifier(verify))
+    where = checked(address)
+    protection = security(where, token, tls, ca, cert)
+    return AsyncClient(Connection(where, retry or Retry(), protection), Verifier(verify))
 
 
 class AsyncClient:

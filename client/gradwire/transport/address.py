@@ -1,7 +1,13 @@
-"""Addresses of servers: "host:port", or another target that gRPC resolves, such as "unix:/run/gradwire"."""
+"""Addresses of servers: "host:port", several of them, or another target that gRPC resolves.
+
+"dns:///gradwire.example:50051" follows a name that stands for several servers; "unix:/run/gradwire" is a
+socket of this machine.
+"""
 
 import os
 import re
+import socket
+from collections.abc import Sequence
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
@@ -16,17 +22,55 @@ _BARE_IPV6 = re.compile(r"[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F:.]*")
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:.%\w]+\]|[^:/\s\[\]]+):(\d{1,5})")
 
 
-def checked(address: str | None) -> str:
-    """Return the address of a server, from the environment if it is None.
+def checked(address: str | Sequence[str] | None) -> str:
+    """Return the address of a server, from the environment if it is None; several are joined by commas.
 
     Raises:
         InvalidArgumentError: there is none, or it is no address: it is a URL, say, or has no port.
     """
     if address is None:
         return _checked(_from_environment(), f" in {VARIABLE}")
-    if not isinstance(address, str):
-        raise InvalidArgumentError(f'an address is a text, "host:port", not {address!r}')
-    return _checked(address, "")
+    texts = [address] if isinstance(address, str) else address
+    if not isinstance(texts, Sequence) or not texts or not all(isinstance(text, str) for text in texts):
+        raise InvalidArgumentError(f'an address is a text, "host:port", or a list of them, not {address!r}')
+    return _checked(",".join(texts), "")
+
+
+def target(address: str) -> str:
+    """Return what gRPC connects to: the first of several addresses that answers.
+
+    The names of several addresses are looked up here, once: a name that changes is for "dns:///name:port".
+
+    Raises:
+        InvalidArgumentError: the name of one of several is unknown.
+    """
+    if "," not in address or address.partition(":")[0] in _SCHEMES:
+        return address
+    parts = [part.rpartition(":") for part in address.split(",")]
+    found = [_looked_up(host.strip("[]"), port) for host, _, port in parts]
+    for scheme in ("ipv4", "ipv6"):
+        if all(scheme in addresses for addresses in found):
+            return f"{scheme}:{','.join(addresses[scheme] for addresses in found)}"
+    raise InvalidArgumentError(f"some of {address} are IPv4 and some IPv6: connect to those of one kind")
+
+
+def _looked_up(host: str, port: str) -> dict[str, str]:
+    try:
+        answers = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise InvalidArgumentError(f"the name {host!r} is unknown: {error.strerror}") from None
+    addresses: dict[str, str] = {}
+    for family, _, _, _, place in answers:
+        if family == socket.AF_INET:
+            addresses.setdefault("ipv4", f"{place[0]}:{port}")
+        elif family == socket.AF_INET6:
+            addresses.setdefault("ipv6", f"[{place[0]}]:{port}")
+    return addresses
+
+
+def host_of(address: str) -> str:
+    """Return the name in the first of several addresses: the servers' certificate has it."""
+    return address.partition(",")[0].rpartition(":")[0].strip("[]")
 
 
 def _from_environment() -> str:
@@ -44,6 +88,12 @@ def _from_environment() -> str:
 
 
 def _checked(address: str, where: str) -> str:
+    if "," in address and address.partition(":")[0] not in _SCHEMES:
+        return ",".join(_one(part.strip(), where) for part in address.split(","))
+    return _one(address, where)
+
+
+def _one(address: str, where: str) -> str:
     scheme, separator, rest = address.partition(":")
     if separator and scheme in _SCHEMES:
         return address
@@ -51,7 +101,10 @@ def _checked(address: str, where: str) -> str:
     if rest.startswith("//"):
         host = urlsplit(address).netloc.rpartition("@")[2]
         port = "" if _HOST_AND_PORT.fullmatch(host) else ":50051"
-        raise InvalidArgumentError(f"{what}, without {scheme}://, as in '{host or 'localhost'}{port}'")
+        encrypted = ", and pass tls=True" if scheme in ("https", "grpcs") else ""
+        raise InvalidArgumentError(
+            f"{what}, without {scheme}://, as in '{host or 'localhost'}{port}'{encrypted}"
+        )
     match = _HOST_AND_PORT.fullmatch(address)
     if match is None:
         host = address.rstrip(":") if _HOST.fullmatch(address.rstrip(":")) else "localhost"

@@ -1,7 +1,6 @@
 """The channel to a server, and the service's calls as raw bytes.
 
-`open_channel` is the one place that decides how a connection is made: channel options, and later transport
-security and tokens.
+`open_channel` is the one place that decides how a connection is made: channel options and transport security.
 """
 
 from collections.abc import AsyncIterator, Callable, Generator
@@ -11,6 +10,8 @@ import grpc
 import grpc.aio
 
 import gradwire_wire as wire
+from gradwire.transport.address import host_of, target
+from gradwire.transport.security import Security
 
 SERVICE = "gradwire.v1.GradientService"
 
@@ -25,10 +26,19 @@ _OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
-    """Return a channel to "host:port". It connects with the first call."""
+def open_channel(address: str, security: Security) -> grpc.aio.Channel:
+    """Return a channel to a server. It connects with the first call.
+
+    Raises:
+        InvalidArgumentError: a certificate cannot be read.
+    """
     wire.keep_freed_memory()
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    credentials, where = security.credentials(), target(address)
+    if credentials is None:
+        return grpc.aio.insecure_channel(where, options=_OPTIONS)
+    # Several addresses were looked up: their certificate names a host all the same.
+    named = [] if where == address else [("grpc.ssl_target_name_override", host_of(address))]
+    return grpc.aio.secure_channel(where, credentials, options=[*_OPTIONS, *named])
 
 
 class StreamCall(Protocol):
@@ -87,7 +97,12 @@ class Stub:
     Callers parse the answers themselves, so that they can read large ones without copying.
     """
 
-    def __init__(self, channel: Any) -> None:  # a grpc.aio.Channel, whose type stubs want (de)serializers
+    def __init__(
+        self,
+        channel: Any,  # a grpc.aio.Channel, whose type stubs want (de)serializers
+        metadata: tuple[tuple[str, str], ...] | None = None,
+    ) -> None:
+        self._metadata = metadata
         path = f"/{SERVICE}/"
         self._evaluate = channel.unary_unary(path + "Evaluate")
         self._plan = channel.unary_unary(path + "Plan")
@@ -101,47 +116,47 @@ class Stub:
 
     async def evaluate(self, request: bytes, timeout: float | None) -> bytes:
         """Evaluate: an `EvaluateRequest` to an `EvaluateResponse`."""
-        answer: bytes = await self._evaluate(request, timeout=timeout)
+        answer: bytes = await self._evaluate(request, timeout=timeout, metadata=self._metadata)
         return answer
 
     async def plan(self, request: bytes, timeout: float | None) -> bytes:
         """Plan: a `PlanRequest` to a `PlanResponse`."""
-        answer: bytes = await self._plan(request, timeout=timeout)
+        answer: bytes = await self._plan(request, timeout=timeout, metadata=self._metadata)
         return answer
 
     async def get_graph(self, request: bytes, timeout: float | None) -> bytes:
         """GetGraph: a `GetGraphRequest` to a `GetGraphResponse`."""
-        answer: bytes = await self._get_graph(request, timeout=timeout)
+        answer: bytes = await self._get_graph(request, timeout=timeout, metadata=self._metadata)
         return answer
 
     def register_graph(self, requests: AsyncIterator[bytes], timeout: float | None) -> UploadCall:
         """RegisterGraph: `RegisterGraphRequest`s to a `RegisterGraphResponse`."""
-        call: UploadCall = self._register_graph(requests, timeout=timeout)
+        call: UploadCall = self._register_graph(requests, timeout=timeout, metadata=self._metadata)
         return call
 
     def put_tensor(self, requests: AsyncIterator[bytes], timeout: float | None) -> UploadCall:
         """PutTensor: `PutTensorRequest`s to a `PutTensorResponse`."""
-        call: UploadCall = self._put_tensor(requests, timeout=timeout)
+        call: UploadCall = self._put_tensor(requests, timeout=timeout, metadata=self._metadata)
         return call
 
     async def serving(self, timeout: float | None) -> bool:
         """Tell whether grpc.health.v1 reports that the server and its workers serve."""
         # The messages are one field each: an empty request asks for the server as a whole, and field 1 of
         # the answer is 1 for SERVING. A package for that would be larger than they are.
-        answer: bytes = await self._health(b"", timeout=timeout)
+        answer: bytes = await self._health(b"", timeout=timeout, metadata=self._metadata)
         return answer == b"\x08\x01"
 
     def differentiate(self, request: bytes, timeout: float | None) -> StreamCall:
         """Differentiate: a `DifferentiateRequest` to a stream of `DifferentiateResponse`s."""
-        call: StreamCall = self._differentiate(request, timeout=timeout)
+        call: StreamCall = self._differentiate(request, timeout=timeout, metadata=self._metadata)
         return call
 
     def evaluate_stream(self) -> DuplexCall:
         """EvaluateStream: `EvaluateStreamRequest`s one way, `EvaluateStreamResponse`s the other."""
-        call: DuplexCall = self._evaluate_stream()
+        call: DuplexCall = self._evaluate_stream(metadata=self._metadata)
         return call
 
     def accumulate(self) -> DuplexCall:
         """Accumulate: `AccumulateRequest`s one way, `AccumulateResponse`s the other."""
-        call: DuplexCall = self._accumulate()
+        call: DuplexCall = self._accumulate(metadata=self._metadata)
         return call

@@ -24,6 +24,7 @@ from gradwire.progress import UploadReporter
 from gradwire.tables import html_table
 from gradwire.transport.channel import Stub, open_channel
 from gradwire.transport.retry import Backoff, Deadline, Retry
+from gradwire.transport.security import Security
 from gradwire.transport.status import finish_upload, translated
 from gradwire_wire import framing
 from gradwire_wire.v1 import graph_pb2, tensor_pb2
@@ -70,11 +71,12 @@ class GraphInfo:
 class Connection:
     """The calls of one client over one channel. All methods run on the event loop that made it."""
 
-    def __init__(self, address: str, retry: Retry) -> None:
+    def __init__(self, address: str, retry: Retry, security: Security | None = None) -> None:
         self.address = address
         self.retry = retry
-        self._channel = open_channel(address)
-        self.stub = Stub(self._channel)
+        self.security = security or Security()
+        self._channel = open_channel(address, self.security)
+        self.stub = Stub(self._channel, self.security.metadata())
         self._graphs: dict[str, GraphInfo] = {}
         self._registering: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.uploads = UploadLog()

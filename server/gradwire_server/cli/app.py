@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import gradwire as gw
-from gradwire_server.cli import session
+from gradwire_server.cli import session, tokens
 from gradwire_server.cli.session import Choices, CommonOptions
 
 app = typer.Typer(
@@ -18,6 +18,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(tokens.app, name="token")
 
 
 def _positive(seconds: float | None) -> float | None:

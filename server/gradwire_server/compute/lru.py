@@ -1,13 +1,74 @@
-"""Caches of limited bytes that drop the least recently used value first."""
+"""Caches of limited bytes that drop the least recently used value first, also among tenants."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cachetools import LRUCache
 
 V = TypeVar("V")
+
+
+class SharedCache(Generic[V]):
+    """The values of several tenants, bounded together; whoever holds most loses what is over."""
+
+    def __init__(self, capacity: int, size_of: Callable[[V], int]) -> None:
+        """Hold about `capacity` bytes, as `size_of` counts them, and the newest value whatever its size."""
+        self._capacity = capacity
+        self._size_of = size_of
+        self._parts: dict[str, LRUCache[str, V]] = {}
+
+    def of(self, tenant: str) -> TenantCache[V]:
+        """Return one tenant's view."""
+        if tenant not in self._parts:
+            self._parts[tenant] = LRUCache(float("inf"), self._size_of)
+        return TenantCache(self, self._parts[tenant])
+
+    def clear(self) -> None:
+        """Drop the values of all tenants."""
+        for part in self._parts.values():
+            part.clear()
+
+    @property
+    def nbytes(self) -> float:
+        """Bytes of all values."""
+        return sum(part.currsize for part in self._parts.values())
+
+    def shrink(self, newest: LRUCache[str, V]) -> None:
+        """Drop values until the rest fits, but not the newest one."""
+        while self.nbytes > self._capacity:
+            largest = max(self._parts.values(), key=lambda part: part.currsize)
+            if largest is newest and len(largest) == 1:
+                others = [part for part in self._parts.values() if part is not newest and part]
+                if not others:
+                    return
+                largest = max(others, key=lambda part: part.currsize)
+            largest.popitem()
+
+
+class TenantCache(Generic[V]):
+    """One tenant's part of a `SharedCache`; no key of another tenant is found in it."""
+
+    def __init__(self, whole: SharedCache[V], part: LRUCache[str, V]) -> None:
+        """Read and write one part of a cache."""
+        self._whole = whole
+        self._part = part
+
+    def get(self, key: str) -> V | None:
+        """Return a value, used now; None where there is none."""
+        return self._part.get(key)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._part
+
+    def __setitem__(self, key: str, value: V) -> None:
+        self._part[key] = value
+        self._whole.shrink(self._part)
+
+    def pop(self, key: str) -> V | None:
+        """Drop a value and return it; None where there is none."""
+        return self._part.pop(key, None)
 
 
 def lru_of_bytes(capacity: int, size_of: Callable[[V], int]) -> LRUCache[Any, V]:

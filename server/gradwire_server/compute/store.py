@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
-from cachetools import LRUCache
-
 from gradwire_engine.values import ArrayType
-from gradwire_server.compute.lru import lru_of_bytes
+from gradwire_server.compute.lru import SharedCache
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
 from gradwire_server.errors import Overloaded, UnknownId
 
@@ -49,16 +48,51 @@ class Budget:
         self._held += size
 
 
-class Store:
-    """What the server holds for clients. It is content-addressed: losing any of it costs one more upload."""
+class Stores:
+    """The stores of all tenants, bounded together."""
 
     def __init__(self, graph_bytes: int, tensor_bytes: int, upload_bytes: int) -> None:
         """Start empty, with bounds on the graphs kept, the tensors kept and the uploads in progress."""
-        self._graphs: LRUCache[str, RegisteredGraph] = lru_of_bytes(graph_bytes, lambda graph: graph.nbytes)
-        self._tensors: LRUCache[str, StoredTensor] = lru_of_bytes(
+        self._graphs: SharedCache[RegisteredGraph] = SharedCache(graph_bytes, lambda graph: graph.nbytes)
+        self._tensors: SharedCache[StoredTensor] = SharedCache(
             tensor_bytes, lambda tensor: tensor.type.nbytes
         )
         self._uploading = Budget("uploads under way", "upload_bytes", upload_bytes)
+
+    def of(self, tenant: str) -> Store:
+        """Return a tenant's store; "" is that of a server that asks for no tokens."""
+        return Store(tenant, self._graphs, self._tensors, self._uploading)
+
+    def forget_graphs(self) -> None:
+        """Drop all graphs; clients are told NOT_FOUND and register theirs again."""
+        self._graphs.clear()
+
+
+class Store:
+    """What the server holds for one tenant. It is content-addressed: losing any of it costs one more upload.
+
+    Ids are those of the tenant's clients, who find nothing of what others hold. Everywhere else in the server
+    (kernels, plans, workers) a graph or array goes by its scoped id, which has the tenant in it.
+    """
+
+    def __init__(
+        self,
+        tenant: str,
+        graphs: SharedCache[RegisteredGraph],
+        tensors: SharedCache[StoredTensor],
+        uploading: Budget,
+    ) -> None:
+        """Keep what a tenant sends in caches that all tenants share."""
+        self._tenant = tenant
+        self._graphs = graphs.of(tenant)
+        self._tensors = tensors.of(tenant)
+        self._uploading = uploading
+
+    def scoped(self, identifier: str) -> str:
+        """Return the id by which the rest of the server knows a graph or array of this tenant."""
+        if not self._tenant:
+            return identifier
+        return hashlib.sha256(f"{self._tenant} {identifier}".encode()).hexdigest()
 
     def graph(self, graph_id: str) -> RegisteredGraph:
         """Return a registered graph; raise `UnknownId`."""
@@ -71,13 +105,9 @@ class Store:
         """Tell whether a graph is held."""
         return graph_id in self._graphs
 
-    def add_graph(self, graph: RegisteredGraph) -> None:
-        """Keep a graph."""
-        self._graphs[graph.info.graph_id] = graph
-
-    def forget_graphs(self) -> None:
-        """Drop all graphs; clients are told NOT_FOUND and register theirs again."""
-        self._graphs.clear()
+    def add_graph(self, graph_id: str, graph: RegisteredGraph) -> None:
+        """Keep a graph, which the tenant's clients call `graph_id`."""
+        self._graphs[graph_id] = graph
 
     def tensor(self, tensor_id: str) -> StoredTensor:
         """Return an uploaded array; raise `UnknownId`."""

@@ -17,13 +17,17 @@ from grpc_reflection.v1alpha import reflection
 
 import gradwire_wire as wire
 from gradwire_engine.planning.kernels import device_fingerprint
+from gradwire_server.access.opening import Exposed, access_of
+from gradwire_server.access.tls import CertificateError
+from gradwire_server.access.tokens import TokenError
 from gradwire_server.compute.compiler import Compiler
 from gradwire_server.compute.fast_path import FastPath
 from gradwire_server.compute.kernel_cache import Disk, KernelCache, engine_fingerprint
 from gradwire_server.compute.pool import Pool
 from gradwire_server.compute.scheduler import Scheduler
-from gradwire_server.compute.store import Store
+from gradwire_server.compute.store import Stores
 from gradwire_server.process import trees
+from gradwire_server.process.guard import Guard
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.service import NAME, GradientService
 from gradwire_server.settings import Settings
@@ -56,15 +60,20 @@ class Server:
             Disk.at(settings.cache_dir, settings.kernel_disk_bytes),
         )
         self._fast_path = FastPath(settings)
-        store = Store(settings.graph_cache_bytes, settings.tensor_cache_bytes, settings.upload_bytes)
-        self._scheduler.on_data_lost = store.forget_graphs
-        backend = Backend(settings, store, compiler, kernels, self._fast_path, self._scheduler)
+        stores = Stores(settings.graph_cache_bytes, settings.tensor_cache_bytes, settings.upload_bytes)
+        self._scheduler.on_data_lost = stores.forget_graphs
+        backend = Backend(
+            settings, stores.of(""), stores, compiler, kernels, self._fast_path, self._scheduler
+        )
+        self._access, self._certificates = access_of(settings)
         self._health = health.HealthServicer()
         self._announcements: set[asyncio.Task[None]] = set()
         self._grpc = grpc.aio.server(
-            options=_options(settings), maximum_concurrent_rpcs=settings.concurrent_rpcs
+            options=_options(settings),
+            maximum_concurrent_rpcs=settings.concurrent_rpcs,
+            interceptors=[Guard(self._access, {NAME, HEALTH_NAME})],
         )
-        self._grpc.add_generic_rpc_handlers((GradientService(backend).handler(),))
+        self._grpc.add_generic_rpc_handlers((GradientService(backend, self._access).handler(),))
         add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection((NAME, HEALTH_NAME, reflection.SERVICE_NAME), self._grpc)
 
@@ -75,10 +84,24 @@ class Server:
         # Both are slow the first time, and would be so on the first request.
         device_fingerprint(), engine_fingerprint()
         await self._set_health(_Status.NOT_SERVING)
-        port = self._grpc.add_insecure_port(f"{self._settings.host}:{self._settings.port}")
+        address = f"{self._settings.host}:{self._settings.port}"
+        if self._certificates is None:
+            port = self._grpc.add_insecure_port(address)
+        else:
+            port = self._grpc.add_secure_port(address, self._certificates.credentials())
         await self._grpc.start()
-        _log.info("listening", address=f"{self._settings.host}:{port}")
+        _log.info(
+            "listening",
+            address=f"{self._settings.host}:{port}",
+            tls=self._certificates is not None,
+            tokens=self._settings.token_file is not None,
+        )
         return port
+
+    def reload(self) -> None:
+        """Read the tokens again; certificates are read for each new connection anyway."""
+        _log.info("reloading")
+        self._access.reload()
 
     async def run(self, stop: asyncio.Event) -> int:
         """Start Ray, serve until `stop` is set, then drain; return the process's exit code."""
@@ -153,7 +176,12 @@ def serve(settings: Settings, started: Callable[[int, asyncio.Event], None] | No
 async def _serve(settings: Settings, started: Callable[[int, asyncio.Event], None] | None) -> int:
     stop = asyncio.Event()
     _stop_on_signals(stop)
-    server = Server(settings)
+    try:
+        server = Server(settings)
+    except (TokenError, CertificateError, Exposed) as error:
+        _log.error("the server did not start", reason=str(error))
+        return 1
+    _reload_on_hangup(server)
     try:
         port = await server.start()
     except Exception as error:
@@ -163,6 +191,11 @@ async def _serve(settings: Settings, started: Callable[[int, asyncio.Event], Non
     if started is not None:
         started(port, stop)
     return await server.run(stop)
+
+
+def _reload_on_hangup(server: Server) -> None:
+    """Have SIGHUP read tokens and certificates again; by default it would end the process."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload)
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

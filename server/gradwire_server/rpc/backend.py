@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cachetools import LRUCache
 
@@ -10,7 +10,7 @@ from gradwire_server.compute.compiler import Compiler
 from gradwire_server.compute.fast_path import FastPath
 from gradwire_server.compute.kernel_cache import KernelCache
 from gradwire_server.compute.scheduler import Scheduler
-from gradwire_server.compute.store import Store
+from gradwire_server.compute.store import Store, Stores
 from gradwire_server.settings import Settings
 
 _VERIFIED = 4096
@@ -23,7 +23,8 @@ class Backend:
 
     Attributes:
         settings: of the server.
-        store: graphs and arrays that clients refer to by id.
+        store: graphs and arrays that a tenant's clients refer to by id.
+        stores: those of all tenants.
         compiler: registers, plans and compiles on workers.
         kernels: compiled kernels, plans and signatures.
         fast_path: kernels that run in this process.
@@ -33,8 +34,13 @@ class Backend:
 
     settings: Settings
     store: Store
+    stores: Stores
     compiler: Compiler
     kernels: KernelCache
     fast_path: FastPath
     scheduler: Scheduler
     verified: LRUCache[str, bool] = field(default_factory=lambda: LRUCache(_VERIFIED))
+
+    def of(self, tenant: str) -> Backend:
+        """Return the parts for one tenant: the same, but for a store of its own."""
+        return replace(self, store=self.stores.of(tenant)) if tenant else self

@@ -103,7 +103,7 @@ class Evaluator:
         try:
             if tensor.HasField("data"):
                 return wire.from_tensor(tensor)
-            placed = self._backend.fast_path.tensor(tensor.tensor_id)
+            placed = self._backend.fast_path.tensor(self._backend.store.scoped(tensor.tensor_id))
             declared = wire.numpy_dtype(tensor.dtype), tuple(tensor.shape)
         except wire.WireError:
             return None
@@ -118,7 +118,7 @@ class Evaluator:
         """
         inputs = translate.inputs_from(request.inputs, self._backend.store)
         graph = self._backend.store.graph(request.function.graph_id)
-        spec = translate.evaluation_from(request, inputs.arguments)
+        spec = translate.evaluation_from(request, inputs.arguments, graph)
         executable = await self._backend.kernels.kernel(graph, spec)
         kernel = await self._on_fast_path(graph, executable, inputs)
         if kernel is None:

@@ -64,17 +64,18 @@ class GraphRegistry:
                     SharedValue("registration", data, nbytes=len(data)),
                     text,
                     Choices(chosen.fixed, chosen.inputs, chosen.outputs, chosen.rounding),
-                    graph_id,
+                    store.scoped(graph_id),
                 )
-                await self._registering.run((graph_id, text), lambda: self._register(registration))
-        return graph_pb2.RegisterGraphResponse(graph=translate.graph_message(store.graph(graph_id).info))
+                await self._registering.run((graph_id, text), lambda: self._register(graph_id, registration))
+        message = translate.graph_message(store.graph(graph_id).info, graph_id)
+        return graph_pb2.RegisterGraphResponse(graph=message)
 
-    async def _register(self, request: RegisterRequest) -> RegisteredGraph:
+    async def _register(self, graph_id: str, request: RegisterRequest) -> RegisteredGraph:
         graph = await self._backend.compiler.register(request)
-        self._backend.store.add_graph(graph)
+        self._backend.store.add_graph(graph_id, graph)
         return graph
 
     def get(self, request: graph_pb2.GetGraphRequest) -> graph_pb2.GetGraphResponse:
         """Answer GetGraph; raises `UnknownId`."""
         info = self._backend.store.graph(request.graph_id).info
-        return graph_pb2.GetGraphResponse(graph=translate.graph_message(info))
+        return graph_pb2.GetGraphResponse(graph=translate.graph_message(info, request.graph_id))

@@ -94,7 +94,8 @@ class Objective:
             InvalidInput: its inputs or outputs are not those of the start's, or what start gave does not fit.
             EngineError, ServiceError: other rows of the error table.
         """
-        graph, spec = backend.store.graph(function.graph_id), translate.function_from(function)
+        graph = backend.store.graph(function.graph_id)
+        spec = translate.function_from(function, graph)
         own = self.loss.signature
         try:
             signature = await backend.kernels.signature(graph, spec)
@@ -127,7 +128,7 @@ async def objective_from(start: accumulate_pb2.AccumulateStart, backend: Backend
                     f'inputs["{name}"]',
                 )
         inputs = translate.inputs_from(start.inputs, backend.store)
-        function = translate.function_from(start.function)
+        function = translate.function_from(start.function, graph)
         signature = await backend.kernels.signature(graph, function)
         _check_shared(signature, inputs.arguments)
         wrt = _wrt(signature, inputs.arguments, tuple(start.wrt))

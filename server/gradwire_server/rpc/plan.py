@@ -49,7 +49,9 @@ async def plan_for(
     graph = backend.store.graph(request.function.graph_id)
     ids = {name: value.key for name, value in known.items()}
     pattern, coordinates = given_pattern(request.options, backend.store)
-    problem = translate.problem_from(request, arguments, backend.settings.block_memory_bytes, ids, pattern)
+    problem = translate.problem_from(
+        request, graph, arguments, backend.settings.block_memory_bytes, ids, pattern
+    )
     held = await backend.kernels.plan(graph, problem, coordinates or (known if problem.known else {}))
     _check_size(held.plan, backend.settings)
     return graph, held

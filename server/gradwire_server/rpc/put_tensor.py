@@ -44,7 +44,7 @@ async def put_tensor(
             )
         array = wire.array_from_bytes(upload.joined(), first.dtype, first.shape)
     tensor_id = digest.hexdigest()
-    elements = SharedValue(tensor_id, array, nbytes=array.nbytes, lasting=True)
+    elements = SharedValue(store.scoped(tensor_id), array, nbytes=array.nbytes, lasting=True)
     store.add_tensor(tensor_id, StoredTensor(declared, elements))
     reference = tensor_pb2.TensorRef(tensor_id=tensor_id, dtype=first.dtype, shape=first.shape)
     return tensor_pb2.PutTensorResponse(tensor=reference)

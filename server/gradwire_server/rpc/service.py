@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 
+from gradwire_server.access.callers import Access, Caller
 from gradwire_server.compute.store import Budget
 from gradwire_server.rpc.accumulate import AccumulateCall
 from gradwire_server.rpc.backend import Backend
@@ -31,15 +33,17 @@ from gradwire_wire.v1 import (
 
 NAME = gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"].full_name
 Context = grpc.aio.ServicerContext[Any, Any]
-Method = Callable[[Any, Any, Context], Awaitable[Any]]
+Answering = Callable[[Any, Any, Context], Awaitable[Any]]
+Method = Callable[[Any, Any, Context, Caller], Awaitable[Any]]
 
 
-def _answering(method: Method) -> Method:
-    """Make errors of a method end the call with their status."""
+def _answering(method: Method) -> Answering:
+    """Find out who calls a method, and make its errors end the call with their status."""
 
     async def answer(self: Any, request: Any, context: Context) -> Any:
         try:
-            return await method(self, request, context)
+            caller = self.access.caller(context.invocation_metadata() or (), context.auth_context())
+            return await method(self, request, context, caller)
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
         except Exception as error:
@@ -52,14 +56,23 @@ def _answering(method: Method) -> Method:
     return answer
 
 
+@dataclass(frozen=True)
+class TenantParts:
+    """What serves one tenant: none of it knows what another holds."""
+
+    backend: Backend
+    evaluator: Evaluator
+    graphs: GraphRegistry
+
+
 class GradientService:
     """gradwire.v1.GradientService."""
 
-    def __init__(self, backend: Backend) -> None:
-        """Serve with the parts of a server."""
+    def __init__(self, backend: Backend, access: Access) -> None:
+        """Serve those whom `access` lets in, with the parts of a server."""
+        self.access = access
         self._backend = backend
-        self._evaluator = Evaluator(backend)
-        self._graphs = GraphRegistry(backend)
+        self._tenants: dict[str, TenantParts] = {}
         self._sums = Budget(
             "the sums of accumulations", "accumulation_bytes", backend.settings.accumulation_bytes
         )
@@ -98,49 +111,64 @@ class GradientService:
         }
         return grpc.method_handlers_generic_handler(NAME, handlers)
 
-    @_answering
-    async def register_graph(
-        self, requests: AsyncIterator[graph_pb2.RegisterGraphRequest], context: Context
-    ) -> Message:
-        """RegisterGraph."""
-        return await self._graphs.register(requests)
+    def _of(self, caller: Caller) -> TenantParts:
+        """Return what serves a caller's tenant."""
+        if caller.tenant not in self._tenants:
+            backend = self._backend.of(caller.tenant)
+            self._tenants[caller.tenant] = TenantParts(backend, Evaluator(backend), GraphRegistry(backend))
+        return self._tenants[caller.tenant]
 
     @_answering
-    async def get_graph(self, request: graph_pb2.GetGraphRequest, context: Context) -> Message:
+    async def register_graph(
+        self, requests: AsyncIterator[graph_pb2.RegisterGraphRequest], context: Context, caller: Caller
+    ) -> Message:
+        """RegisterGraph."""
+        return await self._of(caller).graphs.register(requests)
+
+    @_answering
+    async def get_graph(
+        self, request: graph_pb2.GetGraphRequest, context: Context, caller: Caller
+    ) -> Message:
         """GetGraph."""
-        return self._graphs.get(request)
+        return self._of(caller).graphs.get(request)
 
     @_answering
     async def put_tensor(
-        self, requests: AsyncIterator[tensor_pb2.PutTensorRequest], context: Context
+        self, requests: AsyncIterator[tensor_pb2.PutTensorRequest], context: Context, caller: Caller
     ) -> Message:
         """PutTensor."""
-        return await put_tensor(self._backend, requests)
+        return await put_tensor(self._of(caller).backend, requests)
 
     @_answering
-    async def plan(self, request: derivative_pb2.PlanRequest, context: Context) -> Message:
+    async def plan(self, request: derivative_pb2.PlanRequest, context: Context, caller: Caller) -> Message:
         """Plan."""
-        return await plan(self._backend, request)
+        return await plan(self._of(caller).backend, request)
 
     @_answering
-    async def evaluate(self, request: function_pb2.EvaluateRequest, context: Context) -> Message:
+    async def evaluate(
+        self, request: function_pb2.EvaluateRequest, context: Context, caller: Caller
+    ) -> Message:
         """Evaluate."""
-        return await self._evaluator.unary(request)
+        return await self._of(caller).evaluator.unary(request)
 
     @_answering
-    async def evaluate_stream(self, requests: object, context: Context) -> None:
+    async def evaluate_stream(self, requests: object, context: Context, caller: Caller) -> None:
         """EvaluateStream; requests are read through the context."""
-        await EvaluateStreamCall(self._evaluator, context, self._backend.settings.calls_per_stream).serve()
+        evaluator = self._of(caller).evaluator
+        await EvaluateStreamCall(evaluator, context, self._backend.settings.calls_per_stream).serve()
 
     @_answering
-    async def accumulate(self, requests: object, context: Context) -> None:
+    async def accumulate(self, requests: object, context: Context, caller: Caller) -> None:
         """Accumulate; requests are read through the context."""
-        await AccumulateCall(self._backend, self._sums, context).serve()
+        await AccumulateCall(self._of(caller).backend, self._sums, context).serve()
 
     @_answering
-    async def differentiate(self, request: derivative_pb2.DifferentiateRequest, context: Context) -> None:
+    async def differentiate(
+        self, request: derivative_pb2.DifferentiateRequest, context: Context, caller: Caller
+    ) -> None:
         """Differentiate."""
-        messages = differentiate(self._backend, self._evaluator, request)
+        parts = self._of(caller)
+        messages = differentiate(parts.backend, parts.evaluator, request)
         try:
             async for message in messages:
                 await context.write(message)

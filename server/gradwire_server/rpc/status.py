@@ -16,11 +16,13 @@ from google.rpc.status_pb2 import Status
 
 from gradwire_engine.errors import EngineError, InvalidGraph, InvalidInput, LimitExceeded, NotDifferentiable
 from gradwire_server.errors import (
+    Forbidden,
     NotBuilt,
     Overloaded,
     PlanChanged,
     ServiceError,
     TimeLimit,
+    Unauthenticated,
     Unavailable,
     UnknownId,
     WorkerLost,
@@ -83,6 +85,10 @@ def _service_status(error: ServiceError) -> Status:
             description=message[:256],
         )
         return _status(code_pb2.NOT_FOUND, message, resource)
+    if isinstance(error, Unauthenticated):
+        return _status(code_pb2.UNAUTHENTICATED, message, _info("UNAUTHENTICATED"))
+    if isinstance(error, Forbidden):
+        return _status(code_pb2.PERMISSION_DENIED, message, _info("FORBIDDEN"))
     if isinstance(error, NotBuilt):
         return _status(code_pb2.UNIMPLEMENTED, message, _violation(error.field, message))
     if isinstance(error, PlanChanged):

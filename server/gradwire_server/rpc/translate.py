@@ -16,7 +16,7 @@ from gradwire_engine.planning.kernels import EvaluateSpec
 from gradwire_engine.planning.plan import Entry, Plan, PlanOptions, Problem, SparseLayout
 from gradwire_engine.planning.transforms import FunctionSpec, Gradient, Hvp, Jvp, Transform, Vjp
 from gradwire_engine.values import Arguments, ArrayType, GraphInfo, Named
-from gradwire_server.compute.shared_values import SharedValue
+from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
 from gradwire_server.compute.store import Store
 from gradwire_server.compute.worker import Point
 from gradwire_wire.choices import ROUNDING_NAMES, GraphChoices
@@ -129,10 +129,15 @@ def _content(name: str, tensor: tensor_pb2.Tensor, declared: ArrayType, store: S
     return held.elements
 
 
-def function_from(message: function_pb2.Function) -> FunctionSpec:
-    """Read the function a request is about; raise `InvalidInput` for a transform of no known kind."""
+def function_from(message: function_pb2.Function, graph: RegisteredGraph) -> FunctionSpec:
+    """Read the function a request is about; raise `InvalidInput` for a transform of no known kind.
+
+    Args:
+        message: the function.
+        graph: the one that it names, whose own id has the tenant in it.
+    """
     transforms = tuple(_transform(index, item) for index, item in enumerate(message.transforms))
-    return FunctionSpec(message.graph_id, transforms)
+    return FunctionSpec(graph.info.graph_id, transforms)
 
 
 def _transform(index: int, message: function_pb2.Transform) -> Transform:
@@ -153,15 +158,18 @@ def _transform(index: int, message: function_pb2.Transform) -> Transform:
     )
 
 
-def evaluation_from(request: function_pb2.EvaluateRequest, arguments: Arguments) -> EvaluateSpec:
-    """Read what an Evaluate request asks for."""
+def evaluation_from(
+    request: function_pb2.EvaluateRequest, arguments: Arguments, graph: RegisteredGraph
+) -> EvaluateSpec:
+    """Read what an Evaluate request asks for of a graph."""
     return EvaluateSpec(
-        function_from(request.function), arguments, tuple(request.outputs), tuple(request.batched)
+        function_from(request.function, graph), arguments, tuple(request.outputs), tuple(request.batched)
     )
 
 
 def problem_from(
     request: derivative_pb2.DifferentiateRequest | derivative_pb2.PlanRequest,
+    graph: RegisteredGraph,
     arguments: Arguments,
     block_memory_bytes: int,
     known: Mapping[str, str],
@@ -171,6 +179,7 @@ def problem_from(
 
     Args:
         request: the message.
+        graph: the function's.
         arguments: types of its inputs.
         block_memory_bytes: memory of one block, unless the request asks for another.
         known: ids of the inputs that a sparsity pattern may depend on, by name.
@@ -188,7 +197,7 @@ def problem_from(
     if sparsity is None:
         raise InvalidInput(f"sparsity {options.sparsity} is not known to this server", "options.sparsity")
     return Problem(
-        function=function_from(request.function),
+        function=function_from(request.function, graph),
         arguments=arguments,
         kind=KIND_NAMES[request.kind],
         wrt=tuple(request.wrt),
@@ -206,10 +215,10 @@ def problem_from(
     )
 
 
-def graph_message(info: GraphInfo) -> graph_pb2.Graph:
-    """Describe a registered graph to clients."""
+def graph_message(info: GraphInfo, graph_id: str) -> graph_pb2.Graph:
+    """Describe a registered graph to clients, who call it `graph_id`."""
     return graph_pb2.Graph(
-        graph_id=info.graph_id,
+        graph_id=graph_id,
         inputs=[_value_info(item) for item in info.signature.inputs],
         outputs=[_value_info(item) for item in info.signature.outputs],
         forward_only=info.forward_only,

@@ -15,7 +15,7 @@ from gradwire_server.compute.kernel_cache import Disk
 from gradwire_server.compute.lru import lru_of_bytes
 from gradwire_server.compute.shared_values import SharedValue
 from gradwire_server.compute.single_flight import SingleFlight
-from gradwire_server.compute.store import Store, StoredTensor
+from gradwire_server.compute.store import Store, StoredTensor, Stores
 from gradwire_server.errors import Overloaded, UnknownId
 
 
@@ -97,7 +97,11 @@ async def test_work_goes_on_while_anybody_waits_and_stops_when_nobody_does() -> 
 
 
 def store(**bounds: int) -> Store:
-    return Store(**{"graph_bytes": 100, "tensor_bytes": 100, "upload_bytes": 100, **bounds})
+    return stores(**bounds).of("")
+
+
+def stores(**bounds: int) -> Stores:
+    return Stores(**{"graph_bytes": 100, "tensor_bytes": 100, "upload_bytes": 100, **bounds})
 
 
 def test_a_forgotten_tensor_is_an_unknown_id() -> None:
@@ -107,6 +111,27 @@ def test_a_forgotten_tensor_is_an_unknown_id() -> None:
     assert held.tensor("b")
     with pytest.raises(UnknownId, match="no tensor with id a"):
         held.tensor("a")
+
+
+def test_a_tenant_that_fills_the_store_loses_its_own() -> None:
+    held = stores(tensor_bytes=64)
+    alice, bob = held.of("alice"), held.of("bob")
+    alice.add_tensor("a", StoredTensor(ArrayType("float64", (2,)), SharedValue("a", nbytes=16)))
+    for name in "bcdefgh":
+        bob.add_tensor(name, StoredTensor(ArrayType("float64", (2,)), SharedValue(name, nbytes=16)))
+    assert alice.tensor("a") and bob.tensor("h") and held.of("bob").tensor("f")
+    for forgotten in "bcde":
+        with pytest.raises(UnknownId):
+            bob.tensor(forgotten)
+
+
+def test_tenants_have_ids_of_their_own() -> None:
+    held = stores()
+    held.of("alice").add_tensor("a", StoredTensor(ArrayType("float64", ()), SharedValue("a", nbytes=8)))
+    with pytest.raises(UnknownId):
+        held.of("bob").tensor("a")
+    assert len({held.of(tenant).scoped("a") for tenant in ("", "alice", "bob")}) == 3
+    assert held.of("").scoped("a") == "a"
 
 
 def test_an_upload_is_stopped_as_soon_as_it_is_too_large() -> None:

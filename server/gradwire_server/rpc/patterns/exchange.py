@@ -87,7 +87,7 @@ def given_pattern(
 def _coordinates(tensor: tensor_pb2.Tensor, store: Store) -> tuple[str, Array | SharedValue]:
     """Return an id of the content, and the content."""
     if tensor.HasField("tensor_id"):
-        return tensor.tensor_id, store.tensor(tensor.tensor_id).elements
+        return store.scoped(tensor.tensor_id), store.tensor(tensor.tensor_id).elements
     try:
         array = wire.from_tensor(tensor)
     except wire.WireError as error:

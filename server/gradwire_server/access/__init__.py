@@ -1,0 +1,1 @@
+"""Who may call: tokens and tenants, transport security, and what may be open to which network."""
