@@ -51,6 +51,7 @@ class ServerError(GradwireError):
         violations: the fields at fault.
         reason: a constant that programs may compare with, or "".
         metadata: facts that go with the reason, such as a limit and its figure.
+        request_id: the id of the call in the server's log, or "" where the error was found by the SDK.
     """
 
     code: str = "UNKNOWN"
@@ -63,6 +64,7 @@ class ServerError(GradwireError):
         violations: Sequence[Violation] = (),
         reason: str = "",
         metadata: Mapping[str, str] = MappingProxyType({}),
+        request_id: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -71,6 +73,7 @@ class ServerError(GradwireError):
         self.violations = tuple(violations)
         self.reason = reason
         self.metadata = dict(metadata)
+        self.request_id = request_id
 
     def __str__(self) -> str:
         news = [f"{v.field}: {v.description}" for v in self.violations if v.description not in self.message]

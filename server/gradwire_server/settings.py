@@ -79,6 +79,16 @@ class Settings(BaseSettings):
         False, description="tokens may travel in plain text: something in front of the server encrypts"
     )
 
+    admin_host: str = Field(
+        "127.0.0.1", min_length=1, description="address for metrics, probes and `gradwire status`"
+    )
+    admin_port: int | None = Field(
+        None, ge=0, le=65535, description="port for `gradwire status`, channelz and health in plain text"
+    )
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="port for Prometheus and HTTP probes: /metrics, /healthz, /readyz"
+    )
+
     workers: PositiveInt | Literal["auto"] = Field(
         "auto", description="worker processes; auto: one per CPU core, or per GPU"
     )

@@ -119,13 +119,14 @@ def from_parts(code: str | int, message: str, details: Iterable[AnyMessage]) -> 
     """
     name = code if isinstance(code, str) else _code_name(code)
     violations: list[Violation] = []
-    reason, metadata = "", dict[str, str]()
+    reason, request_id, metadata = "", "", dict[str, str]()
     for detail in details:
         bad, info, resource = (
             error_details_pb2.BadRequest(),
             error_details_pb2.ErrorInfo(),
             error_details_pb2.ResourceInfo(),
         )
+        own = error_details_pb2.RequestInfo()
         if detail.Unpack(bad):
             violations += [Violation(v.field, v.description) for v in bad.field_violations]
         elif detail.Unpack(info):
@@ -133,9 +134,13 @@ def from_parts(code: str | int, message: str, details: Iterable[AnyMessage]) -> 
             metadata |= dict(info.metadata)
         elif detail.Unpack(resource):
             metadata |= {"resource_type": resource.resource_type, "resource_name": resource.resource_name}
+        elif detail.Unpack(own):
+            request_id = own.request_id
     kind = PreconditionError if reason == PLAN_CHANGED else BY_CODE.get(name, ServerError)
     text = message or f"the server answered {name} and said no more"
-    return kind(text, code=name, violations=violations, reason=reason, metadata=metadata)
+    return kind(
+        text, code=name, violations=violations, reason=reason, metadata=metadata, request_id=request_id
+    )
 
 
 def _code_name(code: int) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import gradwire as gw
-from gradwire_server.cli import session, tokens
+from gradwire_server.cli import session, status, tokens
 from gradwire_server.cli.session import Choices, CommonOptions
 
 app = typer.Typer(
@@ -133,6 +133,9 @@ def demo(workers: Annotated[int, typer.Option(min=1, help="workers of the local 
     from gradwire_server.cli.demo import run
 
     raise typer.Exit(run(workers))
+
+
+app.command(name="status")(status.show)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import hashlib
 import os
 import pickle
 import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +36,8 @@ from gradwire_server.compute.shared_values import (
 from gradwire_server.compute.single_flight import SingleFlight
 from gradwire_server.compute.worker import Compiled, Executable, SharedInputs
 from gradwire_server.folders import make_private
+from gradwire_server.observe.events import Event, Looked, unheard
+from gradwire_server.observe.readings import Held
 
 _log = structlog.get_logger()
 
@@ -85,11 +88,18 @@ class KernelCache:
         )
         self._signatures: LRUCache[FunctionSpec, Signature] = LRUCache(_SIGNATURES)
         self._disk = disk
+        self.on_event: Callable[[Event], None] = unheard
+        """Called with events of lookups."""
         self._compiling: SingleFlight[str, Executable] = SingleFlight()
         self._planning: SingleFlight[str, HeldPlan] = SingleFlight()
 
     def _key(self, kind: str, subject: object) -> str:
         return hashlib.sha256(f"{kind} {self._conditions} {subject!r}".encode()).hexdigest()
+
+    def held(self) -> dict[str, Held]:
+        """Return the bytes of kernels and structures in memory."""
+        caches: dict[str, LRUCache[Any, Any]] = {"kernels": self._kernels, "structures": self._structures}
+        return {name: Held(int(cache.currsize), int(cache.maxsize)) for name, cache in caches.items()}
 
     async def kernel(self, graph: RegisteredGraph, spec: Spec) -> Executable:
         """Return the kernel of a spec, compiled now if it is not held.
@@ -100,11 +110,14 @@ class KernelCache:
         key = self._key("kernel", spec)
         found = self._kernels.get(key)
         if found is not None:
+            self.on_event(Looked("kernels", "memory"))
             return found
         return await self._compiling.run(key, lambda: self._compile(key, graph, spec))
 
     async def _compile(self, key: str, graph: RegisteredGraph, spec: Spec) -> Executable:
         compiled: Compiled | None = await self._load(key)
+        held = compiled is not None and compiled.spec == spec
+        self.on_event(Looked("kernels", "disk" if held else "nowhere"))
         if compiled is None or compiled.spec != spec:
             compiled = await self._compiler.compile(graph, spec)
             await self._save(key, compiled)
@@ -126,6 +139,7 @@ class KernelCache:
         if found is not None:
             structure = self._structures.get(key)
             if structure is not None or found.sparse is None:
+                self.on_event(Looked("plans", "memory"))
                 return HeldPlan(found, structure)
         return await self._planning.run(key, lambda: self._plan(key, graph, problem, known))
 
@@ -133,6 +147,8 @@ class KernelCache:
         self, key: str, graph: RegisteredGraph, problem: Problem, known: SharedInputs
     ) -> HeldPlan:
         loaded: tuple[Plan, Structure | None] | None = await self._load(key)
+        on_disk = loaded is not None and loaded[0].problem == problem
+        self.on_event(Looked("plans", "disk" if on_disk else "nowhere"))
         if loaded is None or loaded[0].problem != problem:
             planned = await self._compiler.plan(graph, problem, known)
             loaded = planned.plan, planned.structure

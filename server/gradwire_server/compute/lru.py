@@ -7,6 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from cachetools import LRUCache
 
+from gradwire_server.observe.readings import Held
+
 V = TypeVar("V")
 
 
@@ -34,6 +36,10 @@ class SharedCache(Generic[V]):
     def nbytes(self) -> float:
         """Bytes of all values."""
         return sum(part.currsize for part in self._parts.values())
+
+    def held(self) -> Held:
+        """Return what is held and may be held."""
+        return Held(int(self.nbytes), self._capacity)
 
     def shrink(self, newest: LRUCache[str, V]) -> None:
         """Drop values until the rest fits, but not the newest one."""

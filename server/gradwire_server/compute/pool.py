@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,6 +22,7 @@ from gradwire_server.compute.remote_worker import RemoteWorker
 from gradwire_server.compute.scheduler import Scheduler
 from gradwire_server.compute.worker import Worker
 from gradwire_server.errors import Unavailable
+from gradwire_server.observe.events import Event, WorkerReady, unheard
 from gradwire_server.process.ray_head import RayHead
 from gradwire_server.settings import Settings
 
@@ -47,6 +49,8 @@ class Pool:
         """Set once the first Ray worker takes tasks."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when workers came or went."""
+        self.on_event: Callable[[Event], None] = unheard
+        """Called with events of workers."""
         scheduler.on_lost = self._lost
 
     @property
@@ -91,7 +95,7 @@ class Pool:
 
     async def _supply(self) -> None:
         """Start one worker, trying again until it starts."""
-        pause = 1.0
+        pause, wanted = 1.0, time.monotonic()
         while not self._closing:
             self._count += 1
             link = RayLink(f"worker-{self._count}", self._settings)
@@ -108,6 +112,7 @@ class Pool:
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
             _log.info("worker ready", worker=link.name, process=link.process_id)
+            self.on_event(WorkerReady(link.name, time.monotonic() - wanted, request=None))
             worker = RemoteWorker(link)
             self._ray_workers.add(worker)
             self._scheduler.expecting = True

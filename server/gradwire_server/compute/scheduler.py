@@ -10,6 +10,8 @@ it is replaced.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,8 +21,19 @@ import structlog
 
 from gradwire_server.compute.worker import Worker, WorkerRequest
 from gradwire_server.errors import DataLost, Overloaded, TimeLimit, Unavailable, WorkerLost
+from gradwire_server.observe.events import (
+    Event,
+    Request,
+    TaskBegun,
+    TaskEnded,
+    TaskSubmitted,
+    WorkerGone,
+    current_request,
+    unheard,
+)
 
 R = TypeVar("R")
+_ids = itertools.count()
 _log = structlog.get_logger()
 
 
@@ -36,6 +49,9 @@ class Task(Generic[R]):
         losses: workers that died while they ran it.
         call: the call in progress, once it was made.
         worker: name of the worker that has it, or had it last.
+        id: names it in events.
+        since: when it was submitted, or last handed to a worker, on the clock `time.monotonic`.
+        served: the client's call that it is for.
     """
 
     queue: TaskQueue
@@ -45,6 +61,9 @@ class Task(Generic[R]):
     losses: int = 0
     call: asyncio.Future[R] | None = None
     worker: str = ""
+    id: int = field(default_factory=_ids.__next__)
+    since: float = field(default_factory=time.monotonic)
+    served: Request | None = field(default_factory=current_request)
 
 
 @dataclass(eq=False)
@@ -108,11 +127,18 @@ class Scheduler:
         """Called when a worker died or was killed, to replace it."""
         self.on_data_lost: Callable[[], None] = lambda: None
         """Called when a node took data with it that was held for clients."""
+        self.on_event: Callable[[Event], None] = unheard
+        """Called with events of tasks and workers."""
 
     @property
     def workers(self) -> tuple[Worker, ...]:
         """The workers that take tasks."""
         return tuple(worker for worker in self._workers if worker not in self._retired)
+
+    @property
+    def queued(self) -> int:
+        """How many requests have tasks that wait for a worker."""
+        return len(self._turns)
 
     def queue(self) -> TaskQueue:
         """Make a queue for one client's request."""
@@ -164,6 +190,7 @@ class Scheduler:
         if not queue.waiting:
             self._turns.append(queue)
         queue.waiting.append(task)
+        self.on_event(TaskSubmitted(task=task.id, name=task.request.name, request=task.served))
         self._assign_all()
 
     def _assign_all(self) -> None:
@@ -185,6 +212,9 @@ class Scheduler:
         ahead = tasks[-1].call if tasks else None
         tasks.append(task)
         task.worker = worker.name
+        now = time.monotonic()
+        waited, task.since = now - task.since, now
+        self.on_event(TaskBegun(task.id, task.request.name, worker.name, waited, request=task.served))
         task.call = asyncio.ensure_future(task.request.send(worker))
         running = asyncio.ensure_future(self._run(worker, task, task.call, ahead))
         self._running.add(running)
@@ -233,14 +263,17 @@ class Scheduler:
                 limit = f"{name} took over {task.seconds:g} s, the limit of this server; it was stopped"
                 future.set_exception(TimeLimit(limit))
             _log.warning("worker stopped: it was busy past its time", worker=worker.name, method=name)
-            self._lose(worker)
+            self._ended(task, worker, "abandoned" if future.cancelled() else "late")
+            self._lose(worker, "busy")
             return
         error = call.exception()
         if isinstance(error, WorkerLost):
             _log.warning("worker lost", worker=worker.name, method=name, reason=str(error))
-            self._lose(worker)
+            self._ended(task, worker, "lost")
+            self._lose(worker, "died")
             self._run_again(task, begun)
             return
+        self._ended(task, worker, "done" if error is None else "failed")
         if isinstance(error, DataLost):
             self.on_data_lost()
         if error is not None:
@@ -249,6 +282,12 @@ class Scheduler:
             future.set_result(call.result())
         if worker in self._workers:
             self._finish(worker, task)
+
+    def _ended(self, task: Task[Any], worker: Worker, outcome: str) -> None:
+        seconds = time.monotonic() - task.since
+        self.on_event(
+            TaskEnded(task.id, task.request.name, worker.name, seconds, outcome, request=task.served)
+        )
 
     def _finish(self, worker: Worker, task: Task[Any]) -> None:
         tasks = self._workers[worker]
@@ -281,9 +320,10 @@ class Scheduler:
         queue.waiting.appendleft(task)
         self._assign_all()
 
-    def _lose(self, worker: Worker) -> None:
+    def _lose(self, worker: Worker, reason: str) -> None:
         if worker not in self._workers:
             return
+        self.on_event(WorkerGone(worker.name, reason, request=None))
         self._remove(worker)
         worker.kill()
         self.on_lost(worker)

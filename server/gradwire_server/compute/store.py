@@ -9,6 +9,7 @@ from gradwire_engine.values import ArrayType
 from gradwire_server.compute.lru import SharedCache
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
 from gradwire_server.errors import Overloaded, UnknownId
+from gradwire_server.observe.readings import Held
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Budget:
         self._name = name
         self._limit = limit
         self._held = 0
+
+    def held(self) -> Held:
+        """Return what is held and may be held."""
+        return Held(self._held, self._limit)
 
     def reserve(self, size: int) -> None:
         """Count bytes held from now on (negative: released); raise `Overloaded` over the limit."""
@@ -62,6 +67,14 @@ class Stores:
     def of(self, tenant: str) -> Store:
         """Return a tenant's store; "" is that of a server that asks for no tokens."""
         return Store(tenant, self._graphs, self._tensors, self._uploading)
+
+    def held(self) -> dict[str, Held]:
+        """Return the bytes of graphs, arrays and uploads under way."""
+        return {
+            "graphs": self._graphs.held(),
+            "tensors": self._tensors.held(),
+            "uploads": self._uploading.held(),
+        }
 
     def forget_graphs(self) -> None:
         """Drop all graphs; clients are told NOT_FOUND and register theirs again."""

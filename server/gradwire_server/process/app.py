@@ -26,8 +26,10 @@ from gradwire_server.compute.kernel_cache import Disk, KernelCache, engine_finge
 from gradwire_server.compute.pool import Pool
 from gradwire_server.compute.scheduler import Scheduler
 from gradwire_server.compute.store import Stores
+from gradwire_server.observe.readings import Reading
 from gradwire_server.process import trees
 from gradwire_server.process.guard import Guard
+from gradwire_server.process.observing import Observation, resident_bytes
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.service import NAME, GradientService
 from gradwire_server.settings import Settings
@@ -60,10 +62,21 @@ class Server:
             Disk.at(settings.cache_dir, settings.kernel_disk_bytes),
         )
         self._fast_path = FastPath(settings)
-        stores = Stores(settings.graph_cache_bytes, settings.tensor_cache_bytes, settings.upload_bytes)
-        self._scheduler.on_data_lost = stores.forget_graphs
+        self._kernels = kernels
+        self._stores = Stores(settings.graph_cache_bytes, settings.tensor_cache_bytes, settings.upload_bytes)
+        self._scheduler.on_data_lost = self._stores.forget_graphs
+        self._observation = Observation(settings, self._read)
+        events = self._observation.events
+        self._scheduler.on_event = self._pool.on_event = kernels.on_event = events
         backend = Backend(
-            settings, stores.of(""), stores, compiler, kernels, self._fast_path, self._scheduler
+            settings,
+            self._stores.of(""),
+            self._stores,
+            compiler,
+            kernels,
+            self._fast_path,
+            self._scheduler,
+            events,
         )
         self._access, self._certificates = access_of(settings)
         self._health = health.HealthServicer()
@@ -90,6 +103,7 @@ class Server:
         else:
             port = self._grpc.add_secure_port(address, self._certificates.credentials())
         await self._grpc.start()
+        await self._observation.start(self._access, self._health)
         _log.info(
             "listening",
             address=f"{self._settings.host}:{port}",
@@ -131,6 +145,7 @@ class Server:
         # Later changes of the status are ignored.
         await self._health.enter_graceful_shutdown()
         await self._grpc.stop(self._settings.drain_seconds)
+        await self._observation.close()
         self._fast_path.close()
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
@@ -139,6 +154,10 @@ class Server:
             _log.warning("Ray did not stop in time")
         trees.kill(trees.descendants(os.getpid()))
         _log.info("stopped")
+
+    def _read(self) -> Reading:
+        held = {**self._stores.held(), **self._kernels.held()}
+        return Reading(len(self._scheduler.workers), self._scheduler.queued, held, resident_bytes())
 
     def _announce(self) -> None:
         status = _Status.SERVING if self._pool.serving else _Status.NOT_SERVING

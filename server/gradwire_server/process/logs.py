@@ -7,6 +7,21 @@ import sys
 
 import structlog
 
+from gradwire_server.observe.events import current_request
+
+
+def _with_request(
+    logger: object, method: str, entry: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Add the request that is served to a line of the log."""
+    request = current_request()
+    if request is not None:
+        entry.setdefault("request", request.id)
+        entry.setdefault("call", request.call)
+        if request.tenant:
+            entry.setdefault("tenant", request.tenant)
+    return entry
+
 
 def configure(form: str, level: str) -> None:
     """Set up logging for this process.
@@ -16,7 +31,7 @@ def configure(form: str, level: str) -> None:
         level: the lowest level that is logged: "debug", "info", "warning" or "error".
     """
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _with_request,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

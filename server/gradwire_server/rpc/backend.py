@@ -11,6 +11,7 @@ from gradwire_server.compute.fast_path import FastPath
 from gradwire_server.compute.kernel_cache import KernelCache
 from gradwire_server.compute.scheduler import Scheduler
 from gradwire_server.compute.store import Store, Stores
+from gradwire_server.observe.events import Events
 from gradwire_server.settings import Settings
 
 _VERIFIED = 4096
@@ -29,6 +30,7 @@ class Backend:
         kernels: compiled kernels, plans and signatures.
         fast_path: kernels that run in this process.
         scheduler: hands tasks to workers.
+        events: tells those who listen what happens.
         verified: ids of plans whose pattern, given by a client, was checked.
     """
 
@@ -39,6 +41,7 @@ class Backend:
     kernels: KernelCache
     fast_path: FastPath
     scheduler: Scheduler
+    events: Events = field(default_factory=Events)
     verified: LRUCache[str, bool] = field(default_factory=lambda: LRUCache(_VERIFIED))
 
     def of(self, tenant: str) -> Backend:

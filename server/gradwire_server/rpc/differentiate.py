@@ -19,6 +19,7 @@ from gradwire_server.compute.scheduler import Task
 from gradwire_server.compute.shared_values import HeldPlan, RegisteredGraph
 from gradwire_server.compute.worker import BlockRequest, Computed, Executable, LoadableKernel, Point
 from gradwire_server.errors import NotBuilt, PlanChanged
+from gradwire_server.observe.events import BlockSent
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.evaluate import SERVER, Evaluator
@@ -92,6 +93,7 @@ async def differentiate(
             done += 1
             sent += sum(array.nbytes for array in computed.arrays)
             by_worker[worker] += 1
+            backend.events(BlockSent(block.index, worker, computed.seconds))
             now = time.perf_counter()
             if now - reported >= _PROGRESS_SECONDS or done == len(blocks):
                 reported = now

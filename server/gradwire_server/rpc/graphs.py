@@ -11,6 +11,7 @@ from gradwire_engine.values import Choices
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
 from gradwire_server.compute.single_flight import SingleFlight
 from gradwire_server.compute.worker import RegisterRequest
+from gradwire_server.observe.events import BytesReceived
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
 from gradwire_wire.choices import GraphChoices
@@ -55,6 +56,7 @@ class GraphRegistry:
             if not upload.size:
                 raise InvalidInput("the registration has no bytes: send model or text", "part")
             data = upload.joined()
+            self._backend.events(BytesReceived(upload.size))
             digest = await asyncio.to_thread(hashlib.sha256, data)
             chosen = choices or GraphChoices()
             graph_id = chosen.graph_id(digest.hexdigest())

@@ -10,6 +10,7 @@ from gradwire_engine.values import ArrayType
 from gradwire_server.compute.shared_values import SharedValue
 from gradwire_server.compute.store import StoredTensor
 from gradwire_server.errors import Overloaded
+from gradwire_server.observe.events import BytesReceived
 from gradwire_server.rpc.backend import Backend
 from gradwire_wire.v1 import tensor_pb2
 
@@ -43,6 +44,7 @@ async def put_tensor(
                 "data",
             )
         array = wire.array_from_bytes(upload.joined(), first.dtype, first.shape)
+    backend.events(BytesReceived(declared.nbytes))
     tensor_id = digest.hexdigest()
     elements = SharedValue(store.scoped(tensor_id), array, nbytes=array.nbytes, lasting=True)
     store.add_tensor(tensor_id, StoredTensor(declared, elements))

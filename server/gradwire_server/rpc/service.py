@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from google.protobuf.message import Message
 
 from gradwire_server.access.callers import Access, Caller
 from gradwire_server.compute.store import Budget
+from gradwire_server.observe.events import BytesSent, CallBegun, CallEnded, Request, request_id, serve
 from gradwire_server.rpc.accumulate import AccumulateCall
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.differentiate import differentiate
@@ -20,7 +22,7 @@ from gradwire_server.rpc.evaluate_stream import EvaluateStreamCall
 from gradwire_server.rpc.graphs import GraphRegistry
 from gradwire_server.rpc.plan import plan
 from gradwire_server.rpc.put_tensor import put_tensor
-from gradwire_server.rpc.status import abort
+from gradwire_server.rpc.status import code_of, end, status_of
 from gradwire_wire import framing
 from gradwire_wire.v1 import (
     accumulate_pb2,
@@ -38,20 +40,33 @@ Method = Callable[[Any, Any, Context, Caller], Awaitable[Any]]
 
 
 def _answering(method: Method) -> Answering:
-    """Find out who calls a method, and make its errors end the call with their status."""
+    """Find out who calls a method, make its errors end the call with their status, and tell of both."""
+    name = method.__name__.title().replace("_", "")
 
-    async def answer(self: Any, request: Any, context: Context) -> Any:
+    async def answer(self: GradientService, message: Any, context: Context) -> Any:
+        begun, code, admitted = time.monotonic(), "OK", False
+        metadata = tuple(context.invocation_metadata() or ())
+        request = Request(request_id(metadata), name, peer=context.peer())
+        serve(request)
         try:
-            caller = self.access.caller(context.invocation_metadata() or (), context.auth_context())
-            return await method(self, request, context, caller)
+            caller = self.access.caller(metadata, context.auth_context())
+            serve(replace(request, tenant=caller.tenant))
+            self.events(CallBegun())
+            admitted = True
+            return await method(self, message, context, caller)
         except (asyncio.CancelledError, grpc.aio.AbortError):
+            code = "CANCELLED"
             raise
         except Exception as error:
             # A write fails so when the client has gone meanwhile; nobody reads an answer.
             if context.done() or isinstance(error, grpc.aio.InternalError):
+                code = "CANCELLED"
                 raise asyncio.CancelledError from None
-            problem = error
-        return await abort(context, problem)
+            status = status_of(error)
+            code = code_of(status).name
+        finally:
+            self.events(CallEnded(name, code, time.monotonic() - begun, admitted))
+        return await end(context, status)
 
     return answer
 
@@ -71,6 +86,7 @@ class GradientService:
     def __init__(self, backend: Backend, access: Access) -> None:
         """Serve those whom `access` lets in, with the parts of a server."""
         self.access = access
+        self.events = backend.events
         self._backend = backend
         self._tenants: dict[str, TenantParts] = {}
         self._sums = Budget(
@@ -149,7 +165,9 @@ class GradientService:
         self, request: function_pb2.EvaluateRequest, context: Context, caller: Caller
     ) -> Message:
         """Evaluate."""
-        return await self._of(caller).evaluator.unary(request)
+        answer = await self._of(caller).evaluator.unary(request)
+        self.events(BytesSent(answer.ByteSize()))
+        return answer
 
     @_answering
     async def evaluate_stream(self, requests: object, context: Context, caller: Caller) -> None:
@@ -172,5 +190,6 @@ class GradientService:
         try:
             async for message in messages:
                 await context.write(message)
+                self.events(BytesSent(len(message)))
         finally:
             await messages.aclose()

@@ -11,7 +11,7 @@ import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.rpc import code_pb2
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, ResourceInfo
 from google.rpc.status_pb2 import Status
 
 from gradwire_engine.errors import EngineError, InvalidGraph, InvalidInput, LimitExceeded, NotDifferentiable
@@ -27,6 +27,7 @@ from gradwire_server.errors import (
     UnknownId,
     WorkerLost,
 )
+from gradwire_server.observe.events import current_request
 from gradwire_wire import STATUS_DETAILS_KEY, WireError
 
 DOMAIN = "gradwire"
@@ -142,9 +143,16 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return type(error).__name__ == "JaxRuntimeError" and str(error).startswith("RESOURCE_EXHAUSTED")
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> NoReturn:
-    """End a call with the status of an error, its details in the trailing metadata."""
-    status = status_of(error)
+def code_of(status: Status) -> grpc.StatusCode:
+    """Return the code of a status."""
+    return _CODES[status.code]
+
+
+async def end(context: grpc.aio.ServicerContext[Any, Any], status: Status) -> NoReturn:
+    """End a call with a status, its details and the request's id in the trailing metadata."""
+    request = current_request()
+    if request is not None:
+        status.details.add().Pack(RequestInfo(request_id=request.id))
     trailer = (STATUS_DETAILS_KEY, status.SerializeToString())
-    await context.abort(_CODES[status.code], status.message, trailing_metadata=(trailer,))
+    await context.abort(code_of(status), status.message, trailing_metadata=(trailer,))
     raise AssertionError("abort raises")

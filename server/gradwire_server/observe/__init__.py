@@ -1,0 +1,1 @@
+"""What a server does, as seen from outside: events, metrics, traces, status."""
