@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, ValueSource
 from gradwire_server.errors import WorkerLost
-from gradwire_server.process.environment import prepare_compute
+from gradwire_server.process.environment import RAY_TOKEN, for_compute, prepare_compute
 
 if TYPE_CHECKING:
     # JAX reads its settings when it is imported: `main` makes them first.
@@ -45,7 +45,12 @@ class HelperLink:
             str(settings.threads_per_worker),
             str(settings.worker_niceness),
         ]
-        self._process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command,
+            pass_fds=(theirs.fileno(),),
+            env={name: value for name, value in for_compute(os.environ).items() if name != RAY_TOKEN},
+            stdin=subprocess.DEVNULL,
+        )
         theirs.close()
         self._connection = Connection(ours.detach())
         self._connection.send(settings.limits)

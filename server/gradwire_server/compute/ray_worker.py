@@ -19,7 +19,7 @@ from ray.exceptions import (
 
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, ValueSource
 from gradwire_server.errors import DataLost, WorkerLost
-from gradwire_server.process.environment import prepare_compute
+from gradwire_server.process.environment import forget_secrets, prepare_compute
 
 if TYPE_CHECKING:
     # JAX reads its settings when it is imported: in the worker's process `WorkerActor` makes them first.
@@ -47,6 +47,7 @@ class WorkerActor:
             limits: that graphs and kernels are held to.
         """
         prepare_compute(device, threads, niceness)
+        forget_secrets()
         from gradwire_server.compute.workbench import Workbench
 
         self._workbench = Workbench(limits)

@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from gradwire_server.folders import make_private
+
+_FOR_COMPUTE = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|XDG_\w+|LD_LIBRARY_PATH|PYTHON\w*|VIRTUAL_ENV|"
+    r"(CONDA|RAY|JAX|XLA|TF|PJRT|NUMBA|OMP|MKL|OPENBLAS|CUDA|NVIDIA|NCCL)_\w+|NPROC"
+)
+"""Variables that processes which run clients' graphs need: all others may be secrets."""
+
+RAY_TOKEN = "RAY_AUTH_TOKEN"
+
+
+def for_compute(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of an environment that a process which runs clients' graphs is started with."""
+    return {name: value for name, value in environment.items() if _FOR_COMPUTE.fullmatch(name)}
+
+
+def forget_secrets() -> None:
+    """Drop what this process need not have before it sees a client's graph, Ray's token included.
+
+    A worker has connected to Ray by then. On a cluster that the server joined, nodes give their workers more
+    than the server would.
+    """
+    for name in set(os.environ) - set(for_compute(os.environ)) | {RAY_TOKEN}:
+        os.environ.pop(name, None)
 
 
 def prepare_compute(device: str, threads: int, niceness: int) -> None:
@@ -47,7 +72,7 @@ def prepare_server(threads: int, niceness: int, local_ray: bool, cache: Path | N
         os.environ["RAY_worker_niceness"] = str(niceness)  # noqa: SIM112  (Ray spells it so)
         # Ray runs whatever it is sent: other users of this machine must not reach it.
         os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ[RAY_TOKEN] = secrets.token_hex(32)
 
 
 def _keep_loops(cache: Path | None) -> None:

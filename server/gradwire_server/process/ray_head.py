@@ -18,6 +18,7 @@ import sys
 from typing import Any
 
 from gradwire_server.process import trees
+from gradwire_server.process.environment import for_compute
 
 _STOP_SECONDS = 10.0
 
@@ -38,6 +39,7 @@ class RayHead:
         self._process = subprocess.Popen(
             command + wanted,
             pass_fds=(theirs.fileno(),),
+            env=for_compute(os.environ),
             stdin=subprocess.DEVNULL,
             # Ctrl-C goes to the server alone, which drains first.
             start_new_session=True,

@@ -1,7 +1,8 @@
-"""A worker at work in a real Ray: what it answers and what it loads, which is never the client package."""
+"""A worker at work in a real Ray: what it loads and knows, which is neither the client nor any secret."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -28,6 +29,10 @@ def loaded(workbench):
     import sys
     return sorted(sys.modules)
 
+def known(workbench):
+    import os
+    return sorted(name for name, value in os.environ.items() if "secret" in value or name == "RAY_AUTH_TOKEN")
+
 async def work():
     link = RayLink("worker", Settings())
     await link.ready()
@@ -47,6 +52,7 @@ async def work():
         pass
     else:
         raise AssertionError("a kernel was run that the worker does not hold")
+    print(await link.call(known))
     return await link.call(loaded)
 
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -57,7 +63,10 @@ ray.shutdown()
 """
 
 
-def test_neither_a_worker_at_work_nor_the_server_loads_the_client() -> None:
-    done = subprocess.run([sys.executable, "-c", WORK], capture_output=True, text=True, timeout=200)
+def test_a_worker_at_work_knows_no_secret_and_neither_it_nor_the_server_loads_the_client() -> None:
+    environment = {**os.environ, "AWS_SECRET_ACCESS_KEY": "a secret", "GRADWIRE_TOKEN": "a secret"}
+    done = subprocess.run(
+        [sys.executable, "-c", WORK], capture_output=True, text=True, timeout=200, env=environment
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["[]", "[]"]
+    assert done.stdout.splitlines() == ["[]", "[]", "[]"]
