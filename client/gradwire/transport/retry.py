@@ -84,7 +84,7 @@ class Backoff:
         if self._failures >= self._retry.attempts:
             raise error
         bound = min(self._retry.longest_wait, self._retry.first_wait * 2 ** (self._failures - 1))
-        wait = random.uniform(0.0, bound)
+        wait = random.uniform(0.0, bound)  # noqa: S311  (spreads retries, guards nothing)
         remaining = self._deadline.remaining()
         if remaining is not None and remaining <= wait:
             raise error

@@ -9,7 +9,7 @@ import grpc
 
 from gradwire.errors import InvalidArgumentError
 
-TOKEN_VARIABLE = "GRADWIRE_TOKEN"
+TOKEN_VARIABLE = "GRADWIRE_TOKEN"  # noqa: S105  (its name)
 """The environment variable with the token of a client that is given none."""
 
 _HERE = ("unix:", "unix-abstract:", "localhost:", "127.", "[::1]:", "ipv4:127.", "ipv6:[::1]")

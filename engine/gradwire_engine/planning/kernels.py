@@ -250,7 +250,7 @@ def load_kernel(data: bytes) -> Kernel:
     The data must come from `Kernel.serialize` on a device of the same kind, through a channel that
     nobody else writes to: loading executes what it contains.
     """
-    form, spec, described, payload, in_tree, out_tree = pickle.loads(data)
+    form, spec, described, payload, in_tree, out_tree = pickle.loads(data)  # noqa: S301  (made by our own compiler)
     if form != FORMAT:
         raise ValueError(f"a kernel of format {form}, not {FORMAT}")
     if b"lapack_" in payload:

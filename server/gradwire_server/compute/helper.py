@@ -95,7 +95,7 @@ class HelperLink:
     def _exchange(self, method: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
         try:
             self._connection.send_bytes(pickle.dumps((method, arguments), protocol=5))
-            answer: tuple[bool, Any] = pickle.loads(self._connection.recv_bytes())
+            answer: tuple[bool, Any] = pickle.loads(self._connection.recv_bytes())  # noqa: S301  (from our own child)
         except (OSError, EOFError, ValueError):
             return False, WorkerLost("the helper process ended")
         return answer
@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> None:
     with contextlib.suppress(EOFError, OSError):
         workbench = Workbench(connection.recv())
         while True:
-            method, sources = pickle.loads(connection.recv_bytes())
+            method, sources = pickle.loads(connection.recv_bytes())  # noqa: S301  (from our own parent)
             connection.send_bytes(_answer(workbench, method, sources))
     os._exit(0)
 

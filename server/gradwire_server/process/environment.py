@@ -16,7 +16,7 @@ _FOR_COMPUTE = re.compile(
 )
 """Variables that processes which run clients' graphs need: all others may be secrets."""
 
-RAY_TOKEN = "RAY_AUTH_TOKEN"
+RAY_TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105  (its name)
 
 
 def for_compute(environment: Mapping[str, str]) -> dict[str, str]:
