@@ -609,8 +609,8 @@ class Function(FunctionBase):
         """Compute all outputs, and the gradient and the Hessian of `of`: what a Newton step takes.
 
         One call to the server brings them. The Hessian is computed as the Jacobian of the gradient, which is
-        what the function that is sent gives; the arguments are those of `hessian`, but for `mode` and
-        `triangle`.
+        what the function that is sent gives; a sparse one is colored as that of `hessian`. The arguments are
+        those of `hessian`, but for `mode` and `triangle`.
         """
         return self._bridge.run(
             self._function.value_grad_and_hessian(

@@ -28,11 +28,12 @@ from gradwire_engine.limits import Limits
 from gradwire_engine.planning import compressed, derivatives
 from gradwire_engine.planning.derivatives import Derivative
 from gradwire_engine.planning.function import TracedFunction
+from gradwire_engine.planning.substituting import Substituting, values_of
 from gradwire_engine.planning.transforms import FunctionSpec
 from gradwire_engine.refusals import refusals
 from gradwire_engine.values import Arguments, Block, dtype_of
 
-FORMAT = 2
+FORMAT = 3
 """Version of the serialized form; part of every key."""
 
 
@@ -106,6 +107,7 @@ class CompressedSpec:
         form: how a block is computed.
         structure: types of the arrays that say which values: colors, places and offsets.
         dtype: of the values.
+        substituting: how values follow from what is found in the images; None where they are found there.
     """
 
     function: FunctionSpec
@@ -118,6 +120,7 @@ class CompressedSpec:
     form: compressed.Form
     structure: Arguments
     dtype: str
+    substituting: Substituting | None = None
 
     @property
     def width(self) -> int:
@@ -198,7 +201,7 @@ class Kernel:
             LimitExceeded: the device has not enough memory.
         """
         if block is not None and isinstance(self.spec, CompressedSpec):
-            (values,) = self._call(weights, inputs, block.start)
+            values = self._values(self.spec, weights, inputs, block.start)
             return (values[: block.last_value - block.first_value],)
         if block is None or isinstance(self.spec, EvaluateSpec):
             return self._call(weights, inputs, 0)
@@ -216,6 +219,18 @@ class Kernel:
         if isinstance(self.spec, BlockSpec) and self.spec.derivative.by_columns:
             return tuple(np.ascontiguousarray(result[:, cut]) for result in results)
         return tuple(result[cut] for result in results)
+
+    def _values(
+        self, spec: CompressedSpec, weights: Mapping[str, Any], inputs: Mapping[str, Any], start: int
+    ) -> np.ndarray[Any, Any]:
+        def found(inputs: Mapping[str, Any], start: int) -> np.ndarray[Any, Any]:
+            (values,) = self._call(weights, inputs, start)
+            return values
+
+        if spec.substituting is None:
+            return found(inputs, start)
+        colors, places, offsets = (name for name, _ in spec.structure)
+        return values_of(found, spec.substituting, (colors, places, offsets), spec.width, inputs)
 
     def _call(
         self, weights: Mapping[str, Any], inputs: Mapping[str, Any], start: int
@@ -436,7 +451,10 @@ def _compressed(
 
 def arguments_of(spec: Spec) -> Arguments:
     """Return the types of all inputs of a kernel, those that say which values it computes included."""
-    return (*spec.arguments, *spec.structure) if isinstance(spec, CompressedSpec) else spec.arguments
+    if not isinstance(spec, CompressedSpec):
+        return spec.arguments
+    further = spec.substituting.structure if spec.substituting else ()
+    return (*spec.arguments, *spec.structure, *further)
 
 
 def _measured(compiled: Any, estimated: Cost) -> Cost:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import Any
 
 import jax
@@ -22,7 +21,6 @@ from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.jaxprs.cost import Cost
 from gradwire_engine.limits import Limits
 from gradwire_engine.planning import compressed, derivatives, sizing
-from gradwire_engine.planning.compressed import TOGETHER, Form
 from gradwire_engine.planning.kernels import (
     COLUMN_COLORS,
     OFFSETS,
@@ -48,6 +46,15 @@ from gradwire_engine.planning.plan import (
     possible_modes,
 )
 from gradwire_engine.planning.sample_plan import make_sample_plan
+from gradwire_engine.planning.sides import (
+    Side,
+    blocks_of,
+    fitting,
+    narrowed,
+    sides_of,
+    structured,
+    structured_twice,
+)
 from gradwire_engine.planning.structure import (
     ColoredPattern,
     color_pattern,
@@ -55,17 +62,22 @@ from gradwire_engine.planning.structure import (
     given_pattern,
     ordered,
     pattern_id_of,
+    substitution_ordered,
 )
-from gradwire_engine.planning.transforms import Arrays, Function
-from gradwire_engine.sparsity.coloring.recovery import DirectColoring
+from gradwire_engine.planning.substituting import Substituting
+from gradwire_engine.planning.transforms import Arrays, Function, Gradient, choose_inputs
+from gradwire_engine.sparsity.coloring.choice import acyclic_instead
+from gradwire_engine.sparsity.coloring.costs import Costs
 from gradwire_engine.sparsity.coloring.results import (
+    AcyclicColoring,
     BidirectionalColoring,
     ColumnColoring,
     RowColoring,
     StarColoring,
 )
 from gradwire_engine.sparsity.detection import Detected
-from gradwire_engine.values import Arguments, ArrayType, Block, dtype_of
+from gradwire_engine.sparsity.pattern import SparsityPattern
+from gradwire_engine.values import Arguments, ArrayType, dtype_of
 
 Array = np.ndarray[Any, Any]
 Build = Callable[[Any], Kernel]
@@ -117,11 +129,12 @@ def plan_derivative(
     return Planned(replace(plan, problem=problem), None)
 
 
-WORTH_BYTES = 4 << 20
-"""Values of a block below which it costs more to hand out than to compute: a color takes little work."""
+SUBSTITUTED_FLOPS = 1e7
+"""Operations of all colors below which a Hessian is read directly: it takes a few milliseconds, and to find
+colors for substitution takes tenths of a second."""
 
-WRITTEN_OUT = 1_200
-"""Equations up to which the images of all colors are written out: compiling them takes its time."""
+SUBSTITUTED_ENTRY = 40.0
+"""What an entry that follows by substitution costs, in operations of a product."""
 
 
 class _NotWorthwhile(Exception):
@@ -144,9 +157,10 @@ def _sparse(
             )
     chosen = choose(graph, problem, limits)
     modes = possible_modes(chosen.function, problem)
+    symmetric = chosen.symmetric and (problem.kind == HESSIAN or _is_of_gradient(problem, chosen, modes))
     if problem.options.pattern:
         shape = chosen.rows, chosen.columns
-        detected = given_pattern(known, shape, symmetric=problem.kind == HESSIAN and chosen.symmetric)
+        detected = given_pattern(known, shape, symmetric)
     else:
         seeded = chosen.row_types if modes[0] == derivatives.REVERSE else chosen.column_types
         types = [value for _, value in seeded]
@@ -156,7 +170,7 @@ def _sparse(
     _check_nonzeros(detected, limits)
     costs = {mode: _seed_cost(graph, chosen, mode) for mode in modes}
     weights = {mode: max(1.0, cost.flops) for mode, cost in costs.items()}
-    coloring = color_pattern(detected.pattern, problem.kind == HESSIAN and chosen.symmetric, modes, weights)
+    coloring = color_pattern(detected.pattern, symmetric, modes, weights)
     if coloring.count > limits.colors:
         raise LimitExceeded(
             f"the coloring has {coloring.count} colors; the limit is {limits.colors}: the pattern has dense "
@@ -167,8 +181,51 @@ def _sparse(
         )
     if may_decline and 2 * coloring.count > min(detected.pattern.shape):
         raise _NotWorthwhile
-    colored = ordered(detected.pattern, coloring, problem.options.triangle)
-    return _planned(graph, problem, chosen, modes, detected, colored, costs, limits, build)
+
+    def planned(colored: ColoredPattern) -> Planned | None:
+        return _planned(graph, problem, chosen, modes, detected, colored, costs, limits, build)
+
+    if isinstance(coloring, StarColoring):
+        fewer = _by_substitution(problem, chosen, detected.pattern, coloring, costs[modes[0]])
+        if fewer is not None and (found := planned(fewer)) is not None:
+            return found
+    assert not isinstance(coloring, AcyclicColoring), "it is chosen in place of a star coloring"
+    found = planned(ordered(detected.pattern, coloring, problem.options.triangle))
+    assert found is not None, "blocks of a direct coloring may be narrowed"
+    return found
+
+
+def _is_of_gradient(problem: Problem, chosen: Chosen, modes: tuple[str, ...]) -> bool:
+    """Tell whether a Jacobian by columns is that of a gradient, by the same inputs: a Hessian."""
+    transforms, function = problem.function.transforms, chosen.function.function
+    if modes[0] == derivatives.REVERSE or not transforms or not isinstance(transforms[-1], Gradient):
+        return False
+    inputs = choose_inputs(function, transforms[-1].wrt)
+    # The gradients come before the outputs that are kept, in the order of the inputs.
+    inputs_of = {name: own for (name, _), own in zip(function.signature.outputs, inputs, strict=False)}
+    return tuple(inputs_of.get(name) for name in chosen.of) == chosen.wrt
+
+
+def _by_substitution(
+    problem: Problem, chosen: Chosen, pattern: SparsityPattern, star: StarColoring, cost: Cost
+) -> ColoredPattern | None:
+    """Color a Hessian for substitution, if its plan is one block in any case and this takes less work.
+
+    Only in double precision, which has digits to lose; and not in a pattern of the client's own, whose check
+    asks for values that are each accurate.
+    """
+    if problem.options.pattern or _promoted(chosen) != "float64":
+        return None
+    if star.count * cost.flops < SUBSTITUTED_FLOPS:
+        return None
+    (side,) = sides_of(star, (problem.options.mode,), pattern.shape)
+    share = pattern.nonzeros * dtype_of("float64").itemsize // star.count
+    if fitting(side, cost, share, problem.options.block_width).width < star.count:
+        return None
+    acyclic = acyclic_instead(star, pattern, Costs(jvp=cost.flops, entry=SUBSTITUTED_ENTRY))
+    if acyclic is None:
+        return None
+    return substitution_ordered(pattern, acyclic, star, problem.options.triangle)
 
 
 def _check_nonzeros(detected: Detected, limits: Limits) -> None:
@@ -194,44 +251,6 @@ def _seed_cost(graph: Graph, chosen: Chosen, mode: str) -> Cost:
     return sizing.cost_of(graph, chosen.function, image)
 
 
-@dataclass(frozen=True, eq=False)
-class _Side:
-    """The colors of the columns, or of the rows, and what their seeds take.
-
-    Attributes:
-        mode: of its kernel.
-        name: of the array of its colors.
-        colors: of each column or row, from 0.
-        first: the number of its first color among those of both sides.
-        count: how many colors it has.
-        vector: elements of the image of a seed.
-        width, batch: colors of a block, and evaluated together.
-    """
-
-    mode: str
-    name: str
-    colors: Array
-    first: int
-    count: int
-    vector: int
-    width: int = 0
-    batch: int = 1
-
-
-def _sides(coloring: DirectColoring, modes: tuple[str, ...], shape: tuple[int, int]) -> list[_Side]:
-    rows, columns = shape
-    match coloring:
-        case RowColoring(row_colors=colors):
-            return [_Side(derivatives.REVERSE, ROW_COLORS, colors, 0, coloring.count, columns)]
-        case BidirectionalColoring(column_colors=by_column, row_colors=by_row, column_count=first):
-            return [
-                _Side(derivatives.FORWARD, COLUMN_COLORS, by_column, 0, first, rows),
-                _Side(derivatives.REVERSE, ROW_COLORS, by_row, first, coloring.row_count, columns),
-            ]
-        case _:
-            return [_Side(modes[0], COLUMN_COLORS, coloring.column_colors, 0, coloring.count, rows)]
-
-
 def _planned(
     graph: Graph,
     problem: Problem,
@@ -242,19 +261,31 @@ def _planned(
     costs: Mapping[str, Cost],
     limits: Limits,
     build: Build,
-) -> Planned:
+) -> Planned | None:
+    """Compile kernels whose memory fits; None where substitution would take more than one block."""
     coloring = colored.coloring
     dtype = _promoted(chosen)
     nonzeros = len(colored.order)
     share = nonzeros * dtype_of(dtype).itemsize // max(1, coloring.count)
     sides = [
-        _fitting(problem, side, costs[side.mode], share)
-        for side in _sides(coloring, modes, detected.pattern.shape)
-        if side.count
+        fitting(side, costs[side.mode], share, problem.options.block_width)
+        for side in sides_of(coloring, modes, detected.pattern.shape)
     ]
     while True:
-        blocks = _blocks(colored, sides)
-        inputs, forms = _structured(colored, blocks, sides, chosen.function.function.equations)
+        blocks = blocks_of(colored, sides)
+        equations = chosen.function.function.equations
+        further: dict[str, Array] = {}
+        substituting = None
+        if colored.substituted is None:
+            taken = structured(colored, blocks, sides, equations)
+        elif len(blocks) > 1:
+            return None
+        else:
+            taken, further = structured_twice(colored, blocks, sides[0], equations)
+            substituting = Substituting(
+                colored.substituted.star.count, colored.substituted.terms, _types(further)
+            )
+            blocks = (replace(blocks[0], last_value=nonzeros),)
         kernels = tuple(
             CompressedSpec(
                 function=problem.function,
@@ -265,15 +296,16 @@ def _planned(
                 seeds=side.count,
                 first=side.first,
                 form=form,
-                structure=_types({name: inputs[name] for name in (side.name, PLACES, OFFSETS)}),
+                structure=_types({name: taken.inputs[name] for name in (side.name, PLACES, OFFSETS)}),
                 dtype=dtype,
+                substituting=substituting,
             )
-            for side, form in zip(sides, forms, strict=True)
+            for side, form in zip(sides, taken.forms, strict=True)
         )
         check_count(kernels, limits)
         built = [build(spec) for spec in kernels]
         narrower = [
-            side if kernel.cost.memory_bytes <= problem.options.block_memory_bytes else _narrowed(side)
+            side if kernel.cost.memory_bytes <= problem.options.block_memory_bytes else narrowed(side)
             for side, kernel in zip(sides, built, strict=True)
         ]
         if all(side is other for side, other in zip(sides, narrower, strict=True)):
@@ -288,6 +320,7 @@ def _planned(
         dtype=dtype,
         dense_primitives=detected.dense_primitives,
     )
+    inputs = {**taken.inputs, **further}
     # Equal plans have equal structures too: workers keep its arrays under the plan's id.
     digests = [hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() for array in inputs.values()]
     identity = repr((problem.function, problem.arguments, problem.kind, layout, kernels, digests))
@@ -307,7 +340,7 @@ def _planned(
     return Planned(plan, Structure(layout.pattern_id, colored.rows, colored.columns, inputs))
 
 
-def _mode(sides: Sequence[_Side], modes: tuple[str, ...]) -> str:
+def _mode(sides: Sequence[Side], modes: tuple[str, ...]) -> str:
     """Return the name of what a plan does: of its one side, or "bidirectional"."""
     if len(sides) > 1:
         return BIDIRECTIONAL
@@ -321,6 +354,7 @@ NAMES: dict[type, str] = {
     RowColoring: "row",
     BidirectionalColoring: "bidirectional",
     StarColoring: "star",
+    AcyclicColoring: "acyclic",
 }
 
 
@@ -331,73 +365,3 @@ def _promoted(chosen: Chosen) -> str:
 
 def _types(arrays: Mapping[str, Array]) -> Arguments:
     return tuple((name, ArrayType(array.dtype.name, array.shape)) for name, array in arrays.items())
-
-
-def _fitting(problem: Problem, side: _Side, cost: Cost, result: int) -> _Side:
-    """Choose how many colors a block and a batch hold; blocks are as even as can be."""
-    batch = max(1, sizing.CACHE_BYTES // cost.memory_bytes)
-    width = problem.options.block_width or sizing.width_for(side.count, result, cost.flops, WORTH_BYTES)
-    width = min(width, side.count)
-    width = ceil(side.count / ceil(side.count / width))
-    return replace(side, width=width, batch=min(width, batch))
-
-
-def _narrowed(side: _Side) -> _Side:
-    """Halve what is evaluated together first, then the block; one color is the least."""
-    if side.batch > 1:
-        return replace(side, batch=side.batch // 2)
-    return replace(side, width=side.width // 2) if side.width > 1 else side
-
-
-def _blocks(colored: ColoredPattern, sides: Sequence[_Side]) -> tuple[Block, ...]:
-    blocks: list[Block] = []
-    for array, side in enumerate(sides):
-        starts = list(range(0, side.count, side.width))
-        bounds = np.searchsorted(colored.colors, np.array([*starts, side.count]) + side.first)
-        blocks += [
-            Block(
-                len(blocks) + k,
-                array,
-                start,
-                min(side.count, start + side.width),
-                int(bounds[k]),
-                int(bounds[k + 1]),
-            )
-            for k, start in enumerate(starts)
-        ]
-    return tuple(blocks)
-
-
-def _structured(
-    colored: ColoredPattern, blocks: Sequence[Block], sides: Sequence[_Side], equations: int
-) -> tuple[dict[str, Array], list[Form]]:
-    """Return what kernels take beside the point, and the form of each side's blocks.
-
-    Args:
-        colored, blocks, sides: of the plan.
-        equations: length of the function's program.
-    """
-    colors = sum(side.count for side in sides)
-    offsets = np.searchsorted(colored.colors, np.arange(colors + 1))
-    places = colored.places.astype(np.int32)
-    forms: list[Form] = []
-    for array, side in enumerate(sides):
-        own = [block for block in blocks if block.array == array]
-        entries = max(block.last_value - block.first_value for block in own)
-        together = side.width * side.vector <= TOGETHER and side.width * equations <= WRITTEN_OUT
-        lengths = np.diff(offsets[side.first : side.first + side.count + 1])
-        longest = int(lengths.max(initial=1))
-        forms.append(
-            Form(side.width, 1, entries, 0) if together else Form(side.width, side.batch, entries, longest)
-        )
-        for block in own if together else ():
-            values = slice(block.first_value, block.last_value)
-            number = colored.colors[values] - (side.first + block.start)
-            places[values] += number.astype(np.int32) * np.int32(side.vector)
-    # A slice must fit behind the first value of the last block, or color.
-    beyond = max((max(form.entries, form.longest) for form in forms), default=0)
-    further = max((form.width + form.batch for form in forms), default=0)
-    inputs = {side.name: side.colors for side in sides}
-    inputs[PLACES] = np.concatenate([places, np.zeros(beyond, np.int32)])
-    inputs[OFFSETS] = np.concatenate([offsets, np.full(further, len(places))]).astype(np.int64)
-    return inputs, forms

@@ -22,7 +22,10 @@ from gradwire_engine.sparsity.coloring.costs import Costs
 from gradwire_engine.sparsity.coloring.problem import Partition
 from gradwire_engine.sparsity.coloring.problem import Structure as Kind
 from gradwire_engine.sparsity.coloring.recovery import DirectColoring, Recovery, direct_recovery
-from gradwire_engine.sparsity.coloring.results import AcyclicColoring
+from gradwire_engine.sparsity.coloring.results import AcyclicColoring, Coloring, StarColoring
+from gradwire_engine.sparsity.coloring.substitution import substitution
+from gradwire_engine.sparsity.coloring.subtraction import Steps
+from gradwire_engine.sparsity.compiled import loop_arrays, mirror_images
 from gradwire_engine.sparsity.detection import Detected, detect, linear_program
 from gradwire_engine.sparsity.pattern import SparsityPattern
 from gradwire_engine.values import ArrayType
@@ -38,15 +41,17 @@ class ColoredPattern:
         pattern: of the joint matrix: rows of all outputs, columns of all inputs, in order.
         coloring: which columns or rows share a seed.
         order: for each value, in the order of travel, its index in the pattern.
-        colors: of each value.
-        places: for each value its place in the vector of its color.
+        colors: of each cell that is read: of each value, unless they follow by substitution.
+        places: for each cell its place in the vector of its color.
+        substituted: how values follow from cells; None where each is one.
     """
 
     pattern: SparsityPattern
-    coloring: DirectColoring
+    coloring: Coloring
     order: Array
     colors: Array
     places: Array
+    substituted: Substituted | None = None
 
     @property
     def rows(self) -> Array:
@@ -57,6 +62,27 @@ class ColoredPattern:
     def columns(self) -> Array:
         """The column of each value, int32."""
         return self.pattern.indices[self.order]
+
+
+@dataclass(frozen=True, eq=False)
+class Substituted:
+    """How the values of a symmetric matrix follow from cells, and where they are found directly.
+
+    Attributes:
+        sources: int32, for each value the number of its cell.
+        steps: what is subtracted from what.
+        terms: the most cells that make one value.
+        star: a coloring by which entries are read directly.
+        direct: one triangle, in that coloring.
+        direct_sources: int32, for each value its number, or that of its mirror image, in that triangle.
+    """
+
+    sources: Array
+    steps: Steps
+    terms: int
+    star: StarColoring
+    direct: ColoredPattern
+    direct_sources: Array
 
 
 def detect_pattern(
@@ -135,7 +161,7 @@ def given_pattern(known: Mapping[str, Array], shape: tuple[int, int], symmetric:
 
 def color_pattern(
     pattern: SparsityPattern, symmetric: bool, modes: tuple[str, ...], weights: Mapping[str, float]
-) -> DirectColoring:
+) -> Coloring:
     """Color the pattern of a derivative, so that its seeds take little work.
 
     Args:
@@ -145,14 +171,11 @@ def color_pattern(
         weights: operations of one seed, by mode.
     """
     if symmetric and pattern.is_symmetric:
-        coloring = choose(pattern, Kind.SYMMETRIC)
-    else:
-        columns = [Partition.COLUMN] if modes[0] != derivatives.REVERSE else []
-        rows = [Partition.ROW] if derivatives.REVERSE in modes else []
-        costs = Costs(weights[modes[0]], weights[modes[-1]])
-        coloring = choose(pattern, costs=costs, sides=columns + rows)
-    assert not isinstance(coloring, AcyclicColoring), "substitution was not asked for"
-    return coloring
+        return choose(pattern, Kind.SYMMETRIC)
+    columns = [Partition.COLUMN] if modes[0] != derivatives.REVERSE else []
+    rows = [Partition.ROW] if derivatives.REVERSE in modes else []
+    costs = Costs(weights[modes[0]], weights[modes[-1]])
+    return choose(pattern, costs=costs, sides=columns + rows)
 
 
 def ordered(pattern: SparsityPattern, coloring: DirectColoring, triangle: bool) -> ColoredPattern:
@@ -163,11 +186,46 @@ def ordered(pattern: SparsityPattern, coloring: DirectColoring, triangle: bool) 
         triangle: keep the entries on and below the diagonal alone.
     """
     recovery: Recovery = direct_recovery(coloring, pattern)
-    kept = np.flatnonzero(pattern.rows >= pattern.indices) if triangle else np.arange(pattern.nonzeros)
+    kept = _kept(pattern, triangle)
     # By color, then by place, so that a block is one range and its gather reads forwards. The pattern's own
     # order has ascending rows: a stable sort by color keeps them.
     order = kept[np.argsort(recovery.colors[kept], kind="stable")]
     return ColoredPattern(pattern, coloring, order, recovery.colors[order], recovery.positions[order])
+
+
+def substitution_ordered(
+    pattern: SparsityPattern, coloring: AcyclicColoring, star: StarColoring, triangle: bool
+) -> ColoredPattern:
+    """Put the entries of a symmetric pattern in the order of their cells, from which they follow.
+
+    Args:
+        pattern, coloring: of the matrix.
+        star: a coloring by which entries are read directly, at points where they do not follow accurately.
+        triangle: keep the entries on and below the diagonal alone.
+    """
+    found = substitution(coloring, pattern)
+    kept = _kept(pattern, triangle)
+    order = kept[np.argsort(found.sources[kept], kind="stable")]
+    direct = ordered(pattern, star, triangle=True)
+    # The number of each entry in the triangle, and of its mirror image.
+    numbers = np.empty(pattern.nonzeros, np.int32)
+    numbers[mirror_images(*loop_arrays(pattern.indptr, pattern.indices))[direct.order]] = np.arange(
+        len(direct.order)
+    )
+    numbers[direct.order] = np.arange(len(direct.order))
+    rows = pattern.shape[0]
+    return ColoredPattern(
+        pattern,
+        coloring,
+        order,
+        (found.cells // rows).astype(np.int32),
+        (found.cells % rows).astype(np.int32),
+        Substituted(found.sources[order], found.steps, found.terms, star, direct, numbers[order]),
+    )
+
+
+def _kept(pattern: SparsityPattern, triangle: bool) -> Array:
+    return np.flatnonzero(pattern.rows >= pattern.indices) if triangle else np.arange(pattern.nonzeros)
 
 
 def pattern_id_of(colored: ColoredPattern) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -297,28 +295,6 @@ def test_a_pattern_is_only_taken_for_checked_where_all_is_finite(remote: gw.Clie
         verified.append(info.summary.pattern_verified)
     # At an infinite slope nothing is settled; then it is, once.
     assert verified == [False, True, False]
-
-
-def test_a_lost_worker_changes_no_bit(tmp_path: Path) -> None:
-    with gw.local(workers=2, fast_path_flops=0, cache_dir=tmp_path) as client:
-        f = client.function(brusselator, gw.spec((2, 60, 60)))
-        x = np.random.default_rng(3).random((2, 60, 60))
-        expected = f.jacobian(x, sparse=True, block_width=1)
-        pids = _worker_pids()
-        assert pids
-        os.kill(pids[0], signal.SIGKILL)
-        again = f.jacobian(x, sparse=True, block_width=1)
-        np.testing.assert_array_equal(again.data, expected.data)
-
-
-def _worker_pids() -> list[int]:
-    import psutil
-
-    return [
-        process.pid
-        for process in psutil.Process().children(recursive=True)
-        if "WorkerActor" in " ".join(process.cmdline())
-    ]
 
 
 def test_coroutines_give_the_same(server: EmbeddedServer) -> None:

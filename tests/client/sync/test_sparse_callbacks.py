@@ -162,6 +162,10 @@ def test_value_gradient_and_hessian_come_in_one_trip(f: gw.Function, trips: Coun
     np.testing.assert_allclose(gradient, f.grad(START))
     assert H.nnz == 3 * COUNT - 2
     np.testing.assert_allclose(H.toarray(), f.hessian(START), rtol=1e-13)
+    # It is colored as a Hessian: the Jacobian of a gradient is one.
+    hessian, of_gradient = f.plan(kind="hessian", sparse=True), f.gradient().plan(sparse=True)
+    assert hessian.sparse.coloring == of_gradient.sparse.coloring == "star"
+    assert hessian.sparse.column_colors == of_gradient.sparse.column_colors
 
 
 def test_without_scipy_it_is_named(f: gw.Function, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def test_a_banded_jacobian_takes_two_seeds(mode: str, width: int) -> None:
 def test_colors_in_turn_and_in_batches_give_the_same_entries(
     monkeypatch: pytest.MonkeyPatch, width: int, cache: int, body: str
 ) -> None:
-    monkeypatch.setattr("gradwire_engine.planning.sparse_plan.TOGETHER", 0)
+    monkeypatch.setattr("gradwire_engine.planning.sides.TOGETHER", 0)
     monkeypatch.setattr("gradwire_engine.planning.sizing.CACHE_BYTES", cache)
     graph, point = graph_of(globals()[body]), {"x": np.linspace(0.2, 1, 23)}
     planned = planned_of(graph, point, block_width=width)

@@ -9,7 +9,7 @@ from gradwire_engine.sparsity.coloring.bidirectional import color_bidirectional
 from gradwire_engine.sparsity.coloring.costs import Costs
 from gradwire_engine.sparsity.coloring.distance2 import color_columns, color_rows, largest_row
 from gradwire_engine.sparsity.coloring.problem import ColoringProblem, Partition, Structure
-from gradwire_engine.sparsity.coloring.results import Coloring
+from gradwire_engine.sparsity.coloring.results import AcyclicColoring, Coloring, StarColoring
 from gradwire_engine.sparsity.coloring.star import color_star
 from gradwire_engine.sparsity.pattern import SparsityPattern
 
@@ -17,6 +17,8 @@ from gradwire_engine.sparsity.pattern import SparsityPattern
 BOTH_SIDES = 0.5
 # Substitution costs accuracy, and pays from a third of the colors on.
 SUBSTITUTION = 2 / 3
+# Any edge takes two colors.
+FEWEST_ACYCLIC = 2
 
 
 def color(problem: ColoringProblem, costs: Costs | None = None) -> Coloring:
@@ -48,15 +50,15 @@ def choose(
         sides: columns, rows or both: the products that can be computed of a matrix that is not symmetric.
         Both
             together take a program each, and are tried where they may save half.
-        substitution: whether a symmetric matrix may be colored for substitution, which is chosen where it
-            saves a third of the colors.
+        substitution: whether a symmetric matrix may be colored for substitution (see `acyclic_instead`).
 
     Raises:
         ValueError: the pattern of a symmetric matrix is not symmetric, or no side is given.
     """
     costs = costs or Costs()
     if structure is Structure.SYMMETRIC:
-        return _symmetric(pattern, substitution)
+        star = color_star(pattern)
+        return (acyclic_instead(star, pattern, costs) if substitution else None) or star
     if not sides or Partition.BIDIRECTIONAL in sides:
         raise ValueError("the sides of a matrix are columns, rows or both")
     if len(set(sides)) == 1:
@@ -79,10 +81,18 @@ def choose(
     return best
 
 
-def _symmetric(pattern: SparsityPattern, substitution: bool) -> Coloring:
-    star = color(ColoringProblem(pattern, Structure.SYMMETRIC))
-    if substitution:
-        acyclic = color(ColoringProblem(pattern, Structure.SYMMETRIC, substitution=True))
-        if acyclic.count <= SUBSTITUTION * star.count:
-            return acyclic
-    return star
+def acyclic_instead(star: StarColoring, pattern: SparsityPattern, costs: Costs) -> AcyclicColoring | None:
+    """Return an acyclic coloring that saves a third of the colors, and more work than substitution takes.
+
+    None where none is found.
+
+    Args:
+        star, pattern: a star coloring, and what it colors.
+        costs: of a product, and of an entry that follows by substitution.
+    """
+    spared = costs.entry * pattern.nonzeros / costs.jvp
+    most = min(SUBSTITUTION * star.count, star.count - spared)
+    if most < FEWEST_ACYCLIC:
+        return None
+    acyclic = color_acyclic(pattern)
+    return acyclic if acyclic.count <= most else None

@@ -14,10 +14,12 @@ class Costs:
     Attributes:
         jvp: of the matrix with a tangent: a column color. For a Hessian, a Hessian-vector product.
         vjp: of a cotangent with the matrix: a row color.
+        entry: of an entry that follows by substitution.
     """
 
     jvp: float = 1.0
     vjp: float = 1.0
+    entry: float = 0.0
 
     def of(self, coloring: Coloring) -> float:
         """Return what all colors of a coloring cost together."""

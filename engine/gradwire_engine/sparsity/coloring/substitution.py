@@ -9,72 +9,46 @@ are used up.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from gradwire_engine.sparsity.coloring.results import AcyclicColoring
+from gradwire_engine.sparsity.coloring.subtraction import Steps
 from gradwire_engine.sparsity.compiled import compiled, loop_arrays, mirror_images
 from gradwire_engine.sparsity.pattern import SparsityPattern
 
 Array = np.ndarray[Any, Any]
 
 
-class Ways(NamedTuple):
-    """How entries come out of cells.
-
-    Attributes:
-        sources: int64, for each entry the cell in which it is alone after the subtractions, the same as its
-        mirror
-            image's; -1 where there is none.
-        direct: bool, for each entry whether it is alone in its cell from the start.
-        minuends: int64, the cells from which others are subtracted, in order.
-        subtrahends: int64, the cells that are subtracted from them.
-        terms: the most cells that make one entry.
-    """
-
-    sources: Array
-    direct: Array
-    minuends: Array
-    subtrahends: Array
-    terms: int
-
-
 @dataclass(frozen=True, eq=False)
 class Substitution:
-    """The order in which entries follow from one another; made once for a coloring.
+    """Which cells are read, and the order in which entries follow from them; made once for a coloring.
 
-    Cells are numbered color by color: cell `color * rows + row`.
+    An entry and its mirror image are one value. One that is alone in its cell is that cell to the bit. Any
+    other is a sum of at most `terms` cells of its tree, each once and with a sign: cell by cell from the
+    leaves of its tree up to its own. So its error is at most
 
-    Attributes:
-        pattern: the symmetric pattern.
-        coloring: its acyclic coloring.
-        mirrors: int64, for each entry of the pattern the number of its mirror image.
-        ways: where the entries are once all cells of leaves are subtracted.
-    """
+        the sum of the errors of these cells + (terms - 1) * u * the sum of their magnitudes,
 
-    pattern: SparsityPattern
-    coloring: AcyclicColoring
-    mirrors: Array
-    ways: Ways
+    to first order in the unit roundoff u = 2**-53. `terms` is at most the number of edges of the largest tree
+    that is no star (`color_acyclic`, `largest`). A small entry is not accurate relative to itself where its
+    tree has large ones: an entry that is 0 at a point may come out as their rounding error. The diagonal
+    stands in no tree: each of its entries is alone in its cell.
 
-    @property
-    def terms(self) -> int:
-        """The most cells that are added and subtracted to make one entry: 1 where all are read directly."""
-        return self.ways.terms
-
-
-@dataclass(frozen=True, eq=False)
-class Substituted:
-    """Entries of a symmetric matrix.
+    Whether it has, and whether a cell is not finite, `accurate` tells of each point.
 
     Attributes:
-        values: in the order of the pattern; NaN where unresolved.
-        unresolved: int64, the numbers of entries that did not follow, ascending, with their mirror images.
+        cells: int64, ascending: color times the number of rows plus row, of each cell that is read.
+        sources: int32, for each entry the number among `cells` of the one in which it is left alone.
+        steps: what is subtracted from what.
+        terms: the most cells that make one entry: 1 where all are read directly.
     """
 
-    values: Array
-    unresolved: Array
+    cells: Array
+    sources: Array
+    steps: Steps
+    terms: int
 
 
 def substitution(coloring: AcyclicColoring, pattern: SparsityPattern) -> Substitution:
@@ -88,97 +62,67 @@ def substitution(coloring: AcyclicColoring, pattern: SparsityPattern) -> Substit
         raise ValueError(f"the coloring is of {len(colors)} columns, but the pattern has {columns}")
     if pattern.nonzeros and colors[pattern.indices].min() < 0:
         raise ValueError("the coloring leaves a column neutral that has entries in this pattern")
-    mirrors = mirror_images(*loop_arrays(pattern.indptr, pattern.indices))
-    usable = np.ones(coloring.count * columns, np.bool_)
-    ways = Ways(*leaves_inwards(*_entries(pattern), mirrors, colors, usable))
-    if (ways.sources < 0).any():
+    indptr, indices = loop_arrays(pattern.indptr, pattern.indices)
+    mirrors = mirror_images(indptr, indices)
+    sources, minuends, subtrahends, depths, terms = leaves_inwards(
+        pattern.rows, indices, mirrors, colors, coloring.count
+    )
+    if (sources < 0).any():
         raise ValueError("two colors of the coloring span a cycle: it is no acyclic coloring of this pattern")
-    return Substitution(pattern, coloring, mirrors, ways)
-
-
-def substitute(plan: Substitution, compressed: Array) -> Substituted:
-    """Return the entries of a symmetric matrix, in the order of its pattern, from its compressed vectors.
-
-    An entry and its mirror image are the same value to the bit. An entry that is alone in a cell from the
-    start is that cell to the bit. Any other is a sum of at most `plan.terms` cells of its tree, with signs.
-    Its error is at most the sum of the errors of these cells, and to first order `(terms - 1) * eps / 2`
-    times the sum of their magnitudes for rounding. So a small entry is not accurate relative to itself where
-    its tree has large ones.
-
-    A cell that is not finite is read only where an entry is alone in it from the start, so that no NaN or
-    infinity spreads: all other values are computed from finite cells. Then the entries of its tree follow
-    from the other cells, except those that are themselves not finite and those between two cells that are
-    not. These, and entries that overflow on the way, are returned as unresolved, and are to be computed
-    directly: with a star coloring of the pattern. No value that is not named there depends on another entry
-    that is not finite.
-
-    Args:
-        plan: what `substitution` made.
-        compressed: float64 or float32, a row for each color and a column for each row of the matrix.
-            Subtractions are made in float64; the values have the dtype of the compressed vectors.
-
-    Raises:
-        ValueError: the compressed vectors are none of this coloring.
-    """
-    pattern = plan.pattern
-    expected = (plan.coloring.count, pattern.shape[0])
-    if compressed.shape != expected:
-        raise ValueError(
-            f"compressed vectors have shape {compressed.shape}, but the coloring needs {expected}"
-        )
-    cells = np.array(compressed, np.float64).reshape(-1)
-    usable = np.isfinite(cells)
-    ways = plan.ways
-    if not usable.all():
-        ways = Ways(*leaves_inwards(*_entries(pattern), plan.mirrors, plan.coloring.column_colors, usable))
-    wide, known = subtracted(cells, ways.sources, ways.direct, ways.minuends, ways.subtrahends)
-    with np.errstate(over="ignore"):
-        values = wide.astype(compressed.dtype, copy=False)
-    known &= np.isfinite(values) | ~np.isfinite(wide)
-    values[~known] = np.nan
-    return Substituted(values, np.flatnonzero(~known))
-
-
-def _entries(pattern: SparsityPattern) -> tuple[Array, Array]:
-    """Return row and column of all entries."""
-    return pattern.rows, loop_arrays(pattern.indptr, pattern.indices)[1]
+    cells = np.unique(sources)
+    # Only what is read needs to be made: the last cell of a tree is not.
+    made = np.isin(minuends, cells)
+    depths = depths[made]
+    places = np.searchsorted(cells, sources)
+    entries = np.empty(len(cells), np.int64)
+    entries[places] = np.arange(pattern.nonzeros)
+    steps = Steps(
+        minuends=np.searchsorted(cells, minuends[made]),
+        subtrahends=np.searchsorted(cells, subtrahends[made]),
+        layers=np.searchsorted(depths, np.arange(depths.max(initial=-1) + 2)),
+        rows=pattern.rows[entries].astype(np.int64),
+        columns=pattern.indices[entries].astype(np.int64),
+    )
+    return Substitution(cells, places.astype(np.int32), steps, terms)
 
 
 @compiled
 def leaves_inwards(
-    rows: Array, columns: Array, mirrors: Array, colors: Array, usable: Array
+    rows: Array, columns: Array, mirrors: Array, colors: Array, count: int
 ) -> tuple[Array, Array, Array, Array, int]:
-    """Find for each entry a cell in which it is alone, after others were subtracted; return `Ways`.
+    """Find for each entry a cell in which it is alone, after others were subtracted.
 
-    Entries that are alone from the start come first; later ones only from cells that are usable. First come,
-    first served: trees are used up in layers, so that sums stay short, and none depends on another.
+    Trees are used up in layers, so that sums stay short. Returns for each entry its cell (-1: none), the
+    cells from which others are subtracted, those others, and their depths, all in order; and the most cells
+    that make an entry.
     """
     height = len(colors)
-    inside = np.zeros(len(usable), np.int32)
-    rest = np.zeros(len(usable), np.int64)  # the numbers of the entries inside, by exclusive or
-    sums = np.zeros(len(usable), np.int32)
+    inside = np.zeros(count * height, np.int32)
+    rest = np.zeros(count * height, np.int64)  # the numbers of the entries inside, by exclusive or
+    sums = np.zeros(count * height, np.int32)
+    depth = np.zeros(count * height, np.int32)
     for k in range(len(rows)):
         cell = np.int64(colors[columns[k]]) * height + rows[k]
         inside[cell] += 1
         rest[cell] ^= k
-    queue = np.empty(min(len(usable), len(rows)), np.int64)
+    queue = np.empty(min(len(inside), len(rows)), np.int64)
     pushed = 0
-    for cell in range(len(usable)):
+    for cell in range(len(inside)):
         if inside[cell] == 1:
             queue[pushed] = cell
             pushed += 1
-    sources, direct = np.full(len(rows), -1, np.int64), np.zeros(len(rows), np.bool_)
+    sources = np.full(len(rows), -1, np.int64)
     minuends, subtrahends = np.empty(len(queue), np.int64), np.empty(len(queue), np.int64)
-    leaves, head, made, most = pushed, 0, 0, 0
+    depths = np.empty(len(queue), np.int32)
+    head, made, most = 0, 0, 0
     while head < pushed:
         cell = queue[head]
         head += 1
         if inside[cell] == 1:
             k = rest[cell]
             mirror = mirrors[k]
-            for entry in (k, mirror):
-                sources[entry] = cell
-                direct[entry] = head <= leaves
+            sources[k] = cell
+            sources[mirror] = cell
             inside[cell] = 0
             most = max(most, sums[cell] + 1)
             if mirror != k:
@@ -186,36 +130,10 @@ def leaves_inwards(
                 inside[across] -= 1
                 rest[across] ^= mirror
                 sums[across] += sums[cell] + 1
-                minuends[made], subtrahends[made] = across, cell
+                depth[across] = max(depth[across], depth[cell] + 1)
+                minuends[made], subtrahends[made], depths[made] = across, cell, depth[cell]
                 made += 1
-                if inside[across] == 1 and usable[across]:
+                if inside[across] == 1:
                     queue[pushed] = across
                     pushed += 1
-    # Only what is read needs to be made.
-    for k in range(len(rows)):
-        if sources[k] >= 0:
-            inside[sources[k]] = -1
-    kept = 0
-    for at in range(made):
-        if inside[minuends[at]] == -1:
-            minuends[kept], subtrahends[kept] = minuends[at], subtrahends[at]
-            kept += 1
-    return sources, direct, minuends[:kept].copy(), subtrahends[:kept].copy(), most
-
-
-@compiled
-def subtracted(
-    cells: Array, sources: Array, direct: Array, minuends: Array, subtrahends: Array
-) -> tuple[Array, Array]:
-    """Subtract cells from one another, in place; return the entries and whether each is known."""
-    for at in range(len(minuends)):
-        cells[minuends[at]] -= cells[subtrahends[at]]
-    values = np.full(len(sources), np.nan)
-    known = np.zeros(len(sources), np.bool_)
-    for k in range(len(sources)):
-        if sources[k] >= 0:
-            value = cells[sources[k]]
-            if direct[k] or np.isfinite(value):
-                values[k] = value
-                known[k] = True
-    return values, known
+    return sources, minuends[:made].copy(), subtrahends[:made].copy(), depths[:made].copy(), most
