@@ -89,6 +89,10 @@ class Settings(BaseSettings):
         None, ge=0, le=65535, description="port for Prometheus and HTTP probes: /metrics, /healthz, /readyz"
     )
 
+    trace_endpoint: str = Field(
+        "", description="collector of traces, OTLP over gRPC, such as http://127.0.0.1:4317; empty: no traces"
+    )
+
     workers: PositiveInt | Literal["auto"] = Field(
         "auto", description="worker processes; auto: one per CPU core, or per GPU"
     )

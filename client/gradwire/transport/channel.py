@@ -3,6 +3,7 @@
 `open_channel` is the one place that decides how a connection is made: channel options and transport security.
 """
 
+import sys
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, Protocol
 
@@ -114,49 +115,60 @@ class Stub:
         self._accumulate = channel.stream_stream(path + "Accumulate")
         self._health = channel.unary_unary("/grpc.health.v1.Health/Check")
 
+    def _now(self) -> tuple[tuple[str, str], ...] | None:
+        """Return the metadata of a call, with the trace that the caller is in."""
+        # A program that traces has imported it; for all others it would be no use.
+        if "opentelemetry" not in sys.modules:
+            return self._metadata
+        from opentelemetry import propagate
+
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier)
+        return (*(self._metadata or ()), *carrier.items())
+
     async def evaluate(self, request: bytes, timeout: float | None) -> bytes:
         """Evaluate: an `EvaluateRequest` to an `EvaluateResponse`."""
-        answer: bytes = await self._evaluate(request, timeout=timeout, metadata=self._metadata)
+        answer: bytes = await self._evaluate(request, timeout=timeout, metadata=self._now())
         return answer
 
     async def plan(self, request: bytes, timeout: float | None) -> bytes:
         """Plan: a `PlanRequest` to a `PlanResponse`."""
-        answer: bytes = await self._plan(request, timeout=timeout, metadata=self._metadata)
+        answer: bytes = await self._plan(request, timeout=timeout, metadata=self._now())
         return answer
 
     async def get_graph(self, request: bytes, timeout: float | None) -> bytes:
         """GetGraph: a `GetGraphRequest` to a `GetGraphResponse`."""
-        answer: bytes = await self._get_graph(request, timeout=timeout, metadata=self._metadata)
+        answer: bytes = await self._get_graph(request, timeout=timeout, metadata=self._now())
         return answer
 
     def register_graph(self, requests: AsyncIterator[bytes], timeout: float | None) -> UploadCall:
         """RegisterGraph: `RegisterGraphRequest`s to a `RegisterGraphResponse`."""
-        call: UploadCall = self._register_graph(requests, timeout=timeout, metadata=self._metadata)
+        call: UploadCall = self._register_graph(requests, timeout=timeout, metadata=self._now())
         return call
 
     def put_tensor(self, requests: AsyncIterator[bytes], timeout: float | None) -> UploadCall:
         """PutTensor: `PutTensorRequest`s to a `PutTensorResponse`."""
-        call: UploadCall = self._put_tensor(requests, timeout=timeout, metadata=self._metadata)
+        call: UploadCall = self._put_tensor(requests, timeout=timeout, metadata=self._now())
         return call
 
     async def serving(self, timeout: float | None) -> bool:
         """Tell whether grpc.health.v1 reports that the server and its workers serve."""
         # The messages are one field each: an empty request asks for the server as a whole, and field 1 of
         # the answer is 1 for SERVING. A package for that would be larger than they are.
-        answer: bytes = await self._health(b"", timeout=timeout, metadata=self._metadata)
+        answer: bytes = await self._health(b"", timeout=timeout, metadata=self._now())
         return answer == b"\x08\x01"
 
     def differentiate(self, request: bytes, timeout: float | None) -> StreamCall:
         """Differentiate: a `DifferentiateRequest` to a stream of `DifferentiateResponse`s."""
-        call: StreamCall = self._differentiate(request, timeout=timeout, metadata=self._metadata)
+        call: StreamCall = self._differentiate(request, timeout=timeout, metadata=self._now())
         return call
 
     def evaluate_stream(self) -> DuplexCall:
         """EvaluateStream: `EvaluateStreamRequest`s one way, `EvaluateStreamResponse`s the other."""
-        call: DuplexCall = self._evaluate_stream(metadata=self._metadata)
+        call: DuplexCall = self._evaluate_stream(metadata=self._now())
         return call
 
     def accumulate(self) -> DuplexCall:
         """Accumulate: `AccumulateRequest`s one way, `AccumulateResponse`s the other."""
-        call: DuplexCall = self._accumulate(metadata=self._metadata)
+        call: DuplexCall = self._accumulate(metadata=self._now())
         return call

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-REQUEST_ID = "x-request-id"
+_REQUEST_ID = "x-request-id"
+_TRACE = "traceparent"
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
@@ -25,12 +26,14 @@ class Request:
         call: the method's name, such as "Differentiate".
         tenant: who makes it; "" where nobody is asked.
         peer: where from.
+        traceparent: the trace that it belongs to, as W3C's header has it; "" for none.
     """
 
     id: str
     call: str
     tenant: str = ""
     peer: str = ""
+    traceparent: str = ""
 
 
 _current: ContextVar[Request | None] = ContextVar("request", default=None)
@@ -46,12 +49,15 @@ def serve(request: Request) -> None:
     _current.set(request)
 
 
-def request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """Return the id that a client gave its call, in the metadata x-request-id, or a new one."""
-    for key, value in metadata:
-        if key == REQUEST_ID and isinstance(value, str) and _ID.fullmatch(value):
-            return value
-    return secrets.token_hex(8)
+def request_of(call: str, metadata: Iterable[tuple[str, str | bytes]], peer: str) -> Request:
+    """Describe a call that has come in.
+
+    Its id is the one in its metadata `x-request-id`, or a new one.
+    """
+    texts = {key: value for key, value in metadata if isinstance(value, str)}
+    given = texts.get(_REQUEST_ID, "")
+    identifier = given if _ID.fullmatch(given) else secrets.token_hex(8)
+    return Request(identifier, call, peer=peer, traceparent=texts.get(_TRACE, "")[:128])
 
 
 @dataclass(frozen=True, kw_only=True)

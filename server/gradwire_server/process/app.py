@@ -29,7 +29,7 @@ from gradwire_server.compute.store import Stores
 from gradwire_server.observe.readings import Reading
 from gradwire_server.process import trees
 from gradwire_server.process.guard import Guard
-from gradwire_server.process.observing import Observation, resident_bytes
+from gradwire_server.process.observing import MissingExtra, Observation, resident_bytes
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.service import NAME, GradientService
 from gradwire_server.settings import Settings
@@ -197,7 +197,7 @@ async def _serve(settings: Settings, started: Callable[[int, asyncio.Event], Non
     _stop_on_signals(stop)
     try:
         server = Server(settings)
-    except (TokenError, CertificateError, Exposed) as error:
+    except (TokenError, CertificateError, Exposed, MissingExtra) as error:
         _log.error("the server did not start", reason=str(error))
         return 1
     _reload_on_hangup(server)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import psutil
@@ -26,9 +27,16 @@ from gradwire_server.process.guard import Guard
 from gradwire_server.settings import Settings
 from gradwire_wire.v1 import admin_pb2_grpc
 
+if TYPE_CHECKING:
+    from gradwire_server.observe.traces import Traces
+
 _log = structlog.get_logger()
 _CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 _STOP_SECONDS = 1.0
+
+
+class MissingExtra(ValueError):
+    """A setting needs what is not installed; the message says how to install it."""
 
 
 class Observation:
@@ -48,6 +56,9 @@ class Observation:
         self._metrics = Metrics(read, version("gradwire"))
         self.events.listen(self._activity.follow)
         self.events.listen(self._metrics.count)
+        self._traces = _traces(settings.trace_endpoint)
+        if self._traces is not None:
+            self.events.listen(self._traces.follow)
         self._http: HttpPort | None = None
         self._admin: grpc.aio.Server | None = None
 
@@ -86,6 +97,20 @@ class Observation:
             await self._admin.stop(_STOP_SECONDS)
         if self._http is not None:
             self._http.close()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
+
+
+def _traces(endpoint: str) -> Traces | None:
+    if not endpoint:
+        return None
+    try:
+        from gradwire_server.observe.traces import Traces
+    except ImportError as error:
+        raise MissingExtra(
+            f"trace-endpoint needs OpenTelemetry ({error}): pip install 'gradwire[traces]'"
+        ) from None
+    return Traces(endpoint, version("gradwire"))
 
 
 def resident_bytes() -> int:

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from gradwire_server.access.callers import Access, Caller
 from gradwire_server.compute.store import Budget
-from gradwire_server.observe.events import BytesSent, CallBegun, CallEnded, Request, request_id, serve
+from gradwire_server.observe.events import BytesSent, CallBegun, CallEnded, request_of, serve
 from gradwire_server.rpc.accumulate import AccumulateCall
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.differentiate import differentiate
@@ -46,7 +46,7 @@ def _answering(method: Method) -> Answering:
     async def answer(self: GradientService, message: Any, context: Context) -> Any:
         begun, code, admitted = time.monotonic(), "OK", False
         metadata = tuple(context.invocation_metadata() or ())
-        request = Request(request_id(metadata), name, peer=context.peer())
+        request = request_of(name, metadata, context.peer())
         serve(request)
         try:
             caller = self.access.caller(metadata, context.auth_context())
