@@ -156,7 +156,7 @@ class SparsityPattern:
         """
         if find_spec("scipy") is None:
             return Coordinates(self.rows, self.columns, values, self.shape)
-        return _csr(values[self.order], self.indices, self.indptr, self.shape)
+        return _csr(values.take(self.order), self.indices, self.indptr, self.shape)
 
     def boolean(self) -> Any:
         """Return the pattern as a matrix of ones (True)."""
