@@ -19,6 +19,7 @@ from jax.extend.core import ClosedJaxpr
 from gradwire_engine.abstract import abstract
 from gradwire_engine.errors import InvalidInput, LimitExceeded
 from gradwire_engine.graphs.graph import Graph
+from gradwire_engine.jaxprs.convolutions import contracts
 from gradwire_engine.jaxprs.cost import Cost
 from gradwire_engine.limits import Limits
 from gradwire_engine.planning import compressed, derivatives, sizing
@@ -120,6 +121,13 @@ def plan_derivative(
 WORTH_BYTES = 4 << 20
 """Values of a block below which it costs more to hand out than to compute: a color takes little work."""
 
+BATCH_BYTES = 256 << 10
+"""Working set of colors that are evaluated together although they share nothing: it saves steps of a loop."""
+
+WRITTEN_OUT_COLORS = 8
+"""Colors of a block up to which their images are written out: with 9 or more a loop is faster to run, compile
+and load."""
+
 WRITTEN_OUT = 1_200
 """Equations up to which the images of all colors are written out: compiling them takes its time."""
 
@@ -154,8 +162,8 @@ def _sparse(
             graph, chosen.function, modes[0], chosen.wrt, chosen.of, types, known, limits
         )
     _check_nonzeros(detected, limits)
-    costs = {mode: _seed_cost(graph, chosen, mode) for mode in modes}
-    weights = {mode: max(1.0, cost.flops) for mode, cost in costs.items()}
+    works = {mode: _seed_work(graph, chosen, mode) for mode in modes}
+    weights = {mode: max(1.0, work.cost.flops) for mode, work in works.items()}
     coloring = color_pattern(detected.pattern, problem.kind == HESSIAN and chosen.symmetric, modes, weights)
     if coloring.count > limits.colors:
         raise LimitExceeded(
@@ -168,7 +176,7 @@ def _sparse(
     if may_decline and 2 * coloring.count > min(detected.pattern.shape):
         raise _NotWorthwhile
     colored = ordered(detected.pattern, coloring, problem.options.triangle)
-    return _planned(graph, problem, chosen, modes, detected, colored, costs, limits, build)
+    return _planned(graph, problem, chosen, modes, detected, colored, works, limits, build)
 
 
 def _check_nonzeros(detected: Detected, limits: Limits) -> None:
@@ -184,14 +192,32 @@ def _check_nonzeros(detected: Detected, limits: Limits) -> None:
         )
 
 
-def _seed_cost(graph: Graph, chosen: Chosen, mode: str) -> Cost:
-    """Estimate the cost of one seed over all arrays: of the linear part alone."""
+@dataclass(frozen=True)
+class _Work:
+    """What one seed over all arrays takes: of the linear part alone.
+
+    Attributes:
+        cost: of it.
+        contracts: whether it multiplies matrices or convolves: seeds that are evaluated together share the
+            reading of what they are multiplied with.
+    """
+
+    cost: Cost
+    contracts: bool
+
+
+def _seed_work(graph: Graph, chosen: Chosen, mode: str) -> _Work:
+    """Estimate what one seed takes."""
+    found: list[bool] = []
 
     def image(function: Function, inputs: Arrays) -> ClosedJaxpr:
         push, seeded = compressed.linear_part(function, mode, chosen.wrt, chosen.of, inputs)
-        return jax.make_jaxpr(push)([abstract(array.shape, array.dtype) for array in seeded])
+        traced = jax.make_jaxpr(push)([abstract(array.shape, array.dtype) for array in seeded])
+        found.append(any(map(contracts, traced.jaxpr.eqns)))
+        return traced
 
-    return sizing.cost_of(graph, chosen.function, image)
+    cost = sizing.cost_of(graph, chosen.function, image)
+    return _Work(cost, found[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +265,7 @@ def _planned(
     modes: tuple[str, ...],
     detected: Detected,
     colored: ColoredPattern,
-    costs: Mapping[str, Cost],
+    works: Mapping[str, _Work],
     limits: Limits,
     build: Build,
 ) -> Planned:
@@ -248,7 +274,7 @@ def _planned(
     nonzeros = len(colored.order)
     share = nonzeros * dtype_of(dtype).itemsize // max(1, coloring.count)
     sides = [
-        _fitting(problem, side, costs[side.mode], share)
+        _fitting(problem, side, works[side.mode], share)
         for side in _sides(coloring, modes, detected.pattern.shape)
         if side.count
     ]
@@ -333,9 +359,10 @@ def _types(arrays: Mapping[str, Array]) -> Arguments:
     return tuple((name, ArrayType(array.dtype.name, array.shape)) for name, array in arrays.items())
 
 
-def _fitting(problem: Problem, side: _Side, cost: Cost, result: int) -> _Side:
+def _fitting(problem: Problem, side: _Side, work: _Work, result: int) -> _Side:
     """Choose how many colors a block and a batch hold; blocks are as even as can be."""
-    batch = max(1, sizing.CACHE_BYTES // cost.memory_bytes)
+    cost = work.cost
+    batch = max(1, (sizing.CACHE_BYTES if work.contracts else BATCH_BYTES) // cost.memory_bytes)
     width = problem.options.block_width or sizing.width_for(side.count, result, cost.flops, WORTH_BYTES)
     width = min(width, side.count)
     width = ceil(side.count / ceil(side.count / width))
@@ -384,7 +411,11 @@ def _structured(
     for array, side in enumerate(sides):
         own = [block for block in blocks if block.array == array]
         entries = max(block.last_value - block.first_value for block in own)
-        together = side.width * side.vector <= TOGETHER and side.width * equations <= WRITTEN_OUT
+        together = (
+            side.width <= WRITTEN_OUT_COLORS
+            and side.width * side.vector <= TOGETHER
+            and side.width * equations <= WRITTEN_OUT
+        )
         lengths = np.diff(offsets[side.first : side.first + side.count + 1])
         longest = int(lengths.max(initial=1))
         forms.append(

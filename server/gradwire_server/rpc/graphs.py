@@ -70,7 +70,7 @@ class GraphRegistry:
         return graph_pb2.RegisterGraphResponse(graph=translate.graph_message(store.graph(graph_id).info))
 
     async def _register(self, request: RegisterRequest) -> RegisteredGraph:
-        graph = await self._backend.compiler.register(request)
+        graph = await self._backend.kernels.register(request)
         self._backend.store.add_graph(graph)
         return graph
 
