@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 
 import grpc
@@ -23,7 +24,7 @@ from gradwire_server.compute.kernel_cache import Disk, KernelCache, engine_finge
 from gradwire_server.compute.pool import Pool
 from gradwire_server.compute.scheduler import Scheduler
 from gradwire_server.compute.store import Store
-from gradwire_server.process import trees
+from gradwire_server.process import loops, trees
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.service import NAME, GradientService
 from gradwire_server.settings import Settings
@@ -61,6 +62,7 @@ class Server:
         backend = Backend(settings, store, compiler, kernels, self._fast_path, self._scheduler)
         self._health = health.HealthServicer()
         self._announcements: set[asyncio.Task[None]] = set()
+        self._compiling_loops: subprocess.Popen[bytes] | None = None
         self._grpc = grpc.aio.server(
             options=_options(settings), maximum_concurrent_rpcs=settings.concurrent_rpcs
         )
@@ -77,6 +79,7 @@ class Server:
         await self._set_health(_Status.NOT_SERVING)
         port = self._grpc.add_insecure_port(f"{self._settings.host}:{self._settings.port}")
         await self._grpc.start()
+        self._compiling_loops = loops.start_compiling(engine_fingerprint())
         _log.info("listening", address=f"{self._settings.host}:{port}")
         return port
 
