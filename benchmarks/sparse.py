@@ -3,8 +3,8 @@
 python -m benchmarks.sparse      (peers: pip install 'gradwire[peers]')
 
 Prepared: pattern, coloring and code are there. Cold: a function that the server has not seen, from the Python
-function to the matrix; the server is up and its loops are compiled. float64, medians of calls taken in turn, each over the wire at
-a point of its own; JAX has one thread, as in a worker.
+function to the matrix; the server is up and its loops are compiled. float64, medians of calls taken in turn,
+over the wire each at a point of its own; JAX has one thread, as in a worker.
 """
 
 from __future__ import annotations
