@@ -3,20 +3,23 @@
 python -m benchmarks.sparse      (peers: pip install 'gradwire[peers]')
 
 Prepared: pattern, coloring and code are there. Cold: a function that the server has not seen, from the Python
-function to the matrix; the server is up and its loops are compiled. float64, medians of calls taken in turn.
+function to the matrix; the server is up and its loops are compiled. float64, medians of calls taken in turn,
+over the wire each at a point of its own; JAX has one thread, as in a worker.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+import benchmarks.one_thread  # noqa: F401  (before JAX)
 import gradwire as gw
 from benchmarks.report import Figure, interleaved, table
 from benchmarks.sparse_cases import Case, brusselator, bundle_adjustment, minimal_surface, rosenbrock
@@ -122,6 +125,12 @@ def _derivative(f: gw.Function, case: Case) -> Any:
     return compute(*case.point, sparse=True, joined=True)
 
 
+def _points(case: Case) -> Iterator[tuple[Any, ...]]:
+    """Yield points near that of a case, as a solver goes from one to the next."""
+    for step in count():
+        yield tuple(array + 1e-6 * step for array in case.point)
+
+
 @dataclass(frozen=True)
 class Aims:
     """What a case is to reach: prepared as a ratio to the best peer, cold in seconds."""
@@ -143,7 +152,8 @@ def figures(client: gw.Client, case: Case, aims: Aims, peers: tuple[str, ...]) -
     begun = cold(client, case)
     f = client.function(case.function(np), *_specs(case), verify="never")
     prepared = (f.prepare_jacobian if case.kind == "jacobian" else f.prepare_hessian)(joined=True)
-    calls: dict[str, Call] = {"engine": engine(case), "wire": lambda: prepared(*case.point)}
+    points = _points(case)
+    calls: dict[str, Call] = {"engine": engine(case), "wire": lambda: prepared(*next(points))}
     first: dict[str, float] = {}
     for peer in peers:
         calls[peer], first[peer] = {"asdex": asdex_prepared, "CasADi SX": casadi_prepared}[peer](case)

@@ -173,7 +173,7 @@ class Settings(BaseSettings):
         8 * MIB, description="fast path: size of the compiled kernel"
     )
     fast_path_flops_per_byte: NonNegativeFloat = Field(
-        8.0, description="fast path: operations of a block per byte of its result"
+        16.0, description="fast path: operations of a block per byte of its result"
     )
     inline_flops: NonNegativeFloat = Field(
         2e5, description="fast path: kernels of up to so many operations run on the event loop"

@@ -12,7 +12,7 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PACKAGES = {
     "client/gradwire": ("_face", "_sync", "transport", "graphs", "frontends", "pictures"),
     "engine/gradwire_engine": ("graphs", "lowering", "jaxprs", "planning", "sparsity"),
-    "server/gradwire_server": ("rpc", "compute", "process", "cli"),
+    "server/gradwire_server": ("rpc", "compute", "access", "observe", "process", "cli"),
 }
 
 

@@ -58,7 +58,7 @@ class DerivativeFunction(BaseFunction):
         deadline = Deadline(options.timeout)
         arrays = self._bind(args, inputs)
         wrt, of = self._choose(kind, options.wrt, options.of)
-        ids = await tensor_ids(arrays)
+        ids = await tensor_ids(arrays, self._connection.sightings)
         message = derivative_pb2.DifferentiateRequest(
             function=self._spec.proto,
             inputs=tensors(arrays, ids) | self._constants,
@@ -70,7 +70,7 @@ class DerivativeFunction(BaseFunction):
             batched=batched_names(self.signature, options.batched),
         )
         uploads = {ids[name]: arrays[name] for name in ids}
-        uploads |= await _give_pattern(message.options, options)
+        uploads |= await self._give_pattern(message.options, options)
         return DerivativeRequest(message, self._model, arrays, uploads, deadline)
 
     async def _receive(
@@ -176,7 +176,7 @@ class DerivativeFunction(BaseFunction):
             pattern_only=True,
             pattern_colors=colored,
         )
-        uploads = await _give_pattern(message.options, options)
+        uploads = await self._give_pattern(message.options, options)
         request = DerivativeRequest(message, self._model, {}, uploads, Deadline(options.timeout))
         held = self._held_pattern(request)
 
@@ -190,6 +190,18 @@ class DerivativeFunction(BaseFunction):
         pattern = receiver.sparse.pattern
         assert pattern is not None
         return receiver.plan, pattern, receiver.sparse.colors
+
+    async def _give_pattern(
+        self, message: derivative_pb2.PlanOptions, options: Options
+    ) -> Mapping[str, wire.Array]:
+        """Add a pattern of the caller's own to a request; return what must be uploaded for it."""
+        if options.pattern is None:
+            return {}
+        arrays = dict(zip(("rows", "columns"), map(_indices, options.pattern), strict=True))
+        ids = await tensor_ids(arrays, self._connection.sightings)
+        for name, tensor in tensors(arrays, ids).items():
+            getattr(message.pattern, name).CopyFrom(tensor)
+        return {ids[name]: arrays[name] for name in ids}
 
     def _abstract(self, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return a type for each input: of what is given, else of the signature where that fixes it."""
@@ -216,17 +228,6 @@ class DerivativeFunction(BaseFunction):
                     yield public_block(block, receiver.plan)
             finally:
                 await blocks.aclose()
-
-
-async def _give_pattern(message: derivative_pb2.PlanOptions, options: Options) -> Mapping[str, wire.Array]:
-    """Add a pattern of the caller's own to a request; return what must be uploaded for it."""
-    if options.pattern is None:
-        return {}
-    arrays = dict(zip(("rows", "columns"), map(_indices, options.pattern), strict=True))
-    ids = await tensor_ids(arrays)
-    for name, tensor in tensors(arrays, ids).items():
-        getattr(message.pattern, name).CopyFrom(tensor)
-    return {ids[name]: arrays[name] for name in ids}
 
 
 def _indices(index: wire.Array) -> wire.Array:

@@ -28,7 +28,7 @@ from gradwire.graphs.signature import (
     select_scalar,
 )
 from gradwire.graphs.trees import unflatten
-from gradwire.transport.connection import LARGE_BYTES, Connection, GraphInfo
+from gradwire.transport.connection import Connection, GraphInfo
 from gradwire.transport.request import Templates, constants_by_id, tensor_ids
 from gradwire.transport.retry import Deadline
 from gradwire.transport.stream import CallStream, Evaluator
@@ -418,7 +418,7 @@ class BaseFunction:
     async def _send(
         self, arrays: dict[str, wire.Array], leading: tuple[str, ...], deadline: Deadline
     ) -> list[wire.Array]:
-        ids = await tensor_ids(arrays) if any(a.nbytes > LARGE_BYTES for a in arrays.values()) else {}
+        ids = await tensor_ids(arrays, self._connection.sightings)
         template = self._templates.get(arrays, (), leading)
         send, one_message = self._transport(arrays, leading)
 

@@ -25,6 +25,7 @@ from gradwire.tables import html_table
 from gradwire.transport.channel import Stub, open_channel
 from gradwire.transport.retry import Backoff, Deadline, Retry
 from gradwire.transport.security import Security
+from gradwire.transport.sightings import Sightings
 from gradwire.transport.status import finish_upload, translated
 from gradwire_wire import framing
 from gradwire_wire.v1 import graph_pb2, tensor_pb2
@@ -80,6 +81,7 @@ class Connection:
         self._graphs: dict[str, GraphInfo] = {}
         self._registering: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.uploads = UploadLog()
+        self.sightings = Sightings()
 
     async def close(self) -> None:
         """Cancel running calls and close the connection."""
@@ -250,6 +252,7 @@ class Connection:
                 code="DATA_LOSS",
             )
         self.uploads.record(tensor_id)
+        self.sightings.first(array)  # from now on it is referred to
 
 
 class UploadLog:

@@ -7,17 +7,31 @@ import gradwire_wire as wire
 from gradwire.graphs.constants import Constant
 from gradwire.graphs.signature import FunctionSpec
 from gradwire.transport.connection import LARGE_BYTES
+from gradwire.transport.sightings import MOST_BYTES, Sightings
 from gradwire_wire.v1 import function_pb2, tensor_pb2
 
 # Templates that are kept for a function whose shapes keep changing.
 _KEPT = 64
 
 
-async def tensor_ids(arrays: Mapping[str, wire.Array]) -> dict[str, str]:
-    """Return the ids, by name, of those arrays that are too large to be sent in the request."""
-    large = [name for name, array in arrays.items() if array.nbytes > LARGE_BYTES]
-    # In a thread: a gigabyte takes a second to hash, and the loop has other calls to serve.
-    return {name: await asyncio.to_thread(wire.tensor_id, arrays[name]) for name in large}
+async def tensor_ids(arrays: Mapping[str, wire.Array], sightings: Sightings) -> dict[str, str]:
+    """Return the ids, by name, of those arrays that are not sent in the request.
+
+    Large ones are referred to by id, so that they travel once for many requests. A point that is new with
+    every request would travel once in any case, and cost two more messages: what has not been seen before is
+    sent in the request, as long as there is room. Indices and masks have ids always: a sparsity pattern
+    follows those that are held.
+    """
+    ids, room = {}, MOST_BYTES
+    for name, array in arrays.items():
+        if array.nbytes <= LARGE_BYTES:
+            continue
+        if wire.is_float(array.dtype) and array.nbytes <= room and sightings.first(array):
+            room -= array.nbytes
+            continue
+        # In a thread: a gigabyte takes a second to hash, and the loop has other calls to serve.
+        ids[name] = await asyncio.to_thread(wire.tensor_id, array)
+    return ids
 
 
 def tensors(arrays: Mapping[str, wire.Array], ids: Mapping[str, str]) -> dict[str, tensor_pb2.Tensor]:

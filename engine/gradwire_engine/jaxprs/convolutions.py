@@ -48,6 +48,13 @@ def convolves(equation: Any) -> bool:
     return any(convolves(inner) for jaxpr in called(equation) for inner in jaxpr.eqns)
 
 
+def contracts(equation: Any) -> bool:
+    """Return whether an equation is a convolution or a matrix product, or calls a jaxpr that holds one."""
+    if equation.primitive.name in (CONVOLUTION, "dot_general"):
+        return True
+    return any(contracts(inner) for jaxpr in called(equation) for inner in jaxpr.eqns)
+
+
 def better_as_products(equation: Any) -> bool:
     """Return whether a convolution outside of the main computation is faster as matrix products."""
     kernel: tuple[int, ...] = equation.invars[1].aval.shape

@@ -30,6 +30,13 @@ Array = np.ndarray[Any, Any]
 WORTH_BYTES = 4 << 20
 """Values of a block below which it costs more to hand out than to compute: a color takes little work."""
 
+BATCH_BYTES = 256 << 10
+"""Working set of colors that are evaluated together although they share nothing: it saves steps of a loop."""
+
+WRITTEN_OUT_COLORS = 8
+"""Colors of a block up to which their images are written out: with 9 or more a loop is faster to run, compile
+and load."""
+
 WRITTEN_OUT = 1_200
 """Equations up to which the images of all colors are written out: compiling them takes its time."""
 
@@ -58,6 +65,20 @@ class Side:
     batch: int = 1
 
 
+@dataclass(frozen=True)
+class Work:
+    """What one seed over all arrays takes: of the linear part alone.
+
+    Attributes:
+        cost: of it.
+        contracts: whether it multiplies matrices or convolves: seeds that are evaluated together share the
+            reading of what they are multiplied with.
+    """
+
+    cost: Cost
+    contracts: bool
+
+
 def sides_of(coloring: Coloring, modes: tuple[str, ...], shape: tuple[int, int]) -> list[Side]:
     """Return the sides that a coloring seeds, not yet cut to blocks.
 
@@ -80,16 +101,17 @@ def sides_of(coloring: Coloring, modes: tuple[str, ...], shape: tuple[int, int])
     return [side for side in sides if side.count]
 
 
-def fitting(side: Side, cost: Cost, result: int, block_width: int) -> Side:
+def fitting(side: Side, work: Work, result: int, block_width: int) -> Side:
     """Choose how many colors a block and a batch hold; blocks are as even as can be.
 
     Args:
         side: with at least one color.
-        cost: of a seed.
+        work: of a seed.
         result: bytes of the values of a color.
         block_width: colors a block, or 0 to choose.
     """
-    batch = max(1, sizing.CACHE_BYTES // cost.memory_bytes)
+    cost = work.cost
+    batch = max(1, (sizing.CACHE_BYTES if work.contracts else BATCH_BYTES) // cost.memory_bytes)
     width = block_width or sizing.width_for(side.count, result, cost.flops, WORTH_BYTES)
     width = min(width, side.count)
     width = ceil(side.count / ceil(side.count / width))
@@ -197,7 +219,11 @@ def _places(
     for array, side in enumerate(sides):
         own = [block for block in blocks if block.array == array]
         entries = max(block.last_value - block.first_value for block in own)
-        together = side.width * side.vector <= TOGETHER and side.width * equations <= WRITTEN_OUT
+        together = (
+            side.width <= WRITTEN_OUT_COLORS
+            and side.width * side.vector <= TOGETHER
+            and side.width * equations <= WRITTEN_OUT
+        )
         lengths = np.diff(offsets[side.first : side.first + side.count + 1])
         longest = int(lengths.max(initial=1))
         forms.append(

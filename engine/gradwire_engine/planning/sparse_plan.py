@@ -18,7 +18,7 @@ from jax.extend.core import ClosedJaxpr
 from gradwire_engine.abstract import abstract
 from gradwire_engine.errors import InvalidInput, LimitExceeded
 from gradwire_engine.graphs.graph import Graph
-from gradwire_engine.jaxprs.cost import Cost
+from gradwire_engine.jaxprs.convolutions import contracts
 from gradwire_engine.limits import Limits
 from gradwire_engine.planning import compressed, derivatives, sizing
 from gradwire_engine.planning.kernels import (
@@ -48,6 +48,7 @@ from gradwire_engine.planning.plan import (
 from gradwire_engine.planning.sample_plan import make_sample_plan
 from gradwire_engine.planning.sides import (
     Side,
+    Work,
     blocks_of,
     fitting,
     narrowed,
@@ -168,8 +169,8 @@ def _sparse(
             graph, chosen.function, modes[0], chosen.wrt, chosen.of, types, known, limits
         )
     _check_nonzeros(detected, limits)
-    costs = {mode: _seed_cost(graph, chosen, mode) for mode in modes}
-    weights = {mode: max(1.0, cost.flops) for mode, cost in costs.items()}
+    works = {mode: _seed_work(graph, chosen, mode) for mode in modes}
+    weights = {mode: max(1.0, work.cost.flops) for mode, work in works.items()}
     coloring = color_pattern(detected.pattern, symmetric, modes, weights)
     if coloring.count > limits.colors:
         raise LimitExceeded(
@@ -183,10 +184,10 @@ def _sparse(
         raise _NotWorthwhile
 
     def planned(colored: ColoredPattern) -> Planned | None:
-        return _planned(graph, problem, chosen, modes, detected, colored, costs, limits, build)
+        return _planned(graph, problem, chosen, modes, detected, colored, works, limits, build)
 
     if isinstance(coloring, StarColoring):
-        fewer = _by_substitution(problem, chosen, detected.pattern, coloring, costs[modes[0]])
+        fewer = _by_substitution(problem, chosen, detected.pattern, coloring, works[modes[0]])
         if fewer is not None and (found := planned(fewer)) is not None:
             return found
     assert not isinstance(coloring, AcyclicColoring), "it is chosen in place of a star coloring"
@@ -207,7 +208,7 @@ def _is_of_gradient(problem: Problem, chosen: Chosen, modes: tuple[str, ...]) ->
 
 
 def _by_substitution(
-    problem: Problem, chosen: Chosen, pattern: SparsityPattern, star: StarColoring, cost: Cost
+    problem: Problem, chosen: Chosen, pattern: SparsityPattern, star: StarColoring, work: Work
 ) -> ColoredPattern | None:
     """Color a Hessian for substitution, if its plan is one block in any case and this takes less work.
 
@@ -216,13 +217,13 @@ def _by_substitution(
     """
     if problem.options.pattern or _promoted(chosen) != "float64":
         return None
-    if star.count * cost.flops < SUBSTITUTED_FLOPS:
+    if star.count * work.cost.flops < SUBSTITUTED_FLOPS:
         return None
     (side,) = sides_of(star, (problem.options.mode,), pattern.shape)
     share = pattern.nonzeros * dtype_of("float64").itemsize // star.count
-    if fitting(side, cost, share, problem.options.block_width).width < star.count:
+    if fitting(side, work, share, problem.options.block_width).width < star.count:
         return None
-    acyclic = acyclic_instead(star, pattern, Costs(jvp=cost.flops, entry=SUBSTITUTED_ENTRY))
+    acyclic = acyclic_instead(star, pattern, Costs(jvp=work.cost.flops, entry=SUBSTITUTED_ENTRY))
     if acyclic is None:
         return None
     return substitution_ordered(pattern, acyclic, star, problem.options.triangle)
@@ -241,14 +242,18 @@ def _check_nonzeros(detected: Detected, limits: Limits) -> None:
         )
 
 
-def _seed_cost(graph: Graph, chosen: Chosen, mode: str) -> Cost:
-    """Estimate the cost of one seed over all arrays: of the linear part alone."""
+def _seed_work(graph: Graph, chosen: Chosen, mode: str) -> Work:
+    """Estimate what one seed takes."""
+    found: list[bool] = []
 
     def image(function: Function, inputs: Arrays) -> ClosedJaxpr:
         push, seeded = compressed.linear_part(function, mode, chosen.wrt, chosen.of, inputs)
-        return jax.make_jaxpr(push)([abstract(array.shape, array.dtype) for array in seeded])
+        traced = jax.make_jaxpr(push)([abstract(array.shape, array.dtype) for array in seeded])
+        found.append(any(map(contracts, traced.jaxpr.eqns)))
+        return traced
 
-    return sizing.cost_of(graph, chosen.function, image)
+    cost = sizing.cost_of(graph, chosen.function, image)
+    return Work(cost, found[-1])
 
 
 def _planned(
@@ -258,7 +263,7 @@ def _planned(
     modes: tuple[str, ...],
     detected: Detected,
     colored: ColoredPattern,
-    costs: Mapping[str, Cost],
+    works: Mapping[str, Work],
     limits: Limits,
     build: Build,
 ) -> Planned | None:
@@ -268,7 +273,7 @@ def _planned(
     nonzeros = len(colored.order)
     share = nonzeros * dtype_of(dtype).itemsize // max(1, coloring.count)
     sides = [
-        fitting(side, costs[side.mode], share, problem.options.block_width)
+        fitting(side, works[side.mode], share, problem.options.block_width)
         for side in sides_of(coloring, modes, detected.pattern.shape)
     ]
     while True:

@@ -271,7 +271,7 @@ class IndexSets:
             cut = tuple(slice(0, 1) if same else slice(None) for same in constant)
             united = self.union(first[cut], second[cut])
             return None if united is None else np.broadcast_to(united, shape)
-        a, b = np.ascontiguousarray(first).reshape(-1), np.ascontiguousarray(second).reshape(-1)
+        a, b = _to_read(first).reshape(-1), _to_read(second).reshape(-1)
         out = np.empty(a.size, np.int32)
         done = 0
         while True:
@@ -310,7 +310,8 @@ class IndexSets:
     def union_groups(self, offsets: Array, members: Array) -> Array:
         """Unite the ids of each group `members[offsets[g]:offsets[g + 1]]`."""
         out = np.empty(len(offsets) - 1, np.int32)
-        offsets, members = offsets.astype(np.int64, copy=False), members.astype(np.int32, copy=False)
+        offsets = _to_read(offsets.astype(np.int64, copy=False))
+        members = _to_read(members.astype(np.int32, copy=False))
         done = 0
         while True:
             done, self._count = _union_groups(
@@ -343,7 +344,7 @@ class IndexSets:
 
     def csr(self, ids: Array) -> tuple[Array, Array]:
         """Write the sets of a flat array of ids out, as `indptr` (int64) and `indices` (int32)."""
-        ids = np.ascontiguousarray(ids)
+        ids = _to_read(ids)
         indptr = _measure(ids, self.seeds, self._starts)
         self._check(4 * int(indptr[-1]))
         indices = np.empty(int(indptr[-1]), np.int32)
@@ -382,6 +383,13 @@ class IndexSets:
                 self._limit,
                 wanted,
             )
+
+
+def _to_read(array: Array) -> Array:
+    """Return an array as loops take it that only read it: they are compiled anew for one that is writable."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def _longer(array: Array, size: int) -> Array:

@@ -26,11 +26,14 @@ Array = np.ndarray[Any, Any]
 _INLINE_SECONDS = 1e-3
 """The event loop is not held for longer, whatever the estimates say."""
 
-_TRIP_SECONDS = 1.5e-3
-"""What a call to a worker takes at least."""
+_TRIP_SECONDS = 3e-3
+"""What a call to a worker takes at least: the point is put into the store, the call made, its result read."""
 
 _TRIP_BYTES_PER_SECOND = 1e9
 """How fast its result comes through shared memory."""
+
+_CROWD = 4
+"""Blocks under way in this process from which on others go to workers, where they run side by side."""
 
 _KERNELS = 256
 """Kernels to keep loaded."""
@@ -56,6 +59,21 @@ class LoadedKernel:
         return Computed(arrays, time.perf_counter() - start)
 
 
+class BlockInputs:
+    """Inputs that the blocks of one request share; the first block places them."""
+
+    def __init__(self, inputs: Mapping[str, Any]) -> None:
+        """Hold inputs, placed or not."""
+        self._inputs = inputs
+        self._placed: Mapping[str, Any] | None = None
+
+    def placed(self) -> Mapping[str, Any]:
+        """Return the inputs on the device."""
+        if self._placed is None:
+            self._placed = place(self._inputs)
+        return self._placed
+
+
 class FastPath:
     """The kernels that run in this process."""
 
@@ -67,6 +85,7 @@ class FastPath:
             _REQUESTS * settings.fast_path_memory_bytes, lambda tensor: int(tensor.nbytes)
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fast-path")
+        self._under_way = 0
 
     def fits(self, executable: Executable, info: GraphInfo) -> bool:
         """Tell whether a kernel is small, certain to end, and compiled for this machine."""
@@ -86,6 +105,8 @@ class FastPath:
     def pays(self, executable: Executable, result_bytes: int) -> bool:
         """Tell whether computing a block takes less time here than fetching it from a worker does."""
         facts, settings = executable.facts, self._settings
+        if facts.cost.flops > settings.inline_flops and self._under_way >= _CROWD:
+            return False
         most = max(settings.inline_flops, settings.fast_path_flops_per_byte * result_bytes)
         trip = _TRIP_SECONDS + result_bytes / _TRIP_BYTES_PER_SECOND
         return facts.cost.flops <= most or facts.trial <= trip
@@ -113,11 +134,19 @@ class FastPath:
             return kernel.run(inputs)
         return await asyncio.get_running_loop().run_in_executor(self._thread, kernel.run, inputs)
 
-    def start(
-        self, kernel: LoadedKernel, inputs: Mapping[str, Any], block: Block
-    ) -> asyncio.Future[Computed]:
+    def start(self, kernel: LoadedKernel, inputs: BlockInputs, block: Block) -> asyncio.Future[Computed]:
         """Start to compute a block; blocks of several requests take turns."""
-        return asyncio.get_running_loop().run_in_executor(self._thread, kernel.run, inputs, block)
+
+        def compute() -> Computed:
+            return kernel.run(inputs.placed(), block)
+
+        future = asyncio.get_running_loop().run_in_executor(self._thread, compute)
+        self._under_way += 1
+        future.add_done_callback(self._ended)
+        return future
+
+    def _ended(self, block: object) -> None:
+        self._under_way -= 1
 
     async def inputs(self, values: Mapping[str, Array | SharedValue]) -> dict[str, Any]:
         """Return the inputs to run a kernel with; uploaded arrays are placed once for all requests."""
@@ -131,17 +160,14 @@ class FastPath:
             return await value.value()
         tensor = self._tensors.get(value.key)
         if tensor is None:
-            placed = await self.place({value.key: await value.value()})
+            content = {value.key: await value.value()}
+            placed = await asyncio.get_running_loop().run_in_executor(self._thread, place, content)
             tensor = self._tensors[value.key] = placed[value.key]
         return tensor
 
     def tensor(self, tensor_id: str) -> Any:
         """Return an uploaded array that is placed here already, or None."""
         return self._tensors.get(tensor_id)
-
-    async def place(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Place inputs that many blocks of one request share."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, place, inputs)
 
     def close(self) -> None:
         """Let the thread end."""

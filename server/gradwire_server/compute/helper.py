@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, ValueSource
+from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, ValueSource, registered
 from gradwire_server.errors import WorkerLost
 from gradwire_server.process.environment import RAY_TOKEN, for_compute, prepare_compute
 
@@ -86,11 +86,7 @@ class HelperLink:
         info, model, weights = await self.call(
             Workbench.register, data, request.text, request.choices, request.graph_id
         )
-        return RegisteredGraph(
-            info,
-            SharedValue(f"model {info.graph_id}", model, nbytes=len(model)),
-            SharedValue(f"weights {info.graph_id}", weights, nbytes=info.weight_bytes),
-        )
+        return registered(info, model, weights)
 
     def _exchange(self, method: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
         try:

@@ -1,4 +1,4 @@
-"""Caches compiled kernels, plans and signatures in memory, and the first two on disk for the next start.
+"""Caches what is made once: kernels, plans and signatures in memory; kernels, plans and graphs on disk.
 
 Each is made once: concurrent requests for one wait for the same computation.
 """
@@ -23,7 +23,7 @@ from cachetools import LRUCache
 from gradwire_engine.planning.kernels import Spec, device_fingerprint
 from gradwire_engine.planning.plan import Plan, Problem, Structure
 from gradwire_engine.planning.transforms import FunctionSpec
-from gradwire_engine.values import Signature
+from gradwire_engine.values import GraphInfo, Signature
 from gradwire_server.compute.compiler import Compiler
 from gradwire_server.compute.lru import lru_of_bytes
 from gradwire_server.compute.shared_values import (
@@ -31,15 +31,19 @@ from gradwire_server.compute.shared_values import (
     RegisteredGraph,
     SharedStructure,
     SharedValue,
+    registered,
     shared,
 )
 from gradwire_server.compute.single_flight import SingleFlight
-from gradwire_server.compute.worker import Compiled, Executable, SharedInputs
+from gradwire_server.compute.worker import Compiled, Executable, RegisterRequest, SharedInputs
 from gradwire_server.folders import make_private
 from gradwire_server.observe.events import Event, Looked, unheard
 from gradwire_server.observe.readings import Held
 
 _log = structlog.get_logger()
+
+_KEPT_GRAPH_BYTES = 16 << 20
+"""Graphs of up to this size are kept on disk."""
 
 _SIGNATURES = 64
 """Signatures of transformed functions to keep."""
@@ -92,6 +96,7 @@ class KernelCache:
         """Called with events of lookups."""
         self._compiling: SingleFlight[str, Executable] = SingleFlight()
         self._planning: SingleFlight[str, HeldPlan] = SingleFlight()
+        self._saving: set[asyncio.Future[None]] = set()
 
     def _key(self, kind: str, subject: object) -> str:
         return hashlib.sha256(f"{kind} {self._conditions} {subject!r}".encode()).hexdigest()
@@ -100,6 +105,32 @@ class KernelCache:
         """Return the bytes of kernels and structures in memory."""
         caches: dict[str, LRUCache[Any, Any]] = {"kernels": self._kernels, "structures": self._structures}
         return {name: Held(int(cache.currsize), int(cache.maxsize)) for name, cache in caches.items()}
+
+    async def register(self, request: RegisterRequest) -> RegisteredGraph:
+        """Return a graph, from disk if an earlier start registered the same one.
+
+        Raises:
+            EngineError, ServiceError: rows of the error table.
+        """
+        key = self._key("graph", (request.graph_id, request.text))
+        loaded: tuple[GraphInfo, bytes, dict[str, Any]] | None = await self._load(key)
+        if loaded is not None and loaded[0].graph_id == request.graph_id:
+            return registered(*loaded)
+        graph = await self._compiler.register(request)
+        if self._disk and graph.nbytes <= _KEPT_GRAPH_BYTES:
+            saving = asyncio.ensure_future(self._save_graph(key, graph))
+            self._saving.add(saving)
+            saving.add_done_callback(self._saving.discard)
+        return graph
+
+    async def _save_graph(self, key: str, graph: RegisteredGraph) -> None:
+        """Save a graph, for which nobody waits, as its model and weights may have to come from the store."""
+        try:
+            model, weights = await graph.model.value(), await graph.weights.value()
+        except Exception as error:
+            _log.warning("a graph is not kept on disk", graph=graph.info.graph_id, reason=str(error))
+            return
+        await self._save(key, (graph.info, model, weights))
 
     async def kernel(self, graph: RegisteredGraph, spec: Spec) -> Executable:
         """Return the kernel of a spec, compiled now if it is not held.

@@ -122,6 +122,15 @@ class RegisteredGraph:
         return self.model.nbytes + self.weights.nbytes
 
 
+def registered(info: GraphInfo, model: bytes, weights: Mapping[str, Any]) -> RegisteredGraph:
+    """Hold a graph whose model and weights are in this process."""
+    return RegisteredGraph(
+        info,
+        SharedValue(f"model {info.graph_id}", model, nbytes=len(model)),
+        SharedValue(f"weights {info.graph_id}", weights, nbytes=info.weight_bytes),
+    )
+
+
 @dataclass(frozen=True)
 class GraphSource:
     """Where a worker reads a registered graph from."""

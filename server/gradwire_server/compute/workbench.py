@@ -57,6 +57,10 @@ _TRIAL_BYTES = 128 << 20
 _LONG_TRIAL_SECONDS = 0.2
 """A kernel of which one run takes so long is not tried again."""
 
+_LEAST_TRIALS, _MOST_TRIALS = 3, 20
+_TRIALS_SECONDS = 0.02
+"""Others are tried so often, the more the shorter they are: as long as this takes in all."""
+
 _TENSOR_BYTES = 256 << 20
 """Uploaded arrays that stay on a worker's device from request to request."""
 
@@ -302,7 +306,10 @@ class _Held:
 
 
 def _trial(kernel: Kernel, graph: Graph) -> float:
-    """Measure a run in seconds, the best of three; the cost cannot always be told from the operations.
+    """Measure a run in seconds, the best of several; the cost cannot always be told from the operations.
+
+    It decides where a kernel runs, and should not depend on what else the machine did: short ones are tried
+    often.
 
     A run that does not end is stopped with its worker, when the time for compiling is over.
     """
@@ -313,11 +320,12 @@ def _trial(kernel: Kernel, graph: Graph) -> float:
     inputs = {name: np.zeros(value.shape, dtype_of(value.dtype)) for name, value in arguments_of(spec)}
     entries = spec.form.entries if isinstance(spec, CompressedSpec) else 0
     block = None if isinstance(spec, EvaluateSpec) else Block(0, 0, 0, spec.width, 0, entries)
-    best = math.inf
-    for _ in range(3):
+    best, begun = math.inf, time.perf_counter()
+    for count in range(1, _MOST_TRIALS + 1):
         start = time.perf_counter()
         kernel.run(graph.weights, inputs, block)
-        best = min(best, time.perf_counter() - start)
-        if best > _LONG_TRIAL_SECONDS:
+        end = time.perf_counter()
+        best = min(best, end - start)
+        if best > _LONG_TRIAL_SECONDS or (count >= _LEAST_TRIALS and end - begun > _TRIALS_SECONDS):
             break
     return best

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 
 import grpc
@@ -27,7 +28,7 @@ from gradwire_server.compute.pool import Pool
 from gradwire_server.compute.scheduler import Scheduler
 from gradwire_server.compute.store import Stores
 from gradwire_server.observe.readings import Reading
-from gradwire_server.process import trees
+from gradwire_server.process import loops, trees
 from gradwire_server.process.guard import Guard
 from gradwire_server.process.observing import MissingExtra, Observation, resident_bytes
 from gradwire_server.rpc.backend import Backend
@@ -81,6 +82,7 @@ class Server:
         self._access, self._certificates = access_of(settings)
         self._health = health.HealthServicer()
         self._announcements: set[asyncio.Task[None]] = set()
+        self._compiling_loops: subprocess.Popen[bytes] | None = None
         self._grpc = grpc.aio.server(
             options=_options(settings),
             maximum_concurrent_rpcs=settings.concurrent_rpcs,
@@ -110,6 +112,8 @@ class Server:
             tls=self._certificates is not None,
             tokens=self._settings.token_file is not None,
         )
+        self._compiling_loops = loops.start_compiling(engine_fingerprint())
+        _log.info("listening", address=f"{self._settings.host}:{port}")
         return port
 
     def reload(self) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil, prod
-from typing import Any, Protocol
+from typing import Protocol
 
 from gradwire_engine.errors import InvalidInput
 from gradwire_engine.planning.kernels import DerivativeSpec, EvaluateSpec
 from gradwire_engine.planning.plan import Piece, Plan
 from gradwire_engine.values import Block, dtype_of
-from gradwire_server.compute.fast_path import FastPath, LoadedKernel
+from gradwire_server.compute.fast_path import BlockInputs, FastPath, LoadedKernel
 from gradwire_server.compute.scheduler import Task
 from gradwire_server.compute.shared_values import HeldPlan, RegisteredGraph
 from gradwire_server.compute.worker import BlockRequest, Computed, Executable, LoadableKernel, Point
@@ -63,27 +63,27 @@ async def differentiate(
         own = EvaluateSpec(plan.problem.function, inputs.arguments, (), ())
         values = ValueMessages(evaluator.outputs(graph, own, replace(inputs, values=point.inputs)))
     check: PatternCheck | None = None
+    begun: asyncio.Future[_Computation] | None = None
     try:
         beside = replace(inputs, values=point.inputs)
         check = await _check(backend, evaluator, request, graph, held_plan, beside)
         # A pattern is checked with all blocks, those that the client holds already too.
         computing = blocks if check is None else plan.blocks
         wanted = {block.index for block in blocks}
+        # The first blocks are computed while the header travels.
+        begun = asyncio.ensure_future(_begin(backend, graph, held_plan, computing, point))
         header = derivative_pb2.DifferentiateHeader(plan=translate.plan_message(plan))
         yield Response(header=header).SerializeToString()
         if structure is not None:
             async for message in pattern_messages(request, structure):
                 yield message
-        specs = dict.fromkeys(plan.kernel(block) for block in computing)
-        held = await asyncio.gather(*(backend.kernels.kernel(graph, spec) for spec in specs))
-        kernels = dict(zip(specs, held, strict=True))
-        compiling = time.perf_counter() - started
-        computation = await _computation(backend, graph, held_plan, kernels, point)
+        computation = await begun
+        compiling = computation.begun - started
         if blocks and compiling > _CACHED_SECONDS:
-            begun = derivative_pb2.Progress(blocks_total=len(blocks))
-            yield Response(progress=begun).SerializeToString()
+            first = derivative_pb2.Progress(blocks_total=len(blocks))
+            yield Response(progress=first).SerializeToString()
         done, sent, reported, by_worker = 0, 0, started, Counter[str]()
-        async for block, computed, worker in computation.results(computing):
+        async for block, computed, worker in computation.results():
             if check is not None:
                 await check.add(block, computed)
                 if block.index not in wanted:
@@ -95,7 +95,7 @@ async def differentiate(
             by_worker[worker] += 1
             backend.events(BlockSent(block.index, worker, computed.seconds))
             now = time.perf_counter()
-            if now - reported >= _PROGRESS_SECONDS or done == len(blocks):
+            if now - reported >= _PROGRESS_SECONDS:
                 reported = now
                 progress = derivative_pb2.Progress(
                     blocks_done=done, blocks_total=len(blocks), bytes_sent=sent
@@ -111,6 +111,8 @@ async def differentiate(
         if verified:
             backend.verified[plan.plan_id] = True
     finally:
+        if begun is not None:
+            _end(begun)
         for evaluation in (values, check):
             if evaluation is not None:
                 evaluation.close()
@@ -158,33 +160,40 @@ async def _pattern_alone(
 
 
 class _Computation(Protocol):
-    """How the blocks of one derivative are computed."""
+    """How the blocks of one derivative are computed; they are under way when it is made."""
+
+    begun: float
+    """When they were begun, in the time of `perf_counter`."""
 
     @property
     def reruns(self) -> int:
         """Blocks that were computed again because their worker was lost."""
 
-    def results(self, blocks: Iterable[Block]) -> AsyncIterator[tuple[Block, Computed, str]]:
-        """Compute blocks, a bounded number ahead of the reader; yield also who computed each."""
+    def results(self) -> AsyncIterator[tuple[Block, Computed, str]]:
+        """Yield the blocks, a bounded number of them computed ahead of the reader, and who computed each."""
+
+    def close(self) -> None:
+        """Abandon what is not finished."""
 
 
-async def _computation(
-    backend: Backend,
-    graph: RegisteredGraph,
-    held: HeldPlan,
-    kernels: Mapping[DerivativeSpec, Executable],
-    point: Point,
+async def _begin(
+    backend: Backend, graph: RegisteredGraph, held: HeldPlan, blocks: Sequence[Block], point: Point
 ) -> _Computation:
-    """Choose where the blocks are computed: here if they and their inputs are small, else by workers.
+    """Get the kernels, compiled now if they are not held, and begin to compute blocks.
+
+    They are computed here if they and their inputs are small, else by workers.
 
     Args:
         backend: the server's parts.
         graph: the function's.
         held: the plan of the derivative and its structure.
-        kernels: of the blocks wanted.
+        blocks: those wanted.
         point: where to differentiate.
     """
     fast_path, plan = backend.fast_path, held.plan
+    specs = dict.fromkeys(plan.kernel(block) for block in blocks)
+    made = await asyncio.gather(*(backend.kernels.kernel(graph, spec) for spec in specs))
+    kernels = dict(zip(specs, made, strict=True))
     # What comes with the request counts as well: large inputs stay in shared memory.
     size = sum(value.nbytes for value in point.inputs.values())
     small = size <= backend.settings.fast_path_memory_bytes and all(
@@ -195,9 +204,16 @@ async def _computation(
     if held.structure is not None:
         point = replace(point, inputs={**point.inputs, **held.structure.inputs})
     if not small:
-        return _OnWorkers(backend, graph, plan, kernels, point)
+        return _OnWorkers(backend, graph, plan, kernels, point, blocks)
     loaded = {spec: await fast_path.load(graph, kernel) for spec, kernel in kernels.items()}
-    return _OnFastPath(fast_path, loaded, plan, await fast_path.place(await fast_path.inputs(point.inputs)))
+    inputs = BlockInputs(await fast_path.inputs(point.inputs))
+    return _OnFastPath(fast_path, loaded, plan, inputs, blocks)
+
+
+def _end(begun: asyncio.Future[_Computation]) -> None:
+    """Abandon a computation, whether it has begun or not."""
+    if not begun.cancel() and not begun.cancelled() and begun.exception() is None:
+        begun.result().close()
 
 
 class _OnFastPath:
@@ -210,31 +226,34 @@ class _OnFastPath:
         fast_path: FastPath,
         kernels: Mapping[DerivativeSpec, LoadedKernel],
         plan: Plan,
-        inputs: Mapping[str, Any],
+        inputs: BlockInputs,
+        blocks: Iterable[Block],
     ) -> None:
         self._fast_path = fast_path
         self._kernels = kernels
         self._plan = plan
         self._inputs = inputs
+        self._todo = iter(blocks)
+        self.begun = time.perf_counter()
+        self._ahead = self._start()
 
-    async def results(self, blocks: Iterable[Block]) -> AsyncIterator[tuple[Block, Computed, str]]:
-        todo = iter(blocks)
-        ahead = self._start(next(todo, None))
-        try:
-            while ahead is not None:
-                block, future = ahead
-                computed = await future
-                ahead = self._start(next(todo, None))
-                yield block, computed, SERVER
-                del computed, future
-        finally:
-            if ahead is not None:
-                ahead[1].cancel()
+    async def results(self) -> AsyncIterator[tuple[Block, Computed, str]]:
+        while self._ahead is not None:
+            block, future = self._ahead
+            computed = await future
+            self._ahead = self._start()
+            yield block, computed, SERVER
+            del computed, future
 
-    def _start(self, block: Block | None) -> tuple[Block, asyncio.Future[Computed]] | None:
+    def _start(self) -> tuple[Block, asyncio.Future[Computed]] | None:
+        block = next(self._todo, None)
         if block is None:
             return None
         return block, self._fast_path.start(self._kernels[self._plan.kernel(block)], self._inputs, block)
+
+    def close(self) -> None:
+        if self._ahead is not None:
+            self._ahead[1].cancel()
 
 
 class _OnWorkers:
@@ -247,6 +266,7 @@ class _OnWorkers:
         plan: Plan,
         kernels: Mapping[DerivativeSpec, Executable],
         point: Point,
+        blocks: Iterable[Block],
     ) -> None:
         self._settings = backend.settings
         self._scheduler = backend.scheduler
@@ -254,46 +274,44 @@ class _OnWorkers:
         self._plan = plan
         self._point = point
         self._queue = backend.scheduler.queue()
+        self._todo = iter(blocks)
+        self._pending: dict[asyncio.Future[Computed], tuple[Task[Computed], Block]] = {}
+        self.begun = time.perf_counter()
+        self._submit()
 
     @property
     def reruns(self) -> int:
         return self._queue.reruns
 
-    async def results(self, blocks: Iterable[Block]) -> AsyncIterator[tuple[Block, Computed, str]]:
-        todo = iter(blocks)
-        pending: dict[asyncio.Future[Computed], tuple[Task[Computed], Block]] = {}
-        try:
-            while True:
-                self._submit(todo, pending)
-                if not pending:
-                    return
-                finished, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                # One at a time: finished blocks that are not taken yet count against the bound.
-                first = min(finished, key=lambda future: pending[future][1].index)
-                task, block = pending.pop(first)
-                computed = first.result()
-                del finished, first
-                yield block, computed, task.worker
-                del computed, task
-        finally:
-            self._queue.close()
+    async def results(self) -> AsyncIterator[tuple[Block, Computed, str]]:
+        while self._pending:
+            finished, _ = await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
+            # One at a time: finished blocks that are not taken yet count against the bound.
+            first = min(finished, key=lambda future: self._pending[future][1].index)
+            task, block = self._pending.pop(first)
+            computed = first.result()
+            del finished, first
+            yield block, computed, task.worker
+            del computed, task
+            self._submit()
 
-    def _submit(
-        self, todo: Iterator[Block], pending: dict[asyncio.Future[Computed], tuple[Task[Computed], Block]]
-    ) -> None:
-        while len(pending) < self._window():
-            block = next(todo, None)
+    def _submit(self) -> None:
+        while len(self._pending) < self._window():
+            block = next(self._todo, None)
             if block is None:
                 return
             request = BlockRequest(self._kernels[self._plan.kernel(block)], self._point, block)
             task = self._queue.submit(request, seconds=self._settings.evaluate_seconds)
-            pending[task.future] = (task, block)
+            self._pending[task.future] = (task, block)
 
     def _window(self) -> int:
         """Return how many blocks may be computed or wait to be read."""
         wanted = self._settings.window(len(self._scheduler.workers))
         largest = max((_block_bytes(self._plan, block) for block in self._plan.blocks[:1]), default=0)
         return max(1, min(wanted, self._settings.inflight_bytes // max(1, largest)))
+
+    def close(self) -> None:
+        self._queue.close()
 
 
 def _block_bytes(plan: Plan, block: Block) -> int:

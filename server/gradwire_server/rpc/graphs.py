@@ -73,7 +73,7 @@ class GraphRegistry:
         return graph_pb2.RegisterGraphResponse(graph=message)
 
     async def _register(self, graph_id: str, request: RegisterRequest) -> RegisteredGraph:
-        graph = await self._backend.compiler.register(request)
+        graph = await self._backend.kernels.register(request)
         self._backend.store.add_graph(graph_id, graph)
         return graph
 

@@ -92,12 +92,31 @@ def test_colors_in_turn_and_in_batches_give_the_same_entries(
     monkeypatch: pytest.MonkeyPatch, width: int, cache: int, body: str
 ) -> None:
     monkeypatch.setattr("gradwire_engine.planning.sides.TOGETHER", 0)
+    monkeypatch.setattr("gradwire_engine.planning.sides.BATCH_BYTES", cache)
     monkeypatch.setattr("gradwire_engine.planning.sizing.CACHE_BYTES", cache)
     graph, point = graph_of(globals()[body]), {"x": np.linspace(0.2, 1, 23)}
     planned = planned_of(graph, point, block_width=width)
     assert all(kernel.form.longest for kernel in planned.plan.kernels)
     found = in_process.assemble_sparse(graph, planned, point)
     np.testing.assert_allclose(found, dense_of(graph, point, planned), rtol=1e-13)
+
+
+def test_colors_are_evaluated_together_where_they_share_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradwire_engine.planning.sides.TOGETHER", 0)
+    monkeypatch.setattr("gradwire_engine.planning.sides.BATCH_BYTES", 1)
+    convolved = planned_of(graph_of(WIDE), {"x": np.ones(23)})
+    assert [kernel.form.batch for kernel in convolved.plan.kernels] == [convolved.plan.seeds]
+    elementwise = planned_of(graph_of(FRAME), {"x": np.ones(23)})
+    assert {kernel.form.batch for kernel in elementwise.plan.kernels} == {1}
+
+
+def test_a_loop_takes_many_colors_in_turn_and_few_are_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = planned_of(graph_of(WIDE), {"x": np.ones(23)})
+    assert not few.plan.kernels[0].form.longest
+    monkeypatch.setattr("gradwire_engine.planning.sides.WRITTEN_OUT_COLORS", few.plan.seeds - 1)
+    many = planned_of(graph_of(WIDE), {"x": np.ones(23)})
+    assert many.plan.kernels[0].form.longest
+    assert many.plan.plan_id != few.plan.plan_id
 
 
 def test_the_side_with_fewer_colors_is_seeded() -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cachetools import LRUCache
 
+from gradwire_engine.limits import Limits
 from gradwire_engine.values import ArrayType
-from gradwire_server.compute.kernel_cache import Disk
+from gradwire_server.compute.kernel_cache import Disk, KernelCache
 from gradwire_server.compute.lru import lru_of_bytes
-from gradwire_server.compute.shared_values import SharedValue
+from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, registered
 from gradwire_server.compute.single_flight import SingleFlight
 from gradwire_server.compute.store import Store, StoredTensor, Stores
+from gradwire_server.compute.workbench import Workbench
+from gradwire_server.compute.worker import RegisterRequest
 from gradwire_server.errors import Overloaded, UnknownId
 
 
@@ -182,3 +186,39 @@ def test_a_start_deletes_what_was_used_longest_ago(tmp_path: Path) -> None:
 def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     assert Disk.at(tmp_path, 100) is None
+
+
+class Counting:
+    """A compiler that registers in this process, and counts how often."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def register(self, request: RegisterRequest) -> RegisteredGraph:
+        self.count += 1
+        data = await request.data.inline()
+        info, model, weights = Workbench(Limits()).register(data, request.text, None, request.graph_id)
+        return registered(info, model, weights)
+
+
+def cache_at(folder: Path, compiler: Counting, conditions: str = "") -> KernelCache:
+    return KernelCache(compiler, conditions, 1 << 20, 4, 1 << 20, Disk(folder, 1 << 20))  # type: ignore[arg-type]
+
+
+async def test_a_graph_is_not_parsed_again_after_a_restart(tmp_path: Path) -> None:
+    compiler = Counting()
+    text = (
+        b'<ir_version: 10, opset_import: ["": 21]> g (double[2] x) => (double[2] y) <double[2] w = {3, 4}> '
+    )
+    request = RegisterRequest(SharedValue("graph", text + b"{ y = Mul(x, w) }"), True, None, "known")
+    first = cache_at(tmp_path, compiler)
+    made = await first.register(request)
+    await asyncio.gather(*first._saving)
+    found = await cache_at(tmp_path, compiler).register(request)
+    assert compiler.count == 1
+    assert found.info == made.info and found.nbytes == made.nbytes
+    assert await found.model.value() == await made.model.value()
+    assert (await found.weights.value()).keys() == (await made.weights.value()).keys()
+    await cache_at(tmp_path, compiler, "other limits").register(request)
+    await first.register(replace(request, graph_id="another"))
+    assert compiler.count == 3
