@@ -63,7 +63,7 @@ class Settings(BaseSettings):
 
     config: Path | None = Field(None, description="a TOML file of settings")
 
-    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on, or unix:PATH")
     port: int = Field(50051, ge=0, le=65535, description="port to listen on; 0 picks a free one")
 
     workers: PositiveInt | Literal["auto"] = Field(
@@ -97,6 +97,15 @@ class Settings(BaseSettings):
     loop_trips: PositiveInt = Field(10_000_000, description="limit: trips of a loop of known length")
     tensor_bytes: PositiveBytes = Field(2 * GIB, description="limit: an uploaded array")
     upload_bytes: PositiveBytes = Field(4 * GIB, description="limit: all uploads in progress together")
+    message_fields: PositiveInt = Field(32_768, description="limit: fields of a received message")
+    names: PositiveInt = Field(
+        4096, description="limit: inputs, outputs or names of one list in a request, and of a function"
+    )
+    name_bytes: PositiveBytes = Field(4096, description="limit: a name or an id in a request")
+    transforms: PositiveInt = Field(16, description="limit: transforms of one function")
+    equations: PositiveInt = Field(
+        1_000_000, description="limit: equations of a function with its transforms, as estimated"
+    )
     request_bytes: PositiveBytes = Field(4 * MIB, description="limit: a received message")
     message_bytes: PositiveBytes = Field(3584 * 1024, description="limit: the result of a unary Evaluate")
     result_bytes: PositiveBytes = Field(1 << 44, description="limit: all blocks of one derivative")
@@ -206,6 +215,9 @@ class Settings(BaseSettings):
             colors=self.colors,
             loop_trips=self.loop_trips,
             blocks=self.plan_blocks,
+            transforms=self.transforms,
+            names=self.names,
+            equations=self.equations,
         )
 
     @property
