@@ -24,6 +24,7 @@ from gradwire_server.compute.pool import Pool
 from gradwire_server.compute.scheduler import Scheduler
 from gradwire_server.compute.store import Store
 from gradwire_server.process import trees
+from gradwire_server.process.listening import listen
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.service import NAME, GradientService
 from gradwire_server.settings import Settings
@@ -68,17 +69,17 @@ class Server:
         add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection((NAME, HEALTH_NAME, reflection.SERVICE_NAME), self._grpc)
 
-    async def start(self) -> int:
-        """Open the port and return its number; the helper process does the work until Ray is up."""
+    async def start(self) -> str:
+        """Open the port and return the address; the helper process does the work until Ray is up."""
         wire.keep_freed_memory()
+        address = listen(self._grpc, self._settings.host, self._settings.port)
         self._pool.start_helper()
         # Both are slow the first time, and would be so on the first request.
         device_fingerprint(), engine_fingerprint()
         await self._set_health(_Status.NOT_SERVING)
-        port = self._grpc.add_insecure_port(f"{self._settings.host}:{self._settings.port}")
         await self._grpc.start()
-        _log.info("listening", address=f"{self._settings.host}:{port}")
-        return port
+        _log.info("listening", address=address)
+        return address
 
     async def run(self, stop: asyncio.Event) -> int:
         """Start Ray, serve until `stop` is set, then drain; return the process's exit code."""
@@ -140,28 +141,28 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def serve(settings: Settings, started: Callable[[int, asyncio.Event], None] | None = None) -> int:
+def serve(settings: Settings, started: Callable[[str, asyncio.Event], None] | None = None) -> int:
     """Run a server until SIGTERM or SIGINT; return the process's exit code.
 
     Args:
         settings: of the server.
-        started: called on the event loop with the port, and with the event that stops the server.
+        started: called on the event loop with the address, and with the event that stops the server.
     """
     return asyncio.run(_serve(settings, started))
 
 
-async def _serve(settings: Settings, started: Callable[[int, asyncio.Event], None] | None) -> int:
+async def _serve(settings: Settings, started: Callable[[str, asyncio.Event], None] | None) -> int:
     stop = asyncio.Event()
     _stop_on_signals(stop)
     server = Server(settings)
     try:
-        port = await server.start()
+        address = await server.start()
     except Exception as error:
         _log.error("the server did not start", reason=str(error))
         await server.close()
         return 1
     if started is not None:
-        started(port, stop)
+        started(address, stop)
     return await server.run(stop)
 
 
