@@ -10,7 +10,6 @@ from dataclasses import replace
 from math import ceil, prod
 from typing import Any, Protocol
 
-from gradwire_engine.errors import InvalidInput
 from gradwire_engine.planning.kernels import DerivativeSpec, EvaluateSpec
 from gradwire_engine.planning.plan import Piece, Plan
 from gradwire_engine.values import Block, dtype_of
@@ -18,13 +17,14 @@ from gradwire_server.compute.fast_path import FastPath, LoadedKernel
 from gradwire_server.compute.scheduler import Task
 from gradwire_server.compute.shared_values import HeldPlan, RegisteredGraph
 from gradwire_server.compute.worker import BlockRequest, Computed, Executable, LoadableKernel, Point
-from gradwire_server.errors import NotBuilt, PlanChanged
+from gradwire_server.errors import NotBuilt
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.evaluate import SERVER, Evaluator
 from gradwire_server.rpc.patterns.check import PatternCheck, pattern_check
 from gradwire_server.rpc.patterns.exchange import check_pattern_options, pattern_messages
 from gradwire_server.rpc.plan import known_inputs, plan_for
+from gradwire_server.rpc.resuming import check_resumed, resume_id
 from gradwire_server.rpc.values import ValueMessages
 from gradwire_wire import framing
 from gradwire_wire.v1 import derivative_pb2
@@ -55,6 +55,8 @@ async def differentiate(
     graph, held_plan = await plan_for(backend, request, inputs.arguments, known)
     plan, structure = held_plan.plan, held_plan.structure
     check_pattern_options(request, structure)
+    resume = await resume_id(plan.plan_id, request.inputs)
+    check_resumed(request, plan.plan_id, resume, len(plan.blocks))
     blocks = _wanted(plan, request)
     point = inputs.point()
     values: ValueMessages | None = None
@@ -68,7 +70,7 @@ async def differentiate(
         # A pattern is checked with all blocks, those that the client holds already too.
         computing = blocks if check is None else plan.blocks
         wanted = {block.index for block in blocks}
-        header = derivative_pb2.DifferentiateHeader(plan=translate.plan_message(plan))
+        header = derivative_pb2.DifferentiateHeader(plan=translate.plan_message(plan), resume_id=resume)
         yield Response(header=header).SerializeToString()
         if structure is not None:
             async for message in pattern_messages(request, structure):
@@ -328,18 +330,7 @@ def _refuse_unbuilt(request: derivative_pb2.DifferentiateRequest) -> None:
 
 def _wanted(plan: Plan, request: derivative_pb2.DifferentiateRequest) -> list[Block]:
     """Return the blocks that the client does not hold."""
-    if request.plan_id and request.plan_id != plan.plan_id:
-        raise PlanChanged(
-            f"the blocks held are of plan {request.plan_id}, but this server plans {plan.plan_id}; "
-            "start the derivative anew"
-        )
     skip, asked = set(request.skip), set(request.blocks)
-    for field, named in (("skip", skip), ("blocks", asked)):
-        unknown = [index for index in named if index >= len(plan.blocks)]
-        if unknown:
-            raise InvalidInput(
-                f"{field} names block {min(unknown)}; the plan has {len(plan.blocks)} blocks", field
-            )
     return [
         block
         for block in plan.blocks

@@ -156,7 +156,7 @@ def test_blocks_held_already_are_not_sent_again(
     whole = calls.differentiate(channel, calls.derivative(graph, point, wrt=["x"], options=options))
     rest = calls.differentiate(
         channel,
-        calls.derivative(graph, point, wrt=["x"], options=options, skip=[0, 2], plan_id=whole.plan.plan_id),
+        calls.derivative(graph, point, wrt=["x"], options=options, skip=[0, 2], resume_id=whole.resume_id),
     )
     assert sorted(rest.blocks) == [1, 3]
     np.testing.assert_array_equal(rest.matrices[0][:, [1, 3]], whole.matrices[0][:, [1, 3]])
@@ -198,7 +198,7 @@ def test_only_the_blocks_that_are_asked_for_are_computed(
     request.options.block_width = 1
     request.options.mode = derivative_pb2.MODE_FORWARD
     whole = calls.differentiate(channel, request)
-    request.blocks[:] = [1, 3]
+    request.blocks[:], request.plan_id = [1, 3], whole.plan.plan_id
     part = calls.differentiate(channel, request)
     assert sorted(part.blocks) == [1, 3]
     np.testing.assert_array_equal(part.matrices[0][:, [1, 3]], whole.matrices[0][:, [1, 3]])
@@ -215,7 +215,8 @@ def test_a_pattern_is_checked_with_the_blocks_that_the_client_holds_too(channel:
     request.options.pattern.rows.CopyFrom(wire.to_tensor(np.array([0, 1, 2, 3])))
     request.options.pattern.columns.CopyFrom(wire.to_tensor(np.array([0, 1, 2, 0])))
     request.options.block_width = 1
-    request.skip[:] = [0]
+    header = next(calls.stub(channel).Differentiate(request, timeout=60)).header
+    request.skip[:], request.resume_id = [0], header.resume_id
     with pytest.raises(grpc.RpcError, match="the pattern given lacks entries"):
         list(calls.stub(channel).Differentiate(request, timeout=60))
 
