@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
 
-import grpc
+import grpc.aio
 from google.protobuf.message import Message
 
 from gradwire_engine.errors import InvalidInput
 from gradwire_server.rpc.evaluate import Answer, Evaluator
+from gradwire_server.rpc.incoming.reader import Reader
 from gradwire_server.rpc.status import status_of
 from gradwire_wire import framing
 from gradwire_wire.outputs import INLINE_BYTES
@@ -24,8 +24,9 @@ Context = grpc.aio.ServicerContext[Request, "Message | bytes"]
 class EvaluateStreamCall:
     """One stream, and the calls in flight on it."""
 
-    def __init__(self, evaluator: Evaluator, context: Context, calls: int) -> None:
+    def __init__(self, evaluator: Evaluator, context: Context, reader: Reader[Request], calls: int) -> None:
         """Serve a stream with at most `calls` in flight; no more are read meanwhile."""
+        self._reader = reader
         self._evaluator = evaluator
         self._context = context
         self._limit = calls
@@ -34,12 +35,8 @@ class EvaluateStreamCall:
 
     async def serve(self) -> None:
         """Answer calls until the client closes its side; cancel all when it goes away."""
-        context = self._context
         try:
-            while True:
-                request: Any = await context.read()
-                if request is grpc.aio.EOF:
-                    break
+            while (request := await self._reader.next(self._context)) is not None:
                 await self._handle(request)
             while self._calls:
                 await asyncio.wait(self._calls.values())
@@ -47,7 +44,7 @@ class EvaluateStreamCall:
             for task in self._calls.values():
                 task.cancel()
 
-    async def _handle(self, request: Any) -> None:
+    async def _handle(self, request: Request) -> None:
         call_id = request.call_id
         if request.WhichOneof("action") == "cancel":
             task = self._calls.get(call_id)
@@ -70,15 +67,16 @@ class EvaluateStreamCall:
         self._calls[call_id] = task
         task.add_done_callback(lambda _: self._calls.pop(call_id, None))
 
-    def _check(self, request: Any) -> None:
+    def _check(self, request: Request) -> None:
         if not request.call_id:
             raise InvalidInput("call_id must not be zero", "call_id")
         if request.call_id in self._calls:
             raise InvalidInput(f"call {request.call_id} is in flight already on this stream", "call_id")
         if not request.HasField("evaluate"):
             raise InvalidInput("a call needs an action: evaluate or cancel", "action")
+        self._reader.check(request)
 
-    async def _run(self, call_id: int, request: Any) -> None:
+    async def _run(self, call_id: int, request: Request) -> None:
         try:
             seconds = request.timeout.ToNanoseconds() * 1e-9 if request.HasField("timeout") else None
             async with asyncio.timeout(seconds):

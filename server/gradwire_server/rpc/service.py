@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -16,6 +16,8 @@ from gradwire_server.rpc.differentiate import differentiate
 from gradwire_server.rpc.evaluate import Evaluator
 from gradwire_server.rpc.evaluate_stream import EvaluateStreamCall
 from gradwire_server.rpc.graphs import GraphRegistry
+from gradwire_server.rpc.incoming.bounds import Bounds
+from gradwire_server.rpc.incoming.reader import Reader
 from gradwire_server.rpc.plan import plan
 from gradwire_server.rpc.put_tensor import put_tensor
 from gradwire_server.rpc.status import abort
@@ -32,6 +34,7 @@ from gradwire_wire.v1 import (
 NAME = gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"].full_name
 Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Any, Context], Awaitable[Any]]
+M = TypeVar("M", bound=Message)
 
 
 def _answering(method: Method) -> Method:
@@ -57,6 +60,7 @@ class GradientService:
 
     def __init__(self, backend: Backend) -> None:
         """Serve with the parts of a server."""
+        self._bounds = Bounds.of(backend.settings)
         self._backend = backend
         self._evaluator = Evaluator(backend)
         self._graphs = GraphRegistry(backend)
@@ -65,82 +69,69 @@ class GradientService:
         )
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """Return the methods, with a serializer that lets ready-made bytes pass."""
-        methods: dict[str, tuple[Any, Any, Any]] = {
-            "RegisterGraph": (
-                grpc.stream_unary_rpc_method_handler,
-                self.register_graph,
-                graph_pb2.RegisterGraphRequest,
-            ),
-            "GetGraph": (grpc.unary_unary_rpc_method_handler, self.get_graph, graph_pb2.GetGraphRequest),
-            "PutTensor": (grpc.stream_unary_rpc_method_handler, self.put_tensor, tensor_pb2.PutTensorRequest),
-            "Plan": (grpc.unary_unary_rpc_method_handler, self.plan, derivative_pb2.PlanRequest),
-            "Evaluate": (grpc.unary_unary_rpc_method_handler, self.evaluate, function_pb2.EvaluateRequest),
-            "EvaluateStream": (
-                grpc.stream_stream_rpc_method_handler,
-                self.evaluate_stream,
-                function_pb2.EvaluateStreamRequest,
-            ),
-            "Differentiate": (
-                grpc.unary_stream_rpc_method_handler,
-                self.differentiate,
-                derivative_pb2.DifferentiateRequest,
-            ),
-            "Accumulate": (
-                grpc.stream_stream_rpc_method_handler,
-                self.accumulate,
-                accumulate_pb2.AccumulateRequest,
-            ),
+        """Return the methods: they take bytes, and return messages or bytes."""
+        methods: dict[str, tuple[Any, Any]] = {
+            "RegisterGraph": (grpc.stream_unary_rpc_method_handler, self.register_graph),
+            "GetGraph": (grpc.unary_unary_rpc_method_handler, self.get_graph),
+            "PutTensor": (grpc.stream_unary_rpc_method_handler, self.put_tensor),
+            "Plan": (grpc.unary_unary_rpc_method_handler, self.plan),
+            "Evaluate": (grpc.unary_unary_rpc_method_handler, self.evaluate),
+            "EvaluateStream": (grpc.stream_stream_rpc_method_handler, self.evaluate_stream),
+            "Differentiate": (grpc.unary_stream_rpc_method_handler, self.differentiate),
+            "Accumulate": (grpc.stream_stream_rpc_method_handler, self.accumulate),
         }
         handlers = {
-            name: make(method, request_deserializer=request.FromString, response_serializer=framing.serialize)
-            for name, (make, method, request) in methods.items()
+            name: make(method, request_deserializer=None, response_serializer=framing.serialize)
+            for name, (make, method) in methods.items()
         }
         return grpc.method_handlers_generic_handler(NAME, handlers)
 
+    def _reader(self, kind: type[M]) -> Reader[M]:
+        return Reader(kind, self._bounds)
+
     @_answering
-    async def register_graph(
-        self, requests: AsyncIterator[graph_pb2.RegisterGraphRequest], context: Context
-    ) -> Message:
+    async def register_graph(self, requests: AsyncIterator[bytes], context: Context) -> Message:
         """RegisterGraph."""
-        return await self._graphs.register(requests)
+        return await self._graphs.register(self._reader(graph_pb2.RegisterGraphRequest).messages(requests))
 
     @_answering
-    async def get_graph(self, request: graph_pb2.GetGraphRequest, context: Context) -> Message:
+    async def get_graph(self, request: bytes, context: Context) -> Message:
         """GetGraph."""
-        return self._graphs.get(request)
+        return self._graphs.get(self._reader(graph_pb2.GetGraphRequest).message(request))
 
     @_answering
-    async def put_tensor(
-        self, requests: AsyncIterator[tensor_pb2.PutTensorRequest], context: Context
-    ) -> Message:
+    async def put_tensor(self, requests: AsyncIterator[bytes], context: Context) -> Message:
         """PutTensor."""
-        return await put_tensor(self._backend, requests)
+        return await put_tensor(self._backend, self._reader(tensor_pb2.PutTensorRequest).messages(requests))
 
     @_answering
-    async def plan(self, request: derivative_pb2.PlanRequest, context: Context) -> Message:
+    async def plan(self, request: bytes, context: Context) -> Message:
         """Plan."""
-        return await plan(self._backend, request)
+        return await plan(self._backend, self._reader(derivative_pb2.PlanRequest).message(request))
 
     @_answering
-    async def evaluate(self, request: function_pb2.EvaluateRequest, context: Context) -> Message:
+    async def evaluate(self, request: bytes, context: Context) -> Message:
         """Evaluate."""
-        return await self._evaluator.unary(request)
+        return await self._evaluator.unary(self._reader(function_pb2.EvaluateRequest).message(request))
 
     @_answering
     async def evaluate_stream(self, requests: object, context: Context) -> None:
         """EvaluateStream; requests are read through the context."""
-        await EvaluateStreamCall(self._evaluator, context, self._backend.settings.calls_per_stream).serve()
+        reader = self._reader(function_pb2.EvaluateStreamRequest)
+        calls = self._backend.settings.calls_per_stream
+        await EvaluateStreamCall(self._evaluator, context, reader, calls).serve()
 
     @_answering
     async def accumulate(self, requests: object, context: Context) -> None:
         """Accumulate; requests are read through the context."""
-        await AccumulateCall(self._backend, self._sums, context).serve()
+        reader = self._reader(accumulate_pb2.AccumulateRequest)
+        await AccumulateCall(self._backend, self._sums, context, reader).serve()
 
     @_answering
-    async def differentiate(self, request: derivative_pb2.DifferentiateRequest, context: Context) -> None:
+    async def differentiate(self, request: bytes, context: Context) -> None:
         """Differentiate."""
-        messages = differentiate(self._backend, self._evaluator, request)
+        read = self._reader(derivative_pb2.DifferentiateRequest).message(request)
+        messages = differentiate(self._backend, self._evaluator, read)
         try:
             async for message in messages:
                 await context.write(message)
