@@ -97,7 +97,9 @@ class Settings(BaseSettings):
     loop_trips: PositiveInt = Field(10_000_000, description="limit: trips of a loop of known length")
     tensor_bytes: PositiveBytes = Field(2 * GIB, description="limit: an uploaded array")
     upload_bytes: PositiveBytes = Field(4 * GIB, description="limit: all uploads in progress together")
-    message_fields: PositiveInt = Field(32_768, description="limit: fields of a received message")
+    message_fields: PositiveInt = Field(
+        8192, description="limit: fields of a received message of over 256 KiB"
+    )
     names: PositiveInt = Field(
         4096, description="limit: inputs, outputs or names of one list in a request, and of a function"
     )

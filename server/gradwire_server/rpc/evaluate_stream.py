@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import grpc.aio
 from google.protobuf.message import Message
@@ -32,6 +33,8 @@ class EvaluateStreamCall:
         self._limit = calls
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._writing = asyncio.Lock()
+        self._writer: asyncio.Task[Any] | None = None
+        self._ended = False
 
     async def serve(self) -> None:
         """Answer calls until the client closes its side; cancel all when it goes away."""
@@ -41,8 +44,13 @@ class EvaluateStreamCall:
             while self._calls:
                 await asyncio.wait(self._calls.values())
         finally:
+            self._ended = True
             for task in self._calls.values():
-                task.cancel()
+                if task is not self._writer:
+                    task.cancel()
+            # A status must not overtake a message: it is lost then, and the client waits for ever.
+            if self._calls:
+                await asyncio.wait(self._calls.values())
 
     async def _handle(self, request: Request) -> None:
         call_id = request.call_id
@@ -82,7 +90,7 @@ class EvaluateStreamCall:
             async with asyncio.timeout(seconds):
                 answer = await self._evaluator.evaluate(request.evaluate)
         except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and self._context.cancelled():
+            if isinstance(error, asyncio.CancelledError) and (self._ended or self._context.cancelled()):
                 raise
             await self._fail(call_id, error)
             return
@@ -103,6 +111,10 @@ class EvaluateStreamCall:
 
     async def _write(self, message: Message | bytes) -> None:
         async with self._writing:
+            if self._ended:
+                return
+            self._writer = asyncio.current_task()
             # A write fails so when the client has gone; the next read says so too.
             with contextlib.suppress(grpc.aio.InternalError):
                 await self._context.write(message)
+            self._writer = None
