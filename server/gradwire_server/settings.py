@@ -63,7 +63,7 @@ class Settings(BaseSettings):
 
     config: Path | None = Field(None, description="a TOML file of settings")
 
-    host: str = Field("127.0.0.1", min_length=1, description="address to listen on, or unix:PATH")
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; unix:PATH has no port")
     port: int = Field(50051, ge=0, le=65535, description="port to listen on; 0 picks a free one")
 
     workers: PositiveInt | Literal["auto"] = Field(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
 
 import grpc.aio
 from google.protobuf.message import Message
@@ -31,9 +30,11 @@ class EvaluateStreamCall:
         self._evaluator = evaluator
         self._context = context
         self._limit = calls
-        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._calls: dict[int, asyncio.Task[Answer]] = {}
+        """The evaluations of calls that are not answered yet."""
+        self._answering: set[asyncio.Task[None]] = set()
+        """Nothing cancels these: a message that is cut off while it is written blocks all that follow."""
         self._writing = asyncio.Lock()
-        self._writer: asyncio.Task[Any] | None = None
         self._ended = False
 
     async def serve(self) -> None:
@@ -41,23 +42,22 @@ class EvaluateStreamCall:
         try:
             while (request := await self._reader.next(self._context)) is not None:
                 await self._handle(request)
-            while self._calls:
-                await asyncio.wait(self._calls.values())
+            while self._answering:
+                await asyncio.wait(self._answering)
         finally:
             self._ended = True
-            for task in self._calls.values():
-                if task is not self._writer:
-                    task.cancel()
+            for evaluation in self._calls.values():
+                evaluation.cancel()
             # A status must not overtake a message: it is lost then, and the client waits for ever.
-            if self._calls:
-                await asyncio.wait(self._calls.values())
+            if self._answering:
+                await asyncio.wait(self._answering)
 
     async def _handle(self, request: Request) -> None:
         call_id = request.call_id
         if request.WhichOneof("action") == "cancel":
-            task = self._calls.get(call_id)
-            if task is not None:
-                task.cancel()
+            evaluation = self._calls.get(call_id)
+            if evaluation is not None:
+                evaluation.cancel()
             return
         try:
             self._check(request)
@@ -69,11 +69,12 @@ class EvaluateStreamCall:
         if answer is not None and answer.nbytes <= INLINE_BYTES:
             await self._send(call_id, answer)
             return
-        if len(self._calls) >= self._limit:
-            await asyncio.wait(self._calls.values(), return_when=asyncio.FIRST_COMPLETED)
-        task = asyncio.ensure_future(self._run(call_id, request))
-        self._calls[call_id] = task
-        task.add_done_callback(lambda _: self._calls.pop(call_id, None))
+        if len(self._answering) >= self._limit:
+            await asyncio.wait(self._answering, return_when=asyncio.FIRST_COMPLETED)
+        evaluation = self._calls[call_id] = asyncio.ensure_future(self._evaluate(request))
+        answering = asyncio.ensure_future(self._answer(call_id, evaluation))
+        self._answering.add(answering)
+        answering.add_done_callback(self._answering.discard)
 
     def _check(self, request: Request) -> None:
         if not request.call_id:
@@ -84,17 +85,23 @@ class EvaluateStreamCall:
             raise InvalidInput("a call needs an action: evaluate or cancel", "action")
         self._reader.check(request)
 
-    async def _run(self, call_id: int, request: Request) -> None:
+    async def _evaluate(self, request: Request) -> Answer:
+        seconds = request.timeout.ToNanoseconds() * 1e-9 if request.HasField("timeout") else None
+        async with asyncio.timeout(seconds):
+            return await self._evaluator.evaluate(request.evaluate)
+
+    async def _answer(self, call_id: int, evaluation: asyncio.Task[Answer]) -> None:
+        """Send the result of an evaluation, or its error; the call is over then."""
         try:
-            seconds = request.timeout.ToNanoseconds() * 1e-9 if request.HasField("timeout") else None
-            async with asyncio.timeout(seconds):
-                answer = await self._evaluator.evaluate(request.evaluate)
-        except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and (self._ended or self._context.cancelled()):
-                raise
-            await self._fail(call_id, error)
-            return
-        await self._send(call_id, answer)
+            await asyncio.wait((evaluation,))
+            if evaluation.cancelled():
+                await self._fail(call_id, asyncio.CancelledError())
+            elif (error := evaluation.exception()) is not None:
+                await self._fail(call_id, error)
+            else:
+                await self._send(call_id, evaluation.result())
+        finally:
+            del self._calls[call_id]
 
     async def _send(self, call_id: int, answer: Answer) -> None:
         response, chunked = answer.message(whole=False)
@@ -113,8 +120,6 @@ class EvaluateStreamCall:
         async with self._writing:
             if self._ended:
                 return
-            self._writer = asyncio.current_task()
             # A write fails so when the client has gone; the next read says so too.
             with contextlib.suppress(grpc.aio.InternalError):
                 await self._context.write(message)
-            self._writer = None

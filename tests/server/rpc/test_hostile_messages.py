@@ -31,6 +31,7 @@ METHODS = {
     "Accumulate": "stream_stream",
 }
 X = np.array([0.5, -1.0])
+JVP_OF_X = function_pb2.Transform(jvp=function_pb2.JvpTransform(wrt=["x"]))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,36 @@ def test_bytes_that_are_no_message_are_an_invalid_argument(
 def test_a_name_that_is_no_text_is_an_invalid_argument(channel: grpc.Channel) -> None:
     found = refused(channel, "GetGraph", framing.bytes_field(1, b"\xff\xfe"))
     assert found.code == grpc.StatusCode.INVALID_ARGUMENT and "UTF-8" in found.message
+
+
+@pytest.mark.parametrize("method", ["EvaluateStream", "Accumulate"])
+def test_bytes_that_are_no_message_end_a_stream_on_which_answers_are_under_way(
+    channel: grpc.Channel, graph: str, method: str
+) -> None:
+    """A status that met a message on its way got lost, and the client waited until its deadline."""
+    point = {"a": np.eye(2), "x": X}
+    tangent = calls.evaluation(graph, {**point, "x.tangent": X}, JVP_OF_X, outputs=["y.tangent"])
+    loss = calls.register(channel, "g (double[2] w, double d) => (double l) { l = ReduceSum(w) }").graph_id
+    start = accumulate_pb2.AccumulateStart(
+        function=function_pb2.Function(graph_id=loss), inputs=calls.tensors({"w": X})
+    )
+    batch = accumulate_pb2.Batch(inputs=calls.tensors({"d": np.array(1.0)}), rows=1)
+    begun: dict[str, list[Message]] = {
+        "EvaluateStream": [
+            function_pb2.EvaluateStreamRequest(call_id=index + 1, evaluate=tangent) for index in range(20)
+        ],
+        "Accumulate": [
+            accumulate_pb2.AccumulateRequest(start=start),
+            *[accumulate_pb2.AccumulateRequest(batch=batch)] * 20,
+            accumulate_pb2.AccumulateRequest(read=accumulate_pb2.ReadGradient()),
+        ],
+    }
+    data = [message.SerializeToString() for message in begun[method]]
+    for _ in range(5):
+        call = channel.stream_stream(f"/gradwire.v1.GradientService/{method}")
+        with pytest.raises(grpc.RpcError) as caught:
+            list(call(iter([*data, b"\xff"]), timeout=30))
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 IMPOSSIBLE = {

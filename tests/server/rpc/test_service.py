@@ -291,6 +291,27 @@ def test_a_cancelled_call_is_answered_as_cancelled(channel: grpc.Channel) -> Non
     assert answer.error.code == grpc.StatusCode.CANCELLED.value[0]
 
 
+def test_a_call_that_is_cancelled_at_any_moment_is_answered_once(
+    channel: grpc.Channel, graph: str, point: dict[str, Any]
+) -> None:
+    """Before it is begun, while it runs, while its answer is written and after that."""
+    good = calls.evaluation(graph, {**point, "y.cotangent": np.ones(3)}, calls.vjp("x"))
+    bad = calls.evaluation("0" * 64, point)
+    count = 60
+
+    def requests() -> Iterator[function_pb2.EvaluateStreamRequest]:
+        for index in range(1, count + 1):
+            request = (good, bad)[index % 2]
+            yield function_pb2.EvaluateStreamRequest(call_id=index, evaluate=request)
+            yield function_pb2.EvaluateStreamRequest(call_id=max(1, index - index % 3), cancel=True)
+
+    for _ in range(3):
+        answers = list(calls.stub(channel).EvaluateStream(requests(), timeout=30))
+        assert sorted(answer.call_id for answer in answers) == list(range(1, count + 1))
+        codes = {answer.error.code for answer in answers if answer.HasField("error")}
+        assert codes <= {grpc.StatusCode.CANCELLED.value[0], grpc.StatusCode.NOT_FOUND.value[0]}
+
+
 def test_health_names_the_service(channel: grpc.Channel) -> None:
     health = health_pb2_grpc.HealthStub(channel)
     for name in ("", "gradwire.v1.GradientService"):
