@@ -65,7 +65,7 @@ from gradwire_engine.sparsity.coloring.results import (
     StarColoring,
 )
 from gradwire_engine.sparsity.detection import Detected
-from gradwire_engine.values import Arguments, ArrayType, Block, dtype_of
+from gradwire_engine.values import Arguments, ArrayType, Block, Blocks, dtype_of
 
 Array = np.ndarray[Any, Any]
 Build = Callable[[Any], Kernel]
@@ -349,7 +349,7 @@ def _narrowed(side: _Side) -> _Side:
     return replace(side, width=side.width // 2) if side.width > 1 else side
 
 
-def _blocks(colored: ColoredPattern, sides: Sequence[_Side]) -> tuple[Block, ...]:
+def _blocks(colored: ColoredPattern, sides: Sequence[_Side]) -> Blocks:
     blocks: list[Block] = []
     for array, side in enumerate(sides):
         starts = list(range(0, side.count, side.width))
@@ -365,7 +365,7 @@ def _blocks(colored: ColoredPattern, sides: Sequence[_Side]) -> tuple[Block, ...
             )
             for k, start in enumerate(starts)
         ]
-    return tuple(blocks)
+    return Blocks(blocks)
 
 
 def _structured(

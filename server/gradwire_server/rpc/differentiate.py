@@ -10,6 +10,8 @@ from dataclasses import replace
 from math import ceil, prod
 from typing import Any, Protocol
 
+import numpy as np
+
 from gradwire_engine.planning.kernels import DerivativeSpec, EvaluateSpec
 from gradwire_engine.planning.plan import Piece, Plan
 from gradwire_engine.values import Block, dtype_of
@@ -57,7 +59,8 @@ async def differentiate(
     check_pattern_options(request, structure)
     resume = await resume_id(plan.plan_id, request.inputs)
     check_resumed(request, plan.plan_id, resume, len(plan.blocks))
-    blocks = _wanted(plan, request)
+    wanted = _wanted(plan, request)
+    blocks = plan.blocks.chosen(wanted)
     point = inputs.point()
     values: ValueMessages | None = None
     if request.values:
@@ -69,13 +72,12 @@ async def differentiate(
         check = await _check(backend, evaluator, request, graph, held_plan, beside)
         # A pattern is checked with all blocks, those that the client holds already too.
         computing = blocks if check is None else plan.blocks
-        wanted = {block.index for block in blocks}
         header = derivative_pb2.DifferentiateHeader(plan=translate.plan_message(plan), resume_id=resume)
         yield Response(header=header).SerializeToString()
         if structure is not None:
             async for message in pattern_messages(request, structure):
                 yield message
-        specs = dict.fromkeys(plan.kernel(block) for block in computing)
+        specs = dict.fromkeys(plan.kernels[array] for array in computing.arrays)
         held = await asyncio.gather(*(backend.kernels.kernel(graph, spec) for spec in specs))
         kernels = dict(zip(specs, held, strict=True))
         compiling = time.perf_counter() - started
@@ -87,7 +89,7 @@ async def differentiate(
         async for block, computed, worker in computation.results(computing):
             if check is not None:
                 await check.add(block, computed)
-                if block.index not in wanted:
+                if not wanted[block.index]:
                     continue
             for message in _block_messages(plan, block, computed, worker):
                 yield message
@@ -328,14 +330,12 @@ def _refuse_unbuilt(request: derivative_pb2.DifferentiateRequest) -> None:
             raise NotBuilt(what, field)
 
 
-def _wanted(plan: Plan, request: derivative_pb2.DifferentiateRequest) -> list[Block]:
-    """Return the blocks that the client does not hold."""
-    skip, asked = set(request.skip), set(request.blocks)
-    return [
-        block
-        for block in plan.blocks
-        if block.index not in skip and (block.index in asked or not request.blocks)
-    ]
+def _wanted(plan: Plan, request: derivative_pb2.DifferentiateRequest) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return for each block whether the client asks for it and does not hold it."""
+    wanted = np.full(len(plan.blocks), not request.blocks)
+    wanted[np.fromiter(request.blocks, np.intp)] = True
+    wanted[np.fromiter(request.skip, np.intp)] = False
+    return wanted
 
 
 def _block_messages(plan: Plan, block: Block, computed: Computed, worker: str) -> Iterator[bytes]:
