@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     request_bytes: PositiveBytes = Field(4 * MIB, description="limit: a received message")
     message_bytes: PositiveBytes = Field(3584 * 1024, description="limit: the result of a unary Evaluate")
     result_bytes: PositiveBytes = Field(1 << 44, description="limit: all blocks of one derivative")
-    plan_blocks: PositiveInt = Field(1 << 20, description="limit: blocks of one derivative")
+    plan_blocks: PositiveInt = Field(1 << 18, description="limit: blocks of one derivative")
     queue_length: PositiveInt = Field(1024, description="limit: requests that wait for workers")
     concurrent_rpcs: PositiveInt = Field(1024, description="limit: calls and streams open at once")
     calls_per_stream: PositiveInt = Field(256, description="calls in flight on one EvaluateStream")

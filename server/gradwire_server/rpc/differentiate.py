@@ -10,8 +10,6 @@ from dataclasses import replace
 from math import ceil, prod
 from typing import Any, Protocol
 
-import numpy as np
-
 from gradwire_engine.planning.kernels import DerivativeSpec, EvaluateSpec
 from gradwire_engine.planning.plan import Piece, Plan
 from gradwire_engine.values import Block, dtype_of
@@ -26,7 +24,7 @@ from gradwire_server.rpc.evaluate import SERVER, Evaluator
 from gradwire_server.rpc.patterns.check import PatternCheck, pattern_check
 from gradwire_server.rpc.patterns.exchange import check_pattern_options, pattern_messages
 from gradwire_server.rpc.plan import known_inputs, plan_for
-from gradwire_server.rpc.resuming import check_resumed, resume_id
+from gradwire_server.rpc.resuming import resume_id, wanted_blocks
 from gradwire_server.rpc.values import ValueMessages
 from gradwire_wire import framing
 from gradwire_wire.v1 import derivative_pb2
@@ -58,8 +56,7 @@ async def differentiate(
     plan, structure = held_plan.plan, held_plan.structure
     check_pattern_options(request, structure)
     resume = await resume_id(plan.plan_id, request.inputs)
-    check_resumed(request, plan.plan_id, resume, len(plan.blocks))
-    wanted = _wanted(plan, request)
+    wanted = wanted_blocks(request, plan.plan_id, resume, len(plan.blocks))
     blocks = plan.blocks.chosen(wanted)
     point = inputs.point()
     values: ValueMessages | None = None
@@ -328,14 +325,6 @@ def _refuse_unbuilt(request: derivative_pb2.DifferentiateRequest) -> None:
     ):
         if request.HasField(field) if field == "reduction" else getattr(request, field):
             raise NotBuilt(what, field)
-
-
-def _wanted(plan: Plan, request: derivative_pb2.DifferentiateRequest) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return for each block whether the client asks for it and does not hold it."""
-    wanted = np.full(len(plan.blocks), not request.blocks)
-    wanted[np.fromiter(request.blocks, np.intp)] = True
-    wanted[np.fromiter(request.skip, np.intp)] = False
-    return wanted
 
 
 def _block_messages(plan: Plan, block: Block, computed: Computed, worker: str) -> Iterator[bytes]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 import gradwire_wire as wire
 from gradwire_engine.errors import InvalidInput
 from gradwire_server.errors import PlanChanged
 from gradwire_wire.v1 import derivative_pb2, tensor_pb2
 
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 _SEPARATOR = "."
 _LARGE = 1 << 18
 """Bytes from which hashing leaves the event loop."""
@@ -46,10 +50,10 @@ def _tensor_id(tensor: tensor_pb2.Tensor) -> str:
     return digest.hexdigest()
 
 
-def check_resumed(
+def wanted_blocks(
     request: derivative_pb2.DifferentiateRequest, plan_id: str, expected: str, blocks: int
-) -> None:
-    """Check that the blocks a request names are of its own plan and point.
+) -> Mask:
+    """Return for each block whether the client asks for it and does not hold it.
 
     Args:
         request: the message.
@@ -81,7 +85,15 @@ def check_resumed(
             "the derivative anew",
             "resume_id",
         )
-    for field, named in (("skip", request.skip), ("blocks", request.blocks)):
-        highest = max(named, default=-1)
-        if highest >= blocks:
-            raise InvalidInput(f"{field} names block {highest}; the plan has {blocks} blocks", field)
+    wanted = np.full(blocks, not request.blocks)
+    wanted[_numbers(request.blocks, "blocks", blocks)] = True
+    wanted[_numbers(request.skip, "skip", blocks)] = False
+    return wanted
+
+
+def _numbers(named: Sequence[int], field: str, blocks: int) -> np.ndarray[Any, np.dtype[np.intp]]:
+    numbers = np.fromiter(named, np.intp, len(named))
+    highest = int(numbers.max(initial=-1))
+    if highest >= blocks:
+        raise InvalidInput(f"{field} names block {highest}; the plan has {blocks} blocks", field)
+    return numbers

@@ -31,7 +31,7 @@ from gradwire_wire import STATUS_DETAILS_KEY, WireError
 
 DOMAIN = "gradwire"
 # Statuses travel in HTTP/2 trailers, which peers bound at 8 KiB: the message once as it is, and again in the
-# details. What is not printable ASCII takes three bytes for each of its own.
+# details. What is not printable ASCII takes three bytes for each of its own, and so does "%".
 _MESSAGE_BYTES = 2000
 _FIELD_BYTES = 256
 _DESCRIPTION_BYTES = 512
@@ -135,7 +135,7 @@ def _shortened(text: str, most: int = _MESSAGE_BYTES) -> str:
 
 
 def _cost(character: str) -> int:
-    return 1 if " " <= character <= "~" else 3 * len(character.encode())
+    return 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode())
 
 
 def _violation(field: str, description: str) -> BadRequest:
