@@ -69,7 +69,7 @@ class Bounds:
 
         Parsing takes far longer for a field than for a byte: 4 MiB of empty fields take a tenth of a second.
         """
-        if len(data) > _READ_AT_ONCE and _has_more_fields(data, kind.DESCRIPTOR, self.fields):
+        if len(data) > _READ_AT_ONCE and _has_more_fields(data, kind, self.fields):
             raise Overloaded(
                 f"the message of {len(data)} bytes has over {self.fields} fields: upload large inputs with "
                 "PutTensor, and name fewer things",
@@ -230,15 +230,15 @@ _SMALL = 128
 """Bytes up to which a message within another counts as one field."""
 
 _SIZES = {1: 8, 5: 4}
-"""Bytes of fields of a fixed size, by their kind on the wire."""
+"""Bytes of fields of a fixed size, by how they are coded."""
 
 _LENGTH_DELIMITED = 2
 
 
-def _has_more_fields(data: bytes, descriptor: Descriptor, most: int) -> bool:
+def _has_more_fields(data: bytes, kind: type[Message], most: int) -> bool:
     """Tell whether a serialized message has more fields than `most`, as far as it can be read."""
     count = 0
-    waiting = [(0, len(data), descriptor)]
+    waiting: list[tuple[int, int, Any]] = [(0, len(data), kind.DESCRIPTOR)]
     while waiting:
         at, end, outer = waiting.pop()
         inner = _inner(outer)
@@ -250,16 +250,16 @@ def _has_more_fields(data: bytes, descriptor: Descriptor, most: int) -> bool:
             at += 1
             if key >= 0x80:
                 key, at = _varint(data, at - 1, end)
-            kind = key & 7
-            if kind == _LENGTH_DELIMITED:
+            coding = key & 7
+            if coding == _LENGTH_DELIMITED:
                 size, at = _varint(data, at, end)
                 if size > _SMALL and key >> 3 in inner:
                     waiting.append((at, min(end, at + size), inner[key >> 3]))
                 at += size
-            elif kind == 0:
+            elif coding == 0:
                 _, at = _varint(data, at, end)
             else:
-                at += _SIZES.get(kind, 0)
+                at += _SIZES.get(coding, 0)
     return False
 
 
