@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -76,6 +77,8 @@ class Server:
         self._pool.start_helper()
         # Both are slow the first time, and would be so on the first request.
         device_fingerprint(), engine_fingerprint()
+        # What was imported stays: a full collection that walks it holds the event loop for 0.2 s.
+        gc.freeze()
         await self._set_health(_Status.NOT_SERVING)
         await self._grpc.start()
         _log.info("listening", address=address)
@@ -102,6 +105,7 @@ class Server:
         # Connecting replaced our handlers by Ray's.
         _stop_on_signals(stop)
         await self._pool.start_workers()
+        gc.freeze()
 
     async def close(self) -> None:
         """Take no more calls, let those in progress finish within the time to drain, end every process."""
