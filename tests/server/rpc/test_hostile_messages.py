@@ -230,7 +230,7 @@ def many(graph: str) -> dict[str, tuple[str, Message, str]]:
         "wrt": ("Differentiate", derivative(function=function, kind=1, wrt=names), "names"),
         "of": ("Differentiate", derivative(function=function, kind=1, of=names), "names"),
         "rows": ("Differentiate", derivative(function=function, kind=1, rows=inputs), "names"),
-        "skip": ("Differentiate", derivative(function=function, kind=1, skip=[0] * (2 << 20)), "plan_blocks"),
+        "skip": ("Differentiate", derivative(function=function, kind=1, skip=[0] * 300_000), "plan_blocks"),
         "outputs of a graph": ("RegisterGraph", graph_pb2.RegisterGraphRequest(outputs=names), "names"),
         "fixed": ("RegisterGraph", graph_pb2.RegisterGraphRequest(fixed=inputs), "names"),
         "inputs of a batch": (
@@ -258,6 +258,12 @@ FIELDS: dict[str, tuple[str, Callable[[int], bytes]]] = {
     ),
     "empty inputs": ("Evaluate", lambda size: framing.bytes_field(2, b"") * (size // 2 - 4)),
     "empty names": ("Plan", lambda size: framing.bytes_field(4, b"") * (size // 2 - 4)),
+    "long lists of numbers": (
+        "Evaluate",
+        lambda size: framing.bytes_field(
+            2, framing.bytes_field(2, framing.bytes_field(2, b"\x02" * (size - 30)))
+        ),
+    ),
     "unknown fields": ("GetGraph", lambda size: b"\x78\x01" * (size // 2 - 4)),
     "an open end after a long list": (
         "Evaluate",

@@ -223,11 +223,21 @@ def _inner(descriptor: Descriptor) -> Mapping[int, Descriptor]:
     return {field.number: field.message_type for field in descriptor.fields if field.message_type}
 
 
+@cache
+def _packed(descriptor: Descriptor) -> frozenset[int]:
+    """Return the numbers of fields that hold a list of numbers."""
+    return frozenset(
+        field.number
+        for field in descriptor.fields
+        if field.is_repeated and field.cpp_type not in (field.CPPTYPE_STRING, field.CPPTYPE_MESSAGE)
+    )
+
+
 _READ_AT_ONCE = 1 << 18
 """Bytes of a message whose fields need not be counted: at worst it is parsed in a few milliseconds."""
 
 _SMALL = 128
-"""Bytes up to which a message within another counts as one field."""
+"""Bytes up to which a message within another counts as one field, as so much of a list of numbers does."""
 
 _SIZES = {1: 8, 5: 4}
 """Bytes of fields of a fixed size, by how they are coded."""
@@ -241,7 +251,7 @@ def _has_more_fields(data: bytes, kind: type[Message], most: int) -> bool:
     waiting: list[tuple[int, int, Any]] = [(0, len(data), kind.DESCRIPTOR)]
     while waiting:
         at, end, outer = waiting.pop()
-        inner = _inner(outer)
+        inner, packed = _inner(outer), _packed(outer)
         while at < end:
             count += 1
             if count > most:
@@ -255,12 +265,14 @@ def _has_more_fields(data: bytes, kind: type[Message], most: int) -> bool:
                 size, at = _varint(data, at, end)
                 if size > _SMALL and key >> 3 in inner:
                     waiting.append((at, min(end, at + size), inner[key >> 3]))
+                elif key >> 3 in packed:
+                    count += size // _SMALL
                 at += size
             elif coding == 0:
                 _, at = _varint(data, at, end)
             else:
                 at += _SIZES.get(coding, 0)
-    return False
+    return count > most
 
 
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
