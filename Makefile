@@ -1,8 +1,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+REQUESTS ?= 200000
 
-.PHONY: help run test lint docs sync stubs conformance tracing derivatives sparsity fuzz bench clean
+.PHONY: help run test lint docs sync stubs conformance tracing derivatives sparsity fuzz fuzz-wire bench clean
 
 help:
 	@echo "make run          install, start a local server with 2 workers, show the main job"
@@ -16,6 +17,7 @@ help:
 	@echo "make derivatives  every derivative case, not the sample that make test takes"
 	@echo "make sparsity     every sparsity pattern against dense derivatives: operators, CUTEst, compositions"
 	@echo "make fuzz         200,000 mutated models"
+	@echo "make fuzz-wire    200,000 mutated requests (REQUESTS=...) against a live server, its health watched"
 	@echo "make bench        the benchmarks, as ratios from one run"
 
 $(BIN)/python:
@@ -72,6 +74,9 @@ sparsity: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python -m tests.conformance.fuzz --inputs 200000
+
+fuzz-wire: $(VENV)/.dev
+	PYTHONPATH=. $(BIN)/python -m tests.server.fuzz.run --requests $(REQUESTS)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

@@ -19,6 +19,9 @@ class Limits:
         detection_bytes: memory of the index sets from which a sparsity pattern is found, bytes.
         nonzeros: entries of a sparsity pattern.
         colors: seeds of a sparse derivative.
+        transforms: of one function, one applied to the other.
+        names: inputs, or outputs, of a transformed function.
+        equations: of the program of a transformed function, as estimated: each transform multiplies it.
     """
 
     graph_bytes: int = 512 << 20
@@ -30,3 +33,6 @@ class Limits:
     detection_bytes: int = 4 << 30
     nonzeros: int = 500_000_000
     colors: int = 100_000
+    transforms: int = 16
+    names: int = 4096
+    equations: int = 1_000_000

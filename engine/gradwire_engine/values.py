@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, overload
 
 import ml_dtypes
 import numpy as np
@@ -141,3 +141,55 @@ class Block:
     stop: int
     first_value: int = 0
     last_value: int = 0
+
+
+_FIELDS = 6
+_AT_ONCE = 1024
+
+
+class Blocks(Sequence[Block]):
+    """Blocks in their order, held as numbers: a million of them travel and are kept as one array."""
+
+    def __init__(self, blocks: Iterable[Block] = ()) -> None:
+        """Hold blocks."""
+        rows = [(b.index, b.array, b.start, b.stop, b.first_value, b.last_value) for b in blocks]
+        self._numbers = np.array(rows, np.int64).reshape(-1, _FIELDS)
+
+    @classmethod
+    def _of(cls, numbers: np.ndarray[Any, np.dtype[np.int64]]) -> Blocks:
+        made = cls()
+        made._numbers = numbers
+        return made
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> Block: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Blocks: ...
+
+    def __getitem__(self, place: int | slice) -> Block | Blocks:
+        if isinstance(place, slice):
+            return self._of(self._numbers[place])
+        return Block(*self._numbers[place].tolist())
+
+    def __iter__(self) -> Iterator[Block]:
+        for start in range(0, len(self), _AT_ONCE):
+            for row in self._numbers[start : start + _AT_ONCE].tolist():
+                yield Block(*row)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Blocks) and np.array_equal(self._numbers, other._numbers)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def chosen(self, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> Blocks:
+        """Return the blocks that a mask chooses."""
+        return self._of(self._numbers[mask])
+
+    @property
+    def arrays(self) -> tuple[int, ...]:
+        """The arrays, or kernels, that there are blocks of, in order."""
+        return tuple(np.unique(self._numbers[:, 1]).tolist())

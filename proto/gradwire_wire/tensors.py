@@ -5,7 +5,7 @@ Elements are row-major and little-endian. Arrays in that layout are not copied.
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -19,6 +19,10 @@ Array = npt.NDArray[Any]
 #: Bytes of data in one streamed message: large enough that per-message cost vanishes, and well under gRPC's
 #: default limit of 4 MiB.
 CHUNK_BYTES = 1 << 20
+
+#: Axes that a tensor may have, as many as an array of NumPy.
+MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+_MOST_BYTES = 2**63 - 1
 
 _NAMES = {
     tensor_pb2.DATA_TYPE_FLOAT64: "float64",
@@ -157,6 +161,31 @@ def from_tensor(tensor: tensor_pb2.Tensor) -> Array:
     return array_from_bytes(tensor.data, tensor.dtype, tensor.shape)
 
 
+def check_shape(shape: Sequence[int], element_type: int) -> int:
+    """Return the bytes of an array of this shape, in which extents of 0 count as 1.
+
+    A shape is refused before anything is multiplied that need not be: it may come from anyone.
+
+    Args:
+        shape: the extents.
+        element_type: a `DataType`; an unknown one counts as the largest.
+
+    Raises:
+        WireError: it has too many axes, a negative extent, or so many elements that none can be counted.
+    """
+    if len(shape) > MOST_AXES:
+        raise WireError(f"the shape has {len(shape)} axes; an array has at most {MOST_AXES}")
+    dtype = DTYPES.get(element_type)
+    total = 16 if dtype is None else dtype.itemsize
+    for extent in shape:
+        if extent < 0:
+            raise WireError(f"the shape {list(shape)} has a negative extent")
+        total *= extent or 1
+        if total > _MOST_BYTES:
+            raise WireError(f"the shape {list(shape)} is of more bytes than any array can have")
+    return total
+
+
 def array_from_bytes(data: bytes | bytearray | memoryview, element_type: int, shape: Iterable[int]) -> Array:
     """Return a view of `data` as an array (read-only where `data` is).
 
@@ -164,8 +193,7 @@ def array_from_bytes(data: bytes | bytearray | memoryview, element_type: int, sh
         WireError: dtype, shape and number of bytes do not agree.
     """
     dtype, extents = numpy_dtype(element_type), tuple(shape)
-    if any(extent < 0 for extent in extents):
-        raise WireError(f"the shape {extents} has a negative extent")
+    check_shape(extents, element_type)
     expected = prod(extents) * dtype.itemsize
     if len(data) != expected:
         raise WireError(

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 PARENT = "GRADWIRE_PARENT_FD"
-"""Names a socket to the process that embeds the server: it is told the port, and its end ends the server."""
+"""Names a socket to the embedding process: it is told the address, and its end ends the server."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parent = int(descriptor)
     os.set_inheritable(parent, False)
 
-    def started(port: int, stop: asyncio.Event) -> None:
-        os.write(parent, f"{port}\n".encode())
+    def started(address: str, stop: asyncio.Event) -> None:
+        os.write(parent, f"{address}\n".encode())
         asyncio.get_running_loop().add_reader(parent, _parent_gone, parent, stop)
 
     return serve(settings, started)

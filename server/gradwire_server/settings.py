@@ -64,7 +64,7 @@ class Settings(BaseSettings):
 
     config: Path | None = Field(None, description="a TOML file of settings")
 
-    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; unix:PATH has no port")
     port: int = Field(50051, ge=0, le=65535, description="port to listen on; 0 picks a free one")
 
     token_file: Path | None = Field(
@@ -124,10 +124,21 @@ class Settings(BaseSettings):
     loop_trips: PositiveInt = Field(10_000_000, description="limit: trips of a loop of known length")
     tensor_bytes: PositiveBytes = Field(2 * GIB, description="limit: an uploaded array")
     upload_bytes: PositiveBytes = Field(4 * GIB, description="limit: all uploads in progress together")
+    message_fields: PositiveInt = Field(
+        8192, description="limit: fields of a received message of over 256 KiB"
+    )
+    names: PositiveInt = Field(
+        4096, description="limit: inputs, outputs or names of one list in a request, and of a function"
+    )
+    name_bytes: PositiveBytes = Field(4096, description="limit: a name or an id in a request")
+    transforms: PositiveInt = Field(16, description="limit: transforms of one function")
+    equations: PositiveInt = Field(
+        1_000_000, description="limit: equations of a function with its transforms, as estimated"
+    )
     request_bytes: PositiveBytes = Field(4 * MIB, description="limit: a received message")
     message_bytes: PositiveBytes = Field(3584 * 1024, description="limit: the result of a unary Evaluate")
     result_bytes: PositiveBytes = Field(1 << 44, description="limit: all blocks of one derivative")
-    plan_blocks: PositiveInt = Field(1 << 20, description="limit: blocks of one derivative")
+    plan_blocks: PositiveInt = Field(1 << 18, description="limit: blocks of one derivative")
     queue_length: PositiveInt = Field(1024, description="limit: requests that wait for workers")
     concurrent_rpcs: PositiveInt = Field(1024, description="limit: calls and streams open at once")
     calls_per_stream: PositiveInt = Field(256, description="calls in flight on one EvaluateStream")
@@ -241,6 +252,9 @@ class Settings(BaseSettings):
             colors=self.colors,
             loop_trips=self.loop_trips,
             blocks=self.plan_blocks,
+            transforms=self.transforms,
+            names=self.names,
+            equations=self.equations,
         )
 
     @property

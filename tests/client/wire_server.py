@@ -260,12 +260,15 @@ class WireServer(gradient_service_pb2_grpc.GradientServiceServicer):
         entries, arrays = matrices(request, graph.graph.name, values)
         blocks = self._blocks(entries)
         plan = self._plan(request, entries, len(blocks))
-        if request.plan_id and request.plan_id != plan.plan_id:
+        resume_id = f"{plan.plan_id} {points(request)}"
+        if request.skip and request.resume_id.split()[0] != plan.plan_id:
             abort(
                 context, status(9, "planned differently", error_details_pb2.ErrorInfo(reason="PLAN_CHANGED"))
             )
+        if request.skip and request.resume_id != resume_id:
+            abort(context, status(3, "another point"))
         context.add_callback(self.cancelled.set)
-        yield d.DifferentiateResponse(header=d.DifferentiateHeader(plan=plan))
+        yield d.DifferentiateResponse(header=d.DifferentiateHeader(plan=plan, resume_id=resume_id))
         left = self.faults.break_after.pop(0) if self.faults.break_after else None
         order = [index for index in range(len(blocks)) if index not in request.skip]
         if self.faults.shuffle:
@@ -387,6 +390,12 @@ def status(code: int, message: str, *details: Any) -> status_pb2.Status:
         packed.Pack(detail)
         result.details.append(packed)
     return result
+
+
+def points(request: Any) -> str:
+    """A name of the point."""
+    named = sorted((name, one.tensor_id, one.data) for name, one in request.inputs.items())
+    return hashlib.sha256(repr(named).encode()).hexdigest()[:8]
 
 
 def abort(context: Any, failure: status_pb2.Status) -> None:

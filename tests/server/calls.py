@@ -114,13 +114,14 @@ class Collected:
     progress: list[derivative_pb2.Progress] = field(default_factory=list)
     summary: derivative_pb2.Summary | None = None
     order: list[str] = field(default_factory=list)
+    resume_id: str = ""
 
     def take(self, event: Event) -> None:
         """One more message of the stream."""
         kind = event.WhichOneof("event") or ""
         self.order.append(kind)
         if kind == "header":
-            self.plan = event.header.plan
+            self.plan, self.resume_id = event.header.plan, event.header.resume_id
             self.matrices = [
                 np.full(
                     (prod(entry.row_shape), prod(entry.column_shape)), np.nan, wire.numpy_dtype(entry.dtype)

@@ -280,9 +280,8 @@ async def received_into(
     files: ResultFiles, connection: Connection, reporter: ProgressReporter
 ) -> DerivativeReceiver:
     """Receive the blocks of a derivative that are not in its files yet."""
-    begun = files.plan_id, frozenset(files.done)
     receiver = DerivativeReceiver(
-        connection, files.request, files.allocate, reporter, restart=True, begun=begun
+        connection, files.request, files.allocate, reporter, restart=True, begun=files.begun
     )
     await receiver.run(files.note)
     await files.finish()

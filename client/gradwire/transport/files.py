@@ -23,7 +23,7 @@ from gradwire.graphs.models import Model
 from gradwire.graphs.signature import Signature
 from gradwire.results import Entry, Plan
 from gradwire.transport.placement import ResultArrays
-from gradwire.transport.receiver import DerivativeRequest
+from gradwire.transport.receiver import Begun, DerivativeRequest
 from gradwire.transport.retry import Deadline
 from gradwire_wire.choices import GraphChoices
 from gradwire_wire.v1 import derivative_pb2, graph_pb2
@@ -32,7 +32,7 @@ _SECONDS = 1.0
 _SHARE = 10
 """Blocks are noted after this many times the seconds that noting took, or `_SECONDS` if that is more."""
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class ResultFiles:
@@ -41,18 +41,16 @@ class ResultFiles:
     Args:
         paths: a path, or tuples of paths, nested as the result is.
         request: what is computed.
-        plan_id: the plan that the files were begun with; "" for new files.
-        done: the blocks that are in the files.
+        begun: what is in the files; nothing for new ones.
     """
 
-    def __init__(
-        self, paths: Any, request: DerivativeRequest, plan_id: str = "", done: frozenset[int] = frozenset()
-    ) -> None:
+    def __init__(self, paths: Any, request: DerivativeRequest, begun: Begun | None = None) -> None:
+        begun = begun or Begun()
         self._paths, self.request = paths, request
-        self.plan_id, self.done = plan_id, set(done)
+        self._plan_id, self._resume_id, self._done = begun.plan_id, begun.resume_id, set(begun.blocks)
         self._folder = folder_of(next(_leaves(paths)))
         self._arrays: list[wire.Array] = []
-        self._described = bool(plan_id)
+        self._described = bool(begun.plan_id)
         self._noted, self._pause = time.monotonic(), _SECONDS
 
     @classmethod
@@ -106,14 +104,19 @@ class ResultFiles:
         uploads = {key: arrays[key] for key in state["uploads"]}
         request = DerivativeRequest(message, model, {}, uploads, deadline)
         paths = _map(lambda one: folder.parent / one, state["paths"])
-        return cls(paths, request, state["plan_id"], frozenset(state["done"]))
+        return cls(paths, request, Begun(state["plan_id"], state["resume_id"], frozenset(state["done"])))
+
+    @property
+    def begun(self) -> Begun:
+        """What is in the files."""
+        return Begun(self._plan_id, self._resume_id, frozenset(self._done))
 
     def allocate(self, plan: Plan) -> ResultArrays:
         """Open the files for a plan: those of the plan that they were begun with as they are."""
-        begun = plan.plan_id == self.plan_id
+        begun = plan.plan_id == self._plan_id
         if not begun:
-            self.plan_id = plan.plan_id
-            self.done.clear()
+            self._plan_id = plan.plan_id
+            self._done.clear()
         paths = list(_leaves(self._paths))
         if len(paths) != len(plan.entries):
             raise InvalidArgumentError(
@@ -128,9 +131,10 @@ class ResultFiles:
         arrays = iter(self._arrays)
         return _map(lambda _: next(arrays), self._paths)
 
-    async def note(self, block: int) -> None:
+    async def note(self, block: int, resume_id: str) -> None:
         """Note that a block is complete; now and then, make sure that it outlives this process."""
-        self.done.add(block)
+        self._done.add(block)
+        self._resume_id = resume_id
         if time.monotonic() - self._noted >= self._pause:
             started = time.monotonic()
             await asyncio.to_thread(self._write)
@@ -159,8 +163,9 @@ class ResultFiles:
         model, request = self.request.model, self.request
         state = {
             "format": _FORMAT,
-            "plan_id": self.plan_id,
-            "done": sorted(self.done),
+            "plan_id": self._plan_id,
+            "resume_id": self._resume_id,
+            "done": sorted(self._done),
             "paths": _map(lambda one: os.path.relpath(one, self._folder.parent), self._paths),
             "graph_id": model.graph_id,
             "constants": {name: constant.tensor_id for name, constant in model.bound.items()},
@@ -180,7 +185,7 @@ class ResultFiles:
         message = derivative_pb2.DifferentiateRequest()
         message.CopyFrom(self.request.message)
         message.values = False
-        message.plan_id = ""
+        message.resume_id = ""
         del message.skip[:]
         _replace(self._folder / "request", message.SerializeToString())
         _replace(self._folder / "graph", self.request.model.data)

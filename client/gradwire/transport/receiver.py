@@ -1,7 +1,7 @@
 """Receives a Jacobian or Hessian block by block, and resumes a stream that broke."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -45,6 +45,21 @@ class DerivativeRequest:
         return len(self.message.wrt)
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A derivative of which blocks are held already.
+
+    Attributes:
+        plan_id: of the plan that they are of; "" if nothing has been received.
+        resume_id: what the server calls that plan and the point, to resume by.
+        blocks: their numbers.
+    """
+
+    plan_id: str = ""
+    resume_id: str = ""
+    blocks: frozenset[int] = frozenset()
+
+
 class DerivativeReceiver:
     """Receives the blocks of one derivative, and resumes the stream when it breaks.
 
@@ -55,7 +70,7 @@ class DerivativeReceiver:
         reporter: is told how much has arrived.
         restart: when the server would plan the rest of a broken stream differently, ask for everything
             again; without it, that is an error.
-        begun: the plan, by its id, and its blocks that are in the destination already.
+        begun: what is in the destination already.
     """
 
     def __init__(
@@ -65,11 +80,13 @@ class DerivativeReceiver:
         allocate: Callable[[Plan], Destination],
         reporter: ProgressReporter,
         restart: bool,
-        begun: tuple[str, Iterable[int]] = ("", ()),
+        begun: Begun | None = None,
     ) -> None:
         self._connection, self._request, self._deadline = connection, request, request.deadline
         self._allocate, self._reporter, self._restart = allocate, reporter, restart
-        self._plan_id, self._done = begun[0], set(begun[1])
+        begun = begun or Begun()
+        self._plan_id, self._done = begun.plan_id, set(begun.blocks)
+        self.resume_id = begun.resume_id
         self._open: dict[int, OpenBlock] = {}
         self._bytes = 0
         self._values = _Values() if request.message.values else None
@@ -150,11 +167,15 @@ class DerivativeReceiver:
         finally:
             self._reporter.close()
 
-    async def run(self, note: Callable[[int], Awaitable[None]] | None = None) -> None:
-        """Receive everything into the destination; `note` is awaited with the number of each block."""
+    async def run(self, note: Callable[[int, str], Awaitable[None]] | None = None) -> None:
+        """Receive everything into the destination.
+
+        Args:
+            note: awaited with the number of each block, and what to resume it by.
+        """
         async for block in self.blocks():
             if note is not None:
-                await note(block.start.block)
+                await note(block.start.block, self.resume_id)
 
     def _forget(self) -> None:
         self._done.clear()
@@ -163,7 +184,7 @@ class DerivativeReceiver:
     async def _one_stream(self) -> AsyncIterator[OpenBlock]:
         message = self._request.message
         message.skip[:] = sorted(self._done)
-        message.plan_id = self._plan_id if self._done else ""
+        message.resume_id = self.resume_id if self._done else ""
         # Blocks come after the pattern: with blocks at hand it is complete, without it is received anew.
         destination = self._destination if self._done else None
         pattern = destination.pattern if isinstance(destination, SparseValues) else None
@@ -205,7 +226,9 @@ class DerivativeReceiver:
         response = derivative_pb2.DifferentiateResponse.FromString(message)
         kind = response.WhichOneof("event")
         if kind == "header":
-            self._begin(Plan.from_proto(response.header.plan, self._request.message.of))
+            self._begin(
+                Plan.from_proto(response.header.plan, self._request.message.of), response.header.resume_id
+            )
         elif kind == "block_start" and self._plan is not None:
             block = OpenBlock(response.block_start, self._plan, self.destination)
             self._open[response.block_start.block] = block
@@ -218,10 +241,10 @@ class DerivativeReceiver:
             self._summary = Summary.from_proto(response.summary)
         return None
 
-    def _begin(self, plan: Plan) -> None:
+    def _begin(self, plan: Plan, resume_id: str) -> None:
         if self._plan is None or not self._done:
             self._plan, self._destination = plan, self._allocate(plan)
-            self._plan_id = plan.plan_id
+            self._plan_id, self.resume_id = plan.plan_id, resume_id
             self._bytes = plan.result_bytes * len(self._done) // max(plan.blocks, 1)
             self._report("compiling")
         elif plan.plan_id != self._plan_id:

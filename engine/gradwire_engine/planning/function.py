@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import jax
@@ -19,7 +18,7 @@ from gradwire_engine.jaxprs.rolling import rolled
 from gradwire_engine.jaxprs.segments import bodies_cut, runner
 from gradwire_engine.limits import Limits
 from gradwire_engine.lowering import Notes, evaluate
-from gradwire_engine.planning.transforms import Arrays, Function, FunctionSpec, apply
+from gradwire_engine.planning.transforms import Arrays, Function, FunctionSpec, applied
 from gradwire_engine.refusals import refusals
 from gradwire_engine.values import Arguments, ArrayType, Signature, TensorType
 
@@ -184,6 +183,7 @@ def _base_function(graph: Graph, traced: TracedGraph, arguments: Arguments, weig
         traced.no_derivative,
         traced.equations,
         traced.reverse_only,
+        traced.equations,
     )
 
 
@@ -208,6 +208,7 @@ class TracedFunction:
         """
         self.graph = graph
         self.spec = spec
+        self._limits = limits
         base = {name for name, _ in graph.info.signature.inputs}
         given = dict(arguments)
         own = tuple((name, given[name]) for name, _ in graph.info.signature.inputs if name in given)
@@ -224,4 +225,4 @@ class TracedFunction:
     def bind(self, weights: Arrays) -> Function:
         """Return the function over the given weights."""
         base = _base_function(self.graph, self._traced, self._own, weights)
-        return reduce(apply, self.spec.transforms, base)
+        return applied(base, self.spec.transforms, self._limits)

@@ -34,7 +34,7 @@ from gradwire_engine.planning.transforms import (
     choose_outputs,
     choose_scalar,
 )
-from gradwire_engine.values import Arguments, ArrayType, Block, dtype_of
+from gradwire_engine.values import Arguments, ArrayType, Block, Blocks, dtype_of
 
 Array = np.ndarray[Any, Any]
 
@@ -181,7 +181,7 @@ class Plan:
     of: tuple[str, ...]
     entries: tuple[Entry, ...]
     kernels: tuple[DerivativeSpec, ...]
-    blocks: tuple[Block, ...]
+    blocks: Blocks
     block_memory_bytes: int
     block_flops: float
     plan_id: str
@@ -294,7 +294,7 @@ def make_plan(
         of=of,
         entries=entries,
         kernels=tuple(kernels),
-        blocks=tuple(blocks),
+        blocks=Blocks(blocks),
         block_memory_bytes=memory,
         block_flops=flops,
         plan_id=hashlib.sha256(identity.encode()).hexdigest()[:32],

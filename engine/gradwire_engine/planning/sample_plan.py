@@ -12,7 +12,7 @@ from gradwire_engine.limits import Limits
 from gradwire_engine.planning import derivatives, sizing
 from gradwire_engine.planning.kernels import Kernel, SampleSpec, compile_kernel, without_batch
 from gradwire_engine.planning.plan import DENSE, Plan, Problem, check_count, choose, possible_modes
-from gradwire_engine.values import Block
+from gradwire_engine.values import Block, Blocks
 
 
 def make_sample_plan(
@@ -88,7 +88,7 @@ def make_sample_plan(
         of=chosen.of,
         entries=entries,
         kernels=kernels,
-        blocks=tuple(blocks),
+        blocks=Blocks(blocks),
         block_memory_bytes=memory,
         block_flops=flops,
         plan_id=hashlib.sha256(identity.encode()).hexdigest()[:32],

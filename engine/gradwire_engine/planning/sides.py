@@ -23,7 +23,7 @@ from gradwire_engine.planning.substituting import (
     STEPS,
 )
 from gradwire_engine.sparsity.coloring.results import BidirectionalColoring, Coloring, RowColoring
-from gradwire_engine.values import Block
+from gradwire_engine.values import Block, Blocks
 
 Array = np.ndarray[Any, Any]
 
@@ -125,7 +125,7 @@ def narrowed(side: Side) -> Side:
     return replace(side, width=side.width // 2) if side.width > 1 else side
 
 
-def blocks_of(colored: ColoredPattern, sides: Sequence[Side]) -> tuple[Block, ...]:
+def blocks_of(colored: ColoredPattern, sides: Sequence[Side]) -> Blocks:
     """Cut the colors of all sides to blocks, and the cells with them."""
     blocks: list[Block] = []
     for array, side in enumerate(sides):
@@ -142,7 +142,7 @@ def blocks_of(colored: ColoredPattern, sides: Sequence[Side]) -> tuple[Block, ..
             )
             for k, start in enumerate(starts)
         ]
-    return tuple(blocks)
+    return Blocks(blocks)
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,7 +78,7 @@ from gradwire_engine.sparsity.coloring.results import (
 )
 from gradwire_engine.sparsity.detection import Detected
 from gradwire_engine.sparsity.pattern import SparsityPattern
-from gradwire_engine.values import Arguments, ArrayType, dtype_of
+from gradwire_engine.values import Arguments, ArrayType, Blocks, dtype_of
 
 Array = np.ndarray[Any, Any]
 Build = Callable[[Any], Kernel]
@@ -290,7 +290,7 @@ def _planned(
             substituting = Substituting(
                 colored.substituted.star.count, colored.substituted.terms, _types(further)
             )
-            blocks = (replace(blocks[0], last_value=nonzeros),)
+            blocks = Blocks([replace(blocks[0], last_value=nonzeros)])
         kernels = tuple(
             CompressedSpec(
                 function=problem.function,

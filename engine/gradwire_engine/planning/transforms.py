@@ -5,17 +5,18 @@ Each maps a JAX function over named arrays to another one, so any sequence of tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gradwire_engine.errors import InvalidInput, NotDifferentiable
+from gradwire_engine.errors import InvalidInput, LimitExceeded, NotDifferentiable
 from gradwire_engine.jaxprs.slicing import needed
+from gradwire_engine.limits import Limits
 from gradwire_engine.values import Named, Signature, is_floating
 
 Arrays = Mapping[str, Any]
@@ -76,7 +77,8 @@ class Function:
 
     `forward_only` gives the reason why reverse mode is not possible, "" where it is;
     `no_derivative` why no derivative is, "" where there is one;
-    `reverse_only` why forward mode is not, "" where it is; `equations` how long its program is.
+    `reverse_only` why forward mode is not, "" where it is; `equations` how long its program is, and
+    `traced` how many equations tracing it passes, those that follow tangents apart included.
     """
 
     signature: Signature
@@ -85,6 +87,7 @@ class Function:
     no_derivative: str = ""
     equations: int = 0
     reverse_only: str = ""
+    traced: int = 0
 
 
 def choose_inputs(function: Function, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -180,6 +183,9 @@ def _derived(
     return tuple((_fresh(f"{name}.{suffix}", taken), types[name]) for name in names)
 
 
+_GROWTH = 3
+"""How many times as long a program becomes when it is differentiated."""
+
 Compute = Callable[[Arrays], tuple[Arrays, Arrays]]
 """From all inputs to (derivatives, by the name of what they are of; all outputs of the function)."""
 
@@ -191,8 +197,12 @@ def _made(
     added: tuple[Named, ...],
     keep: bool,
     compute: Compute,
+    followed: int = 1,
 ) -> Function:
-    """Return the function with inputs `added`, and an output `source.suffix` for each source."""
+    """Return the function with inputs `added`, and an output `source.suffix` for each source.
+
+    `followed` is how many times the function is differentiated in it.
+    """
     inputs, outputs = function.signature.inputs, function.signature.outputs
     values = outputs if suffix == "tangent" else inputs
     kept = outputs if keep else ()
@@ -204,7 +214,13 @@ def _made(
         return {**result, **values} if keep else result
 
     signature = Signature(inputs + added, derived + kept)
-    return Function(signature, call, function.forward_only, equations=3 * function.equations)
+    return Function(
+        signature,
+        call,
+        function.forward_only,
+        equations=_GROWTH * function.equations,
+        traced=_GROWTH * followed * function.traced,
+    )
 
 
 def check_scalar(name: str, shape: tuple[int, ...]) -> None:
@@ -263,6 +279,11 @@ _LONG_PROGRAM = 2_000
 """Equations up to which tangents and cotangents are followed apart: each takes a program of its own."""
 
 
+def _followed_apart(given: Sequence[object] | Mapping[str, object], equations: int) -> bool:
+    """Tell whether these tangents or cotangents of a program are followed one by one as well."""
+    return len(given) > 1 and len(given) * equations <= _LONG_PROGRAM
+
+
 def _without_spoiling(
     together: dict[str, Any],
     given: dict[str, Any],
@@ -280,7 +301,7 @@ def _without_spoiling(
         alone: what one of them gives, by name.
         equations: length of the function's program; long ones are left as they are.
     """
-    if len(given) == 1 or len(given) * equations > _LONG_PROGRAM:
+    if not _followed_apart(given, equations):
         return together
 
     def apart() -> dict[str, Any]:
@@ -329,7 +350,8 @@ def _apply_jvp(function: Function, transform: Jvp) -> Function:
 
         return _without_spoiling(pushed, direction, along, function.equations), outputs
 
-    return _made(function, "tangent", of, tangents, transform.keep_values, compute)
+    followed = 1 + len(tangents) * _followed_apart(tangents, function.equations)
+    return _made(function, "tangent", of, tangents, transform.keep_values, compute, followed)
 
 
 def _apply_vjp(function: Function, transform: Vjp) -> Function:
@@ -353,7 +375,8 @@ def _apply_vjp(function: Function, transform: Vjp) -> Function:
 
         return _without_spoiling(pulled, given, of_one, function.equations), outputs
 
-    return _made(function, "cotangent", wrt, cotangents, transform.keep_values, compute)
+    followed = 1 + len(cotangents) * _followed_apart(cotangents, function.equations)
+    return _made(function, "cotangent", wrt, cotangents, transform.keep_values, compute, followed)
 
 
 def _apply_hvp(function: Function, transform: Hvp) -> Function:
@@ -368,7 +391,7 @@ def _apply_hvp(function: Function, transform: Hvp) -> Function:
         _, pushed, outputs = jax.jvp(gradient, (point,), (direction,), has_aux=True)
         return pushed, outputs
 
-    return _made(function, "hvp", wrt, tangents, transform.keep_values, compute)
+    return _made(function, "hvp", wrt, tangents, transform.keep_values, compute, _GROWTH)
 
 
 def apply(function: Function, transform: Transform) -> Function:
@@ -387,10 +410,50 @@ def apply(function: Function, transform: Transform) -> Function:
     return _apply_hvp(function, transform)
 
 
-def transformed(signature: Signature, transforms: Iterable[Transform]) -> Signature:
+def applied(function: Function, transforms: Sequence[Transform], limits: Limits) -> Function:
+    """Apply transforms to a function, first to last.
+
+    Raises:
+        LimitExceeded: there are too many, or what they make has too many inputs, outputs or equations.
+        InvalidInput, NotDifferentiable: see apply.
+    """
+    check_depth(len(transforms), limits.transforms)
+    for index, transform in enumerate(transforms):
+        function = apply(function, transform)
+        signature = function.signature
+        for what, limit, allowed, requested in (
+            ("inputs", "names", limits.names, len(signature.inputs)),
+            ("outputs", "names", limits.names, len(signature.outputs)),
+            ("equations in its program, as estimated", "equations", limits.equations, function.traced),
+        ):
+            if requested > allowed:
+                raise LimitExceeded(
+                    f"after transform {index} the function has {requested} {what}; the limit is {allowed}: "
+                    "use fewer transforms, or name fewer inputs in wrt and outputs in of",
+                    limit,
+                    allowed,
+                    requested,
+                )
+    return function
+
+
+def check_depth(transforms: int, most: int) -> None:
+    """Check how many transforms are applied to one function; raise `LimitExceeded`."""
+    if transforms > most:
+        raise LimitExceeded(
+            f"the function has {transforms} transforms; the limit is {most}: each multiplies the work",
+            "transforms",
+            most,
+            transforms,
+        )
+
+
+def transformed(
+    signature: Signature, transforms: Sequence[Transform], limits: Limits | None = None
+) -> Signature:
     """Return a function's signature after transforms; nothing is traced.
 
     Raises:
-        InvalidInput: see apply. What depends on shapes or on the graph's nodes is not looked at.
+        LimitExceeded, InvalidInput: see applied. What depends on shapes or on nodes is not looked at.
     """
-    return reduce(apply, transforms, Function(signature, dict)).signature
+    return applied(Function(signature, dict), transforms, limits or Limits()).signature

@@ -45,6 +45,9 @@ _log = structlog.get_logger()
 _KEPT_GRAPH_BYTES = 16 << 20
 """Graphs of up to this size are kept on disk."""
 
+_PLAN_BLOCKS = 4096
+"""Blocks that count as one plan; one of a million takes the room of many."""
+
 _SIGNATURES = 64
 """Signatures of transformed functions to keep."""
 
@@ -86,7 +89,9 @@ class KernelCache:
         self._compiler = compiler
         self._conditions = f"{engine_fingerprint()} {device_fingerprint()} {conditions}"
         self._kernels: LRUCache[str, Executable] = lru_of_bytes(memory_bytes, lambda made: made.data.nbytes)
-        self._plans: LRUCache[str, Plan] = LRUCache(plans)
+        self._plans: LRUCache[str, Plan] = lru_of_bytes(
+            plans * _PLAN_BLOCKS, lambda plan: max(_PLAN_BLOCKS, len(plan.blocks))
+        )
         self._structures: LRUCache[str, SharedStructure] = lru_of_bytes(
             structure_bytes, lambda structure: structure.nbytes
         )

@@ -162,7 +162,12 @@ class Upload:
 
     def add(self, part: bytes) -> None:
         """Append bytes; raise `Overloaded` over the limit of this upload or of all."""
-        total = self.size + len(part)
+        self.count(len(part))
+        self._parts.append(part)
+
+    def count(self, size: int) -> None:
+        """Count bytes that are kept elsewhere; raise `Overloaded` over the limit of this upload or of all."""
+        total = self.size + size
         if total > self._limit:
             raise Overloaded(
                 f"the upload has over {self._limit} bytes, the limit of {self._what}; "
@@ -171,9 +176,8 @@ class Upload:
                 self._limit,
                 total,
             )
-        self._store.reserve(len(part))
+        self._store.reserve(size)
         self.size = total
-        self._parts.append(part)
 
     def joined(self) -> bytes:
         """Return everything received."""

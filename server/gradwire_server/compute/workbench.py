@@ -142,7 +142,7 @@ class Workbench:
 
     def signature(self, signature: Signature, transforms: tuple[Transform, ...]) -> Signature:
         """Derive a signature after transforms."""
-        return transformed(signature, transforms)
+        return transformed(signature, transforms, self._limits)
 
     def plan(self, graph: GraphSource, problem: Problem, known: InputSources) -> Planned:
         """Plan a derivative; its kernels are compiled in passing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from gradwire_server.compute.store import Stores
 from gradwire_server.observe.readings import Reading
 from gradwire_server.process import loops, trees
 from gradwire_server.process.guard import Guard
+from gradwire_server.process.listening import listen
 from gradwire_server.process.observing import MissingExtra, Observation, resident_bytes
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.service import NAME, GradientService
@@ -92,29 +94,31 @@ class Server:
         add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection((NAME, HEALTH_NAME, reflection.SERVICE_NAME), self._grpc)
 
-    async def start(self) -> int:
-        """Open the port and return its number; the helper process does the work until Ray is up."""
+    async def start(self) -> str:
+        """Open the port and return the address; the helper process does the work until Ray is up."""
         wire.keep_freed_memory()
+        address = listen(
+            self._grpc,
+            self._settings.host,
+            self._settings.port,
+            self._certificates.credentials() if self._certificates else None,
+        )
         self._pool.start_helper()
         # Both are slow the first time, and would be so on the first request.
         device_fingerprint(), engine_fingerprint()
+        # What was imported stays: a full collection that walks it holds the event loop for 0.2 s.
+        gc.freeze()
         await self._set_health(_Status.NOT_SERVING)
-        address = f"{self._settings.host}:{self._settings.port}"
-        if self._certificates is None:
-            port = self._grpc.add_insecure_port(address)
-        else:
-            port = self._grpc.add_secure_port(address, self._certificates.credentials())
         await self._grpc.start()
         await self._observation.start(self._access, self._health)
+        self._compiling_loops = loops.start_compiling(engine_fingerprint())
         _log.info(
             "listening",
-            address=f"{self._settings.host}:{port}",
+            address=address,
             tls=self._certificates is not None,
             tokens=self._settings.token_file is not None,
         )
-        self._compiling_loops = loops.start_compiling(engine_fingerprint())
-        _log.info("listening", address=f"{self._settings.host}:{port}")
-        return port
+        return address
 
     def reload(self) -> None:
         """Read the tokens again; certificates are read for each new connection anyway."""
@@ -142,6 +146,7 @@ class Server:
         # Connecting replaced our handlers by Ray's.
         _stop_on_signals(stop)
         await self._pool.start_workers()
+        gc.freeze()
 
     async def close(self) -> None:
         """Take no more calls, let those in progress finish within the time to drain, end every process."""
@@ -186,17 +191,17 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def serve(settings: Settings, started: Callable[[int, asyncio.Event], None] | None = None) -> int:
+def serve(settings: Settings, started: Callable[[str, asyncio.Event], None] | None = None) -> int:
     """Run a server until SIGTERM or SIGINT; return the process's exit code.
 
     Args:
         settings: of the server.
-        started: called on the event loop with the port, and with the event that stops the server.
+        started: called on the event loop with the address, and with the event that stops the server.
     """
     return asyncio.run(_serve(settings, started))
 
 
-async def _serve(settings: Settings, started: Callable[[int, asyncio.Event], None] | None) -> int:
+async def _serve(settings: Settings, started: Callable[[str, asyncio.Event], None] | None) -> int:
     stop = asyncio.Event()
     _stop_on_signals(stop)
     try:
@@ -206,13 +211,13 @@ async def _serve(settings: Settings, started: Callable[[int, asyncio.Event], Non
         return 1
     _reload_on_hangup(server)
     try:
-        port = await server.start()
+        address = await server.start()
     except Exception as error:
         _log.error("the server did not start", reason=str(error))
         await server.close()
         return 1
     if started is not None:
-        started(port, stop)
+        started(address, stop)
     return await server.run(stop)
 
 

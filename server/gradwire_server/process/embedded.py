@@ -71,11 +71,13 @@ def start(workers: int = 2, **settings: Any) -> EmbeddedServer:
     theirs.close()
     ours.settimeout(_START_SECONDS)
     try:
-        port = int(ours.makefile().readline())
-    except (OSError, ValueError):
+        address = ours.makefile().readline().strip()
+    except OSError:
+        address = ""
+    if not address:
         _end(process, ours)
-        raise RuntimeError("the embedded server did not start; its log is on standard error") from None
-    return EmbeddedServer(f"127.0.0.1:{port}", process, ours)
+        raise RuntimeError("the embedded server did not start; its log is on standard error")
+    return EmbeddedServer(address, process, ours)
 
 
 def _end(process: subprocess.Popen[bytes], lifeline: socket.socket) -> None:

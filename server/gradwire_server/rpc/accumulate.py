@@ -23,7 +23,8 @@ from gradwire_server.compute.worker import BatchRequest, Computed, Executable, L
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.evaluate import SERVER
-from gradwire_server.rpc.incoming_batch import IncomingBatch
+from gradwire_server.rpc.incoming.batch import IncomingBatch
+from gradwire_server.rpc.incoming.reader import Reader
 from gradwire_server.rpc.objective import LossFunction, Objective, objective_from, refusals_about
 from gradwire_wire import framing
 from gradwire_wire.outputs import add_outputs
@@ -125,8 +126,9 @@ class _RunningSum:
 class AccumulateCall:
     """One Accumulate call."""
 
-    def __init__(self, backend: Backend, sums: Budget, context: Context) -> None:
+    def __init__(self, backend: Backend, sums: Budget, context: Context, reader: Reader[Request]) -> None:
         """Serve a call with the parts of a server; `sums` bounds what all accumulations hold."""
+        self._reader = reader
         self._backend = backend
         self._settings = backend.settings
         self._sums = sums
@@ -155,10 +157,8 @@ class AccumulateCall:
                 self._sum.close()
 
     async def _receive(self) -> None:
-        while True:
-            request: Any = await self._context.read()
-            if request is grpc.aio.EOF:
-                break
+        while (request := await self._reader.next(self._context)) is not None:
+            self._reader.check(request)
             await self._handle(request)
         await self._read(self._started())
 

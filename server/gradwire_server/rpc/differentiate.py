@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import ceil, prod
 from typing import Protocol
 
-from gradwire_engine.errors import InvalidInput
 from gradwire_engine.planning.kernels import DerivativeSpec, EvaluateSpec
 from gradwire_engine.planning.plan import Piece, Plan
-from gradwire_engine.values import Block, dtype_of
+from gradwire_engine.values import Block, Blocks, dtype_of
 from gradwire_server.compute.fast_path import BlockInputs, FastPath, LoadedKernel
 from gradwire_server.compute.scheduler import Task
 from gradwire_server.compute.shared_values import HeldPlan, RegisteredGraph
 from gradwire_server.compute.worker import BlockRequest, Computed, Executable, LoadableKernel, Point
-from gradwire_server.errors import NotBuilt, PlanChanged
+from gradwire_server.errors import NotBuilt
 from gradwire_server.observe.events import BlockSent
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
@@ -26,6 +25,7 @@ from gradwire_server.rpc.evaluate import SERVER, Evaluator
 from gradwire_server.rpc.patterns.check import PatternCheck, pattern_check
 from gradwire_server.rpc.patterns.exchange import check_pattern_options, pattern_messages
 from gradwire_server.rpc.plan import known_inputs, plan_for
+from gradwire_server.rpc.resuming import resume_id, wanted_blocks
 from gradwire_server.rpc.values import ValueMessages
 from gradwire_wire import framing
 from gradwire_wire.v1 import derivative_pb2
@@ -56,7 +56,9 @@ async def differentiate(
     graph, held_plan = await plan_for(backend, request, inputs.arguments, known)
     plan, structure = held_plan.plan, held_plan.structure
     check_pattern_options(request, structure)
-    blocks = _wanted(plan, request)
+    resume = await resume_id(plan.plan_id, request.inputs)
+    wanted = wanted_blocks(request, plan.plan_id, resume, len(plan.blocks))
+    blocks = plan.blocks.chosen(wanted)
     point = inputs.point()
     values: ValueMessages | None = None
     if request.values:
@@ -69,10 +71,9 @@ async def differentiate(
         check = await _check(backend, evaluator, request, graph, held_plan, beside)
         # A pattern is checked with all blocks, those that the client holds already too.
         computing = blocks if check is None else plan.blocks
-        wanted = {block.index for block in blocks}
         # The first blocks are computed while the header travels.
         begun = asyncio.ensure_future(_begin(backend, graph, held_plan, computing, point))
-        header = derivative_pb2.DifferentiateHeader(plan=translate.plan_message(plan))
+        header = derivative_pb2.DifferentiateHeader(plan=translate.plan_message(plan), resume_id=resume)
         yield Response(header=header).SerializeToString()
         if structure is not None:
             async for message in pattern_messages(request, structure):
@@ -86,7 +87,7 @@ async def differentiate(
         async for block, computed, worker in computation.results():
             if check is not None:
                 await check.add(block, computed)
-                if block.index not in wanted:
+                if not wanted[block.index]:
                     continue
             for message in _block_messages(plan, block, computed, worker):
                 yield message
@@ -177,7 +178,7 @@ class _Computation(Protocol):
 
 
 async def _begin(
-    backend: Backend, graph: RegisteredGraph, held: HeldPlan, blocks: Sequence[Block], point: Point
+    backend: Backend, graph: RegisteredGraph, held: HeldPlan, blocks: Blocks, point: Point
 ) -> _Computation:
     """Get the kernels, compiled now if they are not held, and begin to compute blocks.
 
@@ -191,7 +192,7 @@ async def _begin(
         point: where to differentiate.
     """
     fast_path, plan = backend.fast_path, held.plan
-    specs = dict.fromkeys(plan.kernel(block) for block in blocks)
+    specs = dict.fromkeys(plan.kernels[array] for array in blocks.arrays)
     made = await asyncio.gather(*(backend.kernels.kernel(graph, spec) for spec in specs))
     kernels = dict(zip(specs, made, strict=True))
     # What comes with the request counts as well: large inputs stay in shared memory.
@@ -344,27 +345,6 @@ def _refuse_unbuilt(request: derivative_pb2.DifferentiateRequest) -> None:
     ):
         if request.HasField(field) if field == "reduction" else getattr(request, field):
             raise NotBuilt(what, field)
-
-
-def _wanted(plan: Plan, request: derivative_pb2.DifferentiateRequest) -> list[Block]:
-    """Return the blocks that the client does not hold."""
-    if request.plan_id and request.plan_id != plan.plan_id:
-        raise PlanChanged(
-            f"the blocks held are of plan {request.plan_id}, but this server plans {plan.plan_id}; "
-            "start the derivative anew"
-        )
-    skip, asked = set(request.skip), set(request.blocks)
-    for field, named in (("skip", skip), ("blocks", asked)):
-        unknown = [index for index in named if index >= len(plan.blocks)]
-        if unknown:
-            raise InvalidInput(
-                f"{field} names block {min(unknown)}; the plan has {len(plan.blocks)} blocks", field
-            )
-    return [
-        block
-        for block in plan.blocks
-        if block.index not in skip and (block.index in asked or not request.blocks)
-    ]
 
 
 def _block_messages(plan: Plan, block: Block, computed: Computed, worker: str) -> Iterator[bytes]:

@@ -55,7 +55,8 @@ class GraphRegistry:
                 upload.add(request.model if kind == "model" else request.text.encode())
             if not upload.size:
                 raise InvalidInput("the registration has no bytes: send model or text", "part")
-            data = upload.joined()
+            # In a thread: joining and hashing release the interpreter, which has other calls to serve.
+            data = await asyncio.to_thread(upload.joined)
             self._backend.events(BytesReceived(upload.size))
             digest = await asyncio.to_thread(hashlib.sha256, data)
             chosen = choices or GraphChoices()

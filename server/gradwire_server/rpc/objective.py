@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gradwire_engine.errors import InvalidInput, LimitExceeded
+from gradwire_engine.limits import Limits
 from gradwire_engine.planning.function import check_arguments
 from gradwire_engine.planning.kernels import EvaluateSpec
 from gradwire_engine.planning.transforms import FunctionSpec, Gradient, transformed
@@ -102,7 +103,7 @@ class Objective:
             _check_alike("inputs", signature.inputs, own.inputs)
             _check_alike("outputs", signature.outputs, own.outputs)
             _check_shared(signature, self.shared)
-            loss = _loss(graph, signature, spec, self.wrt, self.loss.names[0])
+            loss = _loss(graph, signature, spec, self.wrt, self.loss.names[0], backend.settings.limits)
             if loss.type != self.loss.type:
                 raise InvalidInput(f"its loss is {loss.type}, not {self.loss.type}")
         except InvalidInput as error:
@@ -132,7 +133,7 @@ async def objective_from(start: accumulate_pb2.AccumulateStart, backend: Backend
         signature = await backend.kernels.signature(graph, function)
         _check_shared(signature, inputs.arguments)
         wrt = _wrt(signature, inputs.arguments, tuple(start.wrt))
-        loss = _loss(graph, signature, function, wrt, start.of)
+        loss = _loss(graph, signature, function, wrt, start.of, backend.settings.limits)
     return Objective(
         loss=loss,
         wrt=wrt,
@@ -143,10 +144,15 @@ async def objective_from(start: accumulate_pb2.AccumulateStart, backend: Backend
 
 
 def _loss(
-    graph: RegisteredGraph, signature: Signature, function: FunctionSpec, wrt: tuple[str, ...], of: str
+    graph: RegisteredGraph,
+    signature: Signature,
+    function: FunctionSpec,
+    wrt: tuple[str, ...],
+    of: str,
+    limits: Limits,
 ) -> LossFunction:
     gradient = Gradient(wrt, of, keep_values=True)
-    outputs = transformed(signature, (gradient,)).outputs
+    outputs = transformed(signature, (gradient,), limits).outputs
     # Without a name it is the only floating-point one: the gradient has checked that there is no other.
     name = of or next(name for name, value in signature.outputs if is_floating(value.dtype))
     return LossFunction(

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -20,6 +20,8 @@ from gradwire_server.rpc.differentiate import differentiate
 from gradwire_server.rpc.evaluate import Evaluator
 from gradwire_server.rpc.evaluate_stream import EvaluateStreamCall
 from gradwire_server.rpc.graphs import GraphRegistry
+from gradwire_server.rpc.incoming.bounds import Bounds
+from gradwire_server.rpc.incoming.reader import Reader
 from gradwire_server.rpc.plan import plan
 from gradwire_server.rpc.put_tensor import put_tensor
 from gradwire_server.rpc.status import code_of, end, status_of
@@ -37,6 +39,7 @@ NAME = gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"].full_
 Context = grpc.aio.ServicerContext[Any, Any]
 Answering = Callable[[Any, Any, Context], Awaitable[Any]]
 Method = Callable[[Any, Any, Context, Caller], Awaitable[Any]]
+M = TypeVar("M", bound=Message)
 
 
 def _answering(method: Method) -> Answering:
@@ -87,6 +90,7 @@ class GradientService:
         """Serve those whom `access` lets in, with the parts of a server."""
         self.access = access
         self.events = backend.events
+        self._bounds = Bounds.of(backend.settings)
         self._backend = backend
         self._tenants: dict[str, TenantParts] = {}
         self._sums = Budget(
@@ -94,36 +98,20 @@ class GradientService:
         )
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """Return the methods, with a serializer that lets ready-made bytes pass."""
-        methods: dict[str, tuple[Any, Any, Any]] = {
-            "RegisterGraph": (
-                grpc.stream_unary_rpc_method_handler,
-                self.register_graph,
-                graph_pb2.RegisterGraphRequest,
-            ),
-            "GetGraph": (grpc.unary_unary_rpc_method_handler, self.get_graph, graph_pb2.GetGraphRequest),
-            "PutTensor": (grpc.stream_unary_rpc_method_handler, self.put_tensor, tensor_pb2.PutTensorRequest),
-            "Plan": (grpc.unary_unary_rpc_method_handler, self.plan, derivative_pb2.PlanRequest),
-            "Evaluate": (grpc.unary_unary_rpc_method_handler, self.evaluate, function_pb2.EvaluateRequest),
-            "EvaluateStream": (
-                grpc.stream_stream_rpc_method_handler,
-                self.evaluate_stream,
-                function_pb2.EvaluateStreamRequest,
-            ),
-            "Differentiate": (
-                grpc.unary_stream_rpc_method_handler,
-                self.differentiate,
-                derivative_pb2.DifferentiateRequest,
-            ),
-            "Accumulate": (
-                grpc.stream_stream_rpc_method_handler,
-                self.accumulate,
-                accumulate_pb2.AccumulateRequest,
-            ),
+        """Return the methods: they take bytes, and return messages or bytes."""
+        methods: dict[str, tuple[Any, Any]] = {
+            "RegisterGraph": (grpc.stream_unary_rpc_method_handler, self.register_graph),
+            "GetGraph": (grpc.unary_unary_rpc_method_handler, self.get_graph),
+            "PutTensor": (grpc.stream_unary_rpc_method_handler, self.put_tensor),
+            "Plan": (grpc.unary_unary_rpc_method_handler, self.plan),
+            "Evaluate": (grpc.unary_unary_rpc_method_handler, self.evaluate),
+            "EvaluateStream": (grpc.stream_stream_rpc_method_handler, self.evaluate_stream),
+            "Differentiate": (grpc.unary_stream_rpc_method_handler, self.differentiate),
+            "Accumulate": (grpc.stream_stream_rpc_method_handler, self.accumulate),
         }
         handlers = {
-            name: make(method, request_deserializer=request.FromString, response_serializer=framing.serialize)
-            for name, (make, method, request) in methods.items()
+            name: make(method, request_deserializer=None, response_serializer=framing.serialize)
+            for name, (make, method) in methods.items()
         }
         return grpc.method_handlers_generic_handler(NAME, handlers)
 
@@ -134,59 +122,60 @@ class GradientService:
             self._tenants[caller.tenant] = TenantParts(backend, Evaluator(backend), GraphRegistry(backend))
         return self._tenants[caller.tenant]
 
+    def _reader(self, kind: type[M]) -> Reader[M]:
+        return Reader(kind, self._bounds)
+
     @_answering
     async def register_graph(
-        self, requests: AsyncIterator[graph_pb2.RegisterGraphRequest], context: Context, caller: Caller
+        self, requests: AsyncIterator[bytes], context: Context, caller: Caller
     ) -> Message:
         """RegisterGraph."""
-        return await self._of(caller).graphs.register(requests)
+        reader = self._reader(graph_pb2.RegisterGraphRequest)
+        return await self._of(caller).graphs.register(reader.messages(requests))
 
     @_answering
-    async def get_graph(
-        self, request: graph_pb2.GetGraphRequest, context: Context, caller: Caller
-    ) -> Message:
+    async def get_graph(self, request: bytes, context: Context, caller: Caller) -> Message:
         """GetGraph."""
-        return self._of(caller).graphs.get(request)
+        return self._of(caller).graphs.get(self._reader(graph_pb2.GetGraphRequest).message(request))
 
     @_answering
-    async def put_tensor(
-        self, requests: AsyncIterator[tensor_pb2.PutTensorRequest], context: Context, caller: Caller
-    ) -> Message:
+    async def put_tensor(self, requests: AsyncIterator[bytes], context: Context, caller: Caller) -> Message:
         """PutTensor."""
-        return await put_tensor(self._of(caller).backend, requests)
+        reader = self._reader(tensor_pb2.PutTensorRequest)
+        return await put_tensor(self._of(caller).backend, reader.messages(requests))
 
     @_answering
-    async def plan(self, request: derivative_pb2.PlanRequest, context: Context, caller: Caller) -> Message:
+    async def plan(self, request: bytes, context: Context, caller: Caller) -> Message:
         """Plan."""
-        return await plan(self._of(caller).backend, request)
+        read = self._reader(derivative_pb2.PlanRequest).message(request)
+        return await plan(self._of(caller).backend, read)
 
     @_answering
-    async def evaluate(
-        self, request: function_pb2.EvaluateRequest, context: Context, caller: Caller
-    ) -> Message:
+    async def evaluate(self, request: bytes, context: Context, caller: Caller) -> Message:
         """Evaluate."""
-        answer = await self._of(caller).evaluator.unary(request)
+        read = self._reader(function_pb2.EvaluateRequest).message(request)
+        answer = await self._of(caller).evaluator.unary(read)
         self.events(BytesSent(answer.ByteSize()))
         return answer
 
     @_answering
     async def evaluate_stream(self, requests: object, context: Context, caller: Caller) -> None:
         """EvaluateStream; requests are read through the context."""
-        evaluator = self._of(caller).evaluator
-        await EvaluateStreamCall(evaluator, context, self._backend.settings.calls_per_stream).serve()
+        evaluator, calls = self._of(caller).evaluator, self._backend.settings.calls_per_stream
+        reader = self._reader(function_pb2.EvaluateStreamRequest)
+        await EvaluateStreamCall(evaluator, context, reader, calls).serve()
 
     @_answering
     async def accumulate(self, requests: object, context: Context, caller: Caller) -> None:
         """Accumulate; requests are read through the context."""
-        await AccumulateCall(self._of(caller).backend, self._sums, context).serve()
+        reader = self._reader(accumulate_pb2.AccumulateRequest)
+        await AccumulateCall(self._of(caller).backend, self._sums, context, reader).serve()
 
     @_answering
-    async def differentiate(
-        self, request: derivative_pb2.DifferentiateRequest, context: Context, caller: Caller
-    ) -> None:
+    async def differentiate(self, request: bytes, context: Context, caller: Caller) -> None:
         """Differentiate."""
-        parts = self._of(caller)
-        messages = differentiate(parts.backend, parts.evaluator, request)
+        read, parts = self._reader(derivative_pb2.DifferentiateRequest).message(request), self._of(caller)
+        messages = differentiate(parts.backend, parts.evaluator, read)
         try:
             async for message in messages:
                 await context.write(message)

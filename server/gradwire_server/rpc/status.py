@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from bisect import bisect_right
+from itertools import accumulate
 from typing import Any, NoReturn
 
 import grpc
@@ -31,8 +33,11 @@ from gradwire_server.observe.events import current_request
 from gradwire_wire import STATUS_DETAILS_KEY, WireError
 
 DOMAIN = "gradwire"
-# Statuses travel in HTTP/2 trailers, which peers bound at 8 KiB.
-_MESSAGE_LENGTH = 2000
+# Statuses travel in HTTP/2 trailers, which peers bound at 8 KiB: the message once as it is, and again in the
+# details. What is not printable ASCII takes three bytes for each of its own, and so does "%".
+_MESSAGE_BYTES = 2000
+_FIELD_BYTES = 256
+_DESCRIPTION_BYTES = 512
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _log = structlog.get_logger()
@@ -82,8 +87,8 @@ def _service_status(error: ServiceError) -> Status:
     if isinstance(error, UnknownId):
         resource = ResourceInfo(
             resource_type=f"gradwire.v1.{error.kind.capitalize()}",
-            resource_name=error.identifier[:128],
-            description=message[:256],
+            resource_name=_shortened(error.identifier, 128),
+            description=_shortened(message, _FIELD_BYTES),
         )
         return _status(code_pb2.NOT_FOUND, message, resource)
     if isinstance(error, Unauthenticated):
@@ -126,12 +131,24 @@ def _status(code: int, message: str, *details: Message) -> Status:
     return status
 
 
-def _shortened(message: str) -> str:
-    return message if len(message) <= _MESSAGE_LENGTH else message[: _MESSAGE_LENGTH - 3] + "..."
+def _shortened(text: str, most: int = _MESSAGE_BYTES) -> str:
+    """Return a text that takes at most so many bytes on its way, cut where it takes more."""
+    # A surrogate that stands alone, which a name in a graph may have, has no bytes at all.
+    text = text[: most + 1].encode(errors="replace").decode()
+    if sum(map(_cost, text)) <= most:
+        return text
+    costs = accumulate(map(_cost, text))
+    return text[: bisect_right(list(costs), most - 3)] + "..."
+
+
+def _cost(character: str) -> int:
+    return 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode())
 
 
 def _violation(field: str, description: str) -> BadRequest:
-    violation = BadRequest.FieldViolation(field=field[:256], description=description[:512])
+    violation = BadRequest.FieldViolation(
+        field=_shortened(field, _FIELD_BYTES), description=_shortened(description, _DESCRIPTION_BYTES)
+    )
     return BadRequest(field_violations=[violation])
 
 

@@ -69,12 +69,7 @@ def tensor_type(name: str, tensor: tensor_pb2.Tensor) -> ArrayType:
         dtype = wire.numpy_dtype(tensor.dtype)
     except wire.WireError as error:
         raise InvalidInput(f"input {name!r}: {error}", f'inputs["{name}"]') from None
-    shape = tuple(tensor.shape)
-    if any(extent < 0 for extent in shape):
-        raise InvalidInput(
-            f"input {name!r}: the shape {list(shape)} has a negative extent", f'inputs["{name}"]'
-        )
-    return ArrayType(dtype.name, shape)
+    return ArrayType(dtype.name, tuple(tensor.shape))
 
 
 def graph_choices(request: graph_pb2.RegisterGraphRequest) -> GraphChoices:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import gradwire as gw
+from gradwire_wire.v1 import derivative_pb2
 
 SIDE = 40
 X = np.linspace(0.5, 1.5, SIDE)
@@ -109,8 +110,21 @@ def test_blocks_of_another_plan_are_not_kept(client: gw.Client, tmp_path: Path) 
     f, path = function(client), tmp_path / "J.npy"
     unfinished(f, path, 5)
     state = tmp_path / "J.npy.gradwire" / "state.json"
-    state.write_text(json.dumps(json.loads(state.read_text()) | {"plan_id": "another"}))
+    other = {"plan_id": "another", "resume_id": "another.point"}
+    state.write_text(json.dumps(json.loads(state.read_text()) | other))
     np.testing.assert_array_equal(gw.resume(path, client), f.jacobian(X, block_width=1))
+
+
+def test_blocks_of_another_point_are_refused(client: gw.Client, tmp_path: Path) -> None:
+    f, path = function(client), tmp_path / "J.npy"
+    unfinished(f, path, 5)
+    kept = tmp_path / "J.npy.gradwire" / "request"
+    request = derivative_pb2.DifferentiateRequest.FromString(kept.read_bytes())
+    (name,) = (name for name, tensor in request.inputs.items() if tensor.HasField("data"))
+    request.inputs[name].data = (X + 1).tobytes()
+    kept.write_bytes(request.SerializeToString())
+    with pytest.raises(gw.InvalidArgumentError, match="another point"):
+        gw.resume(path, client)
 
 
 def test_a_folder_of_another_version_is_refused(client: gw.Client, tmp_path: Path) -> None:

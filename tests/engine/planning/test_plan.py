@@ -18,7 +18,7 @@ from gradwire_engine.graphs.graph import Graph
 from gradwire_engine.limits import Limits
 from gradwire_engine.planning.plan import Plan
 from gradwire_engine.planning.transforms import Gradient
-from gradwire_engine.values import ArrayType
+from gradwire_engine.values import ArrayType, Blocks
 from tests.engine import in_process
 from tests.engine.planning.test_registration import DATA_DEPENDENT
 from tests.engine.small_graphs import graph_of, matrices, plan_of
@@ -286,4 +286,4 @@ def test_an_empty_result_has_no_blocks_to_compute() -> None:
     for kind, shape in (("jacobian", (0,)), ("hessian", (0, 0))):
         (result,) = matrices(graph, {"x": np.zeros(0)}, kind)
         assert result.shape == shape
-    assert plan_of(graph, {"x": np.zeros(0)}, mode="forward").blocks == ()
+    assert plan_of(graph, {"x": np.zeros(0)}, mode="forward").blocks == Blocks()

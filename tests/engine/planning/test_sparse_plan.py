@@ -13,6 +13,7 @@ from gradwire_engine.limits import Limits
 from gradwire_engine.planning.plan import PlanOptions, Problem, make_plan
 from gradwire_engine.planning.sparse_plan import Planned, plan_derivative
 from gradwire_engine.planning.transforms import FunctionSpec, Gradient
+from gradwire_engine.values import Blocks
 from tests.engine import in_process
 from tests.engine.small_graphs import graph_of
 
@@ -180,7 +181,7 @@ def test_a_derivative_without_entries_has_no_blocks() -> None:
         {"x": np.ones(5)},
     )
     planned = planned_of(graph, point, "hessian")
-    assert planned.plan.blocks == () and planned.plan.sparse is not None
+    assert planned.plan.blocks == Blocks() and planned.plan.sparse is not None
     assert planned.plan.sparse.nonzeros == 0
     assert not in_process.assemble_sparse(graph, planned, point).any()
 

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradwire_engine.errors import InvalidInput, NotDifferentiable
+from gradwire_engine.errors import InvalidInput, LimitExceeded, NotDifferentiable
 from gradwire_engine.graphs.graph import Graph
-from gradwire_engine.planning.transforms import Gradient, Hvp, Jvp, Transform, Vjp
-from gradwire_engine.values import dtype_of
+from gradwire_engine.limits import Limits
+from gradwire_engine.planning.transforms import Function, Gradient, Hvp, Jvp, Transform, Vjp, applied
+from gradwire_engine.values import Signature, TensorType, dtype_of
 from tests.engine.small_graphs import graph_of, kernel_of, matrices, value_of
 
 Array = Any
@@ -352,3 +353,26 @@ def test_nan_and_infinity_in_a_derivative_are_results() -> None:
     graph = graph_of("(double[3] x) => (double[3] y) { y = Sqrt(x) }")
     inputs = {"x": np.array([0.0, -1.0, 4.0]), "x.tangent": np.ones(3)}
     np.testing.assert_array_equal(value_of(graph, inputs, Jvp())["y.tangent"], [np.inf, np.nan, 0.25])
+
+
+def test_transforms_are_bounded_by_what_they_make_of_the_function() -> None:
+    """By their number, by the inputs that jvps double, and by the program that they multiply."""
+    many = Signature(tuple((f"x{i}", TensorType("float64", (2,))) for i in range(300)), ())
+    one = Signature((("x", TensorType("float64", ())),), (("y", TensorType("float64", ())),))
+    jvps = [Jvp()] * 5
+    for signature, transforms, equations, limit in (
+        (one, [Gradient()] * 17, 1, "transforms"),
+        (Signature(many.inputs, one.outputs), jvps, 0, "names"),
+        (one, [Hvp(wrt=("x",))] * 3, 10_000, "equations"),
+    ):
+        function = Function(signature, dict, equations=equations, traced=equations)
+        with pytest.raises(LimitExceeded) as caught:
+            applied(function, transforms, Limits())
+        assert caught.value.limit == limit and caught.value.requested > caught.value.allowed
+
+
+def test_derivatives_of_a_high_order_are_within_the_limits() -> None:
+    graph = graph_of("(double x) => (double y) { y = Exp(x) }")
+    found = value_of(graph, {"x": np.float64(0.7)}, *[Gradient(wrt=("x",))] * 5)
+    (value,) = found.values()
+    close(value, np.exp(0.7))

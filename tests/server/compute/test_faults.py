@@ -122,12 +122,14 @@ def test_a_deadline_in_the_middle_stops_the_work(
 
 def test_a_small_request_is_not_starved_by_a_large_one(channel: grpc.Channel, slow: Any) -> None:
     large = calls.stub(channel).Differentiate(slow, timeout=120)
+    resume_id = next(large).header.resume_id
     reader = threading.Thread(target=lambda: list(large))
     reader.start()
     try:
         time.sleep(0.5)
         request = derivative_pb2.DifferentiateRequest()
         request.CopyFrom(slow)
+        request.resume_id = resume_id
         request.skip.extend(range(1, 60))
         started = time.monotonic()
         found = calls.differentiate(channel, request)

@@ -207,17 +207,51 @@ def test_reverse_mode_through_a_data_dependent_loop_is_a_failed_precondition(cha
 def test_resuming_another_plan_is_a_failed_precondition(
     channel: grpc.Channel, graph: str, point: dict[str, Any]
 ) -> None:
-    request = calls.derivative(graph, point, skip=[0], plan_id="another")
+    for named in ({"skip": [0], "resume_id": "another.point"}, {"blocks": [0], "plan_id": "another"}):
+        request = calls.derivative(graph, point, **named)
+        found = refused(calls.stub(channel).Differentiate, request, timeout=60)
+        assert found.code == grpc.StatusCode.FAILED_PRECONDITION
+        assert found.detail(error_details_pb2.ErrorInfo).reason == "PLAN_CHANGED"
+
+
+@pytest.mark.parametrize(("field", "needed"), [("skip", "resume_id"), ("blocks", "plan_id")])
+def test_numbers_of_blocks_need_what_they_are_numbers_of(
+    channel: grpc.Channel, graph: str, point: dict[str, Any], field: str, needed: str
+) -> None:
+    request = calls.derivative(graph, point, **{field: [0]})
     found = refused(calls.stub(channel).Differentiate, request, timeout=60)
-    assert found.code == grpc.StatusCode.FAILED_PRECONDITION
-    assert found.detail(error_details_pb2.ErrorInfo).reason == "PLAN_CHANGED"
+    assert (found.code, found.fields) == (grpc.StatusCode.INVALID_ARGUMENT, [needed])
 
 
-def test_skipping_a_block_that_is_not_there_is_refused(
+@pytest.mark.parametrize("field", ["skip", "blocks"])
+def test_a_block_that_is_not_there_is_refused(
+    channel: grpc.Channel, graph: str, point: dict[str, Any], field: str
+) -> None:
+    begun = calls.differentiate(channel, calls.derivative(graph, point))
+    known = {"resume_id": begun.resume_id, "plan_id": begun.plan.plan_id}
+    request = calls.derivative(graph, point, **known, **{field: [10_000]})
+    assert refused(calls.stub(channel).Differentiate, request, timeout=60).fields == [field]
+
+
+def test_resuming_at_another_point_is_refused(
     channel: grpc.Channel, graph: str, point: dict[str, Any]
 ) -> None:
-    request = calls.derivative(graph, point, skip=[10_000])
-    assert refused(calls.stub(channel).Differentiate, request, timeout=60).fields == ["skip"]
+    begun = calls.differentiate(channel, calls.derivative(graph, point))
+    request = calls.derivative(graph, {**point, "x": X + 1}, skip=[0], resume_id=begun.resume_id)
+    found = refused(calls.stub(channel).Differentiate, request, timeout=60)
+    assert (found.code, found.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["resume_id"])
+
+
+def test_a_point_is_the_same_whether_its_arrays_are_sent_or_named_by_id(
+    channel: grpc.Channel, graph: str, point: dict[str, Any]
+) -> None:
+    begun = calls.differentiate(channel, calls.derivative(graph, point))
+    request = calls.derivative(graph, point)
+    x = calls.put(channel, X)
+    request.inputs["x"].CopyFrom(wire.tensor_by_id(x.tensor_id, X.dtype, X.shape))
+    assert calls.differentiate(channel, request).resume_id == begun.resume_id
+    request.skip[:], request.resume_id = range(begun.plan.blocks), begun.resume_id
+    assert calls.differentiate(channel, request).blocks == {}
 
 
 def test_a_graph_that_asks_for_8_terabytes_is_refused_with_the_figure(channel: grpc.Channel) -> None:

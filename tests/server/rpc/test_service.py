@@ -153,7 +153,7 @@ def test_blocks_held_already_are_not_sent_again(
     whole = calls.differentiate(channel, calls.derivative(graph, point, wrt=["x"], options=options))
     rest = calls.differentiate(
         channel,
-        calls.derivative(graph, point, wrt=["x"], options=options, skip=[0, 2], plan_id=whole.plan.plan_id),
+        calls.derivative(graph, point, wrt=["x"], options=options, skip=[0, 2], resume_id=whole.resume_id),
     )
     assert sorted(rest.blocks) == [1, 3]
     np.testing.assert_array_equal(rest.matrices[0][:, [1, 3]], whole.matrices[0][:, [1, 3]])
@@ -195,7 +195,7 @@ def test_only_the_blocks_that_are_asked_for_are_computed(
     request.options.block_width = 1
     request.options.mode = derivative_pb2.MODE_FORWARD
     whole = calls.differentiate(channel, request)
-    request.blocks[:] = [1, 3]
+    request.blocks[:], request.plan_id = [1, 3], whole.plan.plan_id
     part = calls.differentiate(channel, request)
     assert sorted(part.blocks) == [1, 3]
     np.testing.assert_array_equal(part.matrices[0][:, [1, 3]], whole.matrices[0][:, [1, 3]])
@@ -212,7 +212,8 @@ def test_a_pattern_is_checked_with_the_blocks_that_the_client_holds_too(channel:
     request.options.pattern.rows.CopyFrom(wire.to_tensor(np.array([0, 1, 2, 3])))
     request.options.pattern.columns.CopyFrom(wire.to_tensor(np.array([0, 1, 2, 0])))
     request.options.block_width = 1
-    request.skip[:] = [0]
+    header = next(calls.stub(channel).Differentiate(request, timeout=60)).header
+    request.skip[:], request.resume_id = [0], header.resume_id
     with pytest.raises(grpc.RpcError, match="the pattern given lacks entries"):
         list(calls.stub(channel).Differentiate(request, timeout=60))
 
@@ -285,6 +286,27 @@ def test_a_cancelled_call_is_answered_as_cancelled(channel: grpc.Channel) -> Non
 
     (answer,) = calls.stub(channel).EvaluateStream(requests(), timeout=60)
     assert answer.error.code == grpc.StatusCode.CANCELLED.value[0]
+
+
+def test_a_call_that_is_cancelled_at_any_moment_is_answered_once(
+    channel: grpc.Channel, graph: str, point: dict[str, Any]
+) -> None:
+    """Before it is begun, while it runs, while its answer is written and after that."""
+    good = calls.evaluation(graph, {**point, "y.cotangent": np.ones(3)}, calls.vjp("x"))
+    bad = calls.evaluation("0" * 64, point)
+    count = 60
+
+    def requests() -> Iterator[function_pb2.EvaluateStreamRequest]:
+        for index in range(1, count + 1):
+            request = (good, bad)[index % 2]
+            yield function_pb2.EvaluateStreamRequest(call_id=index, evaluate=request)
+            yield function_pb2.EvaluateStreamRequest(call_id=max(1, index - index % 3), cancel=True)
+
+    for _ in range(3):
+        answers = list(calls.stub(channel).EvaluateStream(requests(), timeout=30))
+        assert sorted(answer.call_id for answer in answers) == list(range(1, count + 1))
+        codes = {answer.error.code for answer in answers if answer.HasField("error")}
+        assert codes <= {grpc.StatusCode.CANCELLED.value[0], grpc.StatusCode.NOT_FOUND.value[0]}
 
 
 def test_health_names_the_service(channel: grpc.Channel) -> None:

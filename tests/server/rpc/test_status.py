@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import string
+from base64 import b64encode
+from urllib.parse import quote
+
 import grpc
 import pytest
 from google.rpc import code_pb2, error_details_pb2
@@ -23,8 +27,15 @@ def test_an_unforeseen_error_tells_the_client_an_id_and_the_log_the_rest() -> No
 
 
 def test_messages_fit_the_trailers() -> None:
-    status = status_of(InvalidInput("x" * 100_000, 'inputs["' + "y" * 10_000 + '"]'))
-    assert status.ByteSize() < 4096
+    """Peers refuse some of what is over 8 KiB; there are a few other trailers."""
+    for character in ("x", "%", "\n", "\N{SNOWMAN}", "\N{GRINNING FACE}", "\0", "\ud800"):
+        status = status_of(InvalidInput(character * 100_000, f'inputs["{character * 10_000}"]'))
+        message = quote(status.message, safe=string.printable.replace("%", "").rstrip())
+        details = b64encode(status.SerializeToString())
+        assert len(message) + len(details) < 7000, character
+        assert status.message.endswith("...")
+    short = status_of(InvalidInput("\N{SNOWMAN} is short", "x"))
+    assert short.message == "\N{SNOWMAN} is short"
 
 
 @pytest.mark.parametrize(

@@ -119,9 +119,9 @@ def test_values_of_work_on_workers_are_evaluated_by_one(channel: grpc.Channel) -
 def test_values_alone_are_sent_to_a_client_that_holds_every_block(channel: grpc.Channel) -> None:
     graph = calls.register(channel, calls.SIN_OF_PRODUCT).graph_id
     point = {"a": rng.standard_normal((3, 4)), "x": rng.standard_normal(4)}
-    plan = calls.differentiate(channel, calls.derivative(graph, point, wrt=["x"])).plan
+    whole = calls.differentiate(channel, calls.derivative(graph, point, wrt=["x"]))
     request = calls.derivative(
-        graph, point, wrt=["x"], values=True, skip=range(plan.blocks), plan_id=plan.plan_id
+        graph, point, wrt=["x"], values=True, skip=range(whole.plan.blocks), resume_id=whole.resume_id
     )
     found, own, _ = received(channel, request)
     assert found.order == ["header", "values", "summary"]

@@ -1,0 +1,1 @@
+"""What clients send: read, and held to bounds, before anything is made of it."""
