@@ -12,9 +12,13 @@ import grpc
 import numpy as np
 import pytest
 
+from tests.quick_compiling import compile_plainly
+
 if TYPE_CHECKING:
     from gradwire_server.process.embedded import EmbeddedServer
 
+
+compile_plainly()
 
 # Loops over index sets are compiled once for all runs and servers.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parent.parent / "build" / "loops"))
