@@ -52,7 +52,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
     """A server whose Ray and both workers are up; its kernels are cached for this run alone."""
     from gradwire_server.process import embedded
 
-    handle = embedded.start(workers=2, cache_dir=tmp_path_factory.mktemp("kernels"), log_level="error")
+    # At a port, as most clients have it; `gw.local()` is at a socket.
+    handle = embedded.start(
+        workers=2, port=0, cache_dir=tmp_path_factory.mktemp("kernels"), log_level="error"
+    )
     try:
         wait_until_serving(handle.address)
         yield handle
