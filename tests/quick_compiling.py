@@ -14,6 +14,9 @@ import pytest
 
 FULL = os.environ.get("TEST_GRADWIRE_DERIVATIVES") == "full"
 
+PLAINLY = not FULL and os.environ.get("TEST_GRADWIRE_COMPILE") != "users"
+"""Whether this process compiles in XLA's older way."""
+
 _FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 """XLA's older way from programs to machine code takes half the time for the small programs of tests."""
 
@@ -21,9 +24,10 @@ _FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_c
 def compile_plainly() -> None:
     """Have this process alone compile in XLA's older way, unless the full set of cases was asked for.
 
-    Servers that tests start compile as they do for users.
+    Servers that tests start compile as they do for users, and so do processes that tests start with the
+    variable TEST_GRADWIRE_COMPILE=users.
     """
-    if FULL:
+    if not PLAINLY:
         return
     before = os.environ.get("XLA_FLAGS")
     os.environ["XLA_FLAGS"] = f"{before or ''} {_FLAGS}"
