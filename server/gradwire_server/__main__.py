@@ -2,53 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
-from collections.abc import Sequence
 
-PARENT = "GRADWIRE_PARENT_FD"
-"""Names a socket to the process that embeds the server: it is told the port, and its end ends the server."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a server until it is told to stop; return the exit code."""
-    from gradwire_server.process import environment, logs
-    from gradwire_server.settings import Settings
-    from gradwire_server.settings_sources import SettingsError
-
-    try:
-        settings = Settings.read(sys.argv[1:] if arguments is None else arguments)
-    except SettingsError as error:
-        print(f"the settings are not valid\n{error}", file=sys.stderr)
-        return 2
-    logs.configure(settings.log_format, settings.log_level)
-    environment.prepare_server(
-        settings.threads_per_worker,
-        settings.worker_niceness,
-        not settings.ray_address,
-        settings.cache_dir,
-    )
-    # Imported only now: it imports JAX and Ray, which read what was just set.
-    from gradwire_server.process.app import serve
-
-    descriptor = os.environ.pop(PARENT, "")
-    if not descriptor:
-        return serve(settings)
-    parent = int(descriptor)
-    os.set_inheritable(parent, False)
-
-    def started(port: int, stop: asyncio.Event) -> None:
-        os.write(parent, f"{port}\n".encode())
-        asyncio.get_running_loop().add_reader(parent, _parent_gone, parent, stop)
-
-    return serve(settings, started)
-
-
-def _parent_gone(parent: int, stop: asyncio.Event) -> None:
-    asyncio.get_running_loop().remove_reader(parent)
-    stop.set()
-
+from gradwire_server.process.supervisor import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -41,6 +41,9 @@ from gradwire_server.observe.readings import Held
 
 _log = structlog.get_logger()
 
+_ABANDONED = 8
+"""Compilations, and plans, that go on for nobody."""
+
 _SIGNATURES = 64
 """Signatures of transformed functions to keep."""
 
@@ -90,8 +93,8 @@ class KernelCache:
         self._disk = disk
         self.on_event: Callable[[Event], None] = unheard
         """Called with events of lookups."""
-        self._compiling: SingleFlight[str, Executable] = SingleFlight()
-        self._planning: SingleFlight[str, HeldPlan] = SingleFlight()
+        self._compiling: SingleFlight[str, Executable] = SingleFlight(_ABANDONED)
+        self._planning: SingleFlight[str, HeldPlan] = SingleFlight(_ABANDONED)
 
     def _key(self, kind: str, subject: object) -> str:
         return hashlib.sha256(f"{kind} {self._conditions} {subject!r}".encode()).hexdigest()

@@ -4,7 +4,7 @@ Every request of a client has a queue of tasks. Workers take tasks from the queu
 that a request of a thousand blocks and one of a single block advance alike. A worker that computes a block or
 a batch may have one more queued behind it, so that it does not idle while the first result travels. A task
 whose worker dies runs again; one that nobody waits for any more is dropped, and a worker that stays busy with
-it is replaced.
+it is replaced. A peer that costs many workers in this way gets them one at a time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
+from gradwire_server.access.stopped_workers import StoppedWorkers, peer_of
 from gradwire_server.compute.worker import Worker, WorkerRequest
 from gradwire_server.errors import DataLost, Overloaded, TimeLimit, Unavailable, WorkerLost
 from gradwire_server.observe.events import (
@@ -121,6 +122,8 @@ class Scheduler:
         self._workers: dict[Worker, list[Task[Any]]] = {}
         self._retired: set[Worker] = set()
         self._running: set[asyncio.Task[None]] = set()
+        self._stopped = StoppedWorkers()
+        self._reminder: asyncio.TimerHandle | None = None
         self.expecting = True
         """Whether workers are there or being started; tasks are refused otherwise."""
         self.on_lost: Callable[[Worker], None] = lambda worker: None
@@ -155,6 +158,11 @@ class Scheduler:
         self._idle.append(worker)
         self._assign_all()
 
+    def lose(self, worker: Worker, reason: str) -> None:
+        """Kill a worker that was found dead or frozen; what it had to do is done again."""
+        _log.warning("worker lost", worker=worker.name, reason=reason)
+        self._lose(worker, reason)
+
     def retire(self, worker: Worker) -> None:
         """Let a worker finish what it does, then end it."""
         if worker not in self._workers:
@@ -185,6 +193,7 @@ class Scheduler:
                 self._queue_length,
                 len(self._turns) + 1,
             )
+        self._stopped.check(task.served)
         queue.unfinished.add(task)
         task.future.add_done_callback(lambda _: queue.unfinished.discard(task))
         if not queue.waiting:
@@ -221,21 +230,45 @@ class Scheduler:
         running.add_done_callback(self._running.discard)
 
     def _next(self, *, pipelined: bool = False) -> Task[Any] | None:
-        """Take the task whose turn it is; none if a pipelined one is wanted and it is not."""
-        while self._turns:
+        """Take the task whose turn it is; none if a pipelined one is wanted and it is not.
+
+        The queues of peers that have to wait keep their place and are passed over.
+        """
+        passed: list[TaskQueue] = []
+        found: Task[Any] | None = None
+        while self._turns and found is None:
             queue = self._turns[0]
             while queue.waiting and queue.waiting[0].future.done():
                 queue.waiting.popleft()
             if queue.waiting and pipelined and not queue.waiting[0].request.pipelined:
-                return None
+                break
             self._turns.popleft()
             if not queue.waiting:
                 continue
-            task = queue.waiting.popleft()
+            if self._must_wait(queue.waiting[0].served):
+                passed.append(queue)
+                continue
+            found = queue.waiting.popleft()
             if queue.waiting:
                 self._turns.append(queue)
-            return task
-        return None
+        self._turns.extendleft(reversed(passed))
+        return found
+
+    def _must_wait(self, request: Request | None) -> bool:
+        """Tell whether a request gets no worker now, because its peer has cost too many."""
+        if not self._stopped.slowed(request):
+            return False
+        pause = self._stopped.pause(request)
+        if pause and self._reminder is None:
+            self._reminder = asyncio.get_running_loop().call_later(pause, self._remind)
+        peer = peer_of(request)
+        return pause > 0 or any(
+            peer_of(task.served) == peer for tasks in self._workers.values() for task in tasks
+        )
+
+    def _remind(self) -> None:
+        self._reminder = None
+        self._assign_all()
 
     async def _run(
         self, worker: Worker, task: Task[Any], call: asyncio.Future[Any], ahead: asyncio.Future[Any] | None
@@ -264,6 +297,7 @@ class Scheduler:
                 future.set_exception(TimeLimit(limit))
             _log.warning("worker stopped: it was busy past its time", worker=worker.name, method=name)
             self._ended(task, worker, "abandoned" if future.cancelled() else "late")
+            self._stopped.note(task.served)
             self._lose(worker, "busy")
             return
         error = call.exception()
@@ -305,6 +339,8 @@ class Scheduler:
         # One that was only queued behind another did not end the worker.
         task.losses += begun
         if task.losses >= self._attempts:
+            for _ in range(task.losses):
+                self._stopped.note(task.served)
             _fail(
                 task,
                 WorkerLost(

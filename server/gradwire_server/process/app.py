@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable
+from typing import NoReturn
 
 import grpc
+import psutil
 import structlog
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
@@ -37,6 +40,8 @@ from gradwire_server.settings import Settings
 _log = structlog.get_logger()
 _Status = health_pb2.HealthCheckResponse
 _CLOSE_SECONDS = 20.0
+LOST_RAY = 75
+"""The exit code after a part of Ray was lost: a temporary failure, in the words of sysexits.h."""
 
 
 class Server:
@@ -94,6 +99,7 @@ class Server:
         """Open the port and return its number; the helper process does the work until Ray is up."""
         wire.keep_freed_memory()
         self._pool.start_helper()
+        self._pool.start_watch()
         # Both are slow the first time, and would be so on the first request.
         device_fingerprint(), engine_fingerprint()
         await self._set_health(_Status.NOT_SERVING)
@@ -118,19 +124,25 @@ class Server:
         self._access.reload()
 
     async def run(self, stop: asyncio.Event) -> int:
-        """Start Ray, serve until `stop` is set, then drain; return the process's exit code."""
+        """Start Ray, serve until `stop` is set, then drain; return the process's exit code.
+
+        When a part of a local Ray is lost, the process ends at once, so that it is started again.
+        """
         ray = asyncio.ensure_future(self._start_workers(stop))
+        lost = asyncio.ensure_future(self._pool.lost_ray())
         stopping = asyncio.ensure_future(stop.wait())
         try:
-            await asyncio.wait((ray, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((ray, lost, stopping), return_when=asyncio.FIRST_COMPLETED)
             if ray.done() and ray.exception() is not None:
                 _log.error("Ray did not start", reason=str(ray.exception()))
                 return 1
-            await stopping
+            await asyncio.wait((lost, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if lost.done() and not stop.is_set():
+                _end_at_once(lost.result())
             return 0
         finally:
-            stopping.cancel()
-            ray.cancel()
+            for task in (stopping, ray, lost):
+                task.cancel()
             await self.close()
 
     async def _start_workers(self, stop: asyncio.Event) -> None:
@@ -168,6 +180,18 @@ class Server:
     async def _set_health(self, status: int) -> None:
         for service in ("", NAME):
             await self._health.set(service, status)
+
+
+def _end_at_once(ended: str) -> NoReturn:
+    """End this process and those below it: without Ray, no call that is open can be answered.
+
+    Clients find their connections closed, which is UNAVAILABLE to them, and ask again.
+    """
+    _log.error("a part of Ray was lost: the server starts again", part=ended)
+    for process in trees.descendants(os.getpid()):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    os._exit(LOST_RAY)
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

@@ -11,8 +11,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradwire_server.__main__ import PARENT
 from gradwire_server.process import trees
+from gradwire_server.process.supervisor import PARENT
 from gradwire_server.settings import Settings
 
 _START_SECONDS = 60.0

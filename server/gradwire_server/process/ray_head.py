@@ -2,7 +2,8 @@
 
 Starting Ray forks and waits with the GIL held, which would stop the server from answering; and Ray's
 processes should end even when the server is killed. So a small child starts Ray, reports its address, and
-ends it when its parent is gone.
+ends it when its parent is gone. It also tells its parent when a part of Ray ends or freezes: Ray itself would
+end the server some time later, without a word.
 """
 
 from __future__ import annotations
@@ -11,16 +12,22 @@ import contextlib
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import time
 from typing import Any
 
 from gradwire_server.process import trees
 from gradwire_server.process.environment import for_compute
+from gradwire_server.process.heartbeat import Watch
 
 _STOP_SECONDS = 10.0
+_PARTS = ("gcs_server", "raylet")
+_LOOK_SECONDS = 2.0
+_FROZEN_SECONDS = 10.0
 
 
 class RayHead:
@@ -45,6 +52,7 @@ class RayHead:
             start_new_session=True,
         )
         theirs.close()
+        self._lines = self._socket.makefile()
         self._up = False
 
     def address(self) -> str:
@@ -53,7 +61,7 @@ class RayHead:
         Raises:
             RuntimeError: Ray did not start.
         """
-        line = self._socket.makefile().readline()
+        line = self._lines.readline()
         if not line:
             raise RuntimeError("the process that starts Ray ended")
         answer: dict[str, str] = json.loads(line)
@@ -61,6 +69,11 @@ class RayHead:
             raise RuntimeError(answer["error"])
         self._up = True
         return answer["address"]
+
+    def ended(self) -> str:
+        """Wait until a part of Ray, or the child, has ended; say which, and how."""
+        line = self._lines.readline()
+        return str(json.loads(line)["ended"]) if line else "the process that starts Ray died"
 
     def stop(self) -> None:
         """End Ray and the child, and wait until they are gone; a Ray that is still starting is killed."""
@@ -101,8 +114,26 @@ def main(arguments: list[str]) -> None:
         os._exit(1)
     with contextlib.suppress(OSError):
         parent.sendall(json.dumps({"address": context.address_info["address"]}).encode() + b"\n")
-        parent.recv(1)
+        if (ended := _watch(parent)) is not None:
+            parent.sendall(json.dumps({"ended": ended}).encode() + b"\n")
+            parent.recv(1)
     ray.shutdown()
+
+
+def _watch(parent: socket.socket) -> str | None:
+    """Wait until a part of Ray is dead or frozen, and say which; None when the parent is gone first."""
+    parts = {
+        process.pid: process.name() for process in trees.descendants(os.getpid()) if process.name() in _PARTS
+    }
+    watch = Watch(_FROZEN_SECONDS)
+    # Readable when the process has ended.
+    ends: list[int] = [os.pidfd_open(process_id) for process_id in parts] if hasattr(os, "pidfd_open") else []
+    while True:
+        ready, _, _ = select.select([parent.fileno(), *ends], [], [], _LOOK_SECONDS)
+        if parent.fileno() in ready:
+            return None
+        for process_id, state in watch.look(tuple(parts), time.monotonic()).items():
+            return f"{parts[process_id]} {state}"
 
 
 if __name__ == "__main__":

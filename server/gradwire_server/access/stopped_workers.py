@@ -1,0 +1,93 @@
+"""Counts the workers that each peer made the server stop, and says which peers wait for that.
+
+Work that goes on after its deadline can only be stopped with the process that does it. A peer whose requests
+do that again and again takes workers from everybody. So after a few in a short time it gets one worker at a
+time, with a pause after each that it costs; one that goes on is refused for a while. A peer is a tenant, or
+an address where nobody is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from gradwire_server.errors import TryLater
+from gradwire_server.observe.events import Request
+
+_FREE = 3
+"""Workers that a peer may cost within the next time without being slowed."""
+
+_SECONDS = 10.0
+
+_PAUSE_SECONDS = 1.0
+"""The pause after a worker, for each over those; a few at most."""
+
+_LONGEST_PAUSE = 4.0
+_REFUSED = 20
+"""Workers within the next time after which a peer is refused."""
+
+_REFUSED_SECONDS = 60.0
+
+
+def peer_of(request: Request | None) -> str:
+    """Name the peer that a call is from: its tenant, or its address without the port; "" for the server."""
+    if request is None:
+        return ""
+    address = request.peer.rpartition(":")[0] if request.peer.startswith("ipv") else request.peer
+    return f"tenant {request.tenant}" if request.tenant else address
+
+
+class StoppedWorkers:
+    """The workers that peers have cost of late."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start with none; `clock` gives the time in seconds."""
+        self._clock = clock
+        self._times: dict[str, deque[float]] = {}
+
+    def note(self, request: Request | None) -> None:
+        """Note that a worker was stopped because of a request."""
+        peer = peer_of(request)
+        if peer:
+            self._times.setdefault(peer, deque(maxlen=_REFUSED)).append(self._clock())
+
+    def slowed(self, request: Request | None) -> bool:
+        """Tell whether a request's peer gets one worker at a time."""
+        return self._over(request) > 0
+
+    def pause(self, request: Request | None) -> float:
+        """Return the seconds for which a request's peer gets no worker."""
+        over = self._over(request)
+        if over <= 0:
+            return 0.0
+        last = self._recent(request)[-1]
+        return max(0.0, last + min(over * _PAUSE_SECONDS, _LONGEST_PAUSE) - self._clock())
+
+    def check(self, request: Request | None) -> None:
+        """Raise `TryLater` for a peer that went on although it was slowed."""
+        times = self._recent(request)
+        if len(times) == _REFUSED:
+            raise TryLater(
+                f"work of this client had to be stopped {_REFUSED} times within {_REFUSED_SECONDS:g} s, each "
+                "time with the process that did it; try again later, with longer timeouts or less work",
+                "stopped_workers",
+                _REFUSED,
+                _REFUSED + 1,
+                times[0] + _REFUSED_SECONDS - self._clock(),
+            )
+
+    def _over(self, request: Request | None) -> int:
+        start = self._clock() - _SECONDS
+        return sum(at > start for at in self._recent(request)) - _FREE
+
+    def _recent(self, request: Request | None) -> deque[float]:
+        peer = peer_of(request)
+        times = self._times.get(peer)
+        if times is None:
+            return deque()
+        while times and times[0] <= self._clock() - _REFUSED_SECONDS:
+            times.popleft()
+        if not times:
+            del self._times[peer]
+        return times
