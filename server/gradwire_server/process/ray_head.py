@@ -88,6 +88,7 @@ class RayHead:
             self._process.kill()
             self._process.wait()
         trees.kill(children)
+        self._lines.close()
         self._socket.close()
 
 

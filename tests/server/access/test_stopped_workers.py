@@ -1,0 +1,60 @@
+"""Peers that cost workers: slowed after a few, refused when they go on, forgiven later; others never."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradwire_server.access.stopped_workers import StoppedWorkers, peer_of
+from gradwire_server.errors import TryLater
+from gradwire_server.observe.events import Request
+
+ALICE = Request("1", "Evaluate", tenant="alice", peer="ipv4:10.0.0.1:5000")
+BOB = Request("2", "Evaluate", tenant="bob", peer="ipv4:10.0.0.1:5000")
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_peer_is_a_tenant_or_an_address_without_its_port() -> None:
+    assert peer_of(ALICE) == "tenant alice"
+    assert peer_of(Request("3", "Plan", peer="ipv4:10.0.0.1:5000")) == "ipv4:10.0.0.1"
+    assert peer_of(Request("3", "Plan", peer="ipv6:[::1]:5000")) == "ipv6:[::1]"
+    assert peer_of(Request("3", "Plan", peer="unix:/a:1")) == "unix:/a:1"
+    assert peer_of(None) == ""
+
+
+def test_three_workers_are_free_more_slow_a_peer_and_time_forgives() -> None:
+    clock = Clock()
+    stopped = StoppedWorkers(clock)
+    for _ in range(3):
+        stopped.note(ALICE)
+    assert not stopped.slowed(ALICE) and stopped.pause(ALICE) == 0
+    stopped.note(ALICE)
+    assert stopped.slowed(ALICE) and stopped.pause(ALICE) == 1.0
+    assert not stopped.slowed(BOB) and stopped.pause(BOB) == 0
+    for _ in range(9):
+        stopped.note(ALICE)
+    assert stopped.pause(ALICE) == 4.0
+    clock.now += 3
+    assert stopped.slowed(ALICE) and stopped.pause(ALICE) == 1.0
+    clock.now += 8
+    assert not stopped.slowed(ALICE)
+
+
+def test_a_peer_that_goes_on_is_refused_and_told_when_to_come_again() -> None:
+    clock = Clock()
+    stopped = StoppedWorkers(clock)
+    for _ in range(20):
+        stopped.check(ALICE)
+        stopped.note(ALICE)
+        clock.now += 1
+    with pytest.raises(TryLater, match="20 times within 60 s") as caught:
+        stopped.check(ALICE)
+    stopped.check(BOB)
+    stopped.check(None)
+    clock.now += caught.value.seconds
+    stopped.check(ALICE)
