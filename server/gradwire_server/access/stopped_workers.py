@@ -1,9 +1,9 @@
-"""Counts the workers that each peer made the server stop, and says which peers wait for that.
+"""Counts the requests of each peer that made the server stop workers, and says which peers wait for that.
 
 Work that goes on after its deadline can only be stopped with the process that does it. A peer whose requests
-do that again and again takes workers from everybody. So after a few in a short time it gets one worker at a
-time, with a pause after each that it costs; one that goes on is refused for a while. A peer is a tenant, or
-an address where nobody is asked.
+do that again and again takes workers from everybody. So after two in a short time it comes after all others,
+and the last worker is not for it; after some more it gets one worker at a time, with a pause after each that
+it costs; one that goes on is refused for a while. A peer is a tenant, or an address where nobody is asked.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from collections.abc import Callable
 from gradwire_server.errors import TryLater
 from gradwire_server.observe.events import Request
 
-_FREE = 3
-"""Workers that a peer may cost within the next time without being slowed."""
+_FREE = 1
+"""Requests of a peer that may cost workers within the next time without any consequence."""
+
+_FEW = 3
+"""Requests of a peer that may cost workers within the next time before it is slowed."""
 
 _SECONDS = 10.0
 
 _PAUSE_SECONDS = 1.0
-"""The pause after a worker, for each over those; a few at most."""
+"""The pause after a request that cost workers, for each over the few."""
 
 _LONGEST_PAUSE = 4.0
 _REFUSED = 20
-"""Workers within the next time after which a peer is refused."""
+"""Requests that cost workers within the next time, after which a peer is refused."""
 
 _REFUSED_SECONDS = 60.0
 
@@ -39,7 +42,7 @@ def peer_of(request: Request | None) -> str:
 
 
 class StoppedWorkers:
-    """The workers that peers have cost of late."""
+    """The requests of late that cost workers, by peer."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Start with none; `clock` gives the time in seconds."""
@@ -47,18 +50,22 @@ class StoppedWorkers:
         self._times: dict[str, deque[float]] = {}
 
     def note(self, request: Request | None) -> None:
-        """Note that a worker was stopped because of a request."""
+        """Note that workers were stopped because of a request."""
         peer = peer_of(request)
         if peer:
             self._times.setdefault(peer, deque(maxlen=_REFUSED)).append(self._clock())
 
     def slowed(self, request: Request | None) -> bool:
         """Tell whether a request's peer gets one worker at a time."""
-        return self._over(request) > 0
+        return self._recently(request) > _FEW
+
+    def last(self, request: Request | None) -> bool:
+        """Tell whether a request's peer comes after all others, and gets no last worker."""
+        return self._recently(request) > _FREE
 
     def pause(self, request: Request | None) -> float:
         """Return the seconds for which a request's peer gets no worker."""
-        over = self._over(request)
+        over = self._recently(request) - _FEW
         if over <= 0:
             return 0.0
         last = self._recent(request)[-1]
@@ -77,9 +84,11 @@ class StoppedWorkers:
                 times[0] + _REFUSED_SECONDS - self._clock(),
             )
 
-    def _over(self, request: Request | None) -> int:
+    def _recently(self, request: Request | None) -> int:
+        if not self._times:
+            return 0
         start = self._clock() - _SECONDS
-        return sum(at > start for at in self._recent(request)) - _FREE
+        return sum(at > start for at in self._recent(request))
 
     def _recent(self, request: Request | None) -> deque[float]:
         peer = peer_of(request)

@@ -92,6 +92,11 @@ class Pool:
         await loop.run_in_executor(self._ray_thread, _connect, await self._ray_address())
         self.connected.set()
 
+    @property
+    def ray_parts(self) -> dict[str, int]:
+        """The ids of the processes that a local Ray cannot lose, by name; none with a cluster."""
+        return {} if self._head is None else self._head.parts
+
     async def lost_ray(self) -> str:
         """Wait until a local Ray has lost a part, and say which; for ever with a cluster."""
         await self.connected.wait()
@@ -106,6 +111,7 @@ class Pool:
         await self.started.wait()
 
     async def _start_workers(self, count: int) -> None:
+        self._scheduler.size = count
         self._vacant.extend([time.monotonic()] * count)
         await asyncio.gather(*(self._supply(1) for _ in range(count)))
         await asyncio.gather(*(self._supply(0) for _ in range(self._settings.spare_count)))

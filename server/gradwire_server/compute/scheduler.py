@@ -76,12 +76,14 @@ class TaskQueue:
         waiting: not yet given to a worker.
         unfinished: waiting or running.
         reruns: tasks that were run again because their worker was lost.
+        blamed: whether workers were stopped because of it.
     """
 
     scheduler: Scheduler
     waiting: deque[Task[Any]] = field(default_factory=deque)
     unfinished: set[Task[Any]] = field(default_factory=set)
     reruns: int = 0
+    blamed: bool = False
 
     def submit(self, request: WorkerRequest[R], *, seconds: float) -> Task[R]:
         """Queue a call that may run for `seconds`; cancelling its future drops or abandons it.
@@ -124,6 +126,8 @@ class Scheduler:
         self._running: set[asyncio.Task[None]] = set()
         self._stopped = StoppedWorkers()
         self._reminder: asyncio.TimerHandle | None = None
+        self.size = 1
+        """How many workers there are when none is missing."""
         self.expecting = True
         """Whether workers are there or being started; tasks are refused otherwise."""
         self.on_lost: Callable[[Worker], None] = lambda worker: None
@@ -232,30 +236,35 @@ class Scheduler:
     def _next(self, *, pipelined: bool = False) -> Task[Any] | None:
         """Take the task whose turn it is; none if a pipelined one is wanted and it is not.
 
-        The queues of peers that have to wait keep their place and are passed over.
+        Peers that have cost workers come last; those that have to wait keep their place.
         """
         passed: list[TaskQueue] = []
-        found: Task[Any] | None = None
-        while self._turns and found is None:
+        chosen: TaskQueue | None = None
+        while self._turns and chosen is None:
             queue = self._turns[0]
             while queue.waiting and queue.waiting[0].future.done():
                 queue.waiting.popleft()
             if queue.waiting and pipelined and not queue.waiting[0].request.pipelined:
                 break
             self._turns.popleft()
-            if not queue.waiting:
-                continue
-            if self._must_wait(queue.waiting[0].served):
+            if queue.waiting and self._stopped.last(queue.waiting[0].served):
                 passed.append(queue)
-                continue
-            found = queue.waiting.popleft()
-            if queue.waiting:
-                self._turns.append(queue)
-        self._turns.extendleft(reversed(passed))
-        return found
+            elif queue.waiting:
+                chosen = queue
+        if chosen is None:
+            chosen = next((queue for queue in passed if not self._must_wait(queue.waiting[0].served)), None)
+        self._turns.extendleft(queue for queue in reversed(passed) if queue is not chosen)
+        if chosen is None:
+            return None
+        task = chosen.waiting.popleft()
+        if chosen.waiting:
+            self._turns.append(chosen)
+        return task
 
     def _must_wait(self, request: Request | None) -> bool:
         """Tell whether a request gets no worker now, because its peer has cost too many."""
+        if len(self._workers) < min(self.size, 2):
+            return True  # the last one is for others
         if not self._stopped.slowed(request):
             return False
         pause = self._stopped.pause(request)
@@ -297,7 +306,7 @@ class Scheduler:
                 future.set_exception(TimeLimit(limit))
             _log.warning("worker stopped: it was busy past its time", worker=worker.name, method=name)
             self._ended(task, worker, "abandoned" if future.cancelled() else "late")
-            self._stopped.note(task.served)
+            self._blame(task)
             self._lose(worker, "busy")
             return
         error = call.exception()
@@ -316,6 +325,12 @@ class Scheduler:
             future.set_result(call.result())
         if worker in self._workers:
             self._finish(worker, task)
+
+    def _blame(self, task: Task[Any]) -> None:
+        """Note that a task cost a worker, once for all tasks of its queue."""
+        if not task.queue.blamed:
+            task.queue.blamed = True
+            self._stopped.note(task.served)
 
     def _ended(self, task: Task[Any], worker: Worker, outcome: str) -> None:
         seconds = time.monotonic() - task.since
@@ -339,8 +354,7 @@ class Scheduler:
         # One that was only queued behind another did not end the worker.
         task.losses += begun
         if task.losses >= self._attempts:
-            for _ in range(task.losses):
-                self._stopped.note(task.served)
+            self._blame(task)
             _fail(
                 task,
                 WorkerLost(

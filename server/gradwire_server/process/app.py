@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import NoReturn, Protocol
 
 import grpc
 import psutil
@@ -123,12 +123,12 @@ class Server:
         _log.info("reloading")
         self._access.reload()
 
-    async def run(self, stop: asyncio.Event) -> int:
+    async def run(self, stop: asyncio.Event, parent: Parent) -> int:
         """Start Ray, serve until `stop` is set, then drain; return the process's exit code.
 
         When a part of a local Ray is lost, the process ends at once, so that it is started again.
         """
-        ray = asyncio.ensure_future(self._start_workers(stop))
+        ray = asyncio.ensure_future(self._start_workers(stop, parent))
         lost = asyncio.ensure_future(self._pool.lost_ray())
         stopping = asyncio.ensure_future(stop.wait())
         try:
@@ -145,8 +145,9 @@ class Server:
                 task.cancel()
             await self.close()
 
-    async def _start_workers(self, stop: asyncio.Event) -> None:
+    async def _start_workers(self, stop: asyncio.Event, parent: Parent) -> None:
         await self._pool.connect()
+        parent.ray_started(self._pool.ray_parts)
         # Connecting replaced our handlers by Ray's.
         _stop_on_signals(stop)
         await self._pool.start_workers()
@@ -206,17 +207,22 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def serve(settings: Settings, started: Callable[[int, asyncio.Event], None] | None = None) -> int:
-    """Run a server until SIGTERM or SIGINT; return the process's exit code.
+class Parent(Protocol):
+    """Who started the server, and is told of it; called on the event loop."""
 
-    Args:
-        settings: of the server.
-        started: called on the event loop with the port, and with the event that stops the server.
-    """
-    return asyncio.run(_serve(settings, started))
+    def listening(self, port: int, stop: asyncio.Event) -> None:
+        """Hear of the port, and of the event that stops the server."""
+
+    def ray_started(self, parts: Mapping[str, int]) -> None:
+        """Hear of the processes that a local Ray cannot lose: ids by name."""
 
 
-async def _serve(settings: Settings, started: Callable[[int, asyncio.Event], None] | None) -> int:
+def serve(settings: Settings, parent: Parent) -> int:
+    """Run a server until SIGTERM or SIGINT; return the process's exit code."""
+    return asyncio.run(_serve(settings, parent))
+
+
+async def _serve(settings: Settings, parent: Parent) -> int:
     stop = asyncio.Event()
     _stop_on_signals(stop)
     try:
@@ -231,9 +237,8 @@ async def _serve(settings: Settings, started: Callable[[int, asyncio.Event], Non
         _log.error("the server did not start", reason=str(error))
         await server.close()
         return 1
-    if started is not None:
-        started(port, stop)
-    return await server.run(stop)
+    parent.listening(port, stop)
+    return await server.run(stop, parent)
 
 
 def _reload_on_hangup(server: Server) -> None:

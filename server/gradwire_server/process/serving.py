@@ -1,13 +1,39 @@
-"""The serving process: a child of the supervisor, which it tells its port and with which it ends."""
+"""The serving process: a child of the supervisor, which it tells of its parts and with which it ends."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gradwire_server.process.supervisor import PARENT
+
+
+class _Supervisor:
+    """The process that started this one, at the other end of a socket: one JSON object a line."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)
+        self._socket = socket.socket(fileno=descriptor)
+
+    def listening(self, port: int, stop: asyncio.Event) -> None:
+        """Tell the port; have its end stop the server."""
+        self._tell({"port": port})
+        asyncio.get_running_loop().add_reader(self._socket, self._gone, stop)
+
+    def ray_started(self, parts: Mapping[str, int]) -> None:
+        """Tell the ids of Ray's processes."""
+        self._tell({"parts": dict(parts)})
+
+    def _tell(self, what: object) -> None:
+        self._socket.sendall(json.dumps(what).encode() + b"\n")
+
+    def _gone(self, stop: asyncio.Event) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket)
+        stop.set()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,19 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     # Imported only now: it imports JAX and Ray, which read what was just set.
     from gradwire_server.process.app import serve
 
-    parent = int(os.environ.pop(PARENT))
-    os.set_inheritable(parent, False)
-
-    def started(port: int, stop: asyncio.Event) -> None:
-        os.write(parent, f"{port}\n".encode())
-        asyncio.get_running_loop().add_reader(parent, _parent_gone, parent, stop)
-
-    return serve(settings, started)
-
-
-def _parent_gone(parent: int, stop: asyncio.Event) -> None:
-    asyncio.get_running_loop().remove_reader(parent)
-    stop.set()
+    return serve(settings, _Supervisor(int(os.environ.pop(PARENT))))
 
 
 if __name__ == "__main__":

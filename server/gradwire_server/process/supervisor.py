@@ -9,6 +9,7 @@ blocks that they lack. One that ends again and again at once is given up.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -18,6 +19,8 @@ import threading
 import time
 from collections.abc import Sequence
 from types import FrameType
+
+from gradwire_server.process.heartbeat import Gone, activity_of
 
 PARENT = "GRADWIRE_PARENT_FD"
 """Names a socket to the process that started this one: it is told the port, and its end ends this one."""
@@ -39,7 +42,7 @@ class Supervisor:
         """Serve with these command-line flags."""
         self._arguments = tuple(arguments)
         self._process: subprocess.Popen[bytes] | None = None
-        self._lifeline: socket.socket | None = None
+        self._lost = ""
         self._stopping = threading.Event()
         self._port = 0
         descriptor = os.environ.pop(PARENT, "")
@@ -62,9 +65,9 @@ class Supervisor:
                 return code
             at_once = 1 if time.monotonic() - began > _SETTLED_SECONDS else at_once + 1
             if at_once >= _STARTS:
-                self._log("error", "the server ended again and again; it is not started any more", code)
+                self._log("the server ended again and again; it is not started any more", code)
                 return 1
-            self._log("error", "the serving process ended; it is started again", code)
+            self._log("the serving process ended; it is started again", code)
             # Once at once, and then after pauses.
             if at_once > 1 and self._stopping.wait(_FIRST_PAUSE * 2 ** (at_once - 2)):
                 return 0
@@ -82,9 +85,14 @@ class Supervisor:
             theirs.close()
             if self._stopping.is_set():
                 self._process.terminate()
-            with contextlib.suppress(OSError, ValueError):
-                line = ours.makefile().readline()
-                self._tell(int(line))
+            parts: dict[str, int] = {}
+            with contextlib.suppress(OSError), ours.makefile() as lines:
+                for line in lines:  # until it ends
+                    told = json.loads(line)
+                    parts = told.get("parts", parts)
+                    self._tell(told.get("port", self._port))
+            # The others end with the first one that does.
+            self._lost = next((name for name, process_id in parts.items() if _is_gone(process_id)), "")
             return self._process.wait()
 
     def _tell(self, port: int) -> None:
@@ -108,7 +116,7 @@ class Supervisor:
             self._parent.recv(1)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def _log(self, level: str, message: str, code: int) -> None:
+    def _log(self, message: str, code: int) -> None:
         # Imported only now: a supervisor that has nothing to say stays small.
         import structlog
 
@@ -118,7 +126,16 @@ class Supervisor:
         settings = Settings.read(self._arguments)
         logs.configure(settings.log_format, settings.log_level)
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        getattr(structlog.get_logger(), level)(message, ended=how)
+        lost = {"lost": self._lost} if self._lost else {}
+        structlog.get_logger().error(message, ended=how, **lost)
+
+
+def _is_gone(process_id: int) -> bool:
+    try:
+        activity_of(process_id)
+    except Gone:
+        return True
+    return False
 
 
 def main(arguments: Sequence[str]) -> int:

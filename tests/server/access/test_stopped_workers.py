@@ -27,11 +27,14 @@ def test_a_peer_is_a_tenant_or_an_address_without_its_port() -> None:
     assert peer_of(None) == ""
 
 
-def test_three_workers_are_free_more_slow_a_peer_and_time_forgives() -> None:
+def test_one_is_free_two_come_last_more_than_three_slow_a_peer_and_time_forgives() -> None:
     clock = Clock()
     stopped = StoppedWorkers(clock)
-    for _ in range(3):
+    stopped.note(ALICE)
+    assert not stopped.last(ALICE)
+    for _ in range(2):
         stopped.note(ALICE)
+    assert stopped.last(ALICE) and not stopped.last(BOB)
     assert not stopped.slowed(ALICE) and stopped.pause(ALICE) == 0
     stopped.note(ALICE)
     assert stopped.slowed(ALICE) and stopped.pause(ALICE) == 1.0

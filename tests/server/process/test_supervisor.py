@@ -22,7 +22,7 @@ signal.signal(signal.SIGHUP, lambda *_: open("{log}", "a").write("hangup\\n"))
 {program}
 """
 SERVE = """
-parent.sendall(b"4711\\n")
+parent.sendall(b'{{"port": 4711}}\\n{{"parts": {{"raylet": 999999999}}}}\\n')
 if count <= {deaths}:
     os.kill(os.getpid(), signal.SIGKILL)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -74,7 +74,7 @@ def test_a_child_that_dies_is_started_again_on_its_port_and_signals_reach_it(sta
     _, told = process.communicate(timeout=10)
     assert process.returncode == 0
     assert told.decode().count("it is started again") == 2
-    assert "signal SIGKILL" in told.decode()
+    assert "signal SIGKILL" in told.decode() and '"lost": "raylet"' in told.decode()
 
 
 def test_a_child_that_dies_again_and_again_is_given_up(start) -> None:  # type: ignore[no-untyped-def]
