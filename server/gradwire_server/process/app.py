@@ -33,6 +33,7 @@ from gradwire_server.observe.readings import Reading
 from gradwire_server.process import trees
 from gradwire_server.process.guard import Guard
 from gradwire_server.process.observing import Observation, resident_bytes
+from gradwire_server.process.supervisor import LOST_RAY
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.service import NAME, GradientService
 from gradwire_server.settings import Settings
@@ -40,8 +41,6 @@ from gradwire_server.settings import Settings
 _log = structlog.get_logger()
 _Status = health_pb2.HealthCheckResponse
 _CLOSE_SECONDS = 20.0
-LOST_RAY = 75
-"""The exit code after a part of Ray was lost: a temporary failure, in the words of sysexits.h."""
 
 
 class Server:

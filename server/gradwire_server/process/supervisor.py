@@ -25,6 +25,9 @@ from gradwire_server.process.heartbeat import Gone, activity_of
 PARENT = "GRADWIRE_PARENT_FD"
 """Names a socket to the process that started this one: it is told the port, and its end ends this one."""
 
+LOST_RAY = 75
+"""The exit code of a process that has said which part of Ray it lost: a temporary failure, in sysexits.h."""
+
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SETTLED_SECONDS = 10.0
 """A process that served for so long did not end at once."""
@@ -126,7 +129,7 @@ class Supervisor:
         settings = Settings.read(self._arguments)
         logs.configure(settings.log_format, settings.log_level)
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        lost = {"lost": self._lost} if self._lost else {}
+        lost = {"lost": self._lost} if self._lost and code != LOST_RAY else {}
         structlog.get_logger().error(message, ended=how, **lost)
 
 
