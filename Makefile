@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help run test lint docs sync stubs conformance tracing derivatives sparsity fuzz bench clean
+.PHONY: help run test lint docs sync stubs conformance tracing derivatives sparsity fuzz chaos bench clean
 
 help:
 	@echo "make run          install, start a local server with 2 workers, show the main job"
@@ -16,6 +16,7 @@ help:
 	@echo "make derivatives  every derivative case, not the sample that make test takes"
 	@echo "make sparsity     every sparsity pattern against dense derivatives: operators, CUTEst, compositions"
 	@echo "make fuzz         200,000 mutated models"
+	@echo "make chaos        kill, freeze and cut under load: the table of docs/reliability.md, an hour"
 	@echo "make bench        the benchmarks, as ratios from one run"
 
 $(BIN)/python:
@@ -72,6 +73,9 @@ sparsity: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python -m tests.conformance.fuzz --inputs 200000
+
+chaos: $(VENV)/.dev
+	PYTHONPATH=. $(BIN)/python -m tests.chaos --kills 100 --trials 10 --quiet
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable
 
 from gradwire_server.errors import TryLater
-from gradwire_server.observe.events import Request
 
 _FREE = 1
 """Requests of a peer that may cost workers within the next time without any consequence."""
@@ -31,14 +30,8 @@ _REFUSED = 20
 """Requests that cost workers within the next time, after which a peer is refused."""
 
 _REFUSED_SECONDS = 60.0
-
-
-def peer_of(request: Request | None) -> str:
-    """Name the peer that a call is from: its tenant, or its address without the port; "" for the server."""
-    if request is None:
-        return ""
-    address = request.peer.rpartition(":")[0] if request.peer.startswith("ipv") else request.peer
-    return f"tenant {request.tenant}" if request.tenant else address
+_PEERS = 1024
+"""Peers to remember."""
 
 
 class StoppedWorkers:
@@ -49,31 +42,33 @@ class StoppedWorkers:
         self._clock = clock
         self._times: dict[str, deque[float]] = {}
 
-    def note(self, request: Request | None) -> None:
-        """Note that workers were stopped because of a request."""
-        peer = peer_of(request)
-        if peer:
-            self._times.setdefault(peer, deque(maxlen=_REFUSED)).append(self._clock())
+    def note(self, peer: str) -> None:
+        """Note that workers were stopped because of a request of a peer; "" is nobody."""
+        if not peer:
+            return
+        while len(self._times) >= _PEERS:
+            del self._times[next(iter(self._times))]
+        self._times.setdefault(peer, deque(maxlen=_REFUSED)).append(self._clock())
 
-    def slowed(self, request: Request | None) -> bool:
-        """Tell whether a request's peer gets one worker at a time."""
-        return self._recently(request) > _FEW
+    def slowed(self, peer: str) -> bool:
+        """Tell whether a peer gets one worker at a time."""
+        return self._recently(peer) > _FEW
 
-    def last(self, request: Request | None) -> bool:
-        """Tell whether a request's peer comes after all others, and gets no last worker."""
-        return self._recently(request) > _FREE
+    def last(self, peer: str) -> bool:
+        """Tell whether a peer comes after all others, and gets no last worker."""
+        return self._recently(peer) > _FREE
 
-    def pause(self, request: Request | None) -> float:
-        """Return the seconds for which a request's peer gets no worker."""
-        over = self._recently(request) - _FEW
+    def pause(self, peer: str) -> float:
+        """Return the seconds for which a peer gets no worker."""
+        over = self._recently(peer) - _FEW
         if over <= 0:
             return 0.0
-        last = self._recent(request)[-1]
+        last = self._recent(peer)[-1]
         return max(0.0, last + min(over * _PAUSE_SECONDS, _LONGEST_PAUSE) - self._clock())
 
-    def check(self, request: Request | None) -> None:
+    def check(self, peer: str) -> None:
         """Raise `TryLater` for a peer that went on although it was slowed."""
-        times = self._recent(request)
+        times = self._recent(peer)
         if len(times) == _REFUSED:
             raise TryLater(
                 f"work of this client had to be stopped {_REFUSED} times within {_REFUSED_SECONDS:g} s, each "
@@ -84,14 +79,13 @@ class StoppedWorkers:
                 times[0] + _REFUSED_SECONDS - self._clock(),
             )
 
-    def _recently(self, request: Request | None) -> int:
+    def _recently(self, peer: str) -> int:
         if not self._times:
             return 0
         start = self._clock() - _SECONDS
-        return sum(at > start for at in self._recent(request))
+        return sum(at > start for at in self._recent(peer))
 
-    def _recent(self, request: Request | None) -> deque[float]:
-        peer = peer_of(request)
+    def _recent(self, peer: str) -> deque[float]:
         times = self._times.get(peer)
         if times is None:
             return deque()

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from gradwire_server.access.stopped_workers import StoppedWorkers, peer_of
+from gradwire_server.access.stopped_workers import StoppedWorkers
 from gradwire_server.compute.worker import Worker, WorkerRequest
 from gradwire_server.errors import DataLost, Overloaded, TimeLimit, Unavailable, WorkerLost
 from gradwire_server.observe.events import (
@@ -36,6 +36,9 @@ from gradwire_server.observe.events import (
 R = TypeVar("R")
 _ids = itertools.count()
 _log = structlog.get_logger()
+
+_SHORT_SECONDS = 1.0
+"""When to look again whether a peer that came last may have a worker, while some are missing."""
 
 
 @dataclass(eq=False)
@@ -65,6 +68,11 @@ class Task(Generic[R]):
     id: int = field(default_factory=_ids.__next__)
     since: float = field(default_factory=time.monotonic)
     served: Request | None = field(default_factory=current_request)
+
+    @property
+    def origin(self) -> str:
+        """Who asked for it; "" for the server itself."""
+        return self.served.origin if self.served else ""
 
 
 @dataclass(eq=False)
@@ -197,7 +205,7 @@ class Scheduler:
                 self._queue_length,
                 len(self._turns) + 1,
             )
-        self._stopped.check(task.served)
+        self._stopped.check(task.origin)
         queue.unfinished.add(task)
         task.future.add_done_callback(lambda _: queue.unfinished.discard(task))
         if not queue.waiting:
@@ -247,12 +255,12 @@ class Scheduler:
             if queue.waiting and pipelined and not queue.waiting[0].request.pipelined:
                 break
             self._turns.popleft()
-            if queue.waiting and self._stopped.last(queue.waiting[0].served):
+            if queue.waiting and self._stopped.last(queue.waiting[0].origin):
                 passed.append(queue)
             elif queue.waiting:
                 chosen = queue
         if chosen is None:
-            chosen = next((queue for queue in passed if not self._must_wait(queue.waiting[0].served)), None)
+            chosen = next((queue for queue in passed if not self._must_wait(queue.waiting[0].origin)), None)
         self._turns.extendleft(queue for queue in reversed(passed) if queue is not chosen)
         if chosen is None:
             return None
@@ -261,19 +269,21 @@ class Scheduler:
             self._turns.append(chosen)
         return task
 
-    def _must_wait(self, request: Request | None) -> bool:
-        """Tell whether a request gets no worker now, because its peer has cost too many."""
+    def _must_wait(self, peer: str) -> bool:
+        """Tell whether a peer that has cost workers gets none now."""
         if len(self._workers) < min(self.size, 2):
+            self._remind_in(_SHORT_SECONDS)
             return True  # the last one is for others
-        if not self._stopped.slowed(request):
+        if not self._stopped.slowed(peer):
             return False
-        pause = self._stopped.pause(request)
-        if pause and self._reminder is None:
-            self._reminder = asyncio.get_running_loop().call_later(pause, self._remind)
-        peer = peer_of(request)
-        return pause > 0 or any(
-            peer_of(task.served) == peer for tasks in self._workers.values() for task in tasks
-        )
+        pause = self._stopped.pause(peer)
+        if pause:
+            self._remind_in(pause)
+        return pause > 0 or any(task.origin == peer for tasks in self._workers.values() for task in tasks)
+
+    def _remind_in(self, seconds: float) -> None:
+        if self._reminder is None:
+            self._reminder = asyncio.get_running_loop().call_later(seconds, self._remind)
 
     def _remind(self) -> None:
         self._reminder = None
@@ -330,7 +340,7 @@ class Scheduler:
         """Note that a task cost a worker, once for all tasks of its queue."""
         if not task.queue.blamed:
             task.queue.blamed = True
-            self._stopped.note(task.served)
+            self._stopped.note(task.origin)
 
     def _ended(self, task: Task[Any], worker: Worker, outcome: str) -> None:
         seconds = time.monotonic() - task.since

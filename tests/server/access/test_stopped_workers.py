@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gradwire_server.access.stopped_workers import StoppedWorkers, peer_of
+from gradwire_server.access.stopped_workers import StoppedWorkers
 from gradwire_server.errors import TryLater
-from gradwire_server.observe.events import Request
 
-ALICE = Request("1", "Evaluate", tenant="alice", peer="ipv4:10.0.0.1:5000")
-BOB = Request("2", "Evaluate", tenant="bob", peer="ipv4:10.0.0.1:5000")
+ALICE, BOB = "tenant alice", "ipv4:10.0.0.1"
 
 
 class Clock:
@@ -17,14 +15,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-def test_a_peer_is_a_tenant_or_an_address_without_its_port() -> None:
-    assert peer_of(ALICE) == "tenant alice"
-    assert peer_of(Request("3", "Plan", peer="ipv4:10.0.0.1:5000")) == "ipv4:10.0.0.1"
-    assert peer_of(Request("3", "Plan", peer="ipv6:[::1]:5000")) == "ipv6:[::1]"
-    assert peer_of(Request("3", "Plan", peer="unix:/a:1")) == "unix:/a:1"
-    assert peer_of(None) == ""
 
 
 def test_one_is_free_two_come_last_more_than_three_slow_a_peer_and_time_forgives() -> None:
@@ -58,6 +48,8 @@ def test_a_peer_that_goes_on_is_refused_and_told_when_to_come_again() -> None:
     with pytest.raises(TryLater, match="20 times within 60 s") as caught:
         stopped.check(ALICE)
     stopped.check(BOB)
-    stopped.check(None)
+    stopped.check("")
+    stopped.note("")
+    assert not stopped.last("")
     clock.now += caught.value.seconds
     stopped.check(ALICE)

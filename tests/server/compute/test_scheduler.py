@@ -219,6 +219,16 @@ async def test_a_block_behind_one_that_is_lost_runs_again_and_is_not_blamed(make
     assert log == ["poison", "poison's successor", "innocent"]
 
 
+def test_a_request_comes_from_a_tenant_or_an_address_without_its_port() -> None:
+    def origin(peer: str, tenant: str = "") -> str:
+        return events.Request("id", "Plan", tenant, peer).origin
+
+    assert origin("ipv4:10.0.0.1:5000", "alice") == "tenant alice"
+    assert origin("ipv4:10.0.0.1:5000") == "ipv4:10.0.0.1"
+    assert origin("ipv6:[::1]:5000") == "ipv6:[::1]"
+    assert origin("unix:/a:1") == "unix:/a:1"
+
+
 async def test_a_peer_that_cost_many_workers_gets_one_at_a_time_and_others_all_the_rest(make: Make) -> None:
     scheduler, _ = make(workers=3, grace=0)
 
