@@ -90,7 +90,10 @@ def kill(name: str) -> Callable[[Site], None]:
 
 
 def freeze_the_raylet(site: Site) -> None:
-    site.part("raylet").send_signal(signal.SIGSTOP)
+    """Stop it and wait until the server has noticed: workers go on without it, and would seem whole."""
+    raylet = site.part("raylet")
+    raylet.send_signal(signal.SIGSTOP)
+    psutil.wait_procs([raylet], 30)
 
 
 def cut_the_connection(site: Site) -> None:
@@ -115,5 +118,5 @@ FAULTS: dict[str, Callable[[Site], None]] = {
     "kill -9 of the raylet": kill("raylet"),
     "kill -9 of the GCS": kill("gcs_server"),
     "kill -9 of Ray's head process": kill("ray_head"),
-    "SIGSTOP of the raylet": freeze_the_raylet,
+    "SIGSTOP of the raylet (whole again once it is noticed)": freeze_the_raylet,
 }

@@ -24,6 +24,7 @@ from pathlib import Path
 _BEAT_SECONDS = 1.0
 _PROCESSES = Path("/proc")
 _ENDED = (b"Z", b"X")
+_STOPPED = (b"T", b"t")
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,14 @@ def activity_of(process_id: int) -> Activity | None:
             raise Gone from None
         return None
     return Activity(ran, runnable)
+
+
+def is_out(process_id: int) -> bool:
+    """Tell whether a process has ended or is stopped."""
+    try:
+        return _fields(_PROCESSES / str(process_id))[0] in (*_ENDED, *_STOPPED)
+    except OSError:
+        return True
 
 
 class Watch:

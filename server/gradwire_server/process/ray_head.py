@@ -30,6 +30,7 @@ _PARTS = ("gcs_server", "raylet")
 _STARTER = "the process that starts Ray"
 _LOOK_SECONDS = 2.0
 _FROZEN_SECONDS = 10.0
+_END_SECONDS = 3.0
 
 
 class RayHead:
@@ -104,6 +105,7 @@ def main(arguments: list[str]) -> None:
     descriptor, cpus, gpus, store = map(int, arguments)
     parent = socket.socket(fileno=descriptor)
     parent.set_inheritable(False)
+    server = os.getppid()
     try:
         context: Any = ray.init(
             address="local",
@@ -125,7 +127,11 @@ def main(arguments: list[str]) -> None:
         parent.sendall(json.dumps(told).encode() + b"\n")
         if (ended := _watch(parent, parts)) is not None:
             parent.sendall(json.dumps({"ended": ended}).encode() + b"\n")
-            parent.recv(1)
+            # A call into Ray may hold the server up, which then cannot end by itself.
+            if not select.select([parent.fileno()], [], [], _END_SECONDS)[0]:
+                os.kill(server, signal.SIGKILL)
+            trees.kill(trees.descendants(os.getpid()))
+            os._exit(1)
     ray.shutdown()
 
 

@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from gradwire_server.process.heartbeat import Gone, activity_of
+from gradwire_server.process.heartbeat import is_out
 
 PARENT = "GRADWIRE_PARENT_FD"
 """Names a socket to the process that started this one: it is told the port, and its end ends this one."""
@@ -95,7 +95,7 @@ class Supervisor:
                     parts = told.get("parts", parts)
                     self._tell(told.get("port", self._port))
             # The others end with the first one that does.
-            self._lost = next((name for name, process_id in parts.items() if _is_gone(process_id)), "")
+            self._lost = next((name for name, process_id in parts.items() if is_out(process_id)), "")
             return self._process.wait()
 
     def _tell(self, port: int) -> None:
@@ -131,14 +131,6 @@ class Supervisor:
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         lost = {"lost": self._lost} if self._lost and code != LOST_RAY else {}
         structlog.get_logger().error(message, ended=how, **lost)
-
-
-def _is_gone(process_id: int) -> bool:
-    try:
-        activity_of(process_id)
-    except Gone:
-        return True
-    return False
 
 
 def main(arguments: Sequence[str]) -> int:
