@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 REQUESTS ?= 200000
 
-.PHONY: help run test lint docs sync stubs conformance tracing derivatives sparsity fuzz fuzz-wire audit bench clean
+.PHONY: help run test lint docs sync stubs conformance tracing derivatives sparsity fuzz fuzz-wire chaos audit bench clean
 
 help:
 	@echo "make run          install, start a local server with 2 workers, show the main job"
@@ -19,6 +19,7 @@ help:
 	@echo "make fuzz         200,000 mutated models"
 	@echo "make fuzz-wire    200,000 mutated requests (REQUESTS=...) against a live server, its health watched"
 	@echo "make audit        known vulnerabilities of what is installed; asks a database on the network"
+	@echo "make chaos        kill, freeze and cut under load: the table of docs/reliability.md, an hour"
 	@echo "make bench        the benchmarks, as ratios from one run"
 
 $(BIN)/python:
@@ -82,6 +83,9 @@ fuzz-wire: $(VENV)/.dev
 audit: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/python -m pip_audit --skip-editable
+
+chaos: $(VENV)/.dev
+	PYTHONPATH=. $(BIN)/python -m tests.chaos --kills 100 --trials 10 --quiet
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

@@ -52,6 +52,7 @@ class ServerError(GradwireError):
         reason: a constant that programs may compare with, or "".
         metadata: facts that go with the reason, such as a limit and its figure.
         request_id: the id of the call in the server's log, or "" where the error was found by the SDK.
+        retry_after: seconds after which another attempt may succeed; None where the server does not say.
     """
 
     code: str = "UNKNOWN"
@@ -65,6 +66,7 @@ class ServerError(GradwireError):
         reason: str = "",
         metadata: Mapping[str, str] = MappingProxyType({}),
         request_id: str = "",
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -74,6 +76,14 @@ class ServerError(GradwireError):
         self.reason = reason
         self.metadata = dict(metadata)
         self.request_id = request_id
+        self.retry_after = retry_after
+        self.final = False
+        """Whether retries are used up, or could not help."""
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same call may succeed soon: the server is away, or refuses it for now."""
+        return False
 
     def __str__(self) -> str:
         news = [f"{v.field}: {v.description}" for v in self.violations if v.description not in self.message]
@@ -115,6 +125,11 @@ class LimitError(ServerError):
     """The request is over one of the server's limits."""
 
     code = "RESOURCE_EXHAUSTED"
+
+    @property
+    def passing(self) -> bool:
+        """Whether the server says when to try again."""
+        return self.retry_after is not None
 
     @property
     def limit(self) -> str:
@@ -173,6 +188,11 @@ class UnavailableError(ServerError, ConnectionError):
     """The server cannot be reached, is starting or is draining; retries did not help."""
 
     code = "UNAVAILABLE"
+
+    @property
+    def passing(self) -> bool:
+        """Whether the server may be back soon."""
+        return True
 
     def __str__(self) -> str:
         return ServerError.__str__(self)

@@ -23,6 +23,7 @@ class Progress:
         bytes_total: how many there are, likewise.
         elapsed: seconds.
         phase: "uploading" the graph and arrays that the server lacks, "compiling", or "computing".
+        note: why nothing comes, such as "server unavailable, retrying"; "" while all goes well.
     """
 
     blocks_done: int
@@ -31,6 +32,7 @@ class Progress:
     bytes_total: int
     elapsed: float
     phase: Phase = "computing"
+    note: str = ""
 
 
 class ProgressReporter:
@@ -42,25 +44,32 @@ class ProgressReporter:
         self._bar: Any = None
         self._wanted = bool(option) and self._call is None
         self._started = time.monotonic()
+        self._last: tuple[Phase, tuple[int, int], tuple[int, int]] = "uploading", (0, 0), (0, 0)
 
-    def update(self, phase: Phase, blocks: tuple[int, int], size: tuple[int, int]) -> None:
-        """Report blocks and bytes, each as (done, total)."""
+    def interrupted(self, why: str) -> None:
+        """Report that nothing comes for now: the server is `why`."""
+        self.update(*self._last, f"server {why}, retrying")
+
+    def update(self, phase: Phase, blocks: tuple[int, int], size: tuple[int, int], note: str = "") -> None:
+        """Report blocks and bytes, each as (done, total), and why nothing comes."""
+        self._last = phase, blocks, size
         if self._call is not None:
-            self._call(Progress(*blocks, *size, time.monotonic() - self._started, phase))
+            self._call(Progress(*blocks, *size, time.monotonic() - self._started, phase, note))
         elif self._wanted:
             if self._bar is None:
                 from tqdm.auto import tqdm  # here: its import is slow, it looks for notebooks
 
-                self._bar = tqdm(total=size[1], unit="B", unit_scale=True, desc=self._described(phase))
-            self._bar.set_description_str(self._described(phase), refresh=False)
+                self._bar = tqdm(total=size[1], unit="B", unit_scale=True, desc=self._described(phase, note))
+            self._bar.set_description_str(self._described(phase, note), refresh=bool(note))
             if self._bar.total != size[1]:
                 self._bar.reset(size[1])
             if phase != "uploading":
                 self._bar.set_postfix_str(f"{blocks[0]}/{blocks[1]} blocks", refresh=False)
             self._bar.update(size[0] - self._bar.n)
 
-    def _described(self, phase: Phase) -> str:
-        return self._title if phase == "computing" else f"{self._title}, {phase}"
+    def _described(self, phase: Phase, note: str) -> str:
+        doing = note or ("" if phase == "computing" else phase)
+        return f"{self._title}, {doing}" if doing else self._title
 
     def uploads(self) -> "UploadReporter":
         """Return what is told of uploads."""
@@ -93,6 +102,10 @@ class UploadReporter:
             self._reporter.update("uploading", (0, 0), (self._done, self._total))
         except Exception as error:  # of the user's function, which has nothing to do with other calls
             self._failure = error
+
+    def interrupted(self, why: str) -> None:
+        """Report that nothing comes for now: the server is `why`."""
+        self._reporter.interrupted(why)
 
     def check(self) -> None:
         """Raise what a report raised."""

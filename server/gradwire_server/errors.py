@@ -69,3 +69,19 @@ class Overloaded(ServiceError):
         self.limit = limit
         self.allowed = allowed
         self.requested = requested
+
+
+class TryLater(Overloaded):
+    """A request is over a limit for now: it may succeed after some seconds."""
+
+    def __init__(self, message: str, limit: str, allowed: int, requested: int, seconds: float) -> None:
+        """Say which limit was exceeded, by how much, and when another attempt makes sense.
+
+        Args:
+            message: for people.
+            limit: name of the limit.
+            allowed, requested: what the limit allows and what was asked for.
+            seconds: after which to try again.
+        """
+        super().__init__(message, limit, allowed, requested)
+        self.seconds = seconds

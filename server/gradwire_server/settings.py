@@ -160,6 +160,14 @@ class Settings(BaseSettings):
     cancel_grace_seconds: NonNegativeFloat = Field(
         0.5, description="an abandoned computation may go on for so long before its worker is replaced"
     )
+    spare_workers: NonNegativeInt = Field(
+        1, description="workers that stand by, started, to take the place of one that is lost; none on GPUs"
+    )
+    heartbeat_seconds: NonNegativeFloat = Field(
+        10.0,
+        description="a worker on this machine of which no thread has run for so long is frozen and replaced; "
+        "0: never",
+    )
     attempts: PositiveInt = Field(3, description="workers that one task may lose before it fails")
 
     graph_cache_bytes: PositiveBytes = Field(4 * GIB, description="registered graphs kept")
@@ -265,6 +273,11 @@ class Settings(BaseSettings):
         if self.workers == "auto":
             return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return self.workers
+
+    @property
+    def spare_count(self) -> int:
+        """How many workers stand by: a spare would keep a GPU from those that compute."""
+        return 0 if self.device == "gpu" else self.spare_workers
 
     def window(self, workers: int) -> int:
         """Return how many blocks or batches of one request may be in flight with so many workers."""

@@ -117,6 +117,7 @@ class Faults:
     break_values: list[int] = field(default_factory=list)  # bytes of them sent before a stream breaks
     plan_id: str = "plan-1"
     error: status_pb2.Status | None = None
+    refuse: list[status_pb2.Status] = field(default_factory=list)  # what the next calls are answered
 
 
 class WireServer(gradient_service_pb2_grpc.GradientServiceServicer):
@@ -365,6 +366,8 @@ class WireServer(gradient_service_pb2_grpc.GradientServiceServicer):
         if self.faults.unavailable:
             self.faults.unavailable -= 1
             context.abort(grpc.StatusCode.UNAVAILABLE, "starting")
+        if self.faults.refuse:
+            abort(context, self.faults.refuse.pop(0))
         if self.faults.error is not None and call not in ("RegisterGraph", "EvaluateStream"):
             abort(context, self.faults.error)
 

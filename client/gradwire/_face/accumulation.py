@@ -10,13 +10,13 @@ from gradwire._face.batches import Batch, Loss, Start
 from gradwire._face.evaluation import Arrays
 from gradwire._face.pickling import FUNCTION, refuse
 from gradwire._face.structures import unwrapped
-from gradwire.errors import CancelledError, DeadlineError, NotFoundError, ServerError, UnavailableError
+from gradwire.errors import CancelledError, DeadlineError, NotFoundError, ServerError
 from gradwire.graphs.models import Model
 from gradwire.graphs.signature import Selection
 from gradwire.results import Accumulated
 from gradwire.transport.connection import Connection
 from gradwire.transport.gradient_stream import GradientStream, PartialGradient
-from gradwire.transport.retry import Backoff, Deadline
+from gradwire.transport.retry import PASSING, Backoff, Deadline
 from gradwire.transport.uploads import Uploaded
 from gradwire_wire.v1 import accumulate_pb2
 
@@ -131,7 +131,7 @@ class AsyncAccumulator:
                     try:
                         await self._transmit(await self._opened(deadline), batch, deadline)
                         break
-                    except (NotFoundError, UnavailableError) as error:
+                    except (NotFoundError, *PASSING) as error:
                         await self._recover(error, backoff)
             self._last = None
             self._batches += 1
@@ -178,7 +178,7 @@ class AsyncAccumulator:
                 try:
                     stream = await self._opened(deadline)
                     self._last = self._accumulated(await stream.read())
-                except (NotFoundError, UnavailableError) as error:
+                except (NotFoundError, *PASSING) as error:
                     await self._recover(error, backoff)
             return self._last
 
@@ -319,14 +319,15 @@ class AsyncAccumulator:
                 await self._connection.upload(one.tensor_id, one.array, deadline)
                 self._sent.add(one.tensor_id)
 
-    async def _recover(self, error: NotFoundError | UnavailableError, backoff: Backoff) -> None:
-        """Prepare another attempt; raise the error if the batches cannot be sent again."""
-        if self._resendable is None or (self._resent and isinstance(error, NotFoundError)):
+    async def _recover(self, error: ServerError, backoff: Backoff) -> None:
+        """Prepare another attempt; raise the error if it stands or the batches cannot be sent again."""
+        stands = self._resent if isinstance(error, NotFoundError) else not error.passing
+        if self._resendable is None or stands:
             raise error
         self._drop()
         self._assume_uploaded = False
         self._sent.clear()
-        if isinstance(error, UnavailableError):
+        if error.passing:
             await backoff.pause(error)
         else:
             self._resent = True

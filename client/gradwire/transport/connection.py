@@ -5,7 +5,7 @@ import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -23,7 +23,7 @@ from gradwire.graphs.signature import signature_of
 from gradwire.progress import UploadReporter
 from gradwire.tables import html_table
 from gradwire.transport.channel import Stub, open_channel
-from gradwire.transport.retry import Backoff, Deadline, Retry
+from gradwire.transport.retry import PASSING, Backoff, Deadline, Retry
 from gradwire.transport.security import Security
 from gradwire.transport.server_info import ServerInfo, server_info_from
 from gradwire.transport.sightings import Sightings
@@ -40,6 +40,9 @@ LARGE_BYTES = 256 << 10
 _HEALTH_SECONDS = 0.1
 
 _LOGGED_UPLOADS = 1024
+
+# How long to send again what the server forgets before it is used.
+_EVICTION_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ class Connection:
             tick = self.uploads.tick
             try:
                 return await self._send(send, deadline)
-            except (NotFoundError, UnavailableError) as error:
+            except (NotFoundError, *PASSING) as error:
                 recovery = recovery or Recovery(self, model, uploads, deadline)
                 await recovery.handle(error, tick)
 
@@ -133,7 +136,9 @@ class Connection:
         async with self._registering[model.graph_id]:
             if not again and model.graph_id in self._graphs:  # registered by another call meanwhile
                 return self._graphs[model.graph_id]
-            graph = await self._retried(lambda: self._find_or_send(model, deadline, uploads), deadline)
+            graph = await self._retried(
+                lambda: self._find_or_send(model, deadline, uploads), deadline, uploads
+            )
         if graph.graph_id != model.graph_id:
             raise ServerError(
                 f"the server calls the graph {graph.graph_id}, not {model.graph_id}; "
@@ -179,14 +184,19 @@ class Connection:
                     )
                 await asyncio.sleep(_HEALTH_SECONDS)
 
-    async def _retried(self, send: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
+    async def _retried(
+        self,
+        send: Callable[[], Awaitable[T]],
+        deadline: Deadline,
+        reporter: UploadReporter | None = None,
+    ) -> T:
         backoff = Backoff(self.retry, deadline)
         while True:
             try:
                 with translated(self.address, deadline.timeout):
                     return await send()
-            except UnavailableError as error:
-                await backoff.pause(error)
+            except PASSING as error:
+                await _pause(backoff, error, reporter)
 
     async def _find_or_send(
         self, model: Model, deadline: Deadline, uploads: UploadReporter | None
@@ -250,7 +260,7 @@ class Connection:
             parts = _reported(_tensor_parts(array), uploads, self.uploads.watchers.get(tensor_id, []))
             return finish_upload(self.stub.put_tensor(parts, deadline.remaining()))
 
-        answer = await self._retried(send, deadline)
+        answer = await self._retried(send, deadline, uploads)
         received = tensor_pb2.PutTensorResponse.FromString(answer).tensor.tensor_id
         if received != tensor_id:
             raise ServerError(
@@ -332,11 +342,12 @@ class Recovery:
         self._uploads = {**uploads, **{one.tensor_id: one.array for one in model.bound.values()}}
         self._deadline = deadline
         self._backoff = Backoff(connection.retry, deadline)
-        self._eviction_backoff = Backoff(connection.retry, deadline)
+        waits = replace(connection.retry, seconds=min(connection.retry.seconds, _EVICTION_SECONDS))
+        self._eviction_backoff = Backoff(waits, deadline)
         self._sent: set[str] = set()
 
-    async def handle(self, error: NotFoundError | UnavailableError, tick: int, done: int = 0) -> None:
-        """Upload what the server lacked, or wait until it may be reachable again.
+    async def handle(self, error: ServerError, tick: int, done: int = 0) -> None:
+        """Upload what the server lacked, or wait until it may answer again.
 
         Args:
             error: what the attempt failed with.
@@ -345,11 +356,12 @@ class Recovery:
 
         Raises:
             NotFoundError: the server lacks what was sent to it, or what is not known here.
-            UnavailableError: retries are used up.
+            UnavailableError, LimitError: retries are used up, or the limit stands.
         """
         if isinstance(error, UnavailableError):
             self._sent.clear()  # the server may have restarted and lost everything
-            await self._backoff.pause(error, done)
+        if not isinstance(error, NotFoundError):
+            await _pause(self._backoff, error, self._reporter, done)
             return
         named = self._named(error)
         missing = (named or {self._model.graph_id, *self._uploads}) - self._sent
@@ -391,6 +403,17 @@ class Recovery:
         """Return the ids that the server says it lacks, of those that are known here."""
         mine = {self._model.graph_id, *self._uploads}
         return {one for one in mine if one == error.metadata.get("resource_name") or one in error.message}
+
+
+async def _pause(
+    backoff: Backoff, error: ServerError, reporter: UploadReporter | None, done: int = 0
+) -> None:
+    """Tell the user why nothing comes, and wait before the next attempt; raise what no wait helps against."""
+    if not error.passing:
+        raise error
+    if reporter is not None and not error.final:
+        reporter.interrupted("unavailable" if isinstance(error, UnavailableError) else "busy")
+    await backoff.pause(error, done)
 
 
 async def _reported(

@@ -8,13 +8,13 @@ from math import prod
 import grpc.aio
 
 import gradwire_wire as wire
-from gradwire.errors import NotFoundError, PreconditionError, ServerError, UnavailableError
+from gradwire.errors import NotFoundError, PreconditionError, ServerError
 from gradwire.graphs.models import Model
 from gradwire.progress import Phase, ProgressReporter
 from gradwire.results import Block, Info, Piece, Plan, Summary
 from gradwire.transport.connection import Connection, Recovery
 from gradwire.transport.placement import Destination, OpenBlock, ResultArrays, SparseValues, slices
-from gradwire.transport.retry import Deadline
+from gradwire.transport.retry import PASSING, Deadline
 from gradwire.transport.status import PLAN_CHANGED, translated
 from gradwire_wire.framing import Chunk, FramingError, block_chunk, pattern_chunk, value_chunk
 from gradwire_wire.outputs import fill_output, output_arrays
@@ -150,7 +150,7 @@ class DerivativeReceiver:
                     async for block in self._one_stream():
                         yield block
                     break
-                except (NotFoundError, UnavailableError) as error:
+                except (NotFoundError, *PASSING) as error:
                     await recovery.handle(error, tick, len(self._done) + self._has_values)
                     self._resumed += self._plan is not None
                 except PreconditionError as error:

@@ -17,6 +17,8 @@ from gradwire.transport.channel import RequestsCall, UploadCall
 
 # The reason of the error for a stream that cannot be resumed, because the server would plan it differently.
 PLAN_CHANGED = "PLAN_CHANGED"
+# What gRPC says of a certificate that another attempt will not make valid.
+_REFUSED_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
 _WRITE_FAILED = "Internal error from Core"
 _WAITS, _WAIT_SECONDS = 100, 0.01
 T = TypeVar("T")
@@ -95,7 +97,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError, address: str, timeout: float | N
         elif name == "DEADLINE_EXCEEDED":
             limit = f" of {timeout:g} s" if timeout is not None else ""
             message = f"the call took longer than its timeout{limit} and was stopped"
-    return from_parts(name, message, details)
+    made = from_parts(name, message, details)
+    made.final = _REFUSED_CERTIFICATE in message and not details
+    return made
 
 
 def _details(error: grpc.aio.AioRpcError) -> Iterator[AnyMessage]:
@@ -120,13 +124,14 @@ def from_parts(code: str | int, message: str, details: Iterable[AnyMessage]) -> 
     name = code if isinstance(code, str) else _code_name(code)
     violations: list[Violation] = []
     reason, request_id, metadata = "", "", dict[str, str]()
+    retry_after: float | None = None
     for detail in details:
         bad, info, resource = (
             error_details_pb2.BadRequest(),
             error_details_pb2.ErrorInfo(),
             error_details_pb2.ResourceInfo(),
         )
-        own = error_details_pb2.RequestInfo()
+        own, again = error_details_pb2.RequestInfo(), error_details_pb2.RetryInfo()
         if detail.Unpack(bad):
             violations += [Violation(v.field, v.description) for v in bad.field_violations]
         elif detail.Unpack(info):
@@ -136,10 +141,18 @@ def from_parts(code: str | int, message: str, details: Iterable[AnyMessage]) -> 
             metadata |= {"resource_type": resource.resource_type, "resource_name": resource.resource_name}
         elif detail.Unpack(own):
             request_id = own.request_id
+        elif detail.Unpack(again):
+            retry_after = max(0.0, again.retry_delay.ToTimedelta().total_seconds())
     kind = PreconditionError if reason == PLAN_CHANGED else BY_CODE.get(name, ServerError)
     text = message or f"the server answered {name} and said no more"
     return kind(
-        text, code=name, violations=violations, reason=reason, metadata=metadata, request_id=request_id
+        text,
+        code=name,
+        violations=violations,
+        reason=reason,
+        metadata=metadata,
+        request_id=request_id,
+        retry_after=retry_after,
     )
 
 

@@ -143,7 +143,7 @@ def serve(context: typer.Context) -> None:
     """Run a server. `gradwire serve --help` lists every setting."""
     with session.errors_in_a_line():
         session.require_server("gradwire serve")
-    from gradwire_server.__main__ import main
+    from gradwire_server.process.supervisor import main
 
     raise typer.Exit(main(context.args))
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, ValueSource, registered
 from gradwire_server.errors import WorkerLost
 from gradwire_server.process.environment import RAY_TOKEN, for_compute, prepare_compute
+from gradwire_server.process.heartbeat import Place, beat
 
 if TYPE_CHECKING:
     # JAX reads its settings when it is imported: `main` makes them first.
@@ -55,6 +56,7 @@ class HelperLink:
         self._connection = Connection(ours.detach())
         self._connection.send(settings.limits)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="helper")
+        self.place = Place.of(self._process.pid)
 
     @property
     def name(self) -> str:
@@ -109,6 +111,7 @@ def main(arguments: list[str]) -> None:
     """Serve calls until the other end is closed: `helper DESCRIPTOR THREADS NICENESS`."""
     descriptor, threads, niceness = map(int, arguments)
     prepare_compute("cpu", threads, niceness)
+    beat()
     from gradwire_server.compute.workbench import Workbench
 
     connection = Connection(descriptor)

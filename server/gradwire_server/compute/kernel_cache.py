@@ -48,6 +48,9 @@ _KEPT_GRAPH_BYTES = 16 << 20
 _PLAN_BLOCKS = 4096
 """Blocks that count as one plan; one of a million takes the room of many."""
 
+_ABANDONED = 8
+"""Compilations, and plans, that go on for nobody."""
+
 _SIGNATURES = 64
 """Signatures of transformed functions to keep."""
 
@@ -99,8 +102,8 @@ class KernelCache:
         self._disk = disk
         self.on_event: Callable[[Event], None] = unheard
         """Called with events of lookups."""
-        self._compiling: SingleFlight[str, Executable] = SingleFlight()
-        self._planning: SingleFlight[str, HeldPlan] = SingleFlight()
+        self._compiling: SingleFlight[str, Executable] = SingleFlight(_ABANDONED)
+        self._planning: SingleFlight[str, HeldPlan] = SingleFlight(_ABANDONED)
         self._saving: set[asyncio.Future[None]] = set()
 
     def _key(self, kind: str, subject: object) -> str:

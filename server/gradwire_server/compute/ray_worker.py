@@ -20,6 +20,7 @@ from ray.exceptions import (
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, ValueSource
 from gradwire_server.errors import DataLost, WorkerLost
 from gradwire_server.process.environment import forget_secrets, prepare_compute
+from gradwire_server.process.heartbeat import Place, beat
 
 if TYPE_CHECKING:
     # JAX reads its settings when it is imported: in the worker's process `WorkerActor` makes them first.
@@ -48,6 +49,7 @@ class WorkerActor:
         """
         prepare_compute(device, threads, niceness)
         forget_secrets()
+        beat()
         from gradwire_server.compute.workbench import Workbench
 
         self._workbench = Workbench(limits)
@@ -60,12 +62,13 @@ class WorkerActor:
 class RayLink:
     """A `Link` to a Ray actor."""
 
-    def __init__(self, name: str, settings: Settings) -> None:
-        """Ask Ray for the process; it is ready when `ready` returns."""
+    def __init__(self, name: str, settings: Settings, cpus: int = 1) -> None:
+        """Ask Ray for the process, with `cpus` of its CPUs; it is ready when `ready` returns."""
         self._name = name
-        self.process_id = 0
+        self.cpus = cpus
+        self.place: Place | None = None
         gpus = 1 if settings.device == "gpu" else 0
-        actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, max_task_retries=0)(WorkerActor)
+        actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)(WorkerActor)
         self._actor: Any = actor.remote(
             settings.device, settings.threads_per_worker, settings.worker_niceness, settings.limits
         )
@@ -79,7 +82,7 @@ class RayLink:
         """Wait until the process is ready."""
         from gradwire_server.compute.workbench import Workbench
 
-        self.process_id = await self.call(Workbench.identify)
+        self.place = await self.call(Workbench.identify)
 
     async def source(self, value: SharedValue) -> ValueSource:
         """Put a value into the object store."""
@@ -128,3 +131,5 @@ class RayLink:
         """End the process, whatever it does."""
         if ray.is_initialized():
             ray.kill(self._actor)
+        if self.place is not None:
+            self.place.kill()  # Ray asks the process, which does not answer while it is stopped

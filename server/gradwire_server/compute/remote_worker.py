@@ -39,6 +39,7 @@ from gradwire_server.compute.worker import (
     SharedInputs,
     SignatureRequest,
 )
+from gradwire_server.process.heartbeat import Place
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
@@ -50,6 +51,10 @@ class Link(Protocol):
     @property
     def name(self) -> str:
         """The name of the process in results and logs."""
+
+    @property
+    def place(self) -> Place | None:
+        """Where the process runs; None while it is not known."""
 
     async def source(self, value: SharedValue) -> ValueSource:
         """Make a shared value readable for the process."""
@@ -78,6 +83,11 @@ class RemoteWorker:
     def name(self) -> str:
         """The name in results and logs."""
         return self._link.name
+
+    @property
+    def place(self) -> Place | None:
+        """Where the process runs; None while it is not known."""
+        return self._link.place
 
     async def register(self, request: RegisterRequest) -> RegisteredGraph:
         """Parse and check a graph."""

@@ -4,7 +4,7 @@ Every request of a client has a queue of tasks. Workers take tasks from the queu
 that a request of a thousand blocks and one of a single block advance alike. A worker that computes a block or
 a batch may have one more queued behind it, so that it does not idle while the first result travels. A task
 whose worker dies runs again; one that nobody waits for any more is dropped, and a worker that stays busy with
-it is replaced.
+it is replaced. A peer that costs many workers in this way gets them one at a time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
+from gradwire_server.access.stopped_workers import StoppedWorkers
 from gradwire_server.compute.worker import Worker, WorkerRequest
 from gradwire_server.errors import DataLost, Overloaded, TimeLimit, Unavailable, WorkerLost
 from gradwire_server.observe.events import (
@@ -35,6 +36,9 @@ from gradwire_server.observe.events import (
 R = TypeVar("R")
 _ids = itertools.count()
 _log = structlog.get_logger()
+
+_SHORT_SECONDS = 1.0
+"""When to look again whether a peer that came last may have a worker, while some are missing."""
 
 
 @dataclass(eq=False)
@@ -65,6 +69,11 @@ class Task(Generic[R]):
     since: float = field(default_factory=time.monotonic)
     served: Request | None = field(default_factory=current_request)
 
+    @property
+    def origin(self) -> str:
+        """Who asked for it; "" for the server itself."""
+        return self.served.origin if self.served else ""
+
 
 @dataclass(eq=False)
 class TaskQueue:
@@ -75,12 +84,14 @@ class TaskQueue:
         waiting: not yet given to a worker.
         unfinished: waiting or running.
         reruns: tasks that were run again because their worker was lost.
+        blamed: whether workers were stopped because of it.
     """
 
     scheduler: Scheduler
     waiting: deque[Task[Any]] = field(default_factory=deque)
     unfinished: set[Task[Any]] = field(default_factory=set)
     reruns: int = 0
+    blamed: bool = False
 
     def submit(self, request: WorkerRequest[R], *, seconds: float) -> Task[R]:
         """Queue a call that may run for `seconds`; cancelling its future drops or abandons it.
@@ -121,6 +132,10 @@ class Scheduler:
         self._workers: dict[Worker, list[Task[Any]]] = {}
         self._retired: set[Worker] = set()
         self._running: set[asyncio.Task[None]] = set()
+        self._stopped = StoppedWorkers()
+        self._reminder: asyncio.TimerHandle | None = None
+        self.size = 1
+        """How many workers there are when none is missing."""
         self.expecting = True
         """Whether workers are there or being started; tasks are refused otherwise."""
         self.on_lost: Callable[[Worker], None] = lambda worker: None
@@ -155,6 +170,11 @@ class Scheduler:
         self._idle.append(worker)
         self._assign_all()
 
+    def lose(self, worker: Worker, reason: str) -> None:
+        """Kill a worker that was found dead or frozen; what it had to do is done again."""
+        _log.warning("worker lost", worker=worker.name, reason=reason)
+        self._lose(worker, reason)
+
     def retire(self, worker: Worker) -> None:
         """Let a worker finish what it does, then end it."""
         if worker not in self._workers:
@@ -185,6 +205,7 @@ class Scheduler:
                 self._queue_length,
                 len(self._turns) + 1,
             )
+        self._stopped.check(task.origin)
         queue.unfinished.add(task)
         task.future.add_done_callback(lambda _: queue.unfinished.discard(task))
         if not queue.waiting:
@@ -221,21 +242,52 @@ class Scheduler:
         running.add_done_callback(self._running.discard)
 
     def _next(self, *, pipelined: bool = False) -> Task[Any] | None:
-        """Take the task whose turn it is; none if a pipelined one is wanted and it is not."""
-        while self._turns:
+        """Take the task whose turn it is; none if a pipelined one is wanted and it is not.
+
+        Peers that have cost workers come last; those that have to wait keep their place.
+        """
+        passed: list[TaskQueue] = []
+        chosen: TaskQueue | None = None
+        while self._turns and chosen is None:
             queue = self._turns[0]
             while queue.waiting and queue.waiting[0].future.done():
                 queue.waiting.popleft()
             if queue.waiting and pipelined and not queue.waiting[0].request.pipelined:
-                return None
+                break
             self._turns.popleft()
-            if not queue.waiting:
-                continue
-            task = queue.waiting.popleft()
-            if queue.waiting:
-                self._turns.append(queue)
-            return task
-        return None
+            if queue.waiting and self._stopped.last(queue.waiting[0].origin):
+                passed.append(queue)
+            elif queue.waiting:
+                chosen = queue
+        if chosen is None:
+            chosen = next((queue for queue in passed if not self._must_wait(queue.waiting[0].origin)), None)
+        self._turns.extendleft(queue for queue in reversed(passed) if queue is not chosen)
+        if chosen is None:
+            return None
+        task = chosen.waiting.popleft()
+        if chosen.waiting:
+            self._turns.append(chosen)
+        return task
+
+    def _must_wait(self, peer: str) -> bool:
+        """Tell whether a peer that has cost workers gets none now."""
+        if len(self._workers) < min(self.size, 2):
+            self._remind_in(_SHORT_SECONDS)
+            return True  # the last one is for others
+        if not self._stopped.slowed(peer):
+            return False
+        pause = self._stopped.pause(peer)
+        if pause:
+            self._remind_in(pause)
+        return pause > 0 or any(task.origin == peer for tasks in self._workers.values() for task in tasks)
+
+    def _remind_in(self, seconds: float) -> None:
+        if self._reminder is None:
+            self._reminder = asyncio.get_running_loop().call_later(seconds, self._remind)
+
+    def _remind(self) -> None:
+        self._reminder = None
+        self._assign_all()
 
     async def _run(
         self, worker: Worker, task: Task[Any], call: asyncio.Future[Any], ahead: asyncio.Future[Any] | None
@@ -264,6 +316,7 @@ class Scheduler:
                 future.set_exception(TimeLimit(limit))
             _log.warning("worker stopped: it was busy past its time", worker=worker.name, method=name)
             self._ended(task, worker, "abandoned" if future.cancelled() else "late")
+            self._blame(task)
             self._lose(worker, "busy")
             return
         error = call.exception()
@@ -282,6 +335,12 @@ class Scheduler:
             future.set_result(call.result())
         if worker in self._workers:
             self._finish(worker, task)
+
+    def _blame(self, task: Task[Any]) -> None:
+        """Note that a task cost a worker, once for all tasks of its queue."""
+        if not task.queue.blamed:
+            task.queue.blamed = True
+            self._stopped.note(task.origin)
 
     def _ended(self, task: Task[Any], worker: Worker, outcome: str) -> None:
         seconds = time.monotonic() - task.since
@@ -305,6 +364,7 @@ class Scheduler:
         # One that was only queued behind another did not end the worker.
         task.losses += begun
         if task.losses >= self._attempts:
+            self._blame(task)
             _fail(
                 task,
                 WorkerLost(

@@ -18,10 +18,16 @@ class _Flight(Generic[V]):
 
 
 class SingleFlight(Generic[K, V]):
-    """Runs at most one computation per key, and cancels it when no caller waits for it any more."""
+    """Runs at most one computation per key, to its end even when its callers have gone.
 
-    def __init__(self) -> None:
-        """Start with nothing running."""
+    What it computes is kept elsewhere for the next caller: one whose time is shorter than the computation
+    gets it on a later attempt. The computation is the first caller's in events. Only so many go on for
+    nobody; one more is cancelled.
+    """
+
+    def __init__(self, abandoned: int) -> None:
+        """Start with nothing running; at most `abandoned` computations go on without callers."""
+        self._abandoned = abandoned
         self._flights: dict[K, _Flight[V]] = {}
 
     async def run(self, key: K, compute: Callable[[], Coroutine[Any, Any, V]]) -> V:
@@ -38,9 +44,12 @@ class SingleFlight(Generic[K, V]):
             return await asyncio.shield(flight.task)
         finally:
             flight.waiters -= 1
-            if not flight.waiters and not flight.task.done():
+            if not flight.waiters and not flight.task.done() and self._too_many():
                 self._forget(key, flight.task)
                 flight.task.cancel()
+
+    def _too_many(self) -> bool:
+        return sum(not flight.waiters for flight in self._flights.values()) > self._abandoned
 
     def _finish(self, key: K, task: asyncio.Task[V]) -> None:
         self._forget(key, task)

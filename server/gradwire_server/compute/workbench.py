@@ -38,6 +38,7 @@ from gradwire_engine.values import Block, Choices, GraphInfo, Signature, dtype_o
 from gradwire_server.compute.lru import lru_of_bytes
 from gradwire_server.compute.shared_values import GraphSource, ValueSource
 from gradwire_server.compute.worker import Array, Compiled, Computed, KernelFacts, Planned
+from gradwire_server.process.heartbeat import Place
 
 InputSources = Mapping[str, "Array | ValueSource"]
 
@@ -119,11 +120,11 @@ class Workbench:
         self._points: LRUCache[str, dict[str, Any]] = LRUCache(POINTS)
         self._tensors: LRUCache[str, Any] = lru_of_bytes(_TENSOR_BYTES, lambda tensor: int(tensor.nbytes))
 
-    def identify(self) -> int:
-        """Return the process id, once the process is ready to work."""
+    def identify(self) -> Place:
+        """Return where the process runs, once it is ready to work."""
         # Slow the first time, and would be so in the first call.
         device_fingerprint()
-        return os.getpid()
+        return Place.of(os.getpid())
 
     def register(
         self, data: ValueSource, text: bool, choices: Choices | None = None, graph_id: str = ""

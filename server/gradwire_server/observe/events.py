@@ -35,6 +35,12 @@ class Request:
     peer: str = ""
     traceparent: str = ""
 
+    @property
+    def origin(self) -> str:
+        """The tenant, or where nobody is asked the address, without its port."""
+        address = self.peer.rpartition(":")[0] if self.peer.startswith("ipv") else self.peer
+        return f"tenant {self.tenant}" if self.tenant else address
+
 
 _current: ContextVar[Request | None] = ContextVar("request", default=None)
 
@@ -144,7 +150,7 @@ class WorkerReady(Event):
 
 @dataclass(frozen=True)
 class WorkerGone(Event):
-    """A worker died, or was stopped because it stayed busy with what nobody waits for."""
+    """A worker went; `reason`: died, frozen, or busy (stopped, for nobody waits for what it does)."""
 
     worker: str
     reason: str

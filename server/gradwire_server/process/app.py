@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import NoReturn, Protocol
 
 import grpc
+import psutil
 import structlog
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
@@ -33,6 +36,7 @@ from gradwire_server.process import loops, trees
 from gradwire_server.process.guard import Guard
 from gradwire_server.process.listening import listen
 from gradwire_server.process.observing import MissingExtra, Observation, resident_bytes
+from gradwire_server.process.supervisor import LOST_RAY
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.service import NAME, GradientService
 from gradwire_server.settings import Settings
@@ -104,6 +108,7 @@ class Server:
             self._certificates.credentials() if self._certificates else None,
         )
         self._pool.start_helper()
+        self._pool.start_watch()
         # Both are slow the first time, and would be so on the first request.
         device_fingerprint(), engine_fingerprint()
         # What was imported stays: a full collection that walks it holds the event loop for 0.2 s.
@@ -125,24 +130,31 @@ class Server:
         _log.info("reloading")
         self._access.reload()
 
-    async def run(self, stop: asyncio.Event) -> int:
-        """Start Ray, serve until `stop` is set, then drain; return the process's exit code."""
-        ray = asyncio.ensure_future(self._start_workers(stop))
+    async def run(self, stop: asyncio.Event, parent: Parent) -> int:
+        """Start Ray, serve until `stop` is set, then drain; return the process's exit code.
+
+        When a part of a local Ray is lost, the process ends at once, so that it is started again.
+        """
+        ray = asyncio.ensure_future(self._start_workers(stop, parent))
+        lost = asyncio.ensure_future(self._pool.lost_ray())
         stopping = asyncio.ensure_future(stop.wait())
         try:
-            await asyncio.wait((ray, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((ray, lost, stopping), return_when=asyncio.FIRST_COMPLETED)
             if ray.done() and ray.exception() is not None:
                 _log.error("Ray did not start", reason=str(ray.exception()))
                 return 1
-            await stopping
+            await asyncio.wait((lost, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if lost.done() and not stop.is_set():
+                _end_at_once(lost.result())
             return 0
         finally:
-            stopping.cancel()
-            ray.cancel()
+            for task in (stopping, ray, lost):
+                task.cancel()
             await self.close()
 
-    async def _start_workers(self, stop: asyncio.Event) -> None:
+    async def _start_workers(self, stop: asyncio.Event, parent: Parent) -> None:
         await self._pool.connect()
+        parent.ray_started(self._pool.ray_parts)
         # Connecting replaced our handlers by Ray's.
         _stop_on_signals(stop)
         await self._pool.start_workers()
@@ -179,6 +191,18 @@ class Server:
             await self._health.set(service, status)
 
 
+def _end_at_once(ended: str) -> NoReturn:
+    """End this process and those below it: without Ray, no call that is open can be answered.
+
+    Clients find their connections closed, which is UNAVAILABLE to them, and ask again.
+    """
+    _log.error("a part of Ray was lost: the server starts again", part=ended)
+    for process in trees.descendants(os.getpid()):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    os._exit(LOST_RAY)
+
+
 def _options(settings: Settings) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 0),
@@ -191,17 +215,22 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def serve(settings: Settings, started: Callable[[str, asyncio.Event], None] | None = None) -> int:
-    """Run a server until SIGTERM or SIGINT; return the process's exit code.
+class Parent(Protocol):
+    """Who started the server, and is told of it; called on the event loop."""
 
-    Args:
-        settings: of the server.
-        started: called on the event loop with the address, and with the event that stops the server.
-    """
-    return asyncio.run(_serve(settings, started))
+    def listening(self, address: str, stop: asyncio.Event) -> None:
+        """Hear of the address, and of the event that stops the server."""
+
+    def ray_started(self, parts: Mapping[str, int]) -> None:
+        """Hear of the processes that a local Ray cannot lose: ids by name."""
 
 
-async def _serve(settings: Settings, started: Callable[[str, asyncio.Event], None] | None) -> int:
+def serve(settings: Settings, parent: Parent) -> int:
+    """Run a server until SIGTERM or SIGINT; return the process's exit code."""
+    return asyncio.run(_serve(settings, parent))
+
+
+async def _serve(settings: Settings, parent: Parent) -> int:
     stop = asyncio.Event()
     _stop_on_signals(stop)
     try:
@@ -216,9 +245,8 @@ async def _serve(settings: Settings, started: Callable[[str, asyncio.Event], Non
         _log.error("the server did not start", reason=str(error))
         await server.close()
         return 1
-    if started is not None:
-        started(address, stop)
-    return await server.run(stop)
+    parent.listening(address, stop)
+    return await server.run(stop, parent)
 
 
 def _reload_on_hangup(server: Server) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gradwire_server.__main__ import PARENT, SOCKET
 from gradwire_server.process import trees
+from gradwire_server.process.supervisor import PARENT, SOCKET
 from gradwire_server.settings import Settings
 
 AT_A_PORT = frozenset({"host", "port", "tls_cert"})

@@ -2,7 +2,8 @@
 
 Starting Ray forks and waits with the GIL held, which would stop the server from answering; and Ray's
 processes should end even when the server is killed. So a small child starts Ray, reports its address, and
-ends it when its parent is gone.
+ends it when its parent is gone. It also tells its parent when a part of Ray ends or freezes: Ray itself would
+end the server some time later, without a word.
 """
 
 from __future__ import annotations
@@ -11,16 +12,25 @@ import contextlib
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from gradwire_server.process import trees
 from gradwire_server.process.environment import for_compute
+from gradwire_server.process.heartbeat import Watch
 
 _STOP_SECONDS = 10.0
+_PARTS = ("gcs_server", "raylet")
+_STARTER = "the process that starts Ray"
+_LOOK_SECONDS = 2.0
+_FROZEN_SECONDS = 10.0
+_END_SECONDS = 3.0
 
 
 class RayHead:
@@ -45,7 +55,10 @@ class RayHead:
             start_new_session=True,
         )
         theirs.close()
+        self._lines = self._socket.makefile()
         self._up = False
+        self.parts: dict[str, int] = {}
+        """Ids of the processes that Ray cannot lose, by name; first the one with which the others end."""
 
     def address(self) -> str:
         """Wait until Ray is up, and return the address to connect to.
@@ -53,14 +66,20 @@ class RayHead:
         Raises:
             RuntimeError: Ray did not start.
         """
-        line = self._socket.makefile().readline()
+        line = self._lines.readline()
         if not line:
             raise RuntimeError("the process that starts Ray ended")
-        answer: dict[str, str] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise RuntimeError(answer["error"])
         self._up = True
-        return answer["address"]
+        self.parts = {_STARTER: self._process.pid, **answer["parts"]}
+        return str(answer["address"])
+
+    def ended(self) -> str:
+        """Wait until a part of Ray, or the child, has ended; say which, and how."""
+        line = self._lines.readline()
+        return str(json.loads(line)["ended"]) if line else f"{_STARTER} died"
 
     def stop(self) -> None:
         """End Ray and the child, and wait until they are gone; a Ray that is still starting is killed."""
@@ -75,6 +94,7 @@ class RayHead:
             self._process.kill()
             self._process.wait()
         trees.kill(children)
+        self._lines.close()
         self._socket.close()
 
 
@@ -85,6 +105,7 @@ def main(arguments: list[str]) -> None:
     descriptor, cpus, gpus, store = map(int, arguments)
     parent = socket.socket(fileno=descriptor)
     parent.set_inheritable(False)
+    server = os.getppid()
     try:
         context: Any = ray.init(
             address="local",
@@ -100,9 +121,32 @@ def main(arguments: list[str]) -> None:
         parent.sendall(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode() + b"\n")
         os._exit(1)
     with contextlib.suppress(OSError):
-        parent.sendall(json.dumps({"address": context.address_info["address"]}).encode() + b"\n")
-        parent.recv(1)
+        there = {process.name(): process.pid for process in trees.descendants(os.getpid())}
+        parts = {name: there[name] for name in _PARTS if name in there}
+        told = {"address": context.address_info["address"], "parts": parts}
+        parent.sendall(json.dumps(told).encode() + b"\n")
+        if (ended := _watch(parent, parts)) is not None:
+            parent.sendall(json.dumps({"ended": ended}).encode() + b"\n")
+            # A call into Ray may hold the server up, which then cannot end by itself.
+            if not select.select([parent.fileno()], [], [], _END_SECONDS)[0]:
+                os.kill(server, signal.SIGKILL)
+            trees.kill(trees.descendants(os.getpid()))
+            os._exit(1)
     ray.shutdown()
+
+
+def _watch(parent: socket.socket, parts: Mapping[str, int]) -> str | None:
+    """Wait until a part of Ray is dead or frozen, and say which; None when the parent is gone first."""
+    names = {process_id: name for name, process_id in parts.items()}
+    watch = Watch(_FROZEN_SECONDS)
+    # Readable when the process has ended.
+    ends: list[int] = [os.pidfd_open(process_id) for process_id in names] if hasattr(os, "pidfd_open") else []
+    while True:
+        ready, _, _ = select.select([parent.fileno(), *ends], [], [], _LOOK_SECONDS)
+        if parent.fileno() in ready:
+            return None
+        for process_id, state in watch.look(tuple(names), time.monotonic()).items():
+            return f"{names[process_id]} {state}"
 
 
 if __name__ == "__main__":

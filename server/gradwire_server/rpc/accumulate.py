@@ -303,6 +303,8 @@ class AccumulateCall:
         for message in _messages(running.objective, total, arrays, running.queue.reruns):
             # Not to be cancelled: what ends the call waits until the message has left.
             self._writing = asyncio.ensure_future(self._context.write(message))
+            # The client may have gone: the call ends with that, whether or not anybody waits here still.
+            self._writing.add_done_callback(lambda done: done.cancelled() or done.exception())
             await asyncio.shield(self._writing)
 
 

@@ -17,6 +17,9 @@ from gradwire_server.rpc.backend import Backend
 from gradwire_wire.choices import GraphChoices
 from gradwire_wire.v1 import graph_pb2
 
+_ABANDONED = 2
+"""Registrations that go on for nobody: each holds a graph."""
+
 
 class GraphRegistry:
     """Registers graphs; clients that send the same one at the same time share one registration."""
@@ -24,7 +27,7 @@ class GraphRegistry:
     def __init__(self, backend: Backend) -> None:
         """Keep graphs in the store of `backend`."""
         self._backend = backend
-        self._registering: SingleFlight[tuple[str, bool], RegisteredGraph] = SingleFlight()
+        self._registering: SingleFlight[tuple[str, bool], RegisteredGraph] = SingleFlight(_ABANDONED)
 
     async def register(
         self, requests: AsyncIterator[graph_pb2.RegisterGraphRequest]

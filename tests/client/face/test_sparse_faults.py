@@ -111,7 +111,9 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     from gradwire_server.process import embedded
 
     cache = tmp_path_factory.mktemp("cache")
-    handle = embedded.start(workers=4, fast_path_flops=0.0, cache_dir=cache, log_level="error")
+    # A lost worker is found by the work that it was given, and by nothing else.
+    quiet = {"spare_workers": 0, "heartbeat_seconds": 0.0}
+    handle = embedded.start(workers=4, fast_path_flops=0.0, cache_dir=cache, log_level="error", **quiet)
     try:
         wait_until_serving(handle.address)
         yield handle

@@ -180,6 +180,77 @@ def test_a_timeout_bounds_all_attempts_together(wire_server: WireServer) -> None
         assert time.monotonic() - started < 2.0
 
 
+def test_calls_are_tried_again_for_30_seconds_by_default() -> None:
+    retry = gw.Retry()
+    assert (retry.seconds, retry.attempts) == (30.0, None)
+    with pytest.raises(ValueError, match="negative"):
+        gw.Retry(seconds=-1)
+
+
+def test_a_server_that_stays_away_is_given_up_after_the_time_for_it(wire_server: WireServer) -> None:
+    wire_server.faults.unavailable = 10**6
+    with gw.connect(wire_server.address, retry=gw.Retry(seconds=0.5, longest_wait=0.1)) as client:
+        started = time.monotonic()
+        with pytest.raises(gw.UnavailableError, match="starting"):
+            client.function(SQUARE)(X)
+        assert 0.45 < time.monotonic() - started < 2.0
+    assert len(wire_server.calls) > 6
+
+
+def test_the_time_counts_anew_whenever_a_block_has_arrived(wire_server: WireServer) -> None:
+    wire_server.faults.block_width, wire_server.faults.delay = 1, 0.1
+    wire_server.faults.break_after = [1] * 10
+    with gw.connect(wire_server.address, retry=gw.Retry(seconds=0.6, longest_wait=0.01)) as client:
+        started = time.monotonic()
+        np.testing.assert_array_equal(client.function(SQUARE).jacobian(X), np.diag(2 * X))
+        assert time.monotonic() - started > 0.9
+
+
+def test_progress_says_that_the_server_is_away(client: gw.Client, wire_server: WireServer) -> None:
+    wire_server.faults.break_after = [2]
+    reports: list[gw.Progress] = []
+    client.function(SQUARE).jacobian(X, progress=reports.append)
+    notes = [(r.note, r.phase) for r in reports if r.note]
+    assert notes == [("server unavailable, retrying", "computing")]
+    assert reports[-1].note == ""
+
+
+def again(seconds: float) -> error_details_pb2.RetryInfo:
+    info = error_details_pb2.RetryInfo()
+    info.retry_delay.FromNanoseconds(int(seconds * 1e9))
+    return info
+
+
+@pytest.mark.parametrize("code", [8, 14])
+@pytest.mark.parametrize("call", ["value", "jacobian", "plan", "register"])
+def test_a_call_comes_again_when_the_server_says_so(
+    client: gw.Client, wire_server: WireServer, code: int, call: str
+) -> None:
+    f = client.function(SQUARE)
+    if call != "register":
+        f(X)
+    wire_server.faults.refuse = [status(code, "busy", again(0.3))]
+    started = time.monotonic()
+    getattr(f, "value" if call == "register" else call)(X)
+    assert 0.3 <= time.monotonic() - started < 2.0
+
+
+def test_a_limit_is_not_tried_again_without_such_advice_or_beyond_the_deadline(
+    client: gw.Client, wire_server: WireServer
+) -> None:
+    f = client.function(SQUARE)
+    f(X)
+    for refusal, timeout in ((status(8, "too large"), None), (status(8, "busy", again(9.0)), 2.0)):
+        wire_server.calls.clear()
+        wire_server.faults.refuse = [refusal]
+        started = time.monotonic()
+        with pytest.raises(gw.LimitError) as caught:
+            f.value(X, timeout=timeout)
+        assert time.monotonic() - started < 1.0
+        assert wire_server.calls == ["Evaluate"]
+    assert caught.value.retry_after == 9.0
+
+
 def test_a_timeout_is_positive(client: gw.Client) -> None:
     with pytest.raises(ValueError, match="positive"):
         client.function(SQUARE).value(X, timeout=0)

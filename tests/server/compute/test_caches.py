@@ -48,7 +48,7 @@ def test_an_lru_counts_a_replaced_value_flights() -> None:
 
 
 async def test_who_asks_while_it_is_made_gets_the_same() -> None:
-    flights: SingleFlight[str, object] = SingleFlight()
+    flights: SingleFlight[str, object] = SingleFlight(1)
     made = []
 
     async def make() -> object:
@@ -62,7 +62,7 @@ async def test_who_asks_while_it_is_made_gets_the_same() -> None:
 
 
 async def test_a_failure_reaches_all_who_wait_and_is_not_kept() -> None:
-    flights: SingleFlight[str, int] = SingleFlight()
+    flights: SingleFlight[str, int] = SingleFlight(1)
 
     async def fail() -> int:
         await asyncio.sleep(0.01)
@@ -76,28 +76,31 @@ async def test_a_failure_reaches_all_who_wait_and_is_not_kept() -> None:
     assert await flights.run("k", succeed) == 1
 
 
-async def test_work_goes_on_while_anybody_waits_and_stops_when_nobody_does() -> None:
-    flights: SingleFlight[str, int] = SingleFlight()
+async def test_work_goes_on_for_nobody_is_found_by_the_next_caller_and_so_much_of_it_no_more() -> None:
+    flights: SingleFlight[str, str] = SingleFlight(1)
     ended: list[str] = []
 
-    async def make() -> int:
+    async def make(key: str) -> str:
         try:
             await asyncio.sleep(0.05)
         except asyncio.CancelledError:
-            ended.append("cancelled")
+            ended.append(f"{key} cancelled")
             raise
-        ended.append("made")
-        return 1
+        ended.append(key)
+        return key
 
-    first, second = (asyncio.ensure_future(flights.run("k", make)) for _ in range(2))
-    await asyncio.sleep(0.01)
-    first.cancel()
-    assert await second == 1
-    third = asyncio.ensure_future(flights.run("k", make))
-    await asyncio.sleep(0.01)
-    third.cancel()
-    await asyncio.sleep(0.01)
-    assert ended == ["made", "cancelled"]
+    async def leave(key: str) -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await flights.run(key, lambda: make(key))
+
+    await leave("a")
+    await leave("b")
+    await asyncio.sleep(0)
+    assert ended == ["b cancelled"]
+    assert await flights.run("a", lambda: make("a again")) == "a"
+    assert await flights.run("b", lambda: make("b")) == "b"
+    assert ended == ["b cancelled", "a", "b"]
 
 
 def store(**bounds: int) -> Store:

@@ -12,6 +12,7 @@ import pytest
 from gradwire_server.compute.scheduler import Scheduler
 from gradwire_server.compute.worker import Worker
 from gradwire_server.errors import Overloaded, TimeLimit, Unavailable, WorkerLost
+from gradwire_server.observe import events
 
 
 @dataclass
@@ -216,3 +217,36 @@ async def test_a_block_behind_one_that_is_lost_runs_again_and_is_not_blamed(make
     assert await second.future == "innocent"
     assert queue.reruns == 1
     assert log == ["poison", "poison's successor", "innocent"]
+
+
+def test_a_request_comes_from_a_tenant_or_an_address_without_its_port() -> None:
+    def origin(peer: str, tenant: str = "") -> str:
+        return events.Request("id", "Plan", tenant, peer).origin
+
+    assert origin("ipv4:10.0.0.1:5000", "alice") == "tenant alice"
+    assert origin("ipv4:10.0.0.1:5000") == "ipv4:10.0.0.1"
+    assert origin("ipv6:[::1]:5000") == "ipv6:[::1]"
+    assert origin("unix:/a:1") == "unix:/a:1"
+
+
+async def test_a_peer_that_cost_many_workers_gets_one_at_a_time_and_others_all_the_rest(make: Make) -> None:
+    scheduler, _ = make(workers=3, grace=0)
+
+    def ask(tenant: str, name: str) -> Any:
+        events.serve(events.Request("id", "Evaluate", tenant=tenant))
+        return scheduler.queue().submit(Act(name, tenant), seconds=60)
+
+    for _ in range(4):
+        ask("hasty", "hang").future.cancel()
+        await asyncio.sleep(0.005)
+    hasty = [ask("hasty", "work") for _ in range(3)]
+    assert [task.worker for task in hasty] == ["", "", ""]  # it waits for a second
+    began = asyncio.get_running_loop().time()
+    others = [ask("other", "work") for _ in range(20)]
+    await asyncio.gather(*(task.future for task in others))
+    assert asyncio.get_running_loop().time() - began < 0.5
+    assert [task.worker for task in hasty] == ["", "", ""]
+    first, *rest = hasty
+    assert await asyncio.wait_for(first.future, 5) == "hasty"
+    assert asyncio.get_running_loop().time() - began > 0.8
+    assert await asyncio.gather(*(task.future for task in rest)) == ["hasty", "hasty"]

@@ -12,7 +12,7 @@ from google.rpc import code_pb2, error_details_pb2
 from structlog.testing import capture_logs
 
 from gradwire_engine.errors import InvalidInput, LimitExceeded
-from gradwire_server.errors import Unavailable, WorkerLost
+from gradwire_server.errors import TryLater, Unavailable, WorkerLost
 from gradwire_server.rpc.status import status_of
 
 
@@ -57,3 +57,11 @@ def test_a_limit_carries_its_figures() -> None:
     assert status.details[0].Unpack(info)
     assert (info.reason, info.domain) == ("LIMIT_EXCEEDED", "gradwire")
     assert dict(info.metadata) == {"limit": "nodes", "allowed": "10", "requested": "11"}
+
+
+def test_a_limit_for_now_says_when_to_come_again() -> None:
+    status = status_of(TryLater("too often", "stopped_workers", 20, 21, 2.5))
+    assert status.code == code_pb2.RESOURCE_EXHAUSTED
+    retry = error_details_pb2.RetryInfo()
+    assert status.details[1].Unpack(retry)
+    assert retry.retry_delay.ToMilliseconds() == 2500
