@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     )
     cache_dir: Annotated[Path | None, BeforeValidator(_folder)] = Field(
         default_factory=_default_cache_dir,
-        description="compiled kernels are kept here for the next start; null: nowhere",
+        description="compiled kernels are kept for the next start in folders made here; null: nowhere",
     )
 
     graph_bytes: PositiveBytes = Field(512 * MIB, description="limit: a serialized graph")

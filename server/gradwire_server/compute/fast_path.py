@@ -16,7 +16,7 @@ from cachetools import LRUCache
 
 from gradwire_engine.planning.kernels import Kernel, Spec, device_fingerprint, load_kernel, place
 from gradwire_engine.values import Block, GraphInfo
-from gradwire_server.compute.lru import lru_of_bytes
+from gradwire_server.compute.caches.lru import lru_of_bytes
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
 from gradwire_server.compute.worker import Computed, Executable
 from gradwire_server.settings import Settings

@@ -35,7 +35,7 @@ from gradwire_engine.planning.registration import register
 from gradwire_engine.planning.sample_plan import make_sample_plan
 from gradwire_engine.planning.transforms import Transform, transformed
 from gradwire_engine.values import Block, Choices, GraphInfo, Signature, dtype_of
-from gradwire_server.compute.lru import lru_of_bytes
+from gradwire_server.compute.caches.lru import lru_of_bytes
 from gradwire_server.compute.shared_values import GraphSource, ValueSource
 from gradwire_server.compute.worker import Array, Compiled, Computed, KernelFacts, Planned
 

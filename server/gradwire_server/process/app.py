@@ -22,12 +22,13 @@ from gradwire_engine.planning.kernels import device_fingerprint
 from gradwire_server.access.opening import Exposed, access_of
 from gradwire_server.access.tls import CertificateError
 from gradwire_server.access.tokens import TokenError
+from gradwire_server.compute.caches.disk import Disk
+from gradwire_server.compute.caches.kernel_cache import KernelCache, engine_fingerprint
+from gradwire_server.compute.caches.store import Stores
 from gradwire_server.compute.compiler import Compiler
 from gradwire_server.compute.fast_path import FastPath
-from gradwire_server.compute.kernel_cache import Disk, KernelCache, engine_fingerprint
 from gradwire_server.compute.pool import Pool
 from gradwire_server.compute.scheduler import Scheduler
-from gradwire_server.compute.store import Stores
 from gradwire_server.observe.readings import Reading
 from gradwire_server.process import loops, trees
 from gradwire_server.process.guard import Guard

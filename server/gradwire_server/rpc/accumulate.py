@@ -17,8 +17,8 @@ from google.protobuf.message import Message
 
 from gradwire_engine.errors import InvalidInput
 from gradwire_server.compute.accumulation import PartialSum, SummationTree, batch_sum, empty_sum, rounded
+from gradwire_server.compute.caches.store import Budget
 from gradwire_server.compute.scheduler import TaskQueue
-from gradwire_server.compute.store import Budget
 from gradwire_server.compute.worker import BatchRequest, Computed, Executable, LoadableKernel
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from cachetools import LRUCache
 
+from gradwire_server.compute.caches.kernel_cache import KernelCache
+from gradwire_server.compute.caches.store import Store, Stores
 from gradwire_server.compute.compiler import Compiler
 from gradwire_server.compute.fast_path import FastPath
-from gradwire_server.compute.kernel_cache import KernelCache
 from gradwire_server.compute.scheduler import Scheduler
-from gradwire_server.compute.store import Store, Stores
 from gradwire_server.observe.events import Events
 from gradwire_server.settings import Settings
 

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import Message
 
 from gradwire_server.access.callers import Access, Caller
-from gradwire_server.compute.store import Budget
+from gradwire_server.compute.caches.store import Budget
 from gradwire_server.observe.events import BytesSent, CallBegun, CallEnded, request_of, serve
 from gradwire_server.rpc.accumulate import AccumulateCall
 from gradwire_server.rpc.backend import Backend

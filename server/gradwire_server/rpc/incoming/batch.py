@@ -12,8 +12,8 @@ import numpy as np
 import gradwire_wire as wire
 from gradwire_engine.errors import InvalidInput
 from gradwire_engine.values import Arguments, ArrayType
+from gradwire_server.compute.caches.store import Store
 from gradwire_server.compute.shared_values import SharedValue
-from gradwire_server.compute.store import Store
 from gradwire_server.errors import Overloaded
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.objective import LossFunction, Objective, refusals_about, rows_of

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from gradwire_engine.values import ArrayType
-from gradwire_server.compute.lru import SharedCache
+from gradwire_server.compute.caches.lru import SharedCache
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
 from gradwire_server.errors import Overloaded, UnknownId
 from gradwire_server.observe.readings import Held
