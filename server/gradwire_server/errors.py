@@ -42,6 +42,10 @@ class Unavailable(ServiceError):
     """The server is draining or has no workers; another attempt may succeed."""
 
 
+class Stalled(Unavailable):
+    """The client stopped to send or to read, and its call was ended; it may ask again."""
+
+
 class DataLost(Unavailable):
     """Graphs were lost with the node that held them; sending them again helps."""
 
@@ -69,3 +73,19 @@ class Overloaded(ServiceError):
         self.limit = limit
         self.allowed = allowed
         self.requested = requested
+
+
+class TryLater(Overloaded):
+    """A request is over a limit for now: it may succeed after some seconds."""
+
+    def __init__(self, message: str, limit: str, allowed: int, requested: int, seconds: float) -> None:
+        """Say which limit was exceeded, by how much, and when another attempt makes sense.
+
+        Args:
+            message: for people.
+            limit: name of the limit.
+            allowed, requested: what the limit allows and what was asked for.
+            seconds: after which to try again.
+        """
+        super().__init__(message, limit, allowed, requested)
+        self.seconds = seconds

@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gradwire_engine.limits import Limits
+from gradwire_server.access.exposure import is_loopback
 from gradwire_server.settings_sources import PREFIX, FileSource, bytes_of, check_environment, explained
 
 MIB = 1 << 20
@@ -140,7 +141,23 @@ class Settings(BaseSettings):
     result_bytes: PositiveBytes = Field(1 << 44, description="limit: all blocks of one derivative")
     plan_blocks: PositiveInt = Field(1 << 18, description="limit: blocks of one derivative")
     queue_length: PositiveInt = Field(1024, description="limit: requests that wait for workers")
-    concurrent_rpcs: PositiveInt = Field(1024, description="limit: calls and streams open at once")
+    concurrent_rpcs: PositiveInt = Field(
+        1024, description="limit: calls and streams open at once, health checks apart"
+    )
+    tenant_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="of the calls and bytes that others leave, what one tenant may have, or one address "
+        "where nobody is asked who they are",
+    )
+    idle_seconds: PositiveFloat = Field(
+        600.0, description="an EvaluateStream or Accumulate ends after so long without a message or work"
+    )
+    stalled_seconds: PositiveFloat = Field(60.0, description="an upload ends after so long without a message")
+    unread_seconds: PositiveFloat = Field(
+        600.0, description="a stream ends when its client has not read for so long"
+    )
     calls_per_stream: PositiveInt = Field(256, description="calls in flight on one EvaluateStream")
 
     block_memory_bytes: PositiveBytes = Field(
@@ -256,6 +273,12 @@ class Settings(BaseSettings):
             names=self.names,
             equations=self.equations,
         )
+
+    @property
+    def share(self) -> float:
+        """What one tenant or address may have: all of it where only this machine can call."""
+        asked = self.token_file is not None or self.tls_client_ca is not None
+        return self.tenant_share if asked or not is_loopback(self.host) else 1.0
 
     @property
     def worker_count(self) -> int:

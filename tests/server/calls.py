@@ -195,6 +195,7 @@ def refusal(error: grpc.RpcError) -> Refusal:
         error_details_pb2.BadRequest,
         error_details_pb2.ErrorInfo,
         error_details_pb2.ResourceInfo,
+        error_details_pb2.RetryInfo,
     )
     details = []
     for packed in status.details:

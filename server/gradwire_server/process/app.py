@@ -41,6 +41,7 @@ from gradwire_server.settings import Settings
 _log = structlog.get_logger()
 _Status = health_pb2.HealthCheckResponse
 _CLOSE_SECONDS = 20.0
+_LAST_SECONDS = 0.2
 
 
 class Server:
@@ -88,10 +89,10 @@ class Server:
         self._compiling_loops: subprocess.Popen[bytes] | None = None
         self._grpc = grpc.aio.server(
             options=_options(settings),
-            maximum_concurrent_rpcs=settings.concurrent_rpcs,
             interceptors=[Guard(self._access, {NAME, HEALTH_NAME})],
         )
-        self._grpc.add_generic_rpc_handlers((GradientService(backend, self._access).handler(),))
+        self._service = GradientService(backend, self._access)
+        self._grpc.add_generic_rpc_handlers((self._service.handler(),))
         add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection((NAME, HEALTH_NAME, reflection.SERVICE_NAME), self._grpc)
 
@@ -154,7 +155,13 @@ class Server:
         _log.info("draining", seconds=self._settings.drain_seconds)
         # Later changes of the status are ignored.
         await self._health.enter_graceful_shutdown()
-        await self._grpc.stop(self._settings.drain_seconds)
+        stopping = asyncio.ensure_future(self._grpc.stop(self._settings.drain_seconds))
+        drained = asyncio.ensure_future(self._service.drain())
+        await asyncio.wait((stopping, drained), return_when=asyncio.FIRST_COMPLETED)
+        drained.cancel()
+        # What is still open, such as a health watch, has no work that is worth waiting for.
+        await self._grpc.stop(_LAST_SECONDS)
+        await stopping
         await self._observation.close()
         self._fast_path.close()
         try:

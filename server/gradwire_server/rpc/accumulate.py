@@ -20,11 +20,13 @@ from gradwire_server.compute.accumulation import PartialSum, SummationTree, batc
 from gradwire_server.compute.caches.store import Budget
 from gradwire_server.compute.scheduler import TaskQueue
 from gradwire_server.compute.worker import BatchRequest, Computed, Executable, LoadableKernel
+from gradwire_server.errors import Stalled
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.evaluate import SERVER
 from gradwire_server.rpc.incoming.batch import IncomingBatch
 from gradwire_server.rpc.incoming.reader import Reader
+from gradwire_server.rpc.incoming.stalls import write
 from gradwire_server.rpc.objective import LossFunction, Objective, objective_from, refusals_about
 from gradwire_wire import framing
 from gradwire_wire.outputs import add_outputs
@@ -157,10 +159,32 @@ class AccumulateCall:
                 self._sum.close()
 
     async def _receive(self) -> None:
-        while (request := await self._reader.next(self._context)) is not None:
+        while (request := await self._next()) is not None:
             self._reader.check(request)
             await self._handle(request)
         await self._read(self._started())
+
+    async def _next(self) -> Request | None:
+        """Return the next message; None at the end.
+
+        Raises:
+            Stalled: none came for long, nor is anything computed or read.
+        """
+        running = self._sum
+        if running is not None and running.incoming is not None:
+            seconds, name = self._settings.stalled_seconds, "stalled_seconds"
+        else:
+            seconds, name = self._settings.idle_seconds, "idle_seconds"
+        next_message = asyncio.ensure_future(self._reader.next(self._context))
+        try:
+            while not (await asyncio.wait((next_message,), timeout=seconds))[0]:
+                if not (running is not None and running.adding) and (
+                    self._answer is None or self._answer.done()
+                ):
+                    raise Stalled(f"nothing came for {seconds:g} s ({name} of this server): begin anew")
+            return next_message.result()
+        finally:
+            next_message.cancel()
 
     async def _handle(self, request: Request) -> None:
         action = request.WhichOneof("action")
@@ -302,7 +326,9 @@ class AccumulateCall:
         total, arrays = await running.read()
         for message in _messages(running.objective, total, arrays, running.queue.reruns):
             # Not to be cancelled: what ends the call waits until the message has left.
-            self._writing = asyncio.ensure_future(self._context.write(message))
+            self._writing = asyncio.ensure_future(
+                write(self._context, message, self._settings.unread_seconds)
+            )
             await asyncio.shield(self._writing)
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from gradwire_server.access.admission import Admission, holder_of
 from gradwire_server.access.callers import Access, Caller
 from gradwire_server.compute.caches.store import Budget
 from gradwire_server.observe.events import BytesSent, CallBegun, CallEnded, request_of, serve
@@ -22,6 +23,7 @@ from gradwire_server.rpc.evaluate_stream import EvaluateStreamCall
 from gradwire_server.rpc.graphs import GraphRegistry
 from gradwire_server.rpc.incoming.bounds import Bounds
 from gradwire_server.rpc.incoming.reader import Reader
+from gradwire_server.rpc.incoming.stalls import write
 from gradwire_server.rpc.plan import plan
 from gradwire_server.rpc.put_tensor import put_tensor
 from gradwire_server.rpc.status import code_of, end, status_of
@@ -54,9 +56,10 @@ def _answering(method: Method) -> Answering:
         try:
             caller = self.access.caller(metadata, context.auth_context())
             serve(replace(request, tenant=caller.tenant))
-            self.events(CallBegun())
-            admitted = True
-            return await method(self, message, context, caller)
+            with self.admission.admit(holder_of(caller, context.peer()), caller.calls):
+                self.events(CallBegun())
+                admitted = True
+                return await method(self, message, context, caller)
         except (asyncio.CancelledError, grpc.aio.AbortError):
             code = "CANCELLED"
             raise
@@ -92,6 +95,9 @@ class GradientService:
         self.events = backend.events
         self._bounds = Bounds.of(backend.settings)
         self._backend = backend
+        self._settings = backend.settings
+        self.admission = Admission(self._settings.concurrent_rpcs, self._settings.share)
+        self._streams: set[EvaluateStreamCall] = set()
         self._tenants: dict[str, TenantParts] = {}
         self._sums = Budget(
             "the sums of accumulations", "accumulation_bytes", backend.settings.accumulation_bytes
@@ -115,6 +121,12 @@ class GradientService:
         }
         return grpc.method_handlers_generic_handler(NAME, handlers)
 
+    async def drain(self) -> None:
+        """End streams that do nothing, others when they have answered; return when no call is open."""
+        for stream in list(self._streams):
+            stream.end_when_idle()
+        await self.admission.ended()
+
     def _of(self, caller: Caller) -> TenantParts:
         """Return what serves a caller's tenant."""
         if caller.tenant not in self._tenants:
@@ -131,7 +143,9 @@ class GradientService:
     ) -> Message:
         """RegisterGraph."""
         reader = self._reader(graph_pb2.RegisterGraphRequest)
-        return await self._of(caller).graphs.register(reader.messages(requests))
+        return await self._of(caller).graphs.register(
+            reader.messages(requests, self._settings.stalled_seconds)
+        )
 
     @_answering
     async def get_graph(self, request: bytes, context: Context, caller: Caller) -> Message:
@@ -142,7 +156,8 @@ class GradientService:
     async def put_tensor(self, requests: AsyncIterator[bytes], context: Context, caller: Caller) -> Message:
         """PutTensor."""
         reader = self._reader(tensor_pb2.PutTensorRequest)
-        return await put_tensor(self._of(caller).backend, reader.messages(requests))
+        messages = reader.messages(requests, self._settings.stalled_seconds)
+        return await put_tensor(self._of(caller).backend, messages)
 
     @_answering
     async def plan(self, request: bytes, context: Context, caller: Caller) -> Message:
@@ -161,9 +176,13 @@ class GradientService:
     @_answering
     async def evaluate_stream(self, requests: object, context: Context, caller: Caller) -> None:
         """EvaluateStream; requests are read through the context."""
-        evaluator, calls = self._of(caller).evaluator, self._backend.settings.calls_per_stream
         reader = self._reader(function_pb2.EvaluateStreamRequest)
-        await EvaluateStreamCall(evaluator, context, reader, calls).serve()
+        stream = EvaluateStreamCall(self._of(caller).evaluator, context, reader, self._settings)
+        self._streams.add(stream)
+        try:
+            await stream.serve()
+        finally:
+            self._streams.discard(stream)
 
     @_answering
     async def accumulate(self, requests: object, context: Context, caller: Caller) -> None:
@@ -178,7 +197,7 @@ class GradientService:
         messages = differentiate(parts.backend, parts.evaluator, read)
         try:
             async for message in messages:
-                await context.write(message)
+                await write(context, message, self._settings.unread_seconds)
                 self.events(BytesSent(len(message)))
         finally:
             await messages.aclose()

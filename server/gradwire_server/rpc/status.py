@@ -13,7 +13,7 @@ import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.rpc import code_pb2
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, ResourceInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, ResourceInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from gradwire_engine.errors import EngineError, InvalidGraph, InvalidInput, LimitExceeded, NotDifferentiable
@@ -23,7 +23,9 @@ from gradwire_server.errors import (
     Overloaded,
     PlanChanged,
     ServiceError,
+    Stalled,
     TimeLimit,
+    TryLater,
     Unauthenticated,
     Unavailable,
     UnknownId,
@@ -100,9 +102,16 @@ def _service_status(error: ServiceError) -> Status:
     if isinstance(error, PlanChanged):
         return _status(code_pb2.FAILED_PRECONDITION, message, _info("PLAN_CHANGED"))
     if isinstance(error, Overloaded):
-        return _limit_status(message, error.limit, error.allowed, error.requested)
+        status = _limit_status(message, error.limit, error.allowed, error.requested)
+        if isinstance(error, TryLater):
+            retry = RetryInfo()
+            retry.retry_delay.FromNanoseconds(int(max(0.0, error.seconds) * 1e9))
+            status.details.add().Pack(retry)
+        return status
     if isinstance(error, TimeLimit):
         return _status(code_pb2.DEADLINE_EXCEEDED, message, _info("TIME_LIMIT"))
+    if isinstance(error, Stalled):
+        return _status(code_pb2.UNAVAILABLE, message, _info("STALLED"))
     if isinstance(error, Unavailable):
         return _status(code_pb2.UNAVAILABLE, message, _info("UNAVAILABLE"))
     if isinstance(error, WorkerLost):
