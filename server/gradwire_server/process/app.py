@@ -22,6 +22,7 @@ from gradwire_engine.planning.kernels import device_fingerprint
 from gradwire_server.access.opening import Exposed, access_of
 from gradwire_server.access.tls import CertificateError
 from gradwire_server.access.tokens import TokenError
+from gradwire_server.compute.account import Account
 from gradwire_server.compute.caches.disk import Disk
 from gradwire_server.compute.caches.kernel_cache import KernelCache, engine_fingerprint
 from gradwire_server.compute.caches.store import Stores
@@ -29,6 +30,7 @@ from gradwire_server.compute.compiler import Compiler
 from gradwire_server.compute.fast_path import FastPath
 from gradwire_server.compute.pool import Pool
 from gradwire_server.compute.scheduler import Scheduler
+from gradwire_server.machine import give_back_freed_memory
 from gradwire_server.observe.readings import Reading
 from gradwire_server.process import loops, trees
 from gradwire_server.process.guard import Guard
@@ -37,6 +39,7 @@ from gradwire_server.process.observing import MissingExtra, Observation, residen
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.service import NAME, GradientService
 from gradwire_server.settings import Settings
+from gradwire_server.sizes import text_of_bytes
 
 _log = structlog.get_logger()
 _Status = health_pb2.HealthCheckResponse
@@ -57,18 +60,20 @@ class Server:
         )
         self._pool = Pool(settings, self._scheduler)
         self._pool.on_change = self._announce
+        bounds = settings.bounds
         compiler = Compiler(self._scheduler, settings.compile_seconds)
         kernels = KernelCache(
             compiler,
             f"{settings.device} {settings.threads_per_worker} {settings.limits}",
-            settings.kernel_cache_bytes,
+            bounds["kernels"],
             settings.plan_cache_entries,
-            settings.structure_cache_bytes,
+            bounds["structures"],
             Disk.at(settings.cache_dir, settings.kernel_disk_bytes),
         )
         self._fast_path = FastPath(settings)
         self._kernels = kernels
-        self._stores = Stores(settings.graph_cache_bytes, settings.tensor_cache_bytes, settings.upload_bytes)
+        self._account = Account(bounds, settings.share, settings.stalled_seconds)
+        self._stores = Stores(bounds["graphs"], bounds["tensors"], self._account.uploads)
         self._scheduler.on_data_lost = self._stores.forget_graphs
         self._observation = Observation(settings, self._read)
         events = self._observation.events
@@ -77,6 +82,7 @@ class Server:
             settings,
             self._stores.of(""),
             self._stores,
+            self._account,
             compiler,
             kernels,
             self._fast_path,
@@ -99,6 +105,7 @@ class Server:
     async def start(self) -> str:
         """Open the port and return the address; the helper process does the work until Ray is up."""
         wire.keep_freed_memory()
+        give_back_freed_memory(lambda: self._account.freed)
         address = listen(
             self._grpc,
             self._settings.host,
@@ -120,6 +127,7 @@ class Server:
             tls=self._certificates is not None,
             tokens=self._settings.token_file is not None,
         )
+        _log.info("memory for clients", **_budget(self._settings))
         return address
 
     def reload(self) -> None:
@@ -173,7 +181,7 @@ class Server:
         _log.info("stopped")
 
     def _read(self) -> Reading:
-        held = {**self._stores.held(), **self._kernels.held()}
+        held = {**self._stores.held(), **self._account.held(), **self._kernels.held()}
         return Reading(len(self._scheduler.workers), self._scheduler.queued, held, resident_bytes())
 
     def _announce(self) -> None:
@@ -185,6 +193,15 @@ class Server:
     async def _set_health(self, status: int) -> None:
         for service in ("", NAME):
             await self._health.set(service, status)
+
+
+def _budget(settings: Settings) -> dict[str, str]:
+    """Return what a server may hold for clients, as people read it."""
+    bounds = {purpose: text_of_bytes(bound) for purpose, bound in settings.bounds.items()}
+    machine = {"object_store": settings.object_store, "each_worker": settings.worker_cache}
+    return {"all": text_of_bytes(settings.memory_bytes), **bounds} | {
+        name: text_of_bytes(size) for name, size in machine.items()
+    }
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

@@ -16,8 +16,8 @@ import numpy as np
 from google.protobuf.message import Message
 
 from gradwire_engine.errors import InvalidInput
+from gradwire_server.compute.account import Purpose
 from gradwire_server.compute.accumulation import PartialSum, SummationTree, batch_sum, empty_sum, rounded
-from gradwire_server.compute.caches.store import Budget
 from gradwire_server.compute.scheduler import TaskQueue
 from gradwire_server.compute.worker import BatchRequest, Computed, Executable, LoadableKernel
 from gradwire_server.errors import Stalled
@@ -48,7 +48,7 @@ _MOST_ROWS = 1 << 53
 class _RunningSum:
     """The sum since the last start or zero, and the batches that are being added to it."""
 
-    def __init__(self, objective: Objective, queue: TaskQueue, sums: Budget) -> None:
+    def __init__(self, objective: Objective, queue: TaskQueue, sums: Purpose) -> None:
         """Start at zero; raise `Overloaded` when `sums` has no room for it."""
         self.objective = objective
         self.queue = queue
@@ -60,15 +60,12 @@ class _RunningSum:
         """Batches being computed or added, and their bytes."""
         self._tree = SummationTree()
         self._lock = asyncio.Lock()
-        self._sums = sums
-        self._reserved = 0
+        self._holding = sums.open()
         self._reserve()
 
     def _reserve(self) -> None:
         """Count the bytes that the tree holds, and room for an addition and an answer."""
-        wanted = self._tree.nbytes + 2 * self.objective.nbytes
-        self._sums.reserve(wanted - self._reserved)
-        self._reserved = wanted
+        self._holding.resize(self._tree.nbytes + 2 * self.objective.nbytes)
 
     async def add(self, index: int, rows: int, computed: Computed, worker: str) -> None:
         """Add a batch.
@@ -121,14 +118,13 @@ class _RunningSum:
         if self.incoming is not None:
             self.incoming.close()
             self.incoming = None
-        self._sums.reserve(-self._reserved)
-        self._reserved = 0
+        self._holding.give_back()
 
 
 class AccumulateCall:
     """One Accumulate call."""
 
-    def __init__(self, backend: Backend, sums: Budget, context: Context, reader: Reader[Request]) -> None:
+    def __init__(self, backend: Backend, sums: Purpose, context: Context, reader: Reader[Request]) -> None:
         """Serve a call with the parts of a server; `sums` bounds what all accumulations hold."""
         self._reader = reader
         self._backend = backend
@@ -238,6 +234,7 @@ class AccumulateCall:
                 )
         # Backpressure: the client is slowed down by not being read.
         await self._room(running, batch.nbytes)
+        batch.held = await self._backend.account.results.wait_for(batch.nbytes + running.objective.nbytes)
         running.batches += 1
         running.rows += batch.rows
         running.incoming = batch
@@ -284,6 +281,8 @@ class AccumulateCall:
         with batch.refusals():
             computed, worker = await self._compute(running, batch)
         await running.add(batch.index, batch.rows, computed, worker)
+        if batch.held is not None:
+            batch.held.give_back()
 
     async def _compute(self, running: _RunningSum, batch: IncomingBatch) -> tuple[Computed, str]:
         """Return the loss and gradients of a batch, and who computed them."""

@@ -9,7 +9,8 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from gradwire_engine.errors import InvalidInput
-from gradwire_server.errors import Stalled, Unavailable
+from gradwire_server.compute.account import Holding
+from gradwire_server.errors import Stalled, TryLater, Unavailable
 from gradwire_server.rpc.evaluate import Answer, Evaluator
 from gradwire_server.rpc.incoming.reader import Reader
 from gradwire_server.rpc.incoming.stalls import write
@@ -130,8 +131,13 @@ class EvaluateStreamCall:
             return
         if len(self._answering) >= self._settings.calls_per_stream:
             await asyncio.wait(self._answering, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            holding = await self._evaluator.hold_inputs(request)
+        except TryLater as error:
+            await self._fail(call_id, error)
+            return
         evaluation = self._calls[call_id] = asyncio.ensure_future(self._evaluate(request))
-        answering = asyncio.ensure_future(self._answer(call_id, evaluation))
+        answering = asyncio.ensure_future(self._answer(call_id, evaluation, holding))
         self._answering.add(answering)
         answering.add_done_callback(self._answered)
 
@@ -153,16 +159,18 @@ class EvaluateStreamCall:
         async with asyncio.timeout(seconds):
             return await self._evaluator.evaluate(request.evaluate)
 
-    async def _answer(self, call_id: int, evaluation: asyncio.Task[Answer]) -> None:
+    async def _answer(self, call_id: int, evaluation: asyncio.Task[Answer], inputs: Holding) -> None:
         """Send the result of an evaluation, or its error; the call is over then."""
         try:
             await asyncio.wait((evaluation,))
+            inputs.give_back()
             if evaluation.cancelled():
                 await self._fail(call_id, asyncio.CancelledError())
             elif (error := evaluation.exception()) is not None:
                 await self._fail(call_id, error)
             else:
                 await self._send(call_id, evaluation.result())
+                evaluation.result().give_back()
         finally:
             del self._calls[call_id]
 

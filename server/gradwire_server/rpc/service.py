@@ -13,7 +13,6 @@ from google.protobuf.message import Message
 
 from gradwire_server.access.admission import Admission, holder_of
 from gradwire_server.access.callers import Access, Caller
-from gradwire_server.compute.caches.store import Budget
 from gradwire_server.observe.events import BytesSent, CallBegun, CallEnded, request_of, serve
 from gradwire_server.rpc.accumulate import AccumulateCall
 from gradwire_server.rpc.backend import Backend
@@ -55,8 +54,9 @@ def _answering(method: Method) -> Answering:
         serve(request)
         try:
             caller = self.access.caller(metadata, context.auth_context())
-            serve(replace(request, tenant=caller.tenant))
-            with self.admission.admit(holder_of(caller, context.peer()), caller.calls):
+            holder = holder_of(caller, context.peer())
+            serve(replace(request, tenant=caller.tenant, holder=holder))
+            with self.admission.admit(holder, caller.calls):
                 self.events(CallBegun())
                 admitted = True
                 return await method(self, message, context, caller)
@@ -99,9 +99,6 @@ class GradientService:
         self.admission = Admission(self._settings.concurrent_rpcs, self._settings.share)
         self._streams: set[EvaluateStreamCall] = set()
         self._tenants: dict[str, TenantParts] = {}
-        self._sums = Budget(
-            "the sums of accumulations", "accumulation_bytes", backend.settings.accumulation_bytes
-        )
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the methods: they take bytes, and return messages or bytes."""
@@ -129,6 +126,7 @@ class GradientService:
 
     def _of(self, caller: Caller) -> TenantParts:
         """Return what serves a caller's tenant."""
+        self._backend.stores.bound(caller.tenant, caller.held_bytes)
         if caller.tenant not in self._tenants:
             backend = self._backend.of(caller.tenant)
             self._tenants[caller.tenant] = TenantParts(backend, Evaluator(backend), GraphRegistry(backend))
@@ -188,7 +186,7 @@ class GradientService:
     async def accumulate(self, requests: object, context: Context, caller: Caller) -> None:
         """Accumulate; requests are read through the context."""
         reader = self._reader(accumulate_pb2.AccumulateRequest)
-        await AccumulateCall(self._of(caller).backend, self._sums, context, reader).serve()
+        await AccumulateCall(self._of(caller).backend, self._backend.account.sums, context, reader).serve()
 
     @_answering
     async def differentiate(self, request: bytes, context: Context, caller: Caller) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from gradwire_server.access.callers import Caller
 from gradwire_server.access.tokens import TokenSet, new_token, write_tokens
 from gradwire_server.process import embedded
 from gradwire_wire.v1 import accumulate_pb2, function_pb2, graph_pb2, tensor_pb2
-from tests.server.calls import derivative, evaluation, refusal, register, stub
+from tests.server.calls import channel_with, derivative, evaluation, refusal, register, stub
 
 CALLS, IDLE, STALLED, UNREAD = 12, 6.0, 1.0, 2.0
 FLOAT64 = tensor_pb2.DATA_TYPE_FLOAT64
@@ -43,30 +43,7 @@ class Served:
 
     def channel(self, name: str) -> grpc.Channel:
         """A connection whose calls show a token."""
-        return grpc.intercept_channel(
-            grpc.insecure_channel(
-                self.address,
-                [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)],
-            ),
-            _Showing(self.tokens[name]),
-        )
-
-
-class _Showing(
-    grpc.UnaryUnaryClientInterceptor,
-    grpc.UnaryStreamClientInterceptor,
-    grpc.StreamUnaryClientInterceptor,
-    grpc.StreamStreamClientInterceptor,
-):
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def _call(self, go: Callable[..., Any], details: Any, request: Any) -> Any:
-        metadata = [*(details.metadata or ()), ("authorization", f"Bearer {self._token}")]
-        return go(details._replace(metadata=metadata), request)
-
-    intercept_unary_unary = intercept_unary_stream = _call
-    intercept_stream_unary = intercept_stream_stream = _call
+        return channel_with(self.address, self.tokens[name])
 
 
 @pytest.fixture(scope="module")

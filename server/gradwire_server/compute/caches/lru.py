@@ -72,6 +72,18 @@ class TenantCache(Generic[V]):
         self._part[key] = value
         self._whole.shrink(self._part)
 
+    def __len__(self) -> int:
+        return len(self._part)
+
+    @property
+    def nbytes(self) -> float:
+        """Bytes of this tenant's values."""
+        return self._part.currsize
+
+    def drop_oldest(self) -> None:
+        """Drop the value that was used longest ago."""
+        self._part.popitem()
+
     def pop(self, key: str) -> V | None:
         """Drop a value and return it; None where there is none."""
         return self._part.pop(key, None)

@@ -11,6 +11,7 @@ from cachetools import LRUCache
 
 from gradwire_engine.limits import Limits
 from gradwire_engine.values import ArrayType
+from gradwire_server.compute.account import Purpose
 from gradwire_server.compute.caches.disk import Disk
 from gradwire_server.compute.caches.kernel_cache import KernelCache
 from gradwire_server.compute.caches.lru import lru_of_bytes
@@ -104,7 +105,9 @@ def store(**bounds: int) -> Store:
 
 
 def stores(**bounds: int) -> Stores:
-    return Stores(**{"graph_bytes": 100, "tensor_bytes": 100, "upload_bytes": 100, **bounds})
+    given = {"graph_bytes": 100, "tensor_bytes": 100, "upload_bytes": 100, **bounds}
+    uploads = Purpose("uploads", "upload_bytes", given.pop("upload_bytes"), 1.0, 1.0)
+    return Stores(**given, uploads=uploads)
 
 
 def test_a_forgotten_tensor_is_an_unknown_id() -> None:
@@ -165,7 +168,9 @@ class Counting:
     async def register(self, request: RegisterRequest) -> RegisteredGraph:
         self.count += 1
         data = await request.data.inline()
-        info, model, weights = Workbench(Limits()).register(data, request.text, None, request.graph_id)
+        info, model, weights = Workbench(Limits(), 1 << 30).register(
+            data, request.text, None, request.graph_id
+        )
         return registered(info, model, weights)
 
 
