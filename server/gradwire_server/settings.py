@@ -230,6 +230,9 @@ class Settings(BaseSettings):
         None,
         description="patterns and colorings kept in memory; by default 6% of memory-bytes",
     )
+    held_seconds: PositiveFloat | None = Field(
+        None, description="graphs and arrays that nobody has used for so long are deleted; null: never"
+    )
     kernel_disk_bytes: PositiveBytes = Field(4 * GIB, description="compiled kernels kept on disk")
     plan_cache_entries: PositiveInt = Field(256, description="plans kept")
 

@@ -174,6 +174,15 @@ class FastPath:
         """Return an uploaded array that is placed here already, or None."""
         return self._tensors.get(tensor_id)
 
+    def forget_graph(self, graph_id: str) -> None:
+        """Drop the kernels of a graph, which have its weights."""
+        for spec in [spec for spec in self._kernels if spec.function.graph_id == graph_id]:
+            del self._kernels[spec]
+
+    def forget_tensor(self, tensor_id: str) -> None:
+        """Drop an uploaded array that is placed here, if it is."""
+        self._tensors.pop(tensor_id, None)
+
     def close(self) -> None:
         """Let the thread end."""
         self._thread.shutdown(wait=False, cancel_futures=True)

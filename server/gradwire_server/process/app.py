@@ -91,6 +91,7 @@ class Server:
         )
         self._access, self._certificates = access_of(settings)
         self._health = health.HealthServicer()
+        self._expiring: asyncio.Future[None] | None = None
         self._announcements: set[asyncio.Task[None]] = set()
         self._compiling_loops: subprocess.Popen[bytes] | None = None
         self._grpc = grpc.aio.server(
@@ -120,6 +121,8 @@ class Server:
         await self._set_health(_Status.NOT_SERVING)
         await self._grpc.start()
         await self._observation.start(self._access, self._health)
+        if self._settings.held_seconds is not None:
+            self._expiring = asyncio.ensure_future(self._service.forget_unused(self._settings.held_seconds))
         self._compiling_loops = loops.start_compiling(engine_fingerprint())
         _log.info(
             "listening",
@@ -170,6 +173,8 @@ class Server:
         # What is still open, such as a health watch, has no work that is worth waiting for.
         await self._grpc.stop(_LAST_SECONDS)
         await stopping
+        if self._expiring is not None:
+            self._expiring.cancel()
         await self._observation.close()
         self._fast_path.close()
         try:

@@ -105,6 +105,10 @@ class Evaluator:
         answer.give_back()
         return message
 
+    def forget(self) -> None:
+        """Answer nothing without looking again which graphs are held."""
+        self._immediate.clear()
+
     async def hold_inputs(self, request: Message) -> Holding:
         """Count a request's bytes while it is in progress, once there is room.
 
@@ -117,7 +121,8 @@ class Evaluator:
     def immediate(self, request: function_pb2.EvaluateRequest) -> Answer | None:
         """Evaluate without waiting if a tiny kernel for requests of this form is loaded here; None if not."""
         kernel = self._immediate.get(_form_of(request))
-        if kernel is None:
+        # Held no longer, a graph is unknown here too.
+        if kernel is None or not self._backend.store.has_graph(request.function.graph_id):
             return None
         inputs = {}
         for name, tensor in request.inputs.items():
@@ -132,7 +137,10 @@ class Evaluator:
         try:
             if tensor.HasField("data"):
                 return wire.from_tensor(tensor)
-            placed = self._backend.fast_path.tensor(self._backend.store.scoped(tensor.tensor_id))
+            store = self._backend.store
+            if not store.has_tensor(tensor.tensor_id):
+                return None
+            placed = self._backend.fast_path.tensor(store.scoped(tensor.tensor_id))
             declared = wire.numpy_dtype(tensor.dtype), tuple(tensor.shape)
         except wire.WireError:
             return None

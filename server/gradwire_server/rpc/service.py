@@ -16,6 +16,7 @@ from gradwire_server.access.callers import Access, Caller
 from gradwire_server.observe.events import BytesSent, CallBegun, CallEnded, request_of, serve
 from gradwire_server.rpc.accumulate import AccumulateCall
 from gradwire_server.rpc.backend import Backend
+from gradwire_server.rpc.deleting import delete_graph, delete_tensor, forget_graph, forget_tensor
 from gradwire_server.rpc.differentiate import differentiate
 from gradwire_server.rpc.evaluate import Evaluator
 from gradwire_server.rpc.evaluate_stream import EvaluateStreamCall
@@ -36,6 +37,7 @@ from gradwire_wire.v1 import (
     tensor_pb2,
 )
 
+_EXPIRY_SECONDS = 60.0
 NAME = gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"].full_name
 Context = grpc.aio.ServicerContext[Any, Any]
 Answering = Callable[[Any, Any, Context], Awaitable[Any]]
@@ -105,6 +107,8 @@ class GradientService:
         methods: dict[str, tuple[Any, Any]] = {
             "RegisterGraph": (grpc.stream_unary_rpc_method_handler, self.register_graph),
             "GetGraph": (grpc.unary_unary_rpc_method_handler, self.get_graph),
+            "DeleteGraph": (grpc.unary_unary_rpc_method_handler, self.delete_graph),
+            "DeleteTensor": (grpc.unary_unary_rpc_method_handler, self.delete_tensor),
             "PutTensor": (grpc.stream_unary_rpc_method_handler, self.put_tensor),
             "Plan": (grpc.unary_unary_rpc_method_handler, self.plan),
             "Evaluate": (grpc.unary_unary_rpc_method_handler, self.evaluate),
@@ -149,6 +153,29 @@ class GradientService:
     async def get_graph(self, request: bytes, context: Context, caller: Caller) -> Message:
         """GetGraph."""
         return self._of(caller).graphs.get(self._reader(graph_pb2.GetGraphRequest).message(request))
+
+    @_answering
+    async def delete_graph(self, request: bytes, context: Context, caller: Caller) -> Message:
+        """DeleteGraph."""
+        parts, read = self._of(caller), self._reader(graph_pb2.DeleteGraphRequest).message(request)
+        return await delete_graph(parts.backend, parts.evaluator, read)
+
+    @_answering
+    async def delete_tensor(self, request: bytes, context: Context, caller: Caller) -> Message:
+        """DeleteTensor."""
+        read = self._reader(tensor_pb2.DeleteTensorRequest).message(request)
+        return await delete_tensor(self._of(caller).backend, read)
+
+    async def forget_unused(self, seconds: float) -> None:
+        """Drop the graphs and arrays that were not used for so long, again and again."""
+        while True:
+            await asyncio.sleep(min(seconds / 4, _EXPIRY_SECONDS))
+            for parts in list(self._tenants.values()):
+                graphs, tensors = parts.backend.store.expire(seconds)
+                for graph_id in graphs:
+                    await forget_graph(parts.backend, parts.evaluator, graph_id)
+                for tensor_id in tensors:
+                    forget_tensor(parts.backend, tensor_id)
 
     @_answering
     async def put_tensor(self, requests: AsyncIterator[bytes], context: Context, caller: Caller) -> Message:

@@ -166,6 +166,13 @@ class Disk:
                     reason=str(error),
                 )
 
+    def remove(self, key: str) -> None:
+        """Delete what was saved under a key, if anything was."""
+        try:
+            self._path(key).unlink(missing_ok=True)
+        except OSError as error:
+            _log.error("a cached value is still on disk", file=str(self._path(key)), reason=str(error))
+
     def _path(self, key: str) -> Path:
         assert _KEPT.fullmatch(key + _SUFFIX), f"{key!r} is no key"
         return self._folder / (key + _SUFFIX)

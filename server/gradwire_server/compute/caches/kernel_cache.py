@@ -124,6 +124,12 @@ class KernelCache:
             saving.add_done_callback(self._saving.discard)
         return graph
 
+    async def forget(self, graph_id: str) -> None:
+        """Delete a graph from disk, where it is kept for the next start."""
+        if self._disk:
+            for text in (False, True):
+                await asyncio.to_thread(self._disk.remove, self._key("graph", (graph_id, text)))
+
     async def _save_graph(self, key: str, graph: RegisteredGraph) -> None:
         """Save a graph, for which nobody waits, as its model and weights may have to come from the store."""
         try:

@@ -91,13 +91,29 @@ class Store:
         return graph
 
     def has_graph(self, graph_id: str) -> bool:
-        """Tell whether a graph is held."""
-        return graph_id in self._graphs
+        """Tell whether a graph is held; that is a use of it."""
+        return self._graphs.get(graph_id) is not None
+
+    def has_tensor(self, tensor_id: str) -> bool:
+        """Tell whether an array is held; that is a use of it."""
+        return self._tensors.get(tensor_id) is not None
 
     def add_graph(self, graph_id: str, graph: RegisteredGraph) -> None:
         """Keep a graph, which the tenant's clients call `graph_id`."""
         self._graphs[graph_id] = graph
         self._shrink()
+
+    def drop_graph(self, graph_id: str) -> bool:
+        """Hold a graph no longer; return whether it was held."""
+        return self._graphs.pop(graph_id) is not None
+
+    def drop_tensor(self, tensor_id: str) -> bool:
+        """Hold an array no longer; return whether it was held."""
+        return self._tensors.pop(tensor_id) is not None
+
+    def expire(self, seconds: float) -> tuple[list[str], list[str]]:
+        """Drop what was not used for so long; return the ids of graphs and of arrays."""
+        return self._graphs.expire(seconds), self._tensors.expire(seconds)
 
     def tensor(self, tensor_id: str) -> StoredTensor:
         """Return an uploaded array; raise `UnknownId`."""
