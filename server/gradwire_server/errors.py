@@ -42,6 +42,10 @@ class Unavailable(ServiceError):
     """The server is draining or has no workers; another attempt may succeed."""
 
 
+class Stalled(Unavailable):
+    """The client stopped to send or to read, and its call was ended; it may ask again."""
+
+
 class DataLost(Unavailable):
     """Graphs were lost with the node that held them; sending them again helps."""
 

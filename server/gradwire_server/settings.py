@@ -26,10 +26,32 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gradwire_engine.limits import Limits
+from gradwire_server import machine
+from gradwire_server.access.exposure import is_loopback
 from gradwire_server.settings_sources import PREFIX, FileSource, bytes_of, check_environment, explained
 
 MIB = 1 << 20
 GIB = 1 << 30
+
+_OF_THE_MACHINE = 0.4
+_IN_OBJECT_STORE = 0.8
+"""What of the bytes held for clients may be in Ray's object store at the same time."""
+
+_LEAST_OBJECT_STORE = 256 * MIB
+_WORKERS_CACHES = 0.25
+"""Memory for the caches of all workers together, as a part of what is held for clients."""
+
+_PARTS = {
+    "graphs": ("graph_cache_bytes", 0.15),
+    "tensors": ("tensor_cache_bytes", 0.2),
+    "uploads": ("upload_bytes", 0.2),
+    "requests": ("pending_bytes", 0.05),
+    "results": ("unread_bytes", 0.2),
+    "sums": ("accumulation_bytes", 0.1),
+    "kernels": ("kernel_cache_bytes", 0.04),
+    "structures": ("structure_cache_bytes", 0.06),
+}
+"""The setting of each purpose, and its part of `memory_bytes` unless that is set."""
 
 PositiveBytes = Annotated[PositiveInt, BeforeValidator(bytes_of)]
 NonNegativeBytes = Annotated[NonNegativeInt, BeforeValidator(bytes_of)]
@@ -40,8 +62,8 @@ def _default_cache_dir() -> Path:
     return Path(base) / "gradwire"
 
 
-def _default_object_store() -> int:
-    return int(min(2 * GIB, max(256 * MIB, 0.25 * psutil.virtual_memory().total)))
+def _default_memory() -> int:
+    return int(_OF_THE_MACHINE * machine.memory_bytes())
 
 
 def _folder(value: Any) -> Any:
@@ -101,15 +123,24 @@ class Settings(BaseSettings):
         1, description="threads of one CPU worker; part of what makes results the same bit by bit"
     )
     ray_address: str = Field("", description="a Ray cluster to join (host:port or auto); empty: a local Ray")
-    object_store_bytes: PositiveBytes = Field(
-        default_factory=_default_object_store, description="shared memory of a local Ray"
+    memory_bytes: PositiveBytes = Field(
+        default_factory=_default_memory,
+        description="held for all clients together; by default 40% of the machine or its control group",
+    )
+    object_store_bytes: PositiveBytes | None = Field(
+        None, description="shared memory of a local Ray; by default 80% of memory-bytes, as far as there is"
+    )
+    worker_cache_bytes: PositiveBytes | None = Field(
+        None,
+        description="graphs, weights, kernels and arrays kept in each worker; by default all workers "
+        "together 25% of memory-bytes",
     )
     worker_niceness: int = Field(
         5, ge=0, le=19, description="niceness of workers: the server's process goes first"
     )
     cache_dir: Annotated[Path | None, BeforeValidator(_folder)] = Field(
         default_factory=_default_cache_dir,
-        description="compiled kernels are kept here for the next start; null: nowhere",
+        description="compiled kernels are kept for the next start in folders made here; null: nowhere",
     )
 
     graph_bytes: PositiveBytes = Field(512 * MIB, description="limit: a serialized graph")
@@ -123,7 +154,15 @@ class Settings(BaseSettings):
     colors: PositiveInt = Field(100_000, description="limit: seeds of a sparse derivative")
     loop_trips: PositiveInt = Field(10_000_000, description="limit: trips of a loop of known length")
     tensor_bytes: PositiveBytes = Field(2 * GIB, description="limit: an uploaded array")
-    upload_bytes: PositiveBytes = Field(4 * GIB, description="limit: all uploads in progress together")
+    upload_bytes: PositiveBytes | None = Field(
+        None, description="limit: all uploads in progress together; by default 20% of memory-bytes"
+    )
+    pending_bytes: PositiveBytes | None = Field(
+        None, description="limit: inputs of all calls on streams in progress; by default 5% of memory-bytes"
+    )
+    unread_bytes: PositiveBytes | None = Field(
+        None, description="results of all requests that are not read yet; by default 20% of memory-bytes"
+    )
     message_fields: PositiveInt = Field(
         8192, description="limit: fields of a received message of over 256 KiB"
     )
@@ -140,7 +179,23 @@ class Settings(BaseSettings):
     result_bytes: PositiveBytes = Field(1 << 44, description="limit: all blocks of one derivative")
     plan_blocks: PositiveInt = Field(1 << 18, description="limit: blocks of one derivative")
     queue_length: PositiveInt = Field(1024, description="limit: requests that wait for workers")
-    concurrent_rpcs: PositiveInt = Field(1024, description="limit: calls and streams open at once")
+    concurrent_rpcs: PositiveInt = Field(
+        1024, description="limit: calls and streams open at once, health checks apart"
+    )
+    tenant_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="of the calls and bytes that others leave, what one tenant may have, or one address "
+        "where nobody is asked who they are",
+    )
+    idle_seconds: PositiveFloat = Field(
+        600.0, description="an EvaluateStream or Accumulate ends after so long without a message or work"
+    )
+    stalled_seconds: PositiveFloat = Field(60.0, description="an upload ends after so long without a message")
+    unread_seconds: PositiveFloat = Field(
+        600.0, description="a stream ends when its client has not read for so long"
+    )
     calls_per_stream: PositiveInt = Field(256, description="calls in flight on one EvaluateStream")
 
     block_memory_bytes: PositiveBytes = Field(
@@ -152,8 +207,8 @@ class Settings(BaseSettings):
     inflight_bytes: PositiveBytes = Field(
         512 * MIB, description="unread blocks, or batches not yet added, of one request"
     )
-    accumulation_bytes: PositiveBytes = Field(
-        4 * GIB, description="limit: the sums of all accumulations together"
+    accumulation_bytes: PositiveBytes | None = Field(
+        None, description="limit: the sums of all accumulations together; by default 10% of memory-bytes"
     )
     evaluate_seconds: PositiveFloat = Field(300.0, description="limit: one evaluation, block or batch")
     compile_seconds: PositiveFloat = Field(600.0, description="limit: one parsing, planning or compilation")
@@ -170,11 +225,21 @@ class Settings(BaseSettings):
     )
     attempts: PositiveInt = Field(3, description="workers that one task may lose before it fails")
 
-    graph_cache_bytes: PositiveBytes = Field(4 * GIB, description="registered graphs kept")
-    tensor_cache_bytes: PositiveBytes = Field(4 * GIB, description="uploaded arrays kept")
-    kernel_cache_bytes: PositiveBytes = Field(512 * MIB, description="compiled kernels kept in memory")
-    structure_cache_bytes: PositiveBytes = Field(
-        2 * GIB, description="patterns and colorings of sparse derivatives kept in memory"
+    graph_cache_bytes: PositiveBytes | None = Field(
+        None, description="registered graphs kept; by default 15% of memory-bytes"
+    )
+    tensor_cache_bytes: PositiveBytes | None = Field(
+        None, description="uploaded arrays kept; by default 20% of memory-bytes"
+    )
+    kernel_cache_bytes: PositiveBytes | None = Field(
+        None, description="compiled kernels kept in memory; by default 4% of memory-bytes"
+    )
+    structure_cache_bytes: PositiveBytes | None = Field(
+        None,
+        description="patterns and colorings kept in memory; by default 6% of memory-bytes",
+    )
+    held_seconds: PositiveFloat | None = Field(
+        None, description="graphs and arrays that nobody has used for so long are deleted; null: never"
     )
     kernel_disk_bytes: PositiveBytes = Field(4 * GIB, description="compiled kernels kept on disk")
     plan_cache_entries: PositiveInt = Field(256, description="plans kept")
@@ -264,6 +329,37 @@ class Settings(BaseSettings):
             names=self.names,
             equations=self.equations,
         )
+
+    @property
+    def bounds(self) -> dict[str, int]:
+        """Bytes that may be held for clients, by purpose."""
+        # What the object store has no room for would go to disk.
+        whole = min(self.memory_bytes, int(self.object_store / _IN_OBJECT_STORE))
+        return {
+            purpose: getattr(self, setting) or max(1, int(part * whole))
+            for purpose, (setting, part) in _PARTS.items()
+        }
+
+    @property
+    def object_store(self) -> int:
+        """Bytes of shared memory for a local Ray."""
+        if self.object_store_bytes is not None:
+            return self.object_store_bytes
+        wanted, shared = int(_IN_OBJECT_STORE * self.memory_bytes), Path("/dev/shm")  # noqa: S108
+        # Where it does not fit, Ray would put it on disk.
+        free = int(0.9 * psutil.disk_usage(str(shared)).free) if shared.is_dir() else wanted
+        return max(_LEAST_OBJECT_STORE, min(wanted, free))
+
+    @property
+    def worker_cache(self) -> int:
+        """Bytes that each worker may keep between calls."""
+        return self.worker_cache_bytes or int(_WORKERS_CACHES * self.memory_bytes / max(2, self.worker_count))
+
+    @property
+    def share(self) -> float:
+        """What one tenant or address may have: all of it where only this machine can call."""
+        asked = self.token_file is not None or self.tls_client_ca is not None
+        return self.tenant_share if asked or not is_loopback(self.host) else 1.0
 
     @property
     def worker_count(self) -> int:

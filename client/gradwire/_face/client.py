@@ -37,7 +37,7 @@ from gradwire.transport.retry import Deadline, Retry
 from gradwire.transport.security import PathLike, security
 from gradwire.transport.server_info import ServerInfo
 from gradwire.transport.stream import CallStream
-from gradwire.transport.uploads import Uploaded
+from gradwire.transport.uploads import Referred, Uploaded
 from gradwire_wire.choices import GraphChoices
 from gradwire_wire.kinds import KIND_NAMES
 
@@ -251,6 +251,31 @@ class AsyncClient:
         tensor_id = await asyncio.to_thread(wire.tensor_id, values)
         await self._connection.upload(tensor_id, values, Deadline(timeout))
         return Uploaded(tensor_id, values)
+
+    async def forget(self, what: Referred | Uploaded, *, timeout: float | None = None) -> bool:
+        """Delete a function's graph, with the large arrays that it closes over, or an array from the server.
+
+        The server has no copy of it on disk any more, and answers no call that refers to it. Workers may keep
+        it in memory until they need that for others. What is used again after this is sent again.
+
+        Args:
+            what: a function of this client, or what `put` returned.
+            timeout: seconds that it may take.
+
+        Returns:
+            Whether the server held it.
+        """
+        deadline = Deadline(timeout)
+        if isinstance(what, Uploaded):
+            return await self._connection.delete_tensor(what.tensor_id, deadline)
+        if not hasattr(what, "graph_id"):
+            raise InvalidArgumentError(
+                f"a server holds no {type(what).__name__}: give a function, or what put() returned"
+            )
+        for constant in what.constants.values():
+            tensor_id = await asyncio.to_thread(wire.tensor_id, constant)
+            await self._connection.delete_tensor(tensor_id, deadline)
+        return await self._connection.delete_graph(what.graph_id, deadline)
 
     @asynccontextmanager
     async def stream(self) -> AsyncIterator["FunctionStream"]:

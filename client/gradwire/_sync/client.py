@@ -22,7 +22,7 @@ from gradwire._sync.bases import ClientBase
 from gradwire._sync.function import Function
 from gradwire.frontends.sources import Source
 from gradwire.transport.server_info import ServerInfo
-from gradwire.transport.uploads import Uploaded
+from gradwire.transport.uploads import Referred, Uploaded
 
 
 class Client(ClientBase):
@@ -143,6 +143,21 @@ class Client(ClientBase):
         The server keeps it until it needs the memory for others. Raise `LimitError` if it is too large.
         """
         return self._bridge.run(self._client.put(array, dtype, timeout=timeout))
+
+    def forget(self, what: Referred | Uploaded, *, timeout: float | None = None) -> bool:
+        """Delete a function's graph, with the large arrays that it closes over, or an array from the server.
+
+        The server has no copy of it on disk any more, and answers no call that refers to it. Workers may keep
+        it in memory until they need that for others. What is used again after this is sent again.
+
+        Args:
+            what: a function of this client, or what `put` returned.
+            timeout: seconds that it may take.
+
+        Returns:
+            Whether the server held it.
+        """
+        return self._bridge.run(self._client.forget(what, timeout=timeout))
 
     def jacobian(self, fn: Source, *args: Any, **options: Unpack[JacobianOptions]) -> Any:
         """Compute the Jacobian of `fn` at `args`; options as for `Function.jacobian`.

@@ -110,6 +110,8 @@ class Stub:
         self._get_graph = channel.unary_unary(path + "GetGraph")
         self._get_server_info = channel.unary_unary(path + "GetServerInfo")
         self._register_graph = channel.stream_unary(path + "RegisterGraph")
+        self._delete_graph = channel.unary_unary(path + "DeleteGraph")
+        self._delete_tensor = channel.unary_unary(path + "DeleteTensor")
         self._put_tensor = channel.stream_unary(path + "PutTensor")
         self._differentiate = channel.unary_stream(path + "Differentiate")
         self._evaluate_stream = channel.stream_stream(path + "EvaluateStream")
@@ -151,6 +153,16 @@ class Stub:
         """RegisterGraph: `RegisterGraphRequest`s to a `RegisterGraphResponse`."""
         call: UploadCall = self._register_graph(requests, timeout=timeout, metadata=self._now())
         return call
+
+    async def delete_graph(self, request: bytes, timeout: float | None) -> bytes:
+        """DeleteGraph: a `DeleteGraphRequest` to a `DeleteGraphResponse`."""
+        answer: bytes = await self._delete_graph(request, timeout=timeout, metadata=self._now())
+        return answer
+
+    async def delete_tensor(self, request: bytes, timeout: float | None) -> bytes:
+        """DeleteTensor: a `DeleteTensorRequest` to a `DeleteTensorResponse`."""
+        answer: bytes = await self._delete_tensor(request, timeout=timeout, metadata=self._now())
+        return answer
 
     def put_tensor(self, requests: AsyncIterator[bytes], timeout: float | None) -> UploadCall:
         """PutTensor: `PutTensorRequest`s to a `PutTensorResponse`."""

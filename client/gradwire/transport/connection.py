@@ -221,6 +221,18 @@ class Connection:
             found = await self.stub.get_graph(request, deadline.remaining())
         return graph_pb2.GetGraphResponse.FromString(found).graph
 
+    async def delete_graph(self, graph_id: str, deadline: Deadline) -> bool:
+        """Delete a graph from the server; return whether it was held."""
+        request = graph_pb2.DeleteGraphRequest(graph_id=graph_id).SerializeToString()
+        answer = await self._retried(lambda: self.stub.delete_graph(request, deadline.remaining()), deadline)
+        return graph_pb2.DeleteGraphResponse.FromString(answer).held
+
+    async def delete_tensor(self, tensor_id: str, deadline: Deadline) -> bool:
+        """Delete an array from the server; return whether it was held."""
+        request = tensor_pb2.DeleteTensorRequest(tensor_id=tensor_id).SerializeToString()
+        answer = await self._retried(lambda: self.stub.delete_tensor(request, deadline.remaining()), deadline)
+        return tensor_pb2.DeleteTensorResponse.FromString(answer).held
+
     async def upload(self, tensor_id: str, array: wire.Array, deadline: Deadline) -> None:
         """Upload an array, whether or not the server has it."""
         async with self.uploads.lock(tensor_id):

@@ -1,11 +1,24 @@
 """Arrays that were uploaded to a server, to be referred to any number of times."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 import gradwire_wire as wire
+
+
+class Referred(Protocol):
+    """A function, as far as a server holds anything of it: its graph and the large arrays it closes over."""
+
+    @property
+    def graph_id(self) -> str:
+        """The id of the graph."""
+
+    @property
+    def constants(self) -> Mapping[str, wire.Array]:
+        """The arrays."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

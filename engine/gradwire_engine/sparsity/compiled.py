@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -28,10 +29,22 @@ def compiled(loop: F) -> F:
         # others.
         if file._source_stamp is not None:
             file._source_stamp = sources()
+        _bear_full_disks(made._cache)
     except (RuntimeError, AttributeError, OSError):
         # No folder can be written, or this numba keeps its cache in another way: each process compiles.
         made = numba.njit(nogil=True)(loop)
     return cast(F, made)
+
+
+def _bear_full_disks(kept: Any) -> None:
+    """Let a loop run that was compiled and cannot be written to numba's cache, which would fail the call."""
+    save = kept.save_overload
+
+    def save_if_possible(signature: Any, code: Any) -> None:
+        with suppress(OSError):
+            save(signature, code)
+
+    kept.save_overload = save_if_possible
 
 
 @cache

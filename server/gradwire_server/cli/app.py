@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import gradwire as gw
-from gradwire_server.cli import session, status, tokens
+from gradwire_server.cli import cache, session, status, tokens
 from gradwire_server.cli.session import Choices, CommonOptions
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 
 app.add_typer(tokens.app, name="token")
+app.add_typer(cache.app, name="cache")
 
 
 def _positive(seconds: float | None) -> float | None:

@@ -11,10 +11,10 @@ import typer
 from google.protobuf.duration_pb2 import Duration
 
 from gradwire.transport.security import TOKEN_VARIABLE
+from gradwire_server.sizes import text_of_bytes as written
 from gradwire_wire.v1 import admin_pb2, admin_pb2_grpc
 
 _SHOWN = 20
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def show(
@@ -55,7 +55,7 @@ def text_of(status: admin_pb2.GetServerStatusResponse) -> str:
     state = "serving" if status.serving else "NOT SERVING: no workers"
     lines = [
         f"gradwire {status.version}, up {_time(status.uptime)}, {state}, "
-        f"memory of the server {_bytes(status.resident_bytes)}",
+        f"memory of the server {written(status.resident_bytes)}",
         "",
         f"workers ({len(status.workers)}, {status.workers_lost} lost so far)",
     ]
@@ -68,13 +68,13 @@ def text_of(status: admin_pb2.GetServerStatusResponse) -> str:
         tenant = f" of {call.tenant}" if call.tenant else ""
         lines.append(
             f"  {call.request_id}: {call.call}{tenant} from {call.peer}, {_time(call.age)}: "
-            f"{call.blocks_sent} blocks, {_bytes(call.sent_bytes)} sent, {call.tasks} tasks on workers, "
+            f"{call.blocks_sent} blocks, {written(call.sent_bytes)} sent, {call.tasks} tasks on workers, "
             f"{_time(call.worker_time)} of them used"
         )
     if status.calls_open > _SHOWN:
         lines.append(f"  and {status.calls_open - _SHOWN} more")
     lines += ["", "held for clients"]
-    lines += [f"  {held.purpose}: {_bytes(held.bytes)} of {_bytes(held.budget)}" for held in status.held]
+    lines += [f"  {held.purpose}: {written(held.bytes)} of {written(held.budget)}" for held in status.held]
     return "\n".join(lines)
 
 
@@ -85,11 +85,3 @@ def _time(duration: Duration) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
-
-
-def _bytes(size: float) -> str:
-    for unit in _UNITS:
-        if size < 1024 or unit == _UNITS[-1]:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError("the last unit takes the rest")

@@ -16,7 +16,7 @@ from cachetools import LRUCache
 
 from gradwire_engine.planning.kernels import Kernel, Spec, device_fingerprint, load_kernel, place
 from gradwire_engine.values import Block, GraphInfo
-from gradwire_server.compute.lru import lru_of_bytes
+from gradwire_server.compute.caches.lru import lru_of_bytes
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
 from gradwire_server.compute.worker import Computed, Executable
 from gradwire_server.settings import Settings
@@ -45,8 +45,9 @@ _REQUESTS = 4
 class LoadedKernel:
     """A kernel loaded in this process, its weights placed."""
 
-    def __init__(self, kernel: Kernel, weights: Mapping[str, Any], inline: bool) -> None:
-        """Hold a kernel; `inline`: it is small enough to run on the event loop."""
+    def __init__(self, kernel: Kernel, weights: Mapping[str, Any], inline: bool, nbytes: int) -> None:
+        """Hold a kernel of so many bytes; `inline`: it is small enough to run on the event loop."""
+        self.nbytes = nbytes
         self._kernel = kernel
         self._weights = weights
         self.inline = inline
@@ -80,7 +81,10 @@ class FastPath:
     def __init__(self, settings: Settings) -> None:
         """Start with no kernels loaded."""
         self._settings = settings
-        self._kernels: LRUCache[Spec, LoadedKernel] = LRUCache(_KERNELS)
+        most = settings.bounds["kernels"]
+        self._kernels: LRUCache[Spec, LoadedKernel] = lru_of_bytes(
+            most, lambda kernel: max(kernel.nbytes, most // _KERNELS)
+        )
         self._tensors: LRUCache[str, Any] = lru_of_bytes(
             _REQUESTS * settings.fast_path_memory_bytes, lambda tensor: int(tensor.nbytes)
         )
@@ -122,7 +126,8 @@ class FastPath:
         inline = facts.cost.flops <= self._settings.inline_flops and facts.trial <= _INLINE_SECONDS
 
         def make() -> LoadedKernel:
-            return LoadedKernel(load_kernel(data), place(weights), inline)
+            size = len(data) + graph.info.weight_bytes
+            return LoadedKernel(load_kernel(data), place(weights), inline, size)
 
         loaded = await asyncio.get_running_loop().run_in_executor(self._thread, make)
         self._kernels[spec] = loaded
@@ -168,6 +173,15 @@ class FastPath:
     def tensor(self, tensor_id: str) -> Any:
         """Return an uploaded array that is placed here already, or None."""
         return self._tensors.get(tensor_id)
+
+    def forget_graph(self, graph_id: str) -> None:
+        """Drop the kernels of a graph, which have its weights."""
+        for spec in [spec for spec in self._kernels if spec.function.graph_id == graph_id]:
+            del self._kernels[spec]
+
+    def forget_tensor(self, tensor_id: str) -> None:
+        """Drop an uploaded array that is placed here, if it is."""
+        self._tensors.pop(tensor_id, None)
 
     def close(self) -> None:
         """Let the thread end."""

@@ -54,7 +54,7 @@ class HelperLink:
         )
         theirs.close()
         self._connection = Connection(ours.detach())
-        self._connection.send(settings.limits)
+        self._connection.send((settings.limits, settings.worker_cache))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="helper")
         self.place = Place.of(self._process.pid)
 
@@ -116,7 +116,7 @@ def main(arguments: list[str]) -> None:
 
     connection = Connection(descriptor)
     with contextlib.suppress(EOFError, OSError):
-        workbench = Workbench(connection.recv())
+        workbench = Workbench(*connection.recv())
         while True:
             method, sources = pickle.loads(connection.recv_bytes())  # noqa: S301  (from our own parent)
             connection.send_bytes(_answer(workbench, method, sources))

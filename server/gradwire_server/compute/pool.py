@@ -121,7 +121,7 @@ class Pool:
         if settings.ray_address:
             return settings.ray_address
         count = settings.worker_count
-        self._head = RayHead(count, count if settings.device == "gpu" else 0, settings.object_store_bytes)
+        self._head = RayHead(count, count if settings.device == "gpu" else 0, settings.object_store)
         return await asyncio.to_thread(self._head.address)
 
     def _worker_count(self) -> int:

@@ -38,7 +38,7 @@ _LOST = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, Ray
 class WorkerActor:
     """What runs in the worker's process."""
 
-    def __init__(self, device: str, threads: int, niceness: int, limits: Limits) -> None:
+    def __init__(self, device: str, threads: int, niceness: int, limits: Limits, cache_bytes: int) -> None:
         """Prepare the process, then import the engine.
 
         Args:
@@ -46,13 +46,14 @@ class WorkerActor:
             threads: of one kernel.
             niceness: of the process.
             limits: that graphs and kernels are held to.
+            cache_bytes: to keep between calls.
         """
         prepare_compute(device, threads, niceness)
         forget_secrets()
         beat()
         from gradwire_server.compute.workbench import Workbench
 
-        self._workbench = Workbench(limits)
+        self._workbench = Workbench(limits, cache_bytes)
 
     def call(self, method: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """Call a method of the workbench."""
@@ -70,7 +71,11 @@ class RayLink:
         gpus = 1 if settings.device == "gpu" else 0
         actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)(WorkerActor)
         self._actor: Any = actor.remote(
-            settings.device, settings.threads_per_worker, settings.worker_niceness, settings.limits
+            settings.device,
+            settings.threads_per_worker,
+            settings.worker_niceness,
+            settings.limits,
+            settings.worker_cache,
         )
 
     @property

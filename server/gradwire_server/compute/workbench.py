@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from cachetools import LRUCache
@@ -35,11 +35,13 @@ from gradwire_engine.planning.registration import register
 from gradwire_engine.planning.sample_plan import make_sample_plan
 from gradwire_engine.planning.transforms import Transform, transformed
 from gradwire_engine.values import Block, Choices, GraphInfo, Signature, dtype_of
-from gradwire_server.compute.lru import lru_of_bytes
+from gradwire_server.compute.caches.lru import lru_of_bytes
 from gradwire_server.compute.shared_values import GraphSource, ValueSource
 from gradwire_server.compute.worker import Array, Compiled, Computed, KernelFacts, Planned
+from gradwire_server.machine import give_back_freed_memory
 from gradwire_server.process.heartbeat import Place
 
+V = TypeVar("V")
 InputSources = Mapping[str, "Array | ValueSource"]
 
 GRAPHS = 32
@@ -61,9 +63,6 @@ _LONG_TRIAL_SECONDS = 0.2
 _LEAST_TRIALS, _MOST_TRIALS = 3, 20
 _TRIALS_SECONDS = 0.02
 """Others are tried so often, the more the shorter they are: as long as this takes in all."""
-
-_TENSOR_BYTES = 256 << 20
-"""Uploaded arrays that stay on a worker's device from request to request."""
 
 
 class NotHeld(Exception):
@@ -108,17 +107,25 @@ class Delivery:
 class Workbench:
     """The graphs, kernels and inputs that a process holds, and the calls that use them."""
 
-    def __init__(self, limits: Limits) -> None:
-        """Start empty, under the limits that graphs and kernels are held to."""
+    def __init__(self, limits: Limits, cache_bytes: int) -> None:
+        """Start empty.
+
+        Args:
+            limits: that graphs and kernels are held to.
+            cache_bytes: to keep between calls.
+        """
         wire.keep_freed_memory()
+        self._freed = 0
+        give_back_freed_memory(lambda: self._freed)
         self._limits = limits
-        self._graphs: LRUCache[str, Graph] = LRUCache(GRAPHS)
-        self._weights: LRUCache[str, dict[str, Any]] = LRUCache(GRAPHS)
-        self._kernels: LRUCache[Spec, _Held] = LRUCache(KERNELS)
+        part = cache_bytes // 4
+        self._graphs: LRUCache[str, Graph] = _bounded(GRAPHS, part, _graph_bytes)
+        self._weights: LRUCache[str, dict[str, Any]] = _bounded(GRAPHS, part, _bytes)
+        self._kernels: LRUCache[Spec, _Held] = _bounded(KERNELS, part // 2, _kernel_bytes)
         self._specs: LRUCache[str, Spec] = LRUCache(KERNELS)
         """Of kernels that were delivered, by key."""
-        self._points: LRUCache[str, dict[str, Any]] = LRUCache(POINTS)
-        self._tensors: LRUCache[str, Any] = lru_of_bytes(_TENSOR_BYTES, lambda tensor: int(tensor.nbytes))
+        self._points: LRUCache[str, dict[str, Any]] = _bounded(POINTS, part, _bytes)
+        self._tensors: LRUCache[str, Any] = lru_of_bytes(part // 2, lambda tensor: int(tensor.nbytes))
 
     def identify(self) -> Place:
         """Return where the process runs, once it is ready to work."""
@@ -246,6 +253,7 @@ class Workbench:
             raise NotHeld
         start = time.perf_counter()
         arrays = held.kernel.run(weights, inputs, block)
+        self._freed += sum(array.nbytes for array in arrays)
         return Computed(arrays, time.perf_counter() - start)
 
     def _read(self, inputs: InputSources) -> dict[str, Any]:
@@ -304,6 +312,23 @@ class _Held:
     seconds: float
     trial: float
     executable: bytes
+
+
+def _bounded(count: int, capacity: int, size_of: Callable[[V], int]) -> LRUCache[Any, V]:
+    """Make a cache of at most so many values, and about so many bytes."""
+    return lru_of_bytes(capacity, lambda value: max(size_of(value), capacity // count, 1))
+
+
+def _graph_bytes(graph: Graph) -> int:
+    return len(graph.model) + _bytes(graph.weights)
+
+
+def _kernel_bytes(kernel: _Held) -> int:
+    return len(kernel.executable)
+
+
+def _bytes(arrays: Mapping[str, Any]) -> int:
+    return sum(int(array.nbytes) for array in arrays.values())
 
 
 def _trial(kernel: Kernel, graph: Graph) -> float:

@@ -26,6 +26,7 @@ class Request:
         call: the method's name, such as "Differentiate".
         tenant: who makes it; "" where nobody is asked.
         peer: where from.
+        holder: whose share of what is held it takes from.
         traceparent: the trace that it belongs to, as W3C's header has it; "" for none.
     """
 
@@ -34,6 +35,7 @@ class Request:
     tenant: str = ""
     peer: str = ""
     traceparent: str = ""
+    holder: str = ""
 
     @property
     def origin(self) -> str:

@@ -25,12 +25,15 @@ from gradwire_engine.planning.kernels import device_fingerprint
 from gradwire_server.access.opening import Exposed, access_of
 from gradwire_server.access.tls import CertificateError
 from gradwire_server.access.tokens import TokenError
+from gradwire_server.compute.account import Account
+from gradwire_server.compute.caches.disk import Disk
+from gradwire_server.compute.caches.kernel_cache import KernelCache, engine_fingerprint
+from gradwire_server.compute.caches.store import Stores
 from gradwire_server.compute.compiler import Compiler
 from gradwire_server.compute.fast_path import FastPath
-from gradwire_server.compute.kernel_cache import Disk, KernelCache, engine_fingerprint
 from gradwire_server.compute.pool import Pool
 from gradwire_server.compute.scheduler import Scheduler
-from gradwire_server.compute.store import Stores
+from gradwire_server.machine import give_back_freed_memory
 from gradwire_server.observe.readings import Reading
 from gradwire_server.process import loops, trees
 from gradwire_server.process.guard import Guard
@@ -40,10 +43,12 @@ from gradwire_server.process.supervisor import LOST_RAY
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.service import NAME, GradientService
 from gradwire_server.settings import Settings
+from gradwire_server.sizes import text_of_bytes
 
 _log = structlog.get_logger()
 _Status = health_pb2.HealthCheckResponse
 _CLOSE_SECONDS = 20.0
+_LAST_SECONDS = 0.2
 
 
 class Server:
@@ -59,18 +64,20 @@ class Server:
         )
         self._pool = Pool(settings, self._scheduler)
         self._pool.on_change = self._announce
+        bounds = settings.bounds
         compiler = Compiler(self._scheduler, settings.compile_seconds)
         kernels = KernelCache(
             compiler,
             f"{settings.device} {settings.threads_per_worker} {settings.limits}",
-            settings.kernel_cache_bytes,
+            bounds["kernels"],
             settings.plan_cache_entries,
-            settings.structure_cache_bytes,
+            bounds["structures"],
             Disk.at(settings.cache_dir, settings.kernel_disk_bytes),
         )
         self._fast_path = FastPath(settings)
         self._kernels = kernels
-        self._stores = Stores(settings.graph_cache_bytes, settings.tensor_cache_bytes, settings.upload_bytes)
+        self._account = Account(bounds, settings.share, settings.stalled_seconds)
+        self._stores = Stores(bounds["graphs"], bounds["tensors"], self._account.uploads)
         self._scheduler.on_data_lost = self._stores.forget_graphs
         self._observation = Observation(settings, self._read)
         events = self._observation.events
@@ -79,6 +86,7 @@ class Server:
             settings,
             self._stores.of(""),
             self._stores,
+            self._account,
             compiler,
             kernels,
             self._fast_path,
@@ -87,20 +95,22 @@ class Server:
         )
         self._access, self._certificates = access_of(settings)
         self._health = health.HealthServicer()
+        self._expiring: asyncio.Future[None] | None = None
         self._announcements: set[asyncio.Task[None]] = set()
         self._compiling_loops: subprocess.Popen[bytes] | None = None
         self._grpc = grpc.aio.server(
             options=_options(settings),
-            maximum_concurrent_rpcs=settings.concurrent_rpcs,
             interceptors=[Guard(self._access, {NAME, HEALTH_NAME})],
         )
-        self._grpc.add_generic_rpc_handlers((GradientService(backend, self._access).handler(),))
+        self._service = GradientService(backend, self._access)
+        self._grpc.add_generic_rpc_handlers((self._service.handler(),))
         add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection((NAME, HEALTH_NAME, reflection.SERVICE_NAME), self._grpc)
 
     async def start(self) -> str:
         """Open the port and return the address; the helper process does the work until Ray is up."""
         wire.keep_freed_memory()
+        give_back_freed_memory(lambda: self._account.freed)
         address = listen(
             self._grpc,
             self._settings.host,
@@ -116,6 +126,8 @@ class Server:
         await self._set_health(_Status.NOT_SERVING)
         await self._grpc.start()
         await self._observation.start(self._access, self._health)
+        if self._settings.held_seconds is not None:
+            self._expiring = asyncio.ensure_future(self._service.forget_unused(self._settings.held_seconds))
         self._compiling_loops = loops.start_compiling(engine_fingerprint())
         _log.info(
             "listening",
@@ -123,6 +135,7 @@ class Server:
             tls=self._certificates is not None,
             tokens=self._settings.token_file is not None,
         )
+        _log.info("memory for clients", **_budget(self._settings))
         return address
 
     def reload(self) -> None:
@@ -165,7 +178,15 @@ class Server:
         _log.info("draining", seconds=self._settings.drain_seconds)
         # Later changes of the status are ignored.
         await self._health.enter_graceful_shutdown()
-        await self._grpc.stop(self._settings.drain_seconds)
+        stopping = asyncio.ensure_future(self._grpc.stop(self._settings.drain_seconds))
+        drained = asyncio.ensure_future(self._service.drain())
+        await asyncio.wait((stopping, drained), return_when=asyncio.FIRST_COMPLETED)
+        drained.cancel()
+        # What is still open, such as a health watch, has no work that is worth waiting for.
+        await self._grpc.stop(_LAST_SECONDS)
+        await stopping
+        if self._expiring is not None:
+            self._expiring.cancel()
         await self._observation.close()
         self._fast_path.close()
         try:
@@ -177,7 +198,7 @@ class Server:
         _log.info("stopped")
 
     def _read(self) -> Reading:
-        held = {**self._stores.held(), **self._kernels.held()}
+        held = {**self._stores.held(), **self._account.held(), **self._kernels.held()}
         return Reading(len(self._scheduler.workers), self._scheduler.queued, held, resident_bytes())
 
     def _announce(self) -> None:
@@ -201,6 +222,15 @@ def _end_at_once(ended: str) -> NoReturn:
         with contextlib.suppress(psutil.Error):
             process.kill()
     os._exit(LOST_RAY)
+
+
+def _budget(settings: Settings) -> dict[str, str]:
+    """Return what a server may hold for clients, as people read it."""
+    bounds = {purpose: text_of_bytes(bound) for purpose, bound in settings.bounds.items()}
+    machine = {"object_store": settings.object_store, "each_worker": settings.worker_cache}
+    return {"all": text_of_bytes(settings.memory_bytes), **bounds} | {
+        name: text_of_bytes(size) for name, size in machine.items()
+    }
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

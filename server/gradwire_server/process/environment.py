@@ -16,6 +16,9 @@ _FOR_COMPUTE = re.compile(
 )
 """Variables that processes which run clients' graphs need: all others may be secrets."""
 
+LOOPS = "loops"
+"""Where compiled loops are, in the folder of the setting `cache_dir`."""
+
 RAY_TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105  (its name)
 
 
@@ -79,9 +82,8 @@ def _keep_loops(cache: Path | None) -> None:
     """Have numba keep its machine code in the cache, unless the environment names another place."""
     if cache is None or "NUMBA_CACHE_DIR" in os.environ:
         return
-    folder = cache / "loops"
+    folder = cache / LOOPS
     try:
-        make_private(cache)
         make_private(folder)
     except OSError:
         return  # the log says so of the kernels; numba looks for a place of its own

@@ -6,15 +6,21 @@ They take seconds, once for each installation, and the first sparse derivative s
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
 from importlib.metadata import version
 from pathlib import Path
 
-from gradwire_server.process.environment import prepare_compute
+from gradwire_server.process.environment import LOOPS, prepare_compute
 
 _NICENESS = 19
+_FOLDER = re.compile(r"\w+_[0-9a-f]{40}")
+_FILE = re.compile(r"[\w.<>-]+\.nb[ic](\.tmp\.[0-9a-f-]+)?")
+"""The names that numba gives."""
+
+_DONE = "compiled-"
 
 
 def start_compiling(engine: str) -> subprocess.Popen[bytes] | None:
@@ -26,11 +32,20 @@ def start_compiling(engine: str) -> subprocess.Popen[bytes] | None:
     folder = os.environ.get("NUMBA_CACHE_DIR")
     if folder is None:
         return None
-    done = Path(folder) / f"compiled-{version('numba')}-{engine[:16]}"
+    done = Path(folder) / f"{_DONE}{version('numba')}-{engine[:16]}"
     if done.exists():
         return None
     command = [sys.executable, "-m", "gradwire_server.process.loops", str(done)]
     return subprocess.Popen(command, stdin=subprocess.PIPE)
+
+
+def kept_files(cache: Path) -> list[Path]:
+    """Return the files of compiled loops in a folder that servers are given as `cache_dir`, and no others."""
+    folder = cache / LOOPS
+    if not folder.is_dir():
+        return []
+    numba = [path for room in folder.iterdir() if _FOLDER.fullmatch(room.name) for path in room.iterdir()]
+    return [path for path in numba if _FILE.fullmatch(path.name)] + list(folder.glob(f"{_DONE}*"))
 
 
 def main(done: Path) -> None:

@@ -16,15 +16,17 @@ import numpy as np
 from google.protobuf.message import Message
 
 from gradwire_engine.errors import InvalidInput
+from gradwire_server.compute.account import Purpose
 from gradwire_server.compute.accumulation import PartialSum, SummationTree, batch_sum, empty_sum, rounded
 from gradwire_server.compute.scheduler import TaskQueue
-from gradwire_server.compute.store import Budget
 from gradwire_server.compute.worker import BatchRequest, Computed, Executable, LoadableKernel
+from gradwire_server.errors import Stalled
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.rpc.evaluate import SERVER
 from gradwire_server.rpc.incoming.batch import IncomingBatch
 from gradwire_server.rpc.incoming.reader import Reader
+from gradwire_server.rpc.incoming.stalls import write
 from gradwire_server.rpc.objective import LossFunction, Objective, objective_from, refusals_about
 from gradwire_wire import framing
 from gradwire_wire.outputs import add_outputs
@@ -46,7 +48,7 @@ _MOST_ROWS = 1 << 53
 class _RunningSum:
     """The sum since the last start or zero, and the batches that are being added to it."""
 
-    def __init__(self, objective: Objective, queue: TaskQueue, sums: Budget) -> None:
+    def __init__(self, objective: Objective, queue: TaskQueue, sums: Purpose) -> None:
         """Start at zero; raise `Overloaded` when `sums` has no room for it."""
         self.objective = objective
         self.queue = queue
@@ -58,15 +60,12 @@ class _RunningSum:
         """Batches being computed or added, and their bytes."""
         self._tree = SummationTree()
         self._lock = asyncio.Lock()
-        self._sums = sums
-        self._reserved = 0
+        self._holding = sums.open()
         self._reserve()
 
     def _reserve(self) -> None:
         """Count the bytes that the tree holds, and room for an addition and an answer."""
-        wanted = self._tree.nbytes + 2 * self.objective.nbytes
-        self._sums.reserve(wanted - self._reserved)
-        self._reserved = wanted
+        self._holding.resize(self._tree.nbytes + 2 * self.objective.nbytes)
 
     async def add(self, index: int, rows: int, computed: Computed, worker: str) -> None:
         """Add a batch.
@@ -119,14 +118,13 @@ class _RunningSum:
         if self.incoming is not None:
             self.incoming.close()
             self.incoming = None
-        self._sums.reserve(-self._reserved)
-        self._reserved = 0
+        self._holding.give_back()
 
 
 class AccumulateCall:
     """One Accumulate call."""
 
-    def __init__(self, backend: Backend, sums: Budget, context: Context, reader: Reader[Request]) -> None:
+    def __init__(self, backend: Backend, sums: Purpose, context: Context, reader: Reader[Request]) -> None:
         """Serve a call with the parts of a server; `sums` bounds what all accumulations hold."""
         self._reader = reader
         self._backend = backend
@@ -157,10 +155,32 @@ class AccumulateCall:
                 self._sum.close()
 
     async def _receive(self) -> None:
-        while (request := await self._reader.next(self._context)) is not None:
+        while (request := await self._next()) is not None:
             self._reader.check(request)
             await self._handle(request)
         await self._read(self._started())
+
+    async def _next(self) -> Request | None:
+        """Return the next message; None at the end.
+
+        Raises:
+            Stalled: none came for long, nor is anything computed or read.
+        """
+        running = self._sum
+        if running is not None and running.incoming is not None:
+            seconds, name = self._settings.stalled_seconds, "stalled_seconds"
+        else:
+            seconds, name = self._settings.idle_seconds, "idle_seconds"
+        next_message = asyncio.ensure_future(self._reader.next(self._context))
+        try:
+            while not (await asyncio.wait((next_message,), timeout=seconds))[0]:
+                if not (running is not None and running.adding) and (
+                    self._answer is None or self._answer.done()
+                ):
+                    raise Stalled(f"nothing came for {seconds:g} s ({name} of this server): begin anew")
+            return next_message.result()
+        finally:
+            next_message.cancel()
 
     async def _handle(self, request: Request) -> None:
         action = request.WhichOneof("action")
@@ -214,6 +234,7 @@ class AccumulateCall:
                 )
         # Backpressure: the client is slowed down by not being read.
         await self._room(running, batch.nbytes)
+        batch.held = await self._backend.account.results.wait_for(batch.nbytes + running.objective.nbytes)
         running.batches += 1
         running.rows += batch.rows
         running.incoming = batch
@@ -260,6 +281,8 @@ class AccumulateCall:
         with batch.refusals():
             computed, worker = await self._compute(running, batch)
         await running.add(batch.index, batch.rows, computed, worker)
+        if batch.held is not None:
+            batch.held.give_back()
 
     async def _compute(self, running: _RunningSum, batch: IncomingBatch) -> tuple[Computed, str]:
         """Return the loss and gradients of a batch, and who computed them."""
@@ -302,7 +325,9 @@ class AccumulateCall:
         total, arrays = await running.read()
         for message in _messages(running.objective, total, arrays, running.queue.reruns):
             # Not to be cancelled: what ends the call waits until the message has left.
-            self._writing = asyncio.ensure_future(self._context.write(message))
+            self._writing = asyncio.ensure_future(
+                write(self._context, message, self._settings.unread_seconds)
+            )
             # The client may have gone: the call ends with that, whether or not anybody waits here still.
             self._writing.add_done_callback(lambda done: done.cancelled() or done.exception())
             await asyncio.shield(self._writing)

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 
 from cachetools import LRUCache
 
+from gradwire_server.compute.account import Account
+from gradwire_server.compute.caches.kernel_cache import KernelCache
+from gradwire_server.compute.caches.store import Store, Stores
 from gradwire_server.compute.compiler import Compiler
 from gradwire_server.compute.fast_path import FastPath
-from gradwire_server.compute.kernel_cache import KernelCache
 from gradwire_server.compute.scheduler import Scheduler
-from gradwire_server.compute.store import Store, Stores
 from gradwire_server.observe.events import Events
 from gradwire_server.settings import Settings
 
@@ -26,6 +27,7 @@ class Backend:
         settings: of the server.
         store: graphs and arrays that a tenant's clients refer to by id.
         stores: those of all tenants.
+        account: bytes held for clients that cannot be dropped.
         compiler: registers, plans and compiles on workers.
         kernels: compiled kernels, plans and signatures.
         fast_path: kernels that run in this process.
@@ -37,6 +39,7 @@ class Backend:
     settings: Settings
     store: Store
     stores: Stores
+    account: Account
     compiler: Compiler
     kernels: KernelCache
     fast_path: FastPath

@@ -13,6 +13,7 @@ from typing import Protocol
 from gradwire_engine.planning.kernels import DerivativeSpec, EvaluateSpec
 from gradwire_engine.planning.plan import Piece, Plan
 from gradwire_engine.values import Block, Blocks, dtype_of
+from gradwire_server.compute.account import Holding, Purpose
 from gradwire_server.compute.fast_path import BlockInputs, FastPath, LoadedKernel
 from gradwire_server.compute.scheduler import Task
 from gradwire_server.compute.shared_values import HeldPlan, RegisteredGraph
@@ -208,13 +209,17 @@ async def _begin(
         return _OnWorkers(backend, graph, plan, kernels, point, blocks)
     loaded = {spec: await fast_path.load(graph, kernel) for spec, kernel in kernels.items()}
     inputs = BlockInputs(await fast_path.inputs(point.inputs))
-    return _OnFastPath(fast_path, loaded, plan, inputs, blocks)
+    return _OnFastPath(fast_path, loaded, plan, inputs, blocks, backend.account.results)
 
 
 def _end(begun: asyncio.Future[_Computation]) -> None:
     """Abandon a computation, whether it has begun or not."""
     if not begun.cancel() and not begun.cancelled() and begun.exception() is None:
         begun.result().close()
+
+
+_Ahead = tuple[Block, "asyncio.Future[Computed]", Holding]
+"""A block that is being computed, its result, and the bytes that it will have."""
 
 
 class _OnFastPath:
@@ -229,32 +234,49 @@ class _OnFastPath:
         plan: Plan,
         inputs: BlockInputs,
         blocks: Iterable[Block],
+        results: Purpose,
     ) -> None:
         self._fast_path = fast_path
         self._kernels = kernels
         self._plan = plan
         self._inputs = inputs
+        self._results = results
         self._todo = iter(blocks)
+        self._next = next(self._todo, None)
         self.begun = time.perf_counter()
         self._ahead = self._start()
 
     async def results(self) -> AsyncIterator[tuple[Block, Computed, str]]:
-        while self._ahead is not None:
-            block, future = self._ahead
+        while (ahead := self._ahead or await self._start_when_free()) is not None:
+            block, future, holding = ahead
+            self._ahead = None
             computed = await future
             self._ahead = self._start()
             yield block, computed, SERVER
-            del computed, future
+            del computed, future, ahead
+            holding.give_back()
 
-    def _start(self) -> tuple[Block, asyncio.Future[Computed]] | None:
-        block = next(self._todo, None)
-        if block is None:
+    def _start(self) -> _Ahead | None:
+        """Start the next block if there is room for it."""
+        if self._next is None:
             return None
-        return block, self._fast_path.start(self._kernels[self._plan.kernel(block)], self._inputs, block)
+        holding = self._results.take_if_free(_block_bytes(self._plan, self._next))
+        return self._started(self._next, holding) if holding is not None else None
+
+    async def _start_when_free(self) -> _Ahead | None:
+        if self._next is None:
+            return None
+        return self._started(self._next, await self._results.wait_for(_block_bytes(self._plan, self._next)))
+
+    def _started(self, block: Block, holding: Holding) -> _Ahead:
+        self._next = next(self._todo, None)
+        future = self._fast_path.start(self._kernels[self._plan.kernel(block)], self._inputs, block)
+        return block, future, holding
 
     def close(self) -> None:
         if self._ahead is not None:
             self._ahead[1].cancel()
+            self._ahead = None
 
 
 class _OnWorkers:
@@ -275,35 +297,44 @@ class _OnWorkers:
         self._plan = plan
         self._point = point
         self._queue = backend.scheduler.queue()
+        self._results = backend.account.results
         self._todo = iter(blocks)
-        self._pending: dict[asyncio.Future[Computed], tuple[Task[Computed], Block]] = {}
+        self._next = next(self._todo, None)
+        self._pending: dict[asyncio.Future[Computed], tuple[Task[Computed], Block, Holding]] = {}
         self.begun = time.perf_counter()
-        self._submit()
+        self._submit_what_fits()
 
     @property
     def reruns(self) -> int:
         return self._queue.reruns
 
     async def results(self) -> AsyncIterator[tuple[Block, Computed, str]]:
-        while self._pending:
+        while self._pending or self._next is not None:
+            if not self._pending and self._next is not None:
+                self._submit(self._next, await self._results.wait_for(_block_bytes(self._plan, self._next)))
             finished, _ = await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
             # One at a time: finished blocks that are not taken yet count against the bound.
             first = min(finished, key=lambda future: self._pending[future][1].index)
-            task, block = self._pending.pop(first)
+            task, block, holding = self._pending.pop(first)
             computed = first.result()
             del finished, first
             yield block, computed, task.worker
             del computed, task
-            self._submit()
+            holding.give_back()
+            self._submit_what_fits()
 
-    def _submit(self) -> None:
-        while len(self._pending) < self._window():
-            block = next(self._todo, None)
-            if block is None:
+    def _submit_what_fits(self) -> None:
+        while self._next is not None and len(self._pending) < self._window():
+            holding = self._results.take_if_free(_block_bytes(self._plan, self._next))
+            if holding is None:
                 return
-            request = BlockRequest(self._kernels[self._plan.kernel(block)], self._point, block)
-            task = self._queue.submit(request, seconds=self._settings.evaluate_seconds)
-            self._pending[task.future] = (task, block)
+            self._submit(self._next, holding)
+
+    def _submit(self, block: Block, holding: Holding) -> None:
+        self._next = next(self._todo, None)
+        request = BlockRequest(self._kernels[self._plan.kernel(block)], self._point, block)
+        task = self._queue.submit(request, seconds=self._settings.evaluate_seconds)
+        self._pending[task.future] = (task, block, holding)
 
     def _window(self) -> int:
         """Return how many blocks may be computed or wait to be read."""
@@ -313,6 +344,7 @@ class _OnWorkers:
 
     def close(self) -> None:
         self._queue.close()
+        self._pending.clear()
 
 
 def _block_bytes(plan: Plan, block: Block) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from cachetools import LRUCache
+from google.protobuf.message import Message
 
 import gradwire_wire as wire
 from gradwire_engine.planning.kernels import EvaluateSpec
+from gradwire_server.compute.account import Holding
 from gradwire_server.compute.fast_path import LoadedKernel
 from gradwire_server.compute.shared_values import RegisteredGraph
 from gradwire_server.compute.worker import Computed, EvaluateRequest, Executable, LoadableKernel
@@ -23,6 +25,12 @@ Array = np.ndarray[Any, Any]
 SERVER = "server"
 """The name of the server's own process in results, where others have a worker's."""
 
+COUNTED = 1 << 16
+"""Bytes from which the inputs and outputs of an evaluation are counted."""
+
+_SIZES = 1024
+"""Kernels to know the size of outputs of."""
+
 _IMMEDIATE = 1024
 """Forms of requests to keep tiny kernels for."""
 
@@ -35,11 +43,18 @@ class Answer:
         names: of the outputs.
         computed: the outputs in the same order, and the seconds they took.
         worker: name of the process that computed them.
+        holding: their bytes in the account, if they are large.
     """
 
     names: tuple[str, ...]
     computed: Computed
     worker: str
+    holding: Holding | None = None
+
+    def give_back(self) -> None:
+        """Count the outputs no longer: they were sent."""
+        if self.holding is not None:
+            self.holding.give_back()
 
     @property
     def arrays(self) -> tuple[Array, ...]:
@@ -66,6 +81,9 @@ class Evaluator:
     def __init__(self, backend: Backend) -> None:
         """Evaluate with the parts of a server."""
         self._backend = backend
+        self._results = backend.account.results
+        self._sizes: LRUCache[str, int] = LRUCache(_SIZES)
+        """Bytes of the outputs of kernels that were run, by their keys."""
         self._immediate: LRUCache[object, LoadedKernel] = LRUCache(_IMMEDIATE)
 
     async def unary(self, request: function_pb2.EvaluateRequest) -> function_pb2.EvaluateResponse:
@@ -83,12 +101,28 @@ class Evaluator:
                 limit,
                 answer.nbytes,
             )
-        return answer.message()[0]
+        message = answer.message()[0]
+        answer.give_back()
+        return message
+
+    def forget(self) -> None:
+        """Answer nothing without looking again which graphs are held."""
+        self._immediate.clear()
+
+    async def hold_inputs(self, request: Message) -> Holding:
+        """Count a request's bytes while it is in progress, once there is room.
+
+        Raises:
+            TryLater: there is none for long.
+        """
+        requests, size = self._backend.account.requests, request.ByteSize()
+        return await requests.wait_for(size) if size >= COUNTED else requests.open()
 
     def immediate(self, request: function_pb2.EvaluateRequest) -> Answer | None:
         """Evaluate without waiting if a tiny kernel for requests of this form is loaded here; None if not."""
         kernel = self._immediate.get(_form_of(request))
-        if kernel is None:
+        # Held no longer, a graph is unknown here too.
+        if kernel is None or not self._backend.store.has_graph(request.function.graph_id):
             return None
         inputs = {}
         for name, tensor in request.inputs.items():
@@ -103,7 +137,10 @@ class Evaluator:
         try:
             if tensor.HasField("data"):
                 return wire.from_tensor(tensor)
-            placed = self._backend.fast_path.tensor(self._backend.store.scoped(tensor.tensor_id))
+            store = self._backend.store
+            if not store.has_tensor(tensor.tensor_id):
+                return None
+            placed = self._backend.fast_path.tensor(store.scoped(tensor.tensor_id))
             declared = wire.numpy_dtype(tensor.dtype), tuple(tensor.shape)
         except wire.WireError:
             return None
@@ -121,16 +158,37 @@ class Evaluator:
         spec = translate.evaluation_from(request, inputs.arguments, graph)
         executable = await self._backend.kernels.kernel(graph, spec)
         kernel = await self._on_fast_path(graph, executable, inputs)
-        if kernel is None:
-            return await self._on_worker(graph, executable, inputs)
-        if kernel.inline:
+        if kernel is not None and kernel.inline:
             self._immediate[_form_of(request)] = kernel
-        return await self._here(kernel, inputs)
+        key = executable.data.key
+        # An upper bound the first time.
+        expected = self._sizes.get(key, executable.facts.cost.memory_bytes)
+        holding = await self._results.wait_for(expected) if expected >= COUNTED else self._results.open()
+        answer = await self._answer(graph, executable, kernel, inputs)
+        self._sizes[key] = answer.nbytes
+        holding.set(answer.nbytes if answer.nbytes >= COUNTED else 0)
+        return replace(answer, holding=holding)
 
     async def outputs(self, graph: RegisteredGraph, spec: EvaluateSpec, inputs: translate.Inputs) -> Answer:
-        """Evaluate a spec, at inputs at which something else is computed as well."""
+        """Evaluate a spec, at inputs at which something else is computed as well.
+
+        It does not wait for room: what else is computed may have it, and would wait for these outputs.
+        """
         executable = await self._backend.kernels.kernel(graph, spec)
         kernel = await self._on_fast_path(graph, executable, inputs)
+        answer = await self._answer(graph, executable, kernel, inputs)
+        holding = self._results.open()
+        holding.set(answer.nbytes)
+        return replace(answer, holding=holding)
+
+    async def _answer(
+        self,
+        graph: RegisteredGraph,
+        executable: Executable,
+        kernel: LoadedKernel | None,
+        inputs: translate.Inputs,
+    ) -> Answer:
+        """Run a kernel: here if it is loaded, else on a worker."""
         if kernel is None:
             return await self._on_worker(graph, executable, inputs)
         return await self._here(kernel, inputs)

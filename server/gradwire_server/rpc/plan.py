@@ -8,8 +8,8 @@ import numpy as np
 
 from gradwire_engine.planning.plan import Plan
 from gradwire_engine.values import Arguments
+from gradwire_server.compute.caches.store import Store
 from gradwire_server.compute.shared_values import HeldPlan, RegisteredGraph, SharedValue
-from gradwire_server.compute.store import Store
 from gradwire_server.errors import Overloaded
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend

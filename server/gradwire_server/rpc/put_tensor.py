@@ -10,8 +10,8 @@ import numpy as np
 import gradwire_wire as wire
 from gradwire_engine.errors import InvalidInput
 from gradwire_engine.values import ArrayType
+from gradwire_server.compute.caches.store import StoredTensor, Upload
 from gradwire_server.compute.shared_values import SharedValue
-from gradwire_server.compute.store import StoredTensor, Upload
 from gradwire_server.errors import Overloaded
 from gradwire_server.observe.events import BytesReceived
 from gradwire_server.rpc.backend import Backend

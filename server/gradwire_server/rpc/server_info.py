@@ -9,7 +9,7 @@ from importlib.metadata import version
 from google.protobuf.message import Message
 
 from gradwire_engine.planning.kernels import device_fingerprint
-from gradwire_server.compute.kernel_cache import engine_fingerprint
+from gradwire_server.compute.caches.kernel_cache import engine_fingerprint
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.backend import Backend
 from gradwire_server.settings import Settings

@@ -11,17 +11,19 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from gradwire_server.access.admission import Admission, holder_of
 from gradwire_server.access.callers import Access, Caller
-from gradwire_server.compute.store import Budget
 from gradwire_server.observe.events import BytesSent, CallBegun, CallEnded, request_of, serve
 from gradwire_server.rpc.accumulate import AccumulateCall
 from gradwire_server.rpc.backend import Backend
+from gradwire_server.rpc.deleting import delete_graph, delete_tensor, forget_graph, forget_tensor
 from gradwire_server.rpc.differentiate import differentiate
 from gradwire_server.rpc.evaluate import Evaluator
 from gradwire_server.rpc.evaluate_stream import EvaluateStreamCall
 from gradwire_server.rpc.graphs import GraphRegistry
 from gradwire_server.rpc.incoming.bounds import Bounds
 from gradwire_server.rpc.incoming.reader import Reader
+from gradwire_server.rpc.incoming.stalls import write
 from gradwire_server.rpc.plan import plan
 from gradwire_server.rpc.put_tensor import put_tensor
 from gradwire_server.rpc.server_info import server_info
@@ -37,6 +39,7 @@ from gradwire_wire.v1 import (
     tensor_pb2,
 )
 
+_EXPIRY_SECONDS = 60.0
 NAME = gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"].full_name
 Context = grpc.aio.ServicerContext[Any, Any]
 Answering = Callable[[Any, Any, Context], Awaitable[Any]]
@@ -55,10 +58,12 @@ def _answering(method: Method) -> Answering:
         serve(request)
         try:
             caller = self.access.caller(metadata, context.auth_context())
-            serve(replace(request, tenant=caller.tenant))
-            self.events(CallBegun())
-            admitted = True
-            return await method(self, message, context, caller)
+            holder = holder_of(caller, context.peer())
+            serve(replace(request, tenant=caller.tenant, holder=holder))
+            with self.admission.admit(holder, caller.calls):
+                self.events(CallBegun())
+                admitted = True
+                return await method(self, message, context, caller)
         except (asyncio.CancelledError, grpc.aio.AbortError):
             code = "CANCELLED"
             raise
@@ -94,10 +99,10 @@ class GradientService:
         self.events = backend.events
         self._bounds = Bounds.of(backend.settings)
         self._backend = backend
+        self._settings = backend.settings
+        self.admission = Admission(self._settings.concurrent_rpcs, self._settings.share)
+        self._streams: set[EvaluateStreamCall] = set()
         self._tenants: dict[str, TenantParts] = {}
-        self._sums = Budget(
-            "the sums of accumulations", "accumulation_bytes", backend.settings.accumulation_bytes
-        )
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the methods: they take bytes, and return messages or bytes."""
@@ -105,6 +110,8 @@ class GradientService:
             "GetServerInfo": (grpc.unary_unary_rpc_method_handler, self.get_server_info),
             "RegisterGraph": (grpc.stream_unary_rpc_method_handler, self.register_graph),
             "GetGraph": (grpc.unary_unary_rpc_method_handler, self.get_graph),
+            "DeleteGraph": (grpc.unary_unary_rpc_method_handler, self.delete_graph),
+            "DeleteTensor": (grpc.unary_unary_rpc_method_handler, self.delete_tensor),
             "PutTensor": (grpc.stream_unary_rpc_method_handler, self.put_tensor),
             "Plan": (grpc.unary_unary_rpc_method_handler, self.plan),
             "Evaluate": (grpc.unary_unary_rpc_method_handler, self.evaluate),
@@ -118,8 +125,15 @@ class GradientService:
         }
         return grpc.method_handlers_generic_handler(NAME, handlers)
 
+    async def drain(self) -> None:
+        """End streams that do nothing, others when they have answered; return when no call is open."""
+        for stream in list(self._streams):
+            stream.end_when_idle()
+        await self.admission.ended()
+
     def _of(self, caller: Caller) -> TenantParts:
         """Return what serves a caller's tenant."""
+        self._backend.stores.bound(caller.tenant, caller.held_bytes)
         if caller.tenant not in self._tenants:
             backend = self._backend.of(caller.tenant)
             self._tenants[caller.tenant] = TenantParts(backend, Evaluator(backend), GraphRegistry(backend))
@@ -140,7 +154,9 @@ class GradientService:
     ) -> Message:
         """RegisterGraph."""
         reader = self._reader(graph_pb2.RegisterGraphRequest)
-        return await self._of(caller).graphs.register(reader.messages(requests))
+        return await self._of(caller).graphs.register(
+            reader.messages(requests, self._settings.stalled_seconds)
+        )
 
     @_answering
     async def get_graph(self, request: bytes, context: Context, caller: Caller) -> Message:
@@ -148,10 +164,34 @@ class GradientService:
         return self._of(caller).graphs.get(self._reader(graph_pb2.GetGraphRequest).message(request))
 
     @_answering
+    async def delete_graph(self, request: bytes, context: Context, caller: Caller) -> Message:
+        """DeleteGraph."""
+        parts, read = self._of(caller), self._reader(graph_pb2.DeleteGraphRequest).message(request)
+        return await delete_graph(parts.backend, parts.evaluator, read)
+
+    @_answering
+    async def delete_tensor(self, request: bytes, context: Context, caller: Caller) -> Message:
+        """DeleteTensor."""
+        read = self._reader(tensor_pb2.DeleteTensorRequest).message(request)
+        return await delete_tensor(self._of(caller).backend, read)
+
+    async def forget_unused(self, seconds: float) -> None:
+        """Drop the graphs and arrays that were not used for so long, again and again."""
+        while True:
+            await asyncio.sleep(min(seconds / 4, _EXPIRY_SECONDS))
+            for parts in list(self._tenants.values()):
+                graphs, tensors = parts.backend.store.expire(seconds)
+                for graph_id in graphs:
+                    await forget_graph(parts.backend, parts.evaluator, graph_id)
+                for tensor_id in tensors:
+                    forget_tensor(parts.backend, tensor_id)
+
+    @_answering
     async def put_tensor(self, requests: AsyncIterator[bytes], context: Context, caller: Caller) -> Message:
         """PutTensor."""
         reader = self._reader(tensor_pb2.PutTensorRequest)
-        return await put_tensor(self._of(caller).backend, reader.messages(requests))
+        messages = reader.messages(requests, self._settings.stalled_seconds)
+        return await put_tensor(self._of(caller).backend, messages)
 
     @_answering
     async def plan(self, request: bytes, context: Context, caller: Caller) -> Message:
@@ -170,15 +210,19 @@ class GradientService:
     @_answering
     async def evaluate_stream(self, requests: object, context: Context, caller: Caller) -> None:
         """EvaluateStream; requests are read through the context."""
-        evaluator, calls = self._of(caller).evaluator, self._backend.settings.calls_per_stream
         reader = self._reader(function_pb2.EvaluateStreamRequest)
-        await EvaluateStreamCall(evaluator, context, reader, calls).serve()
+        stream = EvaluateStreamCall(self._of(caller).evaluator, context, reader, self._settings)
+        self._streams.add(stream)
+        try:
+            await stream.serve()
+        finally:
+            self._streams.discard(stream)
 
     @_answering
     async def accumulate(self, requests: object, context: Context, caller: Caller) -> None:
         """Accumulate; requests are read through the context."""
         reader = self._reader(accumulate_pb2.AccumulateRequest)
-        await AccumulateCall(self._of(caller).backend, self._sums, context, reader).serve()
+        await AccumulateCall(self._of(caller).backend, self._backend.account.sums, context, reader).serve()
 
     @_answering
     async def differentiate(self, request: bytes, context: Context, caller: Caller) -> None:
@@ -187,7 +231,7 @@ class GradientService:
         messages = differentiate(parts.backend, parts.evaluator, read)
         try:
             async for message in messages:
-                await context.write(message)
+                await write(context, message, self._settings.unread_seconds)
                 self.events(BytesSent(len(message)))
         finally:
             await messages.aclose()

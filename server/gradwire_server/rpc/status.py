@@ -23,6 +23,7 @@ from gradwire_server.errors import (
     Overloaded,
     PlanChanged,
     ServiceError,
+    Stalled,
     TimeLimit,
     TryLater,
     Unauthenticated,
@@ -109,6 +110,8 @@ def _service_status(error: ServiceError) -> Status:
         return status
     if isinstance(error, TimeLimit):
         return _status(code_pb2.DEADLINE_EXCEEDED, message, _info("TIME_LIMIT"))
+    if isinstance(error, Stalled):
+        return _status(code_pb2.UNAVAILABLE, message, _info("STALLED"))
     if isinstance(error, Unavailable):
         return _status(code_pb2.UNAVAILABLE, message, _info("UNAVAILABLE"))
     if isinstance(error, WorkerLost):

@@ -16,8 +16,8 @@ from gradwire_engine.planning.kernels import EvaluateSpec
 from gradwire_engine.planning.plan import Entry, Plan, PlanOptions, Problem, SparseLayout
 from gradwire_engine.planning.transforms import FunctionSpec, Gradient, Hvp, Jvp, Transform, Vjp
 from gradwire_engine.values import Arguments, ArrayType, GraphInfo, Named
+from gradwire_server.compute.caches.store import Store
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue
-from gradwire_server.compute.store import Store
 from gradwire_server.compute.worker import Point
 from gradwire_wire.choices import ROUNDING_NAMES, GraphChoices
 from gradwire_wire.kinds import (

@@ -38,7 +38,7 @@ class LocalLink:
     name = "local"
 
     def __init__(self) -> None:
-        self.workbench = Workbench(Limits())
+        self.workbench = Workbench(Limits(), 1 << 30)
         self.delivered: list[tuple[bool, bool]] = []
 
     async def source(self, value: SharedValue) -> ValueSource:
@@ -88,7 +88,7 @@ async def test_what_a_worker_has_dropped_travels_again() -> None:
     setup = Setup()
     kernel = await setup.kernel("k")
     await setup.batch(kernel, "p")
-    setup.link.workbench = Workbench(Limits())
+    setup.link.workbench = Workbench(Limits(), 1 << 30)
     np.testing.assert_array_equal(await setup.batch(kernel, "p"), [2, 6])
     assert setup.link.delivered[1:] == [(False, False), (True, True)]
 
@@ -105,7 +105,7 @@ async def test_a_point_beyond_those_that_a_worker_keeps_is_delivered_without_ask
 async def test_a_delivery_that_fails_is_made_again_with_the_next_call() -> None:
     setup = Setup()
     kernel = await setup.kernel("k")
-    setup.link.workbench = Workbench(Limits())
+    setup.link.workbench = Workbench(Limits(), 1 << 30)
     broken = Executable(kernel.executable.spec, kernel.executable.facts, SharedValue("k", b"no kernel"))
     inputs = {"x": np.ones(2), "a": np.ones(2)}
     with pytest.raises(pickle.UnpicklingError):

@@ -23,7 +23,7 @@ PRODUCT = "g (double[n,n] x) => (double[n,n] y) { y = MatMul(x, x) }"
 
 
 def compiled(text: str, *shape: int) -> tuple[GraphSource, Compiled]:
-    bench = Workbench(Limits())
+    bench = Workbench(Limits(), 1 << 30)
     data = f'<ir_version: 10, opset_import: ["": 21]> {text}'.encode()
     info, model, weights = bench.register(InlineSource("graph", data), True)
     graph = GraphSource(info, InlineSource("model", model), InlineSource("weights", weights))

@@ -43,6 +43,7 @@ KINDS: Mapping[str, type[Message]] = {
     "Differentiate": derivative_pb2.DifferentiateRequest,
     "Accumulate": accumulate_pb2.AccumulateRequest,
 }
+"""Not the calls that delete: they would take from the others what these refer to."""
 SHAPES = {
     name: "stream_unary" if name in ("RegisterGraph", "PutTensor") else "unary_unary" for name in KINDS
 } | {"EvaluateStream": "stream_stream", "Accumulate": "stream_stream", "Differentiate": "unary_stream"}

@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import pytest
 
 from gradwire_engine.limits import Limits
 from gradwire_engine.planning.kernels import EvaluateSpec
 from gradwire_engine.planning.transforms import FunctionSpec
 from gradwire_engine.values import ArrayType
-from gradwire_server.compute import workbench
 from gradwire_server.compute.fast_path import FastPath
 from gradwire_server.compute.shared_values import GraphSource, InlineSource, SharedValue
 from gradwire_server.compute.workbench import Delivery, KernelSource, Workbench
@@ -37,8 +35,8 @@ class Counted:
 class Bench:
     """A workbench with one graph, y = x a, evaluated over sources."""
 
-    def __init__(self) -> None:
-        self.workbench = Workbench(Limits())
+    def __init__(self, cache_bytes: int = 1 << 30) -> None:
+        self.workbench = Workbench(Limits(), cache_bytes)
         data = onnx.parser.parse_model(TEXT).SerializeToString()
         info, model, weights = self.workbench.register(InlineSource("graph", data), False)
         self.graph = GraphSource(info, InlineSource("model", model), InlineSource("weights", weights))
@@ -68,9 +66,8 @@ def test_what_one_request_brought_is_not_kept_for_another() -> None:
         assert source.fetched == 1
 
 
-def test_a_worker_keeps_as_many_bytes_of_arrays_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workbench, "_TENSOR_BYTES", 40)
-    bench = Bench()
+def test_a_worker_keeps_as_many_bytes_of_arrays_as_it_may() -> None:
+    bench = Bench(cache_bytes=320)  # of which an eighth is for arrays
     sources = [Counted(str(number), np.full(2, number), lasting=True) for number in (1.0, 2.0, 3.0)]
     for source in (*sources, sources[2], sources[0]):
         bench.evaluate(source)

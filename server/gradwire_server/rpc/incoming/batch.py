@@ -12,8 +12,9 @@ import numpy as np
 import gradwire_wire as wire
 from gradwire_engine.errors import InvalidInput
 from gradwire_engine.values import Arguments, ArrayType
+from gradwire_server.compute.account import Holding
+from gradwire_server.compute.caches.store import Store
 from gradwire_server.compute.shared_values import SharedValue
-from gradwire_server.compute.store import Store
 from gradwire_server.errors import Overloaded
 from gradwire_server.rpc import translate
 from gradwire_server.rpc.objective import LossFunction, Objective, refusals_about, rows_of
@@ -64,7 +65,9 @@ class IncomingBatch:
         self.loss = loss
         self._loss_field = "batch.function" if batch.HasField("function") else "start"
         self._store = store
-        self._received = 0
+        self._holding = store.arriving()
+        self.held: Holding | None = None
+        """Its bytes, and those of its gradient, until they are added."""
         announced = {
             name: tensor for name, tensor in batch.inputs.items() if tensor.WhichOneof("content") is None
         }
@@ -123,8 +126,7 @@ class IncomingBatch:
             raise InvalidInput(
                 f"{where} ends at byte {stop}, but the input has {tensor.buffer.nbytes} bytes", "chunk.data"
             )
-        self._store.reserve(len(chunk.data))
-        self._received += len(chunk.data)
+        self._holding.resize(self._holding.nbytes + len(chunk.data))
         tensor.buffer[tensor.filled : stop] = np.frombuffer(chunk.data, np.uint8)
         tensor.filled = stop
 
@@ -143,8 +145,7 @@ class IncomingBatch:
 
     def close(self) -> None:
         """Count its bytes no longer as an upload in progress."""
-        self._store.reserve(-self._received)
-        self._received = 0
+        self._holding.give_back()
 
 
 def _check_size(what: str, declared: ArrayType, limit: int) -> None:

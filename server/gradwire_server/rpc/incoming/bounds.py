@@ -159,8 +159,11 @@ class Bounds:
             else:
                 self._names(chosen.of, f"{where}.of")
 
-    def _get(self, message: graph_pb2.GetGraphRequest) -> None:
+    def _get(self, message: graph_pb2.GetGraphRequest | graph_pb2.DeleteGraphRequest) -> None:
         self._name(message.graph_id, "graph_id")
+
+    def _delete(self, message: tensor_pb2.DeleteTensorRequest) -> None:
+        self._name(message.tensor_id, "tensor_id")
 
     def _register(self, message: graph_pb2.RegisterGraphRequest) -> None:
         self._tensors(message.fixed, "fixed")
@@ -215,6 +218,8 @@ class Bounds:
 _CHECKS: Mapping[type[Message], Callable[[Bounds, Any], None]] = {
     server_info_pb2.GetServerInfoRequest: lambda bounds, message: None,  # it has no fields
     graph_pb2.GetGraphRequest: Bounds._get,
+    graph_pb2.DeleteGraphRequest: Bounds._get,
+    tensor_pb2.DeleteTensorRequest: Bounds._delete,
     graph_pb2.RegisterGraphRequest: Bounds._register,
     tensor_pb2.PutTensorRequest: Bounds._put,
     derivative_pb2.PlanRequest: Bounds._plan,

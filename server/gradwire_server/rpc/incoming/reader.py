@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 
 from gradwire_engine.errors import InvalidInput
 from gradwire_server.rpc.incoming.bounds import Bounds
+from gradwire_server.rpc.incoming.stalls import received
 
 M = TypeVar("M", bound=Message)
 
@@ -56,9 +57,9 @@ class Reader(Generic[M]):
         self.check(message)
         return message
 
-    async def messages(self, requests: AsyncIterator[bytes]) -> AsyncIterator[M]:
-        """Yield the messages of a stream, checked (see `message`)."""
-        async for data in requests:
+    async def messages(self, requests: AsyncIterator[bytes], seconds: float) -> AsyncIterator[M]:
+        """Yield the messages of an upload, checked (see `message`); `Stalled` where none comes for long."""
+        async for data in received(requests, seconds):
             yield self.message(data)
 
     async def next(self, context: grpc.aio.ServicerContext[Any, Any]) -> M | None:

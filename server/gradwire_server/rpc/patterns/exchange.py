@@ -12,8 +12,8 @@ import gradwire_wire as wire
 from gradwire_engine.errors import InvalidInput
 from gradwire_engine.planning.kernels import COLUMN_COLORS, ROW_COLORS
 from gradwire_engine.planning.plan import PATTERN_COLUMNS, PATTERN_ROWS
+from gradwire_server.compute.caches.store import Store
 from gradwire_server.compute.shared_values import SharedStructure, SharedValue
-from gradwire_server.compute.store import Store
 from gradwire_wire import framing
 from gradwire_wire.v1 import derivative_pb2, tensor_pb2
 

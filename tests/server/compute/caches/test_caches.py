@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +11,13 @@ from cachetools import LRUCache
 
 from gradwire_engine.limits import Limits
 from gradwire_engine.values import ArrayType
-from gradwire_server.compute.kernel_cache import Disk, KernelCache
-from gradwire_server.compute.lru import lru_of_bytes
+from gradwire_server.compute.account import Purpose
+from gradwire_server.compute.caches.disk import Disk
+from gradwire_server.compute.caches.kernel_cache import KernelCache
+from gradwire_server.compute.caches.lru import lru_of_bytes
+from gradwire_server.compute.caches.store import Store, StoredTensor, Stores
 from gradwire_server.compute.shared_values import RegisteredGraph, SharedValue, registered
 from gradwire_server.compute.single_flight import SingleFlight
-from gradwire_server.compute.store import Store, StoredTensor, Stores
 from gradwire_server.compute.workbench import Workbench
 from gradwire_server.compute.worker import RegisterRequest
 from gradwire_server.errors import Overloaded, UnknownId
@@ -108,7 +108,9 @@ def store(**bounds: int) -> Store:
 
 
 def stores(**bounds: int) -> Stores:
-    return Stores(**{"graph_bytes": 100, "tensor_bytes": 100, "upload_bytes": 100, **bounds})
+    given = {"graph_bytes": 100, "tensor_bytes": 100, "upload_bytes": 100, **bounds}
+    uploads = Purpose("uploads", "upload_bytes", given.pop("upload_bytes"), 1.0, 1.0)
+    return Stores(**given, uploads=uploads)
 
 
 def test_a_forgotten_tensor_is_an_unknown_id() -> None:
@@ -160,37 +162,6 @@ def test_uploads_share_a_bound_and_give_back_what_they_held() -> None:
         assert later.joined() == bytes(10)
 
 
-def test_what_is_saved_on_disk_is_there_after_a_restart_for_this_user_alone(tmp_path: Path) -> None:
-    Disk(tmp_path / "cache", 1 << 20).save("key", {"a": 1})
-    assert Disk(tmp_path / "cache", 1 << 20).load("key") == {"a": 1}
-    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
-
-
-def test_a_damaged_file_is_as_good_as_none(tmp_path: Path) -> None:
-    disk = Disk(tmp_path, 1 << 20)
-    disk.save("key", list(range(1000)))
-    data = bytearray((tmp_path / "key").read_bytes())
-    data[-10] ^= 1
-    (tmp_path / "key").write_bytes(data)
-    assert disk.load("key") is None
-    assert disk.load("other") is None
-
-
-def test_a_start_deletes_what_was_used_longest_ago(tmp_path: Path) -> None:
-    disk = Disk(tmp_path, 1 << 20)
-    for age, name in enumerate(("new", "old")):
-        disk.save(name, bytes(1000))
-        os.utime(tmp_path / name, (1000 - age, 1000 - age))
-    again = Disk(tmp_path, 1500)
-    assert again.load("new") == bytes(1000)
-    assert again.load("old") is None
-
-
-def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    assert Disk.at(tmp_path, 100) is None
-
-
 class Counting:
     """A compiler that registers in this process, and counts how often."""
 
@@ -200,7 +171,9 @@ class Counting:
     async def register(self, request: RegisterRequest) -> RegisteredGraph:
         self.count += 1
         data = await request.data.inline()
-        info, model, weights = Workbench(Limits()).register(data, request.text, None, request.graph_id)
+        info, model, weights = Workbench(Limits(), 1 << 30).register(
+            data, request.text, None, request.graph_id
+        )
         return registered(info, model, weights)
 
 

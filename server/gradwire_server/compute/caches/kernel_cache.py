@@ -6,11 +6,7 @@ Each is made once: concurrent requests for one wait for the same computation.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import os
-import pickle
-import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
@@ -24,8 +20,9 @@ from gradwire_engine.planning.kernels import Spec, device_fingerprint
 from gradwire_engine.planning.plan import Plan, Problem, Structure
 from gradwire_engine.planning.transforms import FunctionSpec
 from gradwire_engine.values import GraphInfo, Signature
+from gradwire_server.compute.caches.disk import Disk
+from gradwire_server.compute.caches.lru import lru_of_bytes
 from gradwire_server.compute.compiler import Compiler
-from gradwire_server.compute.lru import lru_of_bytes
 from gradwire_server.compute.shared_values import (
     HeldPlan,
     RegisteredGraph,
@@ -36,7 +33,6 @@ from gradwire_server.compute.shared_values import (
 )
 from gradwire_server.compute.single_flight import SingleFlight
 from gradwire_server.compute.worker import Compiled, Executable, RegisterRequest, SharedInputs
-from gradwire_server.folders import make_private
 from gradwire_server.observe.events import Event, Looked, unheard
 from gradwire_server.observe.readings import Held
 
@@ -130,6 +126,12 @@ class KernelCache:
             self._saving.add(saving)
             saving.add_done_callback(self._saving.discard)
         return graph
+
+    async def forget(self, graph_id: str) -> None:
+        """Delete a graph from disk, where it is kept for the next start."""
+        if self._disk:
+            for text in (False, True):
+                await asyncio.to_thread(self._disk.remove, self._key("graph", (graph_id, text)))
 
     async def _save_graph(self, key: str, graph: RegisteredGraph) -> None:
         """Save a graph, for which nobody waits, as its model and weights may have to come from the store."""
@@ -228,69 +230,3 @@ class KernelCache:
     async def _save(self, key: str, value: object) -> None:
         if self._disk:
             await asyncio.to_thread(self._disk.save, key, value)
-
-
-class Disk:
-    """A folder of pickles that only this user may write: loading one executes what it contains."""
-
-    def __init__(self, folder: Path, capacity: int) -> None:
-        """Use `folder`, made if absent, for at most about `capacity` bytes."""
-        self._folder = folder
-        self._capacity = capacity
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._prune()
-
-    @classmethod
-    def at(cls, folder: Path | None, capacity: int) -> Disk | None:
-        """Open a cache in a folder; None, with a warning in the log, where it cannot be used safely."""
-        if folder is None:
-            return None
-        try:
-            make_private(folder)
-            return cls(folder, capacity)
-        except OSError as error:
-            _log.warning("compiled kernels are not kept on disk", folder=str(folder), reason=str(error))
-            return None
-
-    def load(self, key: str) -> Any:
-        """Return what was saved under a key, or None; a damaged file counts as none."""
-        path = self._folder / key
-        try:
-            data = path.read_bytes()
-            if hashlib.sha256(data[32:]).digest() != data[:32]:
-                raise ValueError("damaged")
-            value = pickle.loads(data[32:])  # noqa: S301  (in a folder that only this user may write)
-            os.utime(path)
-        except FileNotFoundError:
-            return None
-        except Exception as error:
-            _log.warning(
-                "a cached kernel is not readable; it is made anew", file=str(path), reason=str(error)
-            )
-            return None
-        return value
-
-    def save(self, key: str, value: object) -> None:
-        """Save a value under a key; readers see all of it or nothing."""
-        data = pickle.dumps(value, protocol=5)
-        try:
-            descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".new-")
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(hashlib.sha256(data).digest() + data)
-            Path(name).replace(self._folder / key)
-        except OSError as error:
-            _log.warning("a compiled kernel is not kept on disk", reason=str(error))
-
-    def _prune(self) -> None:
-        """Delete what was used longest ago until the rest fits, and half-written files of earlier runs."""
-        files = []
-        for path in self._folder.iterdir():
-            if path.is_dir():
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                files.append((path.stat().st_mtime, path.stat().st_size, path))
-        total = 0
-        for _, size, path in sorted(files, reverse=True, key=lambda file: file[0]):
-            total += size
-            if total > self._capacity or path.name.startswith(".new-"):
-                path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -20,12 +21,15 @@ class SharedCache(Generic[V]):
         self._capacity = capacity
         self._size_of = size_of
         self._parts: dict[str, LRUCache[str, V]] = {}
+        self._used: dict[str, dict[str, float]] = {}
+        """When each value was last used, by tenant, on the clock `time.monotonic`."""
 
     def of(self, tenant: str) -> TenantCache[V]:
         """Return one tenant's view."""
         if tenant not in self._parts:
             self._parts[tenant] = LRUCache(float("inf"), self._size_of)
-        return TenantCache(self, self._parts[tenant])
+            self._used[tenant] = {}
+        return TenantCache(self, self._parts[tenant], self._used[tenant])
 
     def clear(self) -> None:
         """Drop the values of all tenants."""
@@ -56,24 +60,52 @@ class SharedCache(Generic[V]):
 class TenantCache(Generic[V]):
     """One tenant's part of a `SharedCache`; no key of another tenant is found in it."""
 
-    def __init__(self, whole: SharedCache[V], part: LRUCache[str, V]) -> None:
-        """Read and write one part of a cache."""
+    def __init__(self, whole: SharedCache[V], part: LRUCache[str, V], used: dict[str, float]) -> None:
+        """Read and write one part of a cache; `used` says when its values were."""
+        self._used = used
         self._whole = whole
         self._part = part
 
     def get(self, key: str) -> V | None:
         """Return a value, used now; None where there is none."""
-        return self._part.get(key)
+        found = self._part.get(key)
+        if found is not None:
+            self._used[key] = time.monotonic()
+        return found
 
     def __contains__(self, key: str) -> bool:
         return key in self._part
 
     def __setitem__(self, key: str, value: V) -> None:
         self._part[key] = value
+        self._used[key] = time.monotonic()
         self._whole.shrink(self._part)
+
+    def expire(self, seconds: float) -> list[str]:
+        """Drop the values that were not used for so long; return their keys."""
+        for key in [key for key in self._used if key not in self._part]:
+            del self._used[key]
+        since = time.monotonic() - seconds
+        expired = [key for key, used in self._used.items() if used <= since]
+        for key in expired:
+            self.pop(key)
+        return expired
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    @property
+    def nbytes(self) -> float:
+        """Bytes of this tenant's values."""
+        return self._part.currsize
+
+    def drop_oldest(self) -> None:
+        """Drop the value that was used longest ago."""
+        self._part.popitem()
 
     def pop(self, key: str) -> V | None:
         """Drop a value and return it; None where there is none."""
+        self._used.pop(key, None)
         return self._part.pop(key, None)
 
 
