@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 REQUESTS ?= 200000
 
-.PHONY: help run test lint docs sync stubs conformance tracing derivatives sparsity fuzz fuzz-wire bench clean
+.PHONY: help run test lint docs sync stubs conformance tracing derivatives sparsity fuzz fuzz-wire audit bench clean
 
 help:
 	@echo "make run          install, start a local server with 2 workers, show the main job"
@@ -18,6 +18,7 @@ help:
 	@echo "make sparsity     every sparsity pattern against dense derivatives: operators, CUTEst, compositions"
 	@echo "make fuzz         200,000 mutated models"
 	@echo "make fuzz-wire    200,000 mutated requests (REQUESTS=...) against a live server, its health watched"
+	@echo "make audit        known vulnerabilities of what is installed; asks a database on the network"
 	@echo "make bench        the benchmarks, as ratios from one run"
 
 $(BIN)/python:
@@ -77,6 +78,10 @@ fuzz: $(VENV)/.dev
 
 fuzz-wire: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python -m tests.server.fuzz.run --requests $(REQUESTS)
+
+audit: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip_audit --skip-editable
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

@@ -3,8 +3,8 @@
 #
 #     scripts/extras.sh dist/gradwire-0.1.0-py3-none-any.whl [EXTRA ...]
 #
-# Not cuda, which needs a GPU and gigabytes, and cli, which .ci/run tries with a server; torch at the version that
-# the tests are pinned to. Nothing is compiled to bytecode but what is imported: that took most of the time.
+# Not cuda, which needs a GPU and gigabytes, cli, which .ci/run tries with a server, and traces, which is the server
+# with what the tests have; torch at the version that the tests are pinned to. Nothing is compiled to bytecode but what is imported: that took most of the time.
 set -euo pipefail
 
 wheel=$(realpath "$1")

@@ -12,9 +12,13 @@ import grpc
 import numpy as np
 import pytest
 
+from tests.quick_compiling import compile_plainly
+
 if TYPE_CHECKING:
     from gradwire_server.process.embedded import EmbeddedServer
 
+
+compile_plainly()
 
 # Loops over index sets are compiled once for all runs and servers.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parent.parent / "build" / "loops"))
@@ -48,7 +52,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
     """A server whose Ray and both workers are up; its kernels are cached for this run alone."""
     from gradwire_server.process import embedded
 
-    handle = embedded.start(workers=2, cache_dir=tmp_path_factory.mktemp("kernels"), log_level="error")
+    # At a port, as most clients have it; `gw.local()` is at a socket.
+    handle = embedded.start(
+        workers=2, port=0, cache_dir=tmp_path_factory.mktemp("kernels"), log_level="error"
+    )
     try:
         wait_until_serving(handle.address)
         yield handle

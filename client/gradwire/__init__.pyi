@@ -64,6 +64,7 @@ from .sparse import SparsityPattern as SparsityPattern
 from .sparse import load_pattern as load_pattern
 from .transport.connection import GraphInfo as GraphInfo
 from .transport.retry import Retry as Retry
+from .transport.server_info import ServerInfo as ServerInfo
 from .transport.uploads import Uploaded as Uploaded
 
 __version__: str

@@ -12,6 +12,7 @@ from gradwire._face.client import AsyncClient, FunctionStream, connect
 from gradwire._face.function import AsyncFunction
 from gradwire.transport.connection import GraphInfo
 from gradwire.transport.retry import Retry
+from gradwire.transport.server_info import ServerInfo
 
 __all__ = [
     "AsyncAccumulator",
@@ -20,5 +21,6 @@ __all__ = [
     "FunctionStream",
     "GraphInfo",
     "Retry",
+    "ServerInfo",
     "connect",
 ]

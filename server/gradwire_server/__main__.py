@@ -6,6 +6,10 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+SOCKET = "GRADWIRE_SOCKET"
+"""Names the socket that an embedder made a folder for, which goes with the server."""
 
 PARENT = "GRADWIRE_PARENT_FD"
 """Names a socket to the embedding process: it is told the address, and its end ends the server."""
@@ -42,7 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.write(parent, f"{address}\n".encode())
         asyncio.get_running_loop().add_reader(parent, _parent_gone, parent, stop)
 
-    return serve(settings, started)
+    try:
+        return serve(settings, started)
+    finally:
+        _remove_socket(os.environ.pop(SOCKET, ""))
+
+
+def _remove_socket(path: str) -> None:
+    """Remove a socket made for this server alone, and its folder."""
+    if path:
+        Path(path).unlink(missing_ok=True)
+        Path(path).parent.rmdir()
 
 
 def _parent_gone(parent: int, stop: asyncio.Event) -> None:

@@ -16,7 +16,7 @@ from pydantic_settings import PydanticBaseSettingsSource
 
 PREFIX = "GRADWIRE_"
 
-NOT_SETTINGS = ("GRADWIRE_ADDRESS", "GRADWIRE_TOKEN", "GRADWIRE_PARENT_FD")
+NOT_SETTINGS = ("GRADWIRE_ADDRESS", "GRADWIRE_TOKEN", "GRADWIRE_PARENT_FD", "GRADWIRE_SOCKET")
 """Variables of the prefix that are no settings: address and token of clients, and what an embedder sets."""
 
 _OF_KUBERNETES = re.compile(r"GRADWIRE_(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_(TCP|UDP|SCTP)\w*)")

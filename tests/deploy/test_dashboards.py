@@ -99,6 +99,12 @@ def test_every_metric_of_a_server_is_on_the_dashboard() -> None:
     }, "put it on the dashboard, or here"
 
 
+def test_every_metric_of_a_server_is_in_the_documentation() -> None:
+    page = (OBSERVE.parents[1] / "docs" / "observing.md").read_text()
+    families = {re.sub(r"_(bucket|sum|count|created)$", "", name) for name in labels_of_a_server()}
+    assert {name for name in families if f"`{name}`" not in page and f"`{name}_total`" not in page} == set()
+
+
 def test_panels_do_not_lie_on_one_another() -> None:
     seen: set[tuple[int, int]] = set()
     for panel in json.loads((OBSERVE / "dashboard.json").read_text())["panels"]:

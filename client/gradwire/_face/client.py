@@ -35,6 +35,7 @@ from gradwire.transport.connection import Connection
 from gradwire.transport.files import ResultFiles
 from gradwire.transport.retry import Deadline, Retry
 from gradwire.transport.security import PathLike, security
+from gradwire.transport.server_info import ServerInfo
 from gradwire.transport.stream import CallStream
 from gradwire.transport.uploads import Referred, Uploaded
 from gradwire_wire.choices import GraphChoices
@@ -117,6 +118,13 @@ class AsyncClient:
         before large work or measurements. Raise `DeadlineError` after `timeout` seconds.
         """
         await self._connection.wait_ready(Deadline(timeout))
+
+    async def server_info(self, timeout: float | None = 30.0) -> ServerInfo:
+        """Return the server's versions, limits and workers.
+
+        Raise `ServerError` with the code UNIMPLEMENTED for a server older than this question.
+        """
+        return await self._connection.server_info(Deadline(timeout))
 
     def function(
         self,

@@ -21,6 +21,7 @@ from gradwire._face.verification import Verify
 from gradwire._sync.bases import ClientBase
 from gradwire._sync.function import Function
 from gradwire.frontends.sources import Source
+from gradwire.transport.server_info import ServerInfo
 from gradwire.transport.uploads import Referred, Uploaded
 
 
@@ -49,6 +50,13 @@ class Client(ClientBase):
         before large work or measurements. Raise `DeadlineError` after `timeout` seconds.
         """
         self._bridge.run(self._client.wait_ready(timeout))
+
+    def server_info(self, timeout: float | None = 30.0) -> ServerInfo:
+        """Return the server's versions, limits and workers.
+
+        Raise `ServerError` with the code UNIMPLEMENTED for a server older than this question.
+        """
+        return self._bridge.run(self._client.server_info(timeout))
 
     def function(
         self,

@@ -39,7 +39,7 @@ class LocalClient(Client):
 def local(
     workers: int = 2, *, retry: Retry | None = None, verify: Verify = "first", **settings: Any
 ) -> LocalClient:
-    """Start a server with a local Ray, and connect to it.
+    """Start a server with a local Ray, and connect to it through a socket that only this user reaches.
 
         with gw.local(workers=2) as client:
             H = client.hessian(lambda x: np.sum(np.sqrt(x)), np.ones((2, 2)))

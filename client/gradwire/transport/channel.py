@@ -108,6 +108,7 @@ class Stub:
         self._evaluate = channel.unary_unary(path + "Evaluate")
         self._plan = channel.unary_unary(path + "Plan")
         self._get_graph = channel.unary_unary(path + "GetGraph")
+        self._get_server_info = channel.unary_unary(path + "GetServerInfo")
         self._register_graph = channel.stream_unary(path + "RegisterGraph")
         self._delete_graph = channel.unary_unary(path + "DeleteGraph")
         self._delete_tensor = channel.unary_unary(path + "DeleteTensor")
@@ -141,6 +142,11 @@ class Stub:
     async def get_graph(self, request: bytes, timeout: float | None) -> bytes:
         """GetGraph: a `GetGraphRequest` to a `GetGraphResponse`."""
         answer: bytes = await self._get_graph(request, timeout=timeout, metadata=self._now())
+        return answer
+
+    async def get_server_info(self, timeout: float | None) -> bytes:
+        """GetServerInfo: an empty request to a `GetServerInfoResponse`."""
+        answer: bytes = await self._get_server_info(b"", timeout=timeout, metadata=self._now())
         return answer
 
     def register_graph(self, requests: AsyncIterator[bytes], timeout: float | None) -> UploadCall:

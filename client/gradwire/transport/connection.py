@@ -25,10 +25,11 @@ from gradwire.tables import html_table
 from gradwire.transport.channel import Stub, open_channel
 from gradwire.transport.retry import Backoff, Deadline, Retry
 from gradwire.transport.security import Security
+from gradwire.transport.server_info import ServerInfo, server_info_from
 from gradwire.transport.sightings import Sightings
 from gradwire.transport.status import finish_upload, translated
 from gradwire_wire import framing
-from gradwire_wire.v1 import graph_pb2, tensor_pb2
+from gradwire_wire.v1 import graph_pb2, server_info_pb2, tensor_pb2
 
 T = TypeVar("T")
 
@@ -157,6 +158,11 @@ class Connection:
         """Return a graph that the server holds; raise `NotFoundError` if it does not."""
         graph = await self._retried(lambda: self._found(graph_id, deadline), deadline)
         return Model(b"", graph.graph_id, signature_of(graph))
+
+    async def server_info(self, deadline: Deadline) -> ServerInfo:
+        """Ask the server for its versions, limits and workers."""
+        answer = await self._retried(lambda: self._send(self.stub.get_server_info, deadline), deadline)
+        return server_info_from(server_info_pb2.GetServerInfoResponse.FromString(answer))
 
     async def wait_ready(self, deadline: Deadline) -> None:
         """Poll the server's health until it serves; raise `DeadlineError` at the deadline."""

@@ -81,8 +81,31 @@ def main(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show the version")
     ] = False,
+    tls: Annotated[
+        bool | None,
+        typer.Option(
+            "--tls/--plain-text", help="encrypt the connection, or send a token without; default: with --ca"
+        ),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(help="root of the server's certificate, in PEM", exists=True, dir_okay=False),
+    ] = None,
+    cert: Annotated[
+        Path | None, typer.Option(help="this client's certificate, in PEM", exists=True, dir_okay=False)
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="the key of --cert, in PEM", exists=True, dir_okay=False)
+    ] = None,
 ) -> None:
-    """Gradients over the wire: Jacobians and Hessians of any ONNX graph."""
+    """Gradients over the wire: Jacobians and Hessians of any ONNX graph.
+
+    Where a server asks for a token, set GRADWIRE_TOKEN.
+    """
+    if (cert is None) != (key is None):
+        raise typer.BadParameter("a certificate and its key go together", param_hint="--cert, --key")
+    pair = (cert, key) if cert is not None and key is not None else None
+    session.PROTECTION.set(session.Protection(tls, ca, pair))
 
 
 Fixed = Annotated[

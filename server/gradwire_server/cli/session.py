@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,6 +59,19 @@ def _names(names: list[str] | None, option: str, other: str) -> list[str] | None
 
 
 @dataclass(frozen=True)
+class Protection:
+    """How the connection to a server is protected; its token is in the environment."""
+
+    tls: bool | None = None
+    ca: Path | None = None
+    cert: tuple[Path, Path] | None = None
+
+
+PROTECTION: ContextVar[Protection] = ContextVar("protection", default=Protection())  # noqa: B039  (frozen)
+"""That of the connections which the running command makes."""
+
+
+@dataclass(frozen=True)
 class CommonOptions:
     """The options that all evaluating commands have in common."""
 
@@ -107,8 +121,9 @@ def require_server(what: str) -> None:
 
 
 def _connected(address: str | None, workers: int | None) -> gw.Client:
+    protection = PROTECTION.get()
     if address is not None or ADDRESS_VARIABLE in os.environ:
-        return gw.connect(address)
+        return gw.connect(address, tls=protection.tls, ca=protection.ca, cert=protection.cert)
     require_server(f"a local server (there is no --address, nor {ADDRESS_VARIABLE})")
     from gradwire_server.settings import Settings
     from gradwire_server.settings_sources import SettingsError

@@ -7,13 +7,21 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from gradwire_server.__main__ import PARENT
+from gradwire_server.__main__ import PARENT, SOCKET
 from gradwire_server.process import trees
 from gradwire_server.settings import Settings
+
+AT_A_PORT = frozenset({"host", "port", "tls_cert"})
+"""Settings with which an embedded server listens at a port."""
+
+_LONGEST_PATH = 100
+"""Bytes of a socket's path: the system takes little more."""
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
@@ -24,7 +32,7 @@ class EmbeddedServer:
     """A running embedded server.
 
     Attributes:
-        address: where it listens, "127.0.0.1:port".
+        address: where it listens, "unix:" and a path, or "127.0.0.1:port".
     """
 
     address: str
@@ -43,23 +51,37 @@ class EmbeddedServer:
             _end(self._process, self._lifeline)
 
 
+def private_socket() -> Path:
+    """Make a folder that only this user may enter, and return the path of a socket in it."""
+    folder = Path(tempfile.mkdtemp(prefix="gradwire-"))  # of mode 0700
+    if len(os.fsencode(folder)) > _LONGEST_PATH:
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix="gradwire-", dir="/tmp"))
+    return folder / "socket"
+
+
 def start(workers: int = 2, **settings: Any) -> EmbeddedServer:
-    """Start a server with a local Ray on a free port of 127.0.0.1.
+    """Start a server with a local Ray, at a socket that only this user reaches.
 
     It answers at once: until Ray is up, a single helper process does the work.
 
     Args:
         workers: processes that compute.
-        settings: any other field of `Settings`.
+        settings: any other field of `Settings`. With `host`, `port` or a certificate the server listens at a
+            port, by default a free one of 127.0.0.1.
 
     Raises:
         RuntimeError: it did not start; its log on standard error says why.
         SettingsError: a setting is unknown or not valid.
     """
-    chosen = {"drain_seconds": 1.0, "log_level": "warning", **settings}
-    flags = Settings.read(host="127.0.0.1", port=0, workers=workers, **chosen).flags()
+    private = None if AT_A_PORT.intersection(settings) else private_socket()
+    place = {"host": "127.0.0.1", "port": 0} if private is None else {"host": f"unix:{private}"}
+    chosen = {**place, "drain_seconds": 1.0, "log_level": "warning", **settings}
+    flags = Settings.read(workers=workers, **chosen).flags()
     ours, theirs = socket.socketpair()
     environment = {**os.environ, PARENT: str(theirs.fileno())}
+    if private is not None:
+        environment[SOCKET] = str(private)
     process = subprocess.Popen(
         [sys.executable, "-m", "gradwire_server", *flags],
         env=environment,

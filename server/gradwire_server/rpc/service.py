@@ -16,17 +16,18 @@ from gradwire_server.access.callers import Access, Caller
 from gradwire_server.observe.events import BytesSent, CallBegun, CallEnded, request_of, serve
 from gradwire_server.rpc.accumulate import AccumulateCall
 from gradwire_server.rpc.backend import Backend
-from gradwire_server.rpc.deleting import delete_graph, delete_tensor, forget_graph, forget_tensor
 from gradwire_server.rpc.differentiate import differentiate
 from gradwire_server.rpc.evaluate import Evaluator
 from gradwire_server.rpc.evaluate_stream import EvaluateStreamCall
-from gradwire_server.rpc.graphs import GraphRegistry
 from gradwire_server.rpc.incoming.bounds import Bounds
 from gradwire_server.rpc.incoming.reader import Reader
 from gradwire_server.rpc.incoming.stalls import write
 from gradwire_server.rpc.plan import plan
-from gradwire_server.rpc.put_tensor import put_tensor
+from gradwire_server.rpc.server_info import server_info
 from gradwire_server.rpc.status import code_of, end, status_of
+from gradwire_server.rpc.stored.deleting import delete_graph, delete_tensor, forget_graph, forget_tensor
+from gradwire_server.rpc.stored.graphs import GraphRegistry
+from gradwire_server.rpc.stored.put_tensor import put_tensor
 from gradwire_wire import framing
 from gradwire_wire.v1 import (
     accumulate_pb2,
@@ -34,6 +35,7 @@ from gradwire_wire.v1 import (
     function_pb2,
     gradient_service_pb2,
     graph_pb2,
+    server_info_pb2,
     tensor_pb2,
 )
 
@@ -105,6 +107,7 @@ class GradientService:
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the methods: they take bytes, and return messages or bytes."""
         methods: dict[str, tuple[Any, Any]] = {
+            "GetServerInfo": (grpc.unary_unary_rpc_method_handler, self.get_server_info),
             "RegisterGraph": (grpc.stream_unary_rpc_method_handler, self.register_graph),
             "GetGraph": (grpc.unary_unary_rpc_method_handler, self.get_graph),
             "DeleteGraph": (grpc.unary_unary_rpc_method_handler, self.delete_graph),
@@ -138,6 +141,12 @@ class GradientService:
 
     def _reader(self, kind: type[M]) -> Reader[M]:
         return Reader(kind, self._bounds)
+
+    @_answering
+    async def get_server_info(self, request: bytes, context: Context, caller: Caller) -> Message:
+        """GetServerInfo."""
+        self._reader(server_info_pb2.GetServerInfoRequest).message(request)
+        return server_info(self._backend, caller.tenant)
 
     @_answering
     async def register_graph(

@@ -246,7 +246,7 @@ def test_a_limit_names_the_constant_that_is_over_it() -> None:
             ) as caught:
                 f(X)
             assert caught.value.limit == "tensor_bytes"
-            with pytest.raises(gw.LimitError, match=r"an input of float64\[40000\]: the array has"):
-                client.function(fake.SQUARE)(np.ones(40_000))
+            with pytest.raises(gw.LimitError, match=r"an input of float64\[400000\]: the array has"):
+                client.function(fake.SQUARE)(np.ones(400_000))
     finally:
         server.stop()

@@ -22,6 +22,7 @@ import numpy as np
 import onnx
 
 from gradwire_engine.lowering import evaluate
+from tests.quick_compiling import FULL
 
 jax.config.update("jax_enable_x64", True)
 
@@ -154,6 +155,7 @@ def check_flat(
     identity_rtol: float = 1e-12,
     floor: float = 0.0,
     seed: int = 0,
+    products: bool = True,
 ) -> np.ndarray[Any, Any]:
     """Checks a vector function's derivatives at `x` and returns the Jacobian, (outputs, inputs).
 
@@ -164,6 +166,7 @@ def check_flat(
         rtol: tolerance of the difference, relative to the largest derivative.
         identity_rtol: tolerance of identities that are exact except for rounding.
         floor: smaller derivatives are compared as if of this size, as some are 0 except for rounding.
+        products: whether a single JVP and VJP are compared with the Jacobians, which are many at once.
     """
     rng = np.random.default_rng(seed)
     v = rng.uniform(-1, 1, x.shape)
@@ -173,8 +176,13 @@ def check_flat(
     # One compilation for all, as compiling takes most of the time of a check.
     @jax.jit
     def derivatives(x: Array, v: Array, w: Array) -> tuple[Array, ...]:
-        forward = (*jax.jvp(flat, (x,), (v,)), jax.jacfwd(flat)(x))
-        return (*forward, jax.vjp(flat, x)[1](w)[0], jax.jacrev(flat)(x)) if reverse_too else forward
+        forward = jax.jacfwd(flat)(x)
+        value, jv = jax.jvp(flat, (x,), (v,)) if products else (flat(x), forward @ v)
+        if not reverse_too:
+            return value, jv, forward
+        reverse = jax.jacrev(flat)(x)
+        wj = jax.vjp(flat, x)[1](w)[0] if products else w @ reverse
+        return value, jv, forward, wj, reverse
 
     value, jv, forward, *pulled = (np.asarray(item) for item in derivatives(x, v, w))
     assert np.all(np.isfinite(jv)), f"the JVP is not finite: {jv}"
@@ -193,7 +201,14 @@ def check_flat(
             return jax.vjp(flat, point)[1](jnp.asarray(w))[0]
 
         hessian = check_flat(
-            gradient, x, step=step, rtol=rtol, identity_rtol=10 * identity_rtol, floor=floor, seed=seed + 1
+            gradient,
+            x,
+            step=step,
+            rtol=rtol,
+            identity_rtol=10 * identity_rtol,
+            floor=floor,
+            seed=seed + 1,
+            products=FULL,
         )
         _close(hessian, hessian.T, 10 * identity_rtol, "symmetry of the Hessian", floor)
     return forward

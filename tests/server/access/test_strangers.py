@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import re
 import signal
 import ssl
 import subprocess
@@ -18,11 +19,13 @@ import grpc
 import numpy as np
 import pytest
 import trustme
+import typer.testing
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import gradwire as gw
 from gradwire_server.access.tokens import TokenSet, new_token, read_tokens, write_tokens
+from gradwire_server.cli.app import app
 from gradwire_server.process import embedded
 from gradwire_wire.v1 import function_pb2, graph_pb2, tensor_pb2
 from tests.server.calls import HEADER, stub
@@ -114,6 +117,23 @@ def test_the_variable_gives_the_token(guarded: Guarded, monkeypatch: pytest.Monk
     monkeypatch.setenv("GRADWIRE_TOKEN", guarded.bob)
     with gw.connect(guarded.address, ca=guarded.ca) as client:
         assert client.function(lambda x: x + 1, gw.spec())(1.0) == 2.0
+
+
+def test_the_command_line_shows_the_token_of_the_environment(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = tmp_path / "square.onnxtxt"
+    model.write_text(SQUARE)
+    command = ["--ca", str(guarded.ca), "jacobian", str(model), "--input", "x=[1,2]"]
+    command += ["--address", guarded.address]
+    run = typer.testing.CliRunner().invoke
+    refused = run(app, command)
+    assert refused.exit_code == 1 and "GRADWIRE_TOKEN" in refused.stderr
+    monkeypatch.setenv("GRADWIRE_TOKEN", guarded.alice)
+    done = run(app, command)
+    assert done.exit_code == 0, done.output
+    printed = done.stdout.partition(":")[2] or done.stdout
+    assert [float(number) for number in re.findall(r"\d+(?:\.\d*)?", printed)][-4:] == [2, 0, 0, 4]
 
 
 @pytest.mark.parametrize("token", ["", "gw_00000000_" + "A" * 43, "nonsense"])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.timeout(300)
 def test_every_mutated_request_has_an_answer_or_a_named_refusal(server: EmbeddedServer) -> None:
-    report = run.run(server.address, server.process_id, 480)
+    report = run.run(server.address, server.process_id, 60 * len(KINDS))
     assert not list(report.defects()), "\n".join(run.table(report))
     for method, one in report.calls.items():
         assert len(one.spans) == 60 and one.health, method

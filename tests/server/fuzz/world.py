@@ -11,7 +11,14 @@ import onnx
 from google.protobuf.message import Message
 
 import gradwire_wire as wire
-from gradwire_wire.v1 import accumulate_pb2, derivative_pb2, function_pb2, graph_pb2, tensor_pb2
+from gradwire_wire.v1 import (
+    accumulate_pb2,
+    derivative_pb2,
+    function_pb2,
+    graph_pb2,
+    server_info_pb2,
+    tensor_pb2,
+)
 from tests.server import calls
 
 SINES = "sines (double[2,3] a, double[3] x) => (double[2] y) { p = MatMul(a, x)\n y = Sin(p) }"
@@ -27,6 +34,7 @@ X = np.array([0.5, -1.0, 2.0])
 
 KINDS: Mapping[str, type[Message]] = {
     "RegisterGraph": graph_pb2.RegisterGraphRequest,
+    "GetServerInfo": server_info_pb2.GetServerInfoRequest,
     "GetGraph": graph_pb2.GetGraphRequest,
     "PutTensor": tensor_pb2.PutTensorRequest,
     "Plan": derivative_pb2.PlanRequest,
@@ -125,6 +133,7 @@ def begin(channel: grpc.Channel) -> World:
             [part_of(text=calls.HEADER + LOSS)],
             [part_of(fixed=calls.tensors({"x": X}), outputs=["p"], rounding=1), part_of(model=model)],
         ],
+        "GetServerInfo": [[server_info_pb2.GetServerInfoRequest()]],
         "GetGraph": [[graph_pb2.GetGraphRequest(graph_id=one)] for one in (sines, opened, loss)],
         "PutTensor": [
             [

@@ -20,7 +20,14 @@ from gradwire_engine.errors import InvalidInput
 from gradwire_engine.planning.transforms import check_depth
 from gradwire_server.errors import Overloaded
 from gradwire_server.settings import Settings
-from gradwire_wire.v1 import accumulate_pb2, derivative_pb2, function_pb2, graph_pb2, tensor_pb2
+from gradwire_wire.v1 import (
+    accumulate_pb2,
+    derivative_pb2,
+    function_pb2,
+    graph_pb2,
+    server_info_pb2,
+    tensor_pb2,
+)
 
 
 @dataclass(frozen=True)
@@ -209,6 +216,7 @@ class Bounds:
 
 
 _CHECKS: Mapping[type[Message], Callable[[Bounds, Any], None]] = {
+    server_info_pb2.GetServerInfoRequest: lambda bounds, message: None,  # it has no fields
     graph_pb2.GetGraphRequest: Bounds._get,
     graph_pb2.DeleteGraphRequest: Bounds._get,
     tensor_pb2.DeleteTensorRequest: Bounds._delete,

@@ -30,7 +30,8 @@ Function = Callable[..., Any]
 RULES = ("custom_jvp_call", "custom_vjp_call")
 
 REGULAR = np.array([0.3, 0.7, 2.0, 5.0])
-SPECIAL = np.array([0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 3.0, 6.0, -2.0, 30.0, -30.0, 1e-8])
+TINY = 1e-8
+SPECIAL = np.array([0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 3.0, 6.0, -2.0, 30.0, -30.0, TINY])
 TIES = np.array([0.0, -0.0, 0.5, 1.0, -1.0, 2.0])
 
 # JAX's own loops of these do not end at special points, or its rules fail at parameters that are not fixed.
@@ -130,7 +131,11 @@ def _derivatives(fn: Function, point: list[Any]) -> None:
 @pytest.mark.parametrize("name", FOUND)
 def test_functions_with_rules_have_jaxs_derivatives_at_special_points(name: str) -> None:
     fn, count = FOUND[name]
-    _derivatives(fn, _grid(count))
+    point = _grid(count)
+    if name == "jax.numpy.sinc":
+        # There it subtracts numbers of size 1e16: JAX's second derivative has no correct digit.
+        point = [axis[axis != TINY] for axis in point]
+    _derivatives(fn, point)
 
 
 @pytest.mark.parametrize(
