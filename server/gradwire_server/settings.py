@@ -341,6 +341,11 @@ class Settings(BaseSettings):
         }
 
     @property
+    def derived(self) -> dict[str, int]:
+        """The bounds by the names of their settings, also of those that were not set."""
+        return {_PARTS[purpose][0]: bound for purpose, bound in self.bounds.items()}
+
+    @property
     def object_store(self) -> int:
         """Bytes of shared memory for a local Ray."""
         if self.object_store_bytes is not None:

@@ -15,6 +15,16 @@ def tree(process_id: int) -> list[psutil.Process]:
     return [psutil.Process(process_id), *trees.descendants(process_id)]
 
 
+def serving(process_id: int) -> psutil.Process:
+    """The process that serves, below its supervisor."""
+    (found,) = [
+        child
+        for child in psutil.Process(process_id).children()
+        if "gradwire_server.process.serving" in child.cmdline()
+    ]
+    return found
+
+
 def workers(process_id: int) -> list[psutil.Process]:
     """The worker processes of a server."""
     found = []

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from gradwire_server import machine
+from gradwire_server.rpc.server_info import limits_of
 from gradwire_server.settings import Settings
 
 MIB = 1 << 20
@@ -49,6 +50,12 @@ def test_all_that_clients_may_have_held_fits_the_memory_and_the_object_store() -
 
 def test_a_bound_that_is_set_is_the_bound() -> None:
     assert Settings(memory_bytes=1000 * MIB, upload_bytes=7).bounds["uploads"] == 7
+
+
+def test_limits_that_follow_from_the_machine_are_told_as_numbers() -> None:
+    told = limits_of(Settings(memory_bytes=1000 * MIB, object_store_bytes=800 * MIB))
+    assert told["upload_bytes"] == 200 * MIB
+    assert told["accumulation_bytes"] == 100 * MIB
 
 
 def test_what_decides_a_plan_does_not_depend_on_the_machine() -> None:

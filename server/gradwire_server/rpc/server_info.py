@@ -38,10 +38,12 @@ def server_info(backend: Backend, tenant: str) -> Message:
 
 def limits_of(settings: Settings) -> dict[str, int]:
     """Return the settings that are limits of whole numbers, by name."""
+    derived = settings.derived
+    values = {name: getattr(settings, name) for name in type(settings).model_fields} | settings.derived
     return {
-        name: value
+        name: values[name]
         for name, field in type(settings).model_fields.items()
-        if (field.description or "").startswith(_LIMIT) and isinstance(value := getattr(settings, name), int)
+        if (field.description or "").startswith(_LIMIT) and isinstance(values[name], int)
     }
 
 

@@ -16,18 +16,18 @@ from gradwire_server.access.callers import Access, Caller
 from gradwire_server.observe.events import BytesSent, CallBegun, CallEnded, request_of, serve
 from gradwire_server.rpc.accumulate import AccumulateCall
 from gradwire_server.rpc.backend import Backend
-from gradwire_server.rpc.deleting import delete_graph, delete_tensor, forget_graph, forget_tensor
 from gradwire_server.rpc.differentiate import differentiate
 from gradwire_server.rpc.evaluate import Evaluator
 from gradwire_server.rpc.evaluate_stream import EvaluateStreamCall
-from gradwire_server.rpc.graphs import GraphRegistry
 from gradwire_server.rpc.incoming.bounds import Bounds
 from gradwire_server.rpc.incoming.reader import Reader
 from gradwire_server.rpc.incoming.stalls import write
 from gradwire_server.rpc.plan import plan
-from gradwire_server.rpc.put_tensor import put_tensor
 from gradwire_server.rpc.server_info import server_info
 from gradwire_server.rpc.status import code_of, end, status_of
+from gradwire_server.rpc.stored.deleting import delete_graph, delete_tensor, forget_graph, forget_tensor
+from gradwire_server.rpc.stored.graphs import GraphRegistry
+from gradwire_server.rpc.stored.put_tensor import put_tensor
 from gradwire_wire import framing
 from gradwire_wire.v1 import (
     accumulate_pb2,

@@ -14,7 +14,6 @@ from typing import Any
 
 import grpc
 import numpy as np
-import psutil
 import pytest
 from google.rpc import error_details_pb2
 
@@ -33,6 +32,7 @@ from tests.server.calls import (
     register,
     stub,
 )
+from tests.server.processes import serving
 
 MIB = 1 << 20
 MEMORY = 256 * MIB
@@ -65,7 +65,7 @@ class Served:
 
     def resident(self) -> int:
         """Memory of the serving process, but for what it shares with the object store."""
-        info = psutil.Process(self.process_id).memory_info()
+        info = serving(self.process_id).memory_info()
         return int(info.rss - info.shared)
 
 

@@ -35,6 +35,8 @@ class SharedCache(Generic[V]):
         """Drop the values of all tenants."""
         for part in self._parts.values():
             part.clear()
+        for used in self._used.values():
+            used.clear()
 
     @property
     def nbytes(self) -> float:
@@ -54,7 +56,8 @@ class SharedCache(Generic[V]):
                 if not others:
                     return
                 largest = max(others, key=lambda part: part.currsize)
-            largest.popitem()
+            key, _ = largest.popitem()
+            next(self._used[tenant] for tenant, part in self._parts.items() if part is largest).pop(key, None)
 
 
 class TenantCache(Generic[V]):
@@ -83,8 +86,6 @@ class TenantCache(Generic[V]):
 
     def expire(self, seconds: float) -> list[str]:
         """Drop the values that were not used for so long; return their keys."""
-        for key in [key for key in self._used if key not in self._part]:
-            del self._used[key]
         since = time.monotonic() - seconds
         expired = [key for key, used in self._used.items() if used <= since]
         for key in expired:
@@ -101,7 +102,8 @@ class TenantCache(Generic[V]):
 
     def drop_oldest(self) -> None:
         """Drop the value that was used longest ago."""
-        self._part.popitem()
+        key, _ = self._part.popitem()
+        self._used.pop(key, None)
 
     def pop(self, key: str) -> V | None:
         """Drop a value and return it; None where there is none."""

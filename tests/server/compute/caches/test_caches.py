@@ -134,6 +134,20 @@ def test_a_tenant_that_fills_the_store_loses_its_own() -> None:
             bob.tensor(forgotten)
 
 
+def test_times_of_use_are_kept_of_what_is_held_alone() -> None:
+    held = stores(tensor_bytes=64)
+    alice, bob = held.of("alice"), held.of("bob")
+    held.bound("alice", 40)
+    for number in range(20):
+        for tenant in (alice, bob):
+            tenant.add_tensor(
+                str(number), StoredTensor(ArrayType("float64", (2,)), SharedValue("a", nbytes=16))
+            )
+    for tenant in (alice, bob):
+        assert len(tenant._tensors._used) == len(tenant._tensors) > 0
+    assert alice.expire(1000) == ([], []) and len(alice.expire(0)[1]) == 2
+
+
 def test_tenants_have_ids_of_their_own() -> None:
     held = stores()
     held.of("alice").add_tensor("a", StoredTensor(ArrayType("float64", ()), SharedValue("a", nbytes=8)))

@@ -1,0 +1,1 @@
+"""What clients send to be referred to later: graphs and arrays, kept and deleted."""
