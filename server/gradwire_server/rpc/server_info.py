@@ -38,7 +38,6 @@ def server_info(backend: Backend, tenant: str) -> Message:
 
 def limits_of(settings: Settings) -> dict[str, int]:
     """Return the settings that are limits of whole numbers, by name."""
-    derived = settings.derived
     values = {name: getattr(settings, name) for name in type(settings).model_fields} | settings.derived
     return {
         name: values[name]
