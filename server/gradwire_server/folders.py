@@ -1,10 +1,27 @@
-"""Folders for what is executed when it is read: compiled kernels and loops."""
+"""Folders that others must not write to, or not enter: compiled kernels and loops, sockets, Ray's session."""
 
 from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
+
+_LONGEST_SOCKET = 107
+"""Bytes of the path of a socket that every system takes."""
+
+
+def private_folder(below: int) -> Path:
+    """Make a folder for sockets that only this user may enter, among those for temporary files.
+
+    Args:
+        below: bytes of the longest path of a socket below it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="gradwire-"))  # of mode 0700
+    if len(os.fsencode(folder)) + below > _LONGEST_SOCKET:
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix="gradwire-", dir="/tmp"))
+    return folder
 
 
 def make_private(folder: Path) -> None:

@@ -7,21 +7,17 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from gradwire_server.folders import private_folder
 from gradwire_server.process import trees
 from gradwire_server.process.supervisor import PARENT, SOCKET
 from gradwire_server.settings import Settings
 
 AT_A_PORT = frozenset({"host", "port", "tls_cert"})
 """Settings with which an embedded server listens at a port."""
-
-_LONGEST_PATH = 100
-"""Bytes of a socket's path: the system takes little more."""
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
@@ -51,15 +47,6 @@ class EmbeddedServer:
             _end(self._process, self._lifeline)
 
 
-def private_socket() -> Path:
-    """Make a folder that only this user may enter, and return the path of a socket in it."""
-    folder = Path(tempfile.mkdtemp(prefix="gradwire-"))  # of mode 0700
-    if len(os.fsencode(folder)) > _LONGEST_PATH:
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="gradwire-", dir="/tmp"))
-    return folder / "socket"
-
-
 def start(workers: int = 2, **settings: Any) -> EmbeddedServer:
     """Start a server with a local Ray, at a socket that only this user reaches.
 
@@ -74,7 +61,7 @@ def start(workers: int = 2, **settings: Any) -> EmbeddedServer:
         RuntimeError: it did not start; its log on standard error says why.
         SettingsError: a setting is unknown or not valid.
     """
-    private = None if AT_A_PORT.intersection(settings) else private_socket()
+    private = None if AT_A_PORT.intersection(settings) else private_folder(len("/socket")) / "socket"
     place = {"host": "127.0.0.1", "port": 0} if private is None else {"host": f"unix:{private}"}
     chosen = {**place, "drain_seconds": 1.0, "log_level": "warning", **settings}
     flags = Settings.read(workers=workers, **chosen).flags()

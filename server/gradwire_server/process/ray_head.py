@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,11 +22,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from gradwire_server.folders import private_folder
 from gradwire_server.process import trees
 from gradwire_server.process.environment import for_compute
 from gradwire_server.process.heartbeat import Watch
 
 _STOP_SECONDS = 10.0
+_SESSION_PATH = 72
+"""Bytes of the longest path of a socket of Ray, below the folder given to it."""
+
 _PARTS = ("gcs_server", "raylet")
 _STARTER = "the process that starts Ray"
 _LOOK_SECONDS = 2.0
@@ -44,8 +49,9 @@ class RayHead:
             object_store_bytes: shared memory of Ray's object store.
         """
         self._socket, theirs = socket.socketpair()
+        self._folder = private_folder(_SESSION_PATH)
         command = [sys.executable, "-m", "gradwire_server.process.ray_head", str(theirs.fileno())]
-        wanted = [str(cpus), str(gpus), str(object_store_bytes)]
+        wanted = [str(cpus), str(gpus), str(object_store_bytes), str(self._folder)]
         self._process = subprocess.Popen(
             command + wanted,
             pass_fds=(theirs.fileno(),),
@@ -96,13 +102,15 @@ class RayHead:
         trees.kill(children)
         self._lines.close()
         self._socket.close()
+        shutil.rmtree(self._folder, ignore_errors=True)  # where the child could not
 
 
 def main(arguments: list[str]) -> None:
-    """Run a local Ray until the parent is gone: `ray_head DESCRIPTOR CPUS GPUS OBJECT_STORE_BYTES`."""
+    """Run a local Ray until the parent is gone: `ray_head DESCRIPTOR CPUS GPUS OBJECT_STORE_BYTES FOLDER`."""
     import ray
 
-    descriptor, cpus, gpus, store = map(int, arguments)
+    descriptor, cpus, gpus, store = map(int, arguments[:4])
+    folder = arguments[4]
     parent = socket.socket(fileno=descriptor)
     parent.set_inheritable(False)
     server = os.getppid()
@@ -116,6 +124,8 @@ def main(arguments: list[str]) -> None:
             logging_level=logging.ERROR,
             log_to_driver=False,
             namespace="gradwire",
+            # Ray lets everybody write to its folders: they lie in one that nobody else may enter.
+            _temp_dir=f"{folder}/ray",
         )
     except Exception as error:
         parent.sendall(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode() + b"\n")
@@ -131,8 +141,10 @@ def main(arguments: list[str]) -> None:
             if not select.select([parent.fileno()], [], [], _END_SECONDS)[0]:
                 os.kill(server, signal.SIGKILL)
             trees.kill(trees.descendants(os.getpid()))
+            shutil.rmtree(folder, ignore_errors=True)
             os._exit(1)
     ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _watch(parent: socket.socket, parts: Mapping[str, int]) -> str | None:

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import gradwire as gw
+from gradwire_server.folders import private_folder
+from gradwire_server.process import trees
 
 ENDS_ITSELF = """
 import os, signal
@@ -61,10 +63,26 @@ def test_a_long_folder_for_temporary_files_is_no_obstacle(
     deep.mkdir()
     monkeypatch.setenv("TMPDIR", str(deep))
     monkeypatch.setattr("tempfile.tempdir", None)
-    from gradwire_server.process.embedded import private_socket
-
-    path = private_socket()
+    folder = private_folder(60)
     try:
-        assert len(os.fsencode(path)) < 107
+        assert len(os.fsencode(folder)) + 60 <= 107
+        assert folder.stat().st_mode & 0o777 == 0o700
     finally:
-        path.parent.rmdir()
+        folder.rmdir()
+
+
+def test_rays_session_lies_in_a_folder_of_this_user_alone_and_goes_with_the_server() -> None:
+    with gw.local(workers=1, cache_dir=None) as client:
+        client.wait_ready()
+        raylet = next(
+            process
+            for process in trees.descendants(client._server.process_id)  # type: ignore[union-attr]
+            if process.name() == "raylet"
+        )
+        session = next(
+            Path(word.partition("=")[2]) for word in raylet.cmdline() if word.startswith("--session_dir=")
+        )
+        folder = session.parent.parent
+        assert session.name.startswith("session_") and folder.name.startswith("gradwire-")
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists()
