@@ -40,6 +40,7 @@ class HelperLink:
         ours, theirs = socket.socketpair()
         command = [
             sys.executable,
+            "-P",  # no module of the folder that the server was started in
             "-m",
             "gradwire_server.compute.helper",
             str(theirs.fileno()),

@@ -70,7 +70,7 @@ def start(workers: int = 2, **settings: Any) -> EmbeddedServer:
     if private is not None:
         environment[SOCKET] = str(private)
     process = subprocess.Popen(
-        [sys.executable, "-m", "gradwire_server", *flags],
+        [sys.executable, "-P", "-m", "gradwire_server", *flags],
         env=environment,
         pass_fds=(theirs.fileno(),),
         stdin=subprocess.DEVNULL,

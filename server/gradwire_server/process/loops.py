@@ -35,7 +35,7 @@ def start_compiling(engine: str) -> subprocess.Popen[bytes] | None:
     done = Path(folder) / f"{_DONE}{version('numba')}-{engine[:16]}"
     if done.exists():
         return None
-    command = [sys.executable, "-m", "gradwire_server.process.loops", str(done)]
+    command = [sys.executable, "-P", "-m", "gradwire_server.process.loops", str(done)]
     return subprocess.Popen(command, stdin=subprocess.PIPE)
 
 

@@ -50,7 +50,7 @@ class RayHead:
         """
         self._socket, theirs = socket.socketpair()
         self._folder = private_folder(_SESSION_PATH)
-        command = [sys.executable, "-m", "gradwire_server.process.ray_head", str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", "gradwire_server.process.ray_head", str(theirs.fileno())]
         wanted = [str(cpus), str(gpus), str(object_store_bytes), str(self._folder)]
         self._process = subprocess.Popen(
             command + wanted,

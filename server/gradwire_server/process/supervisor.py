@@ -87,7 +87,7 @@ class Supervisor:
         again = [f"--port={port}"] if port.isdecimal() else []
         with ours, theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gradwire_server.process.serving", *self._arguments, *again],
+                [sys.executable, "-P", "-m", "gradwire_server.process.serving", *self._arguments, *again],
                 env={**os.environ, PARENT: str(theirs.fileno())},
                 pass_fds=(theirs.fileno(),),
             )

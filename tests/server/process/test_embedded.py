@@ -50,6 +50,23 @@ def test_nothing_is_left_of_a_local_server_whose_program_was_killed() -> None:
     assert not folder.exists()
 
 
+def test_modules_of_the_folder_that_a_program_runs_in_are_not_the_servers(tmp_path: Path) -> None:
+    for name in ("code", "queue", "random"):  # which Ray, JAX and others import
+        (tmp_path / f"{name}.py").write_text(
+            "raise SystemExit('a module of the working folder was imported')"
+        )
+    program = (
+        "import gradwire as gw\n"
+        "with gw.local(workers=1, cache_dir=None) as client:\n"
+        "    client.wait_ready()\n"
+        "    assert client.function(lambda x: x + 1, gw.spec())(1.0) == 2.0\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_local_server_listens_at_a_port_where_one_is_asked_for() -> None:
     with gw.local(workers=1, cache_dir=None, port=0) as client:
         assert client.address.startswith("127.0.0.1:")
