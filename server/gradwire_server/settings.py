@@ -27,8 +27,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gradwire_engine.limits import Limits
 from gradwire_server import machine
-from gradwire_server.access.exposure import is_loopback
 from gradwire_server.settings_sources import PREFIX, FileSource, bytes_of, check_environment, explained
+from gradwire_wire.hosts import is_loopback
 
 MIB = 1 << 20
 GIB = 1 << 30

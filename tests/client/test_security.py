@@ -16,13 +16,34 @@ TOKEN = "gw_00000000_" + "A" * 43
 
 
 @pytest.mark.parametrize("connect", [gw.connect, gw.aio.connect])
-@pytest.mark.parametrize("address", ["10.0.0.1:50051", "gradwire.example:50051", "dns:///gradwire.example:1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.1:50051",
+        "gradwire.example:50051",
+        "dns:///gradwire.example:1",
+        "127.gradwire.example:1",
+        "localhost.example:1",
+        "127.0.0.1:1,10.0.0.1:1",
+        "ipv4:127.0.0.1:1,10.0.0.1:1",
+    ],
+)
 def test_a_token_does_not_travel_in_plain_text_over_a_network(connect: Any, address: str) -> None:
     with pytest.raises(gw.InvalidArgumentError, match="in plain text: pass tls=True"):
         connect(address, token=TOKEN)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost:1", "[::1]:1", "unix:/tmp/socket"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1:1",
+        "localhost:1",
+        "[::1]:1",
+        "unix:/tmp/socket",
+        "127.0.0.1:1,127.0.0.2:1",
+        "ipv4:127.0.0.1:1",
+    ],
+)
 def test_a_token_travels_within_this_machine(address: str) -> None:
     gw.connect(address, token=TOKEN).close()
 

@@ -68,9 +68,19 @@ def _looked_up(host: str, port: str) -> dict[str, str]:
     return addresses
 
 
+def hosts_of(address: str) -> list[str]:
+    """Return the hosts that an address names; a socket, or another target of gRPC, as it is."""
+    scheme, _, rest = address.partition(":")
+    if scheme in ("ipv4", "ipv6"):
+        address = rest
+    elif scheme in _SCHEMES:
+        return [address]
+    return [part.rpartition(":")[0].strip("[]") for part in address.split(",")]
+
+
 def host_of(address: str) -> str:
     """Return the name in the first of several addresses: the servers' certificate has it."""
-    return address.partition(",")[0].rpartition(":")[0].strip("[]")
+    return hosts_of(address)[0]
 
 
 def _from_environment() -> str:

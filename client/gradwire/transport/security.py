@@ -8,11 +8,11 @@ from pathlib import Path
 import grpc
 
 from gradwire.errors import InvalidArgumentError
+from gradwire.transport.address import hosts_of
+from gradwire_wire.hosts import is_loopback
 
 TOKEN_VARIABLE = "GRADWIRE_TOKEN"  # noqa: S105  (its name)
 """The environment variable with the token of a client that is given none."""
-
-_HERE = ("unix:", "unix-abstract:", "localhost:", "127.", "[::1]:", "ipv4:127.", "ipv6:[::1]")
 
 PathLike = str | os.PathLike[str]
 
@@ -87,7 +87,7 @@ def security(
     if tls is False and (ca is not None or pair is not None):
         raise InvalidArgumentError("ca and cert are for an encrypted connection: leave out tls=False")
     encrypted = (ca is not None or pair is not None) if tls is None else bool(tls)
-    if given and not encrypted and tls is None and not address.startswith(_HERE):
+    if given and not encrypted and tls is None and not all(map(is_loopback, hosts_of(address))):
         raise InvalidArgumentError(
             f"the token would travel to {address} in plain text: pass tls=True (or ca=, the file of the "
             "server's root certificate), or tls=False where something else encrypts the connection"

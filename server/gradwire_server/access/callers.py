@@ -136,8 +136,11 @@ class Access:
                 raise Unauthenticated(
                     "the certificate of this connection has no common name: it is the tenant"
                 )
-            return Caller(names[0], names[0], frozenset({COMPUTE}))
-        caller = _of(_token(self._tokens.tokens(), metadata))
+            caller = Caller(names[0], names[0], frozenset({COMPUTE}))
+            caller.require(scope)
+            return caller
+        tokens = self._tokens.tokens()
+        caller = _of(_token(tokens, metadata), tokens)
         caller.require(scope)
         return caller
 
@@ -160,5 +163,9 @@ def _token(tokens: TokenSet, metadata: Metadata) -> Token:
     return token
 
 
-def _of(token: Token) -> Caller:
-    return Caller(token.tenant, token.name, frozenset(token.scopes), token.calls, token.held_bytes)
+def _of(token: Token, tokens: TokenSet) -> Caller:
+    """Return who shows a token; a tenant's limits are the least of those that its tokens have."""
+    own = [other for other in tokens.tokens if other.tenant == token.tenant]
+    calls = min((other.calls for other in own if other.calls is not None), default=None)
+    held = min((other.held_bytes for other in own if other.held_bytes is not None), default=None)
+    return Caller(token.tenant, token.name, frozenset(token.scopes), calls, held)

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether an address to listen on is reached from this machine alone."""
-    if host.startswith(("unix:", "unix-abstract:")) or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
-    except ValueError:
-        return False
+from gradwire_wire.hosts import is_loopback
 
 
 def refusal(host: str, tls: bool, tokens: bool, plain_text_tokens: bool) -> str | None:

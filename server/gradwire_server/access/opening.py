@@ -28,6 +28,8 @@ def access_of(settings: Settings) -> tuple[Access, Certificates | None]:
         files = CertificateFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
     tokens = settings.token_file is not None
     reason = refusal(settings.host, files is not None, tokens, settings.plain_text_tokens)
+    if reason is None and settings.admin_port is not None:
+        reason = refusal(settings.admin_host, False, tokens, settings.plain_text_tokens)
     if reason:
         raise Exposed(reason)
     certificates = Certificates(files) if files else None
@@ -35,6 +37,8 @@ def access_of(settings: Settings) -> tuple[Access, Certificates | None]:
         TokenFile(settings.token_file) if settings.token_file else None, settings.tls_client_ca is not None
     )
     text = warning(settings.host, tokens, settings.tls_client_ca is not None)
+    if text is None and settings.admin_port is not None:
+        text = warning(settings.admin_host, tokens, False)
     if text:
         _log.warning(text)
     return access, certificates

@@ -148,7 +148,7 @@ class Scheduler:
     @property
     def workers(self) -> tuple[Worker, ...]:
         """The workers that take tasks."""
-        return tuple(worker for worker in self._workers if worker not in self._retired)
+        return tuple(worker for worker in list(self._workers) if worker not in self._retired)
 
     @property
     def queued(self) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gradwire_server.access.exposure import is_loopback, refusal, warning
+from gradwire_server.access.exposure import refusal, warning
+from gradwire_wire.hosts import is_loopback
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost", "unix:/run/x"])

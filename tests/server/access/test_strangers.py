@@ -297,6 +297,12 @@ class TestAServerThatMayNotStart:
         ended = self.start("--host=0.0.0.0", f"--token-file={tokens}")
         assert ended.returncode == 1 and "plain text" in ended.stdout + ended.stderr
 
+    def test_would_send_administrators_tokens_in_plain_text(self, tmp_path: Path) -> None:
+        tokens = tmp_path / "tokens.json"
+        write_tokens(tokens, TokenSet((new_token("laptop")[0],)))
+        ended = self.start("--admin-host=0.0.0.0", "--admin-port=0", f"--token-file={tokens}")
+        assert ended.returncode == 1 and "plain text" in ended.stdout + ended.stderr
+
     def test_has_a_certificate_without_its_key(self, tmp_path: Path) -> None:
         ended = self.start(f"--tls-cert={tmp_path / 'cert.pem'}")
         assert ended.returncode == 2 and "set tls-cert and tls-key" in ended.stderr

@@ -148,6 +148,18 @@ class TestARunningServer:
         with pytest.raises(Unauthenticated, match="expired on"):
             Access(TokenFile(path)).caller(shown(text), {})
 
+    def test_holds_a_tenant_to_the_least_limits_of_its_tokens(self, path: Path) -> None:
+        made = [
+            new_token("a", "alice", calls=4, held_bytes=100),
+            new_token("b", "alice", calls=2),
+            new_token("c", "alice"),
+            new_token("d", "bob"),
+        ]
+        write_tokens(path, TokenSet(tuple(token for token, _ in made)))
+        access = Access(TokenFile(path))
+        callers = [access.caller(shown(text), {}) for _, text in made]
+        assert [(one.calls, one.held_bytes) for one in callers] == [(2, 100)] * 3 + [(None, None)]
+
     def test_refuses_what_the_scopes_do_not_allow(self, path: Path) -> None:
         token, text = new_token("laptop")
         write_tokens(path, TokenSet((token,)))

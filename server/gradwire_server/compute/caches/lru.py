@@ -41,7 +41,8 @@ class SharedCache(Generic[V]):
     @property
     def nbytes(self) -> float:
         """Bytes of all values."""
-        return sum(part.currsize for part in self._parts.values())
+        # Also read by the thread that answers Prometheus: tenants may come meanwhile.
+        return sum(part.currsize for part in list(self._parts.values()))
 
     def held(self) -> Held:
         """Return what is held and may be held."""
