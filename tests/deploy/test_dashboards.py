@@ -35,7 +35,7 @@ OF_PROMETHEUS = {"job", "instance", "le"}
 
 def labels_of_a_server() -> dict[str, set[str]]:
     """The labels of each series, after one event of each kind."""
-    metrics = Metrics(lambda: Reading(1, 0, {"graphs": Held(1, 2)}, 3), "1.0")
+    metrics = Metrics(lambda: Reading(True, 1, 0, {"graphs": Held(1, 2)}, 3), "1.0")
     request = Request("1", "Evaluate", "alice")
     for event in (
         CallBegun(request=request),

@@ -43,7 +43,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         return admin_pb2.GetServerStatusResponse(
             version=self._version,
             uptime=_duration(now - self._started),
-            serving=reading.workers > 0,
+            serving=reading.serving,
             workers=[_worker(worker, now) for worker in self._activity.workers.values()],
             calls=[_call(call, now) for call in calls[:_SHOWN]],
             calls_open=len(calls),

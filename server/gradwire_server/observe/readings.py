@@ -19,12 +19,14 @@ class Reading:
     """What a server holds.
 
     Attributes:
-        workers: that take tasks.
+        serving: whether workers of Ray take tasks, as health says.
+        workers: that take tasks, the process that helps until Ray is up among them.
         queued: requests that wait for a worker.
         held: bytes held for clients, by purpose.
         resident: bytes of memory of the server's own process.
     """
 
+    serving: bool
     workers: int
     queued: int
     held: Mapping[str, Held]

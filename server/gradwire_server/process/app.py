@@ -199,7 +199,8 @@ class Server:
 
     def _read(self) -> Reading:
         held = {**self._stores.held(), **self._account.held(), **self._kernels.held()}
-        return Reading(len(self._scheduler.workers), self._scheduler.queued, held, resident_bytes())
+        workers, queued = len(self._scheduler.workers), self._scheduler.queued
+        return Reading(self._pool.serving, workers, queued, held, resident_bytes())
 
     def _announce(self) -> None:
         status = _Status.SERVING if self._pool.serving else _Status.NOT_SERVING

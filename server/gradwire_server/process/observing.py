@@ -24,6 +24,7 @@ from gradwire_server.observe.http import HttpPort
 from gradwire_server.observe.metrics import Metrics
 from gradwire_server.observe.readings import Reading
 from gradwire_server.process.guard import Guard
+from gradwire_server.process.listening import listen
 from gradwire_server.settings import Settings
 from gradwire_wire.v1 import admin_pb2_grpc
 
@@ -70,13 +71,11 @@ class Observation:
             health: answers probes.
 
         Raises:
-            OSError, RuntimeError: a port is taken.
+            OSError, CannotListen: a port is taken.
         """
         settings, host = self._settings, self._settings.admin_host
         if settings.metrics_port is not None:
-            self._http = HttpPort(
-                host, settings.metrics_port, self._metrics, lambda: self._read().workers > 0
-            )
+            self._http = HttpPort(host, settings.metrics_port, self._metrics, lambda: self._read().serving)
             _log.info("metrics", address=f"http://{host}:{self._http.port}/metrics")
         if settings.admin_port is not None:
             guard = Guard(access, {HEALTH_NAME}, ADMIN)
@@ -87,9 +86,9 @@ class Observation:
             channelz.add_channelz_servicer(self._admin)
             names = (ADMIN_SERVICE, HEALTH_NAME, _CHANNELZ, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._admin)
-            port = self._admin.add_insecure_port(f"{host}:{settings.admin_port}")
+            address = listen(self._admin, host, settings.admin_port)
             await self._admin.start()
-            _log.info("administration", address=f"{host}:{port}")
+            _log.info("administration", address=address)
 
     async def close(self) -> None:
         """Close the ports."""
