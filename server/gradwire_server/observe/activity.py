@@ -68,7 +68,7 @@ class Activity:
 
     def __init__(self) -> None:
         """Start with nothing in progress."""
-        self._calls: dict[str, CallInProgress] = {}
+        self._calls: dict[int, CallInProgress] = {}
         self._workers: dict[str, WorkerAtWork] = {}
         self.lost = 0
         """Workers lost so far."""
@@ -86,12 +86,12 @@ class Activity:
     def follow(self, event: Event) -> None:
         """Take note of an event."""
         request = event.request
-        call = self._calls.get(request.id) if request else None
+        call = self._calls.get(request.number) if request else None
         match event:
             case CallBegun() if request is not None:
-                self._calls[request.id] = CallInProgress(request, event.at)
+                self._calls[request.number] = CallInProgress(request, event.at)
             case CallEnded() if request is not None:
-                self._calls.pop(request.id, None)
+                self._calls.pop(request.number, None)
             case BytesReceived() if call is not None:
                 call.received += event.size
             case BytesSent() if call is not None:

@@ -5,6 +5,7 @@ An event says what happened, when, and for which request: the one whose call run
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import time
@@ -15,6 +16,9 @@ from dataclasses import dataclass, field
 _REQUEST_ID = "x-request-id"
 _TRACE = "traceparent"
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Request:
         peer: where from.
         holder: whose share of what is held it takes from.
         traceparent: the trace that it belongs to, as W3C's header has it; "" for none.
+        number: tells it from others in this process, whatever ids clients choose.
     """
 
     id: str
@@ -35,6 +40,7 @@ class Request:
     tenant: str = ""
     peer: str = ""
     traceparent: str = ""
+    number: int = field(default_factory=_numbers.__next__)
     holder: str = ""
 
     @property

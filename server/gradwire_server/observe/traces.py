@@ -34,7 +34,7 @@ class Traces:
         self._provider = TracerProvider(resource=resource)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
         self._tracer = self._provider.get_tracer("gradwire")
-        self._calls: dict[str, Span] = {}
+        self._calls: dict[int, Span] = {}
         # Events are on a clock that never jumps, spans on the wall's.
         self._offset = time.time() - time.monotonic()
 
@@ -43,12 +43,12 @@ class Traces:
         request = event.request
         if request is None:
             return
-        span = self._calls.get(request.id)
+        span = self._calls.get(request.number)
         match event:
             case CallBegun():
                 self._begin(request, event.at)
             case CallEnded() if span is not None:
-                del self._calls[request.id]
+                del self._calls[request.number]
                 span.set_attribute("rpc.grpc.status_code", event.code)
                 if event.code not in _FINE:
                     span.set_status(Status(StatusCode.ERROR, event.code))
@@ -78,7 +78,7 @@ class Traces:
             "gradwire.request": request.id,
             "gradwire.tenant": request.tenant,
         }
-        self._calls[request.id] = self._tracer.start_span(
+        self._calls[request.number] = self._tracer.start_span(
             request.call, parent, SpanKind.SERVER, facts, start_time=self._nanoseconds(at)
         )
 
